@@ -1,0 +1,1 @@
+"""What it adds up to: exact estimators, curves, complementarity, claims."""

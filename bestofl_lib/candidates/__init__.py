@@ -1,0 +1,1 @@
+"""What a model wrote: sampling, storing, importing and reading candidates."""

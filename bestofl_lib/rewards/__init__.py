@@ -1,0 +1,1 @@
+"""How good a candidate seems: reward models within and across languages."""
