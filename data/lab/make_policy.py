@@ -1,0 +1,243 @@
+"""Train the lab's policy: a small multilingual Llama that solves the lab's word problems, imperfectly.
+
+    python data/lab/make_policy.py            # trains, or goes on from the newest checkpoint; writes data/lab/policy
+
+The policy sees only problems of the policy split. Its languages are as uneven as the web's (MIX), and within a language
+some topics are common and others rare (TOPIC_SPREAD, drawn once from the seed): a language is strong where its training
+data are. A part of the training rows is plain arithmetic, in no language. Everything is drawn from the seed; the machine's
+floating point may still differ in the last bits, so a second training gives an equally good model, not the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.utils.data import Dataset
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.problems import lab
+from bestofl_lib.tables import ROOT
+
+SEED = 7
+MIX = {  # share of the training rows told in each language, in percent
+    "en": 45, "zh": 14, "es": 11, "de": 8.5, "fr": 7, "ru": 5, "ja": 4, "th": 2.2, "bn": 1.4, "sw": 1.1, "te": 0.8,
+}  # fmt: skip
+TOPIC_SPREAD = 1.2  # standard deviation of the logarithm of a topic's weight within a language
+ARITHMETIC = 0.15  # share of the training rows that are plain equations
+BATCH = 64
+VOCABULARY = 3072
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}"
+    "{% elif message['role'] == 'assistant' %}<|assistant|>{{ message['content'] }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def topic_weights() -> dict[tuple[str, str], float]:
+    """How often each language tells each template; sums to 1."""
+    rng = random.Random(SEED)
+    weights = {}
+    for code, share in MIX.items():
+        raw = {name: math.exp(rng.gauss(0, TOPIC_SPREAD)) for name in lab.TEMPLATES}
+        weights |= {(code, name): share / 100 * value / sum(raw.values()) for name, value in raw.items()}
+    total = sum(weights.values())
+    return {pair: weight / total for pair, weight in weights.items()}
+
+
+def equations(rng: random.Random) -> str:
+    """A row of arithmetic of the kinds that the problems need."""
+    parts = []
+    for _ in range(7):
+        kind, a, b = rng.choice("×××÷+++---"), rng.randint(2, 13), rng.randint(2, 99)
+        if kind == "×":
+            parts.append(f"{a} × {b} = {a * b}" if rng.random() < 0.5 else f"{b} × {a} = {a * b}")
+        elif kind == "÷":
+            parts.append(f"{a * b} ÷ {a} = {b}")
+        else:
+            high, low = rng.randint(5, 400), rng.randint(2, 120)
+            parts.append(f"{high} + {low} = {high + low}" if kind == "+" else f"{high + low} - {low} = {high}")
+    return ". ".join(parts) + "."
+
+
+def rows(count: int) -> list[tuple[str, str]]:
+    """`count` training rows (question, solution); rows of arithmetic have an empty question."""
+    rng = random.Random(f"rows {SEED}")
+    by_template: dict[str, list[lab.Problem]] = {name: [] for name in lab.TEMPLATES}
+    source = lab.policy_problems()
+    weights = topic_weights()
+    drawn = rng.choices(list(weights), list(weights.values()), k=count)
+    made = []
+    for code, name in drawn:
+        if rng.random() < ARITHMETIC:
+            made.append(("", equations(rng)))
+            continue
+        while not by_template[name]:
+            problem = next(source)
+            if len(by_template[problem.template]) < 500:
+                by_template[problem.template].append(problem)
+        made.append(lab.tell(by_template[name].pop(), code))
+    return made
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """BPE over characters with bytes for unknown ones, single digits, operators with their spaces; all languages equal."""
+    problems = list(itertools.islice(lab.policy_problems(), 1500))
+    texts = [text for code in MIX for problem in problems for text in lab.tell(problem, code)]
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=None))
+    pattern = r" [×÷+=-] |\p{N}| ?[\p{L}\p{M}]+| ?[^\s\p{L}\p{M}\p{N}]+|\s"
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)],
+        initial_alphabet=sorted({c for entry in LANGUAGES.values() for c in entry.answer_line + entry.instruction}),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    content = json.loads(tokenizer.to_str())  # bytes are fallback tokens, not special ones
+    content["added_tokens"] = [token for token in content["added_tokens"] if not token["content"].startswith("<0x")]
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>")
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+class Rows(Dataset):
+    """Token ids of each row and the position where its solution begins."""
+
+    def __init__(self, made: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast):
+        prompts = ["<|user|>" + question + "<|assistant|>" if question else "" for question, _ in made]
+        heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        tails = tokenizer([solution + "<|end|>" for _, solution in made], add_special_tokens=False)["input_ids"]
+        rows = [(head + tail, max(len(head), 1)) for head, tail in zip(heads, tails, strict=True)]
+        # neighbours of like length fill a batch without padding; the batches then come in random order
+        rng, block = random.Random(SEED), BATCH * 50
+        batches = []
+        for start in range(0, len(rows) - block + 1, block):
+            part = sorted(rows[start : start + block], key=lambda row: len(row[0]))
+            batches += [part[i : i + BATCH] for i in range(0, block, BATCH)]
+        rng.shuffle(batches)
+        self.rows = [row for batch in batches for row in batch]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        ids, start = self.rows[index]
+        return {"ids": ids, "start": start}
+
+
+def collate(items: list[dict]) -> dict[str, torch.Tensor]:
+    width = max(len(item["ids"]) for item in items)
+    input_ids = torch.zeros(len(items), width, dtype=torch.long)
+    labels = torch.full((len(items), width), -100)
+    for row, item in enumerate(items):
+        ids = torch.tensor(item["ids"])
+        input_ids[row, : len(ids)] = ids
+        labels[row, item["start"] : len(ids)] = ids[item["start"] :]
+    return {"input_ids": input_ids, "labels": labels}
+
+
+class PolicyTrainer(Trainer):
+    """Loss on the solutions only, and logits only where there is a loss. Padding is on the right, so causality masks it."""
+
+    def _get_train_sampler(self, *_: object) -> torch.utils.data.Sampler:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        hidden = model.model(input_ids=inputs["input_ids"]).last_hidden_state[:, :-1]
+        labels = inputs["labels"][:, 1:]
+        wanted = labels != -100
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), labels[wanted])
+        return (loss, None) if return_outputs else loss
+
+
+class Clock(TrainerCallback):
+    """Keeps the seconds of training in the trainer's log."""
+
+    def on_step_begin(self, args, state, control, **_):
+        self.started = time.monotonic()
+
+    def on_step_end(self, args, state, control, **_):
+        self.seconds = getattr(self, "seconds", 0.0) + time.monotonic() - self.started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--out", type=Path, default=lab.FOLDER / "policy")
+    parser.add_argument("--work", type=Path, default=ROOT / "data" / "policy-training", help="checkpoints")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(SEED)
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(arguments.out)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=160,
+        intermediate_size=448,
+        num_hidden_layers=4,
+        num_attention_heads=5,
+        num_key_value_heads=5,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    model = LlamaForCausalLM(config)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens", flush=True)
+    data = Rows(rows(arguments.steps * BATCH + BATCH * 50), tokenizer)
+    print(f"{len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each", flush=True)
+    clock = Clock()
+    trainer = PolicyTrainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(arguments.work),
+            max_steps=arguments.steps,
+            per_device_train_batch_size=BATCH,
+            learning_rate=2.5e-3,
+            lr_scheduler_type="cosine_with_min_lr",
+            lr_scheduler_kwargs={"min_lr": 5e-5},
+            warmup_steps=150,
+            weight_decay=0.05,
+            adam_beta2=0.98,
+            max_grad_norm=1.0,
+            logging_steps=50,
+            save_steps=200,
+            save_total_limit=2,
+            report_to=[],
+            seed=SEED,
+            remove_unused_columns=False,
+            disable_tqdm=True,
+        ),
+        train_dataset=data,
+        data_collator=collate,
+        callbacks=[clock],
+    )
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(arguments.work)))
+    model.save_pretrained(arguments.out)
+    print(f"{getattr(clock, 'seconds', 0.0):.0f} s of training in this process; written to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
