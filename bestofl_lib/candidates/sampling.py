@@ -1,0 +1,189 @@
+"""Draws candidates: who is asked what, how many times, with which settings and which random streams.
+
+It knows problems, prompts and the store. It does not know how a model writes: a `Sampler` does that
+(`hf.py` in this process, an HTTP endpoint elsewhere). Nothing heavy is imported or loaded when all is stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import polars as pl
+from tqdm.auto import tqdm
+
+from bestofl_lib.candidates.store import Store
+from bestofl_lib.problems.prompts import messages
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. The order is that of Transformers: temperature, then top_k, then top_p."""
+
+    temperature: float = 0.8  # 0: always the likeliest token
+    top_p: float = 0.95  # keep the likeliest tokens that together reach this probability; 1: all
+    top_k: int = 0  # keep this many of the likeliest tokens; 0: all
+    max_new_tokens: int = 512  # longest completion, in tokens, with its end-of-text token
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature {self.temperature} must be 0 (greedy) or above, such as 0.8")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p {self.top_p} must be above 0 and at most 1 (1 keeps every token)")
+        if self.top_k < 0 or int(self.top_k) != self.top_k:
+            raise ValueError(f"top_k {self.top_k} must be a whole number, 0 (keep every token) or above")
+        if self.max_new_tokens < 1 or int(self.max_new_tokens) != self.max_new_tokens:
+            raise ValueError(f"max_new_tokens {self.max_new_tokens} must be a whole number of at least 1")
+        # 1 and 1.0 are the same setting and must have the same hash
+        object.__setattr__(self, "temperature", float(self.temperature))
+        object.__setattr__(self, "top_p", float(self.top_p))
+        object.__setattr__(self, "top_k", int(self.top_k))
+        object.__setattr__(self, "max_new_tokens", int(self.max_new_tokens))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to draw."""
+
+    problem_id: str
+    language: str
+    sample_index: int
+    messages: tuple[Mapping[str, str], ...]  # the chat; the sampler renders it with the model's template
+    seed: int  # of this candidate's own random stream, 0 to 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the model wrote for one request."""
+
+    text: str  # without special tokens
+    n_tokens: int  # tokens generated, the end-of-text token included
+    finish_reason: str  # "stop", "length" or "error"
+    logprob: float | None  # summed over the generated tokens, of the untempered model; None with "error"
+    seconds: float  # its share of its batch's wall time
+
+
+class Sampler(Protocol):
+    """Whatever can write completions."""
+
+    name: str  # of the model, for tables and charts
+    identity: str  # model and revision, or a hash of its weights; cheap to know, no model is loaded for it
+
+    def sample(self, requests: Sequence[Request], settings: Sampling) -> Iterator[tuple[Request, Completion]]:
+        """Yield every request once with its completion, as they finish, in any order."""
+        ...
+
+
+def generate(
+    problems: pl.DataFrame,
+    store: Store,
+    sampler: Sampler,
+    n: int | Mapping[str, int],
+    settings: Sampling | None = None,
+    *,
+    seed: int = 0,
+    style: str = "native",
+    progress: bool = True,
+) -> pl.DataFrame:
+    """Draw n candidates for every row of problems, skipping what the store already holds.
+
+    The same model, prompts, settings and seed give the same draws, so an interrupted call is continued by
+    repeating it, and more problems, more languages or a larger n only add what is missing. What the store holds
+    from other calls stays there; the table returned (and `store.candidates()`) has what *this* call asked for.
+
+    Args:
+        problems: one row per problem and language (see `tables.SCHEMAS`).
+        store: where candidates are kept; this call is its only writer.
+        sampler: writes the completions; not touched beyond its identity when nothing is missing.
+        n: candidates per problem and language; or by split, such as {"train": 4, "test": 8}
+            (rows of other splits are left out).
+        settings: temperature and so on; by default `Sampling()`.
+        seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
+        style: of the prompt, see `problems.prompts.messages`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The candidates table, sorted by key.
+
+    Raises:
+        ValueError: n below 1, an unknown split, no problems, or rows that stand twice.
+        RuntimeError: another process writes to the same store.
+    """
+    settings = settings or Sampling()
+    counted = _with_n(problems, n)
+    if settings.temperature == 0 and counted["n"].max() != 1:
+        raise ValueError(f"temperature 0 writes the same completion each time, but n is {n}; use n=1 or a temperature above 0")
+
+    prompts = [
+        tuple(messages(question, language, style)) for question, language in counted.select("question", "language").iter_rows()
+    ]
+    asked = counted.with_columns(pl.Series("draw", [draw_hash(sampler.identity, p, settings, seed) for p in prompts], pl.String))
+    wanted = asked.with_columns(pl.Series("row", range(len(asked)), pl.Int64), sample_index=pl.int_ranges("n", dtype=pl.Int32))
+    wanted = wanted.explode("sample_index").select("problem_id", "language", "sample_index", "draw", "row")
+
+    with store.writing():
+        missing = wanted.join(store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left")
+        store.ask(asked.select("problem_id", "language", "draw", "n"))
+        requests = [
+            Request(problem, language, index, prompts[row], candidate_seed(seed, problem, language, index))
+            for problem, language, index, row in missing.select("problem_id", "language", "sample_index", "row").iter_rows()
+        ]
+        draws = dict(zip(missing.select("problem_id", "language", "sample_index").iter_rows(), missing["draw"], strict=True))
+        bar = tqdm(total=len(wanted), initial=len(wanted) - len(requests), unit=" candidates", disable=not progress)
+        with bar:
+            for request, completion in sampler.sample(requests, settings) if requests else ():
+                key = (request.problem_id, request.language, request.sample_index)
+                store.add(
+                    dict(zip(("problem_id", "language", "sample_index"), key, strict=True))
+                    | {"draw": draws.pop(key), "model": sampler.name, "completion": completion.text, "seed": request.seed}
+                    | {f: getattr(completion, f) for f in ("n_tokens", "finish_reason", "logprob", "seconds")}
+                )
+                bar.update()
+        if draws:
+            raise RuntimeError(f"{sampler.name} left {len(draws)} of {len(requests)} candidates unwritten; run again to draw them")
+    return store.candidates()
+
+
+def draw_hash(identity: str, prompt: Sequence[Mapping[str, str]], settings: Sampling, seed: int) -> str:
+    """The name of a distribution of completions: everything that shapes them but the index.
+
+    Problem, language and index are the key beside it. Batch size, device and number of workers are not part of it.
+    """
+    content: list[Any] = [identity, [dict(message) for message in prompt], dataclasses.asdict(settings), int(seed)]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def candidate_seed(seed: int, problem_id: str, language: str, sample_index: int) -> int:
+    """The seed of one candidate's random stream, 0 to 2**63 - 1; the same on every machine and in every order."""
+    text = json.dumps([int(seed), problem_id, language, int(sample_index)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _with_n(problems: pl.DataFrame, n: int | Mapping[str, int]) -> pl.DataFrame:
+    """The rows to ask, with a column n."""
+    if isinstance(n, Mapping):
+        if unknown := sorted(set(n) - set(problems["split"])):
+            raise ValueError(f"n names unknown splits {', '.join(unknown)}; there are: {', '.join(sorted(set(problems['split'])))}")
+        counts = {split: _count(value) for split, value in n.items()}
+        problems = problems.filter(pl.col("split").is_in(list(counts)))
+        counted = problems.with_columns(n=pl.col("split").replace_strict(counts, return_dtype=pl.Int32))
+    else:
+        counted = problems.with_columns(n=pl.lit(_count(n), pl.Int32))
+    if counted.is_empty():
+        raise ValueError("no problems to sample; check the languages, split and limit they were loaded with")
+    twice = counted.filter(counted.select("problem_id", "language").is_duplicated())
+    if not twice.is_empty():
+        raise ValueError(f"problem {twice['problem_id'][0]!r} stands twice in {twice['language'][0]!r}; make the problem ids unique")
+    return counted
+
+
+def _count(n: int) -> int:
+    if isinstance(n, bool) or int(n) != n or n < 1:
+        raise ValueError(f"n is {n}; at least 1 candidate per problem and language has to be drawn, such as n=8")
+    return int(n)

@@ -1,0 +1,320 @@
+"""Keeps candidates as append-only Parquet shards that survive a kill, a full disk and a second writer.
+
+A shard's name carries the digest of its bytes. A candidate is known by its draw (a hash of all that shapes
+it) and its key, so what is stored is never drawn twice and what belongs to other settings is kept, not mixed in.
+It knows nothing of models or prompts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import polars as pl
+
+from bestofl_lib.tables import KEY, SCHEMAS, check_table, replace_file
+
+SCHEMA = SCHEMAS["candidates"]
+ASKED_SCHEMA = pl.Schema({"problem_id": pl.String, "language": pl.String, "draw": pl.String, "n": pl.Int32})
+
+_SHARD = re.compile(r"(\d{6,})-([0-9a-f]{16})\.parquet")
+_ASKED = "asked.parquet"
+_FLUSH_ROWS = 4_000
+_FLUSH_SECONDS = (5.0, 60.0)  # at first, and for runs of an hour or more
+
+
+class StoreWarning(UserWarning):
+    """Something in a store had to be set aside or repaired; nothing that was whole is lost."""
+
+
+class Store:
+    """The candidates of one run.
+
+    Args:
+        folder: usually `Run(...).folder / "candidates"`; made by the first writer.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        self._rows: list[dict[str, Any]] = []
+        self._lock: filelock.FileLock | None = None
+        self._started = self._flushed = time.monotonic()
+        self._next = 0
+
+    # reading
+
+    def candidates(self, *, partial: bool = False) -> pl.DataFrame:
+        """The candidates that the latest `generate` asked for, one row per candidate, sorted by key.
+
+        Args:
+            partial: whether a table with candidates still missing (a run that was interrupted) will do.
+
+        Raises:
+            FileNotFoundError: nothing was ever asked for here.
+            ValueError: candidates are missing and `partial` is not set, or a shard is damaged.
+        """
+        asked = self.asked()
+        stored = self._read(repair=False)
+        table = (
+            stored.join(asked, on=["problem_id", "language", "draw"], how="semi")
+            .join(asked.select("problem_id", "language", "n"), on=["problem_id", "language"])
+            .filter(pl.col("sample_index") < pl.col("n"))
+            .drop("n")
+            .sort(*KEY)
+        )
+        wanted = int(asked["n"].sum() or 0)
+        if len(table) < wanted and not partial:
+            raise ValueError(
+                f"{self.folder} holds {len(table):,} of the {wanted:,} candidates asked for; "
+                "run 01_generate_candidates again to draw what is missing, or read with partial=True"
+            )
+        return check_table("candidates", table)
+
+    def asked(self) -> pl.DataFrame:
+        """What the latest `generate` asked for: one row per problem and language, with its draw and how many.
+
+        Raises:
+            FileNotFoundError: nothing was ever asked for here.
+            ValueError: the list cannot be read.
+        """
+        path = self.folder / _ASKED
+        if not path.exists():
+            raise FileNotFoundError(f"no candidates in {self.folder}; run 01_generate_candidates first")
+        try:
+            return pl.read_parquet(path).select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); run 01_generate_candidates again to rewrite it") from error
+
+    def held(self) -> pl.DataFrame:
+        """Keys and finish reasons of everything stored, whatever its draw; damaged shards are set aside first.
+
+        Only for the writer: call it inside `writing()`.
+        """
+        self._need_lock()
+        return self._read(repair=True).select("draw", *KEY, "finish_reason")
+
+    def shards(self) -> list[Path]:
+        """Paths of the shards, oldest first."""
+        return sorted(path for path in self.folder.glob("*.parquet") if _SHARD.fullmatch(path.name))
+
+    def _read(self, repair: bool) -> pl.DataFrame:
+        tables, damaged = [], []
+        for path in sorted(self.folder.glob("*.parquet")):
+            if path.name == _ASKED:
+                continue
+            try:
+                tables.append(_read_shard(path))
+            except _DamagedShard as error:
+                damaged.append((path, str(error)))
+        if damaged and not repair:
+            listed = "; ".join(f"{path.name} {reason}" for path, reason in damaged)
+            raise ValueError(
+                f"damaged candidates in {self.folder}: {listed}. "
+                "Run 01_generate_candidates again: it sets these files aside and redraws what they held"
+            )
+        for path, reason in damaged:
+            self._set_aside(path, reason)
+        if not tables:
+            return pl.DataFrame(schema=SCHEMA)
+        # The same candidate can stand twice when a writer was killed between storing a shard and noting it:
+        # the first good one counts.
+        return (
+            pl.concat(tables)
+            .with_columns((pl.col("finish_reason") == "error").alias("_failed"))
+            .sort("_failed", maintain_order=True)
+            .unique(["draw", *KEY], keep="first", maintain_order=True)
+            .drop("_failed")
+        )
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        folder = self.folder / "set_aside"
+        folder.mkdir(exist_ok=True)
+        target = folder / path.name
+        number = 1
+        while target.exists():
+            target, number = folder / f"{path.stem}.{number}{path.suffix}", number + 1
+        os.replace(path, target)
+        warnings.warn(
+            f"candidate shard {path} {reason}; it was set aside as {target} and its candidates will be drawn again",
+            StoreWarning,
+            stacklevel=4,
+        )
+
+    # writing
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Store]:
+        """Become the one writer: takes the lock, sweeps leftovers, and stores what was added when it ends, however it ends.
+
+        SIGTERM ends the block like Ctrl-C does: what was drawn is stored, then the process exits with status 143.
+
+        Raises:
+            RuntimeError: another process writes here; names its id, host and since when.
+            OSError: the folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.folder / ".lock")
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RuntimeError(
+                f"{self.folder} is being written by {self._owner()}; wait for it to end, or stop it and run again"
+            ) from None
+        except OSError as error:
+            raise _explain(error, self.folder, "nothing was drawn") from error
+        self._lock = lock
+        try:
+            for leftover in self.folder.glob(".*.part"):
+                leftover.unlink(missing_ok=True)
+            owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(" ", "seconds")}
+            try:
+                replace_file(self.folder / ".writer.json", json.dumps(owner).encode())
+            except OSError as error:
+                raise _explain(error, self.folder, "nothing was drawn") from error
+            numbers = [int(path.name.split("-")[0]) for path in self.shards()]
+            self._next = max(numbers, default=-1) + 1
+            self._started = self._flushed = time.monotonic()
+            with _terminated_softly():
+                try:
+                    yield self
+                finally:
+                    self.flush()
+        finally:
+            self._rows.clear()
+            self._lock = None
+            with contextlib.suppress(OSError):
+                (self.folder / ".writer.json").unlink(missing_ok=True)
+            lock.release()
+
+    def ask(self, asked: pl.DataFrame) -> None:
+        """Note what is wanted now: columns problem_id, language, draw, n. `candidates()` returns these and no others."""
+        self._need_lock()
+        buffer = io.BytesIO()
+        asked.select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items()).write_parquet(buffer)
+        try:
+            replace_file(self.folder / _ASKED, buffer.getvalue())
+        except OSError as error:
+            raise _explain(error, self.folder, "nothing was drawn") from error
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take one candidate (the columns of its schema); it reaches the disk within seconds, in a shard with others."""
+        self._need_lock()
+        self._rows.append({column: row.get(column) for column in SCHEMA} | {"completion": _valid(row["completion"])})
+        now = time.monotonic()
+        first, most = _FLUSH_SECONDS
+        pause = min(most, max(first, (now - self._started) / 60))
+        if len(self._rows) >= _FLUSH_ROWS or now - self._flushed >= pause:
+            self.flush()
+
+    def flush(self) -> None:
+        """Store what was added so far as one shard.
+
+        Raises:
+            OSError: the disk is full or read-only; earlier shards are intact.
+        """
+        self._need_lock()
+        self._flushed = time.monotonic()
+        if not self._rows:
+            return
+        buffer = io.BytesIO()
+        pl.DataFrame(self._rows, schema=SCHEMA).write_parquet(buffer)
+        data = buffer.getvalue()
+        name = f"{self._next:06d}-{_digest(data)}.parquet"
+        try:
+            replace_file(self.folder / name, data)
+        except OSError as error:
+            lost = f"the last {len(self._rows):,} candidates were not stored; all earlier ones are intact"
+            raise _explain(error, self.folder, lost) from error
+        self._next += 1
+        self._rows.clear()
+
+    def _need_lock(self) -> None:
+        if self._lock is None:
+            raise RuntimeError(f"{self.folder} is not open for writing; use `with store.writing():`")
+
+    def _owner(self) -> str:
+        try:
+            owner = json.loads((self.folder / ".writer.json").read_text("utf8"))
+            return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+        except (OSError, ValueError, KeyError):
+            return "another process"
+
+
+class _DamagedShard(Exception):
+    """Why a shard cannot be trusted."""
+
+
+def _read_shard(path: Path) -> pl.DataFrame:
+    match = _SHARD.fullmatch(path.name)
+    if match is None:
+        raise _DamagedShard("is not a shard of this store (its name has no number and digest)")
+    data = path.read_bytes()
+    if _digest(data) != match[2]:
+        raise _DamagedShard(f"does not match its digest (found {_digest(data)} over {len(data):,} bytes)")
+    try:
+        table = pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise _DamagedShard(f"is not readable Parquet ({error})") from error
+    if missing := [column for column in SCHEMA if column not in table.columns]:
+        raise ValueError(
+            f"{path} was written by another version: it lacks {', '.join(missing)}; "
+            "use that version, or give this run another name"
+        )
+    return table.select(pl.col(column).cast(dtype) for column, dtype in SCHEMA.items())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _valid(text: str) -> str:
+    """The text with lone surrogates replaced by U+FFFD: Parquet holds valid Unicode only."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _explain(error: OSError, folder: Path, consequence: str) -> OSError:
+    reason = {
+        errno.ENOSPC: "the disk is full; free some space",
+        errno.EDQUOT: "the disk quota is used up; free some space",
+        errno.EROFS: "the file system is read-only; choose another folder (BESTOFL_RUNS)",
+        errno.EACCES: "permission denied; choose another folder (BESTOFL_RUNS)",
+        errno.ENOTDIR: "a file is in the way of the folder; move it",
+        errno.EEXIST: "a file is in the way of the folder; move it",
+    }.get(error.errno or 0, str(error))
+    return OSError(error.errno, f"cannot write to {folder}: {reason} and run again ({consequence})")
+
+
+@contextlib.contextmanager
+def _terminated_softly() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit(143) while the block runs, so that `finally` clauses store what was drawn."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
