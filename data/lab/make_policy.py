@@ -182,7 +182,7 @@ class Clock(TrainerCallback):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=lab.FOLDER / "policy")
     parser.add_argument("--work", type=Path, default=ROOT / "data" / "policy-training", help="checkpoints")
     arguments = parser.parse_args()
@@ -214,7 +214,7 @@ def main() -> None:
             output_dir=str(arguments.work),
             max_steps=arguments.steps,
             per_device_train_batch_size=BATCH,
-            learning_rate=2.5e-3,
+            learning_rate=2e-3,
             lr_scheduler_type="cosine_with_min_lr",
             lr_scheduler_kwargs={"min_lr": 5e-5},
             warmup_steps=150,
