@@ -1,0 +1,93 @@
+"""The command line: `bestofl run | status | doctor`.
+
+Each command is a few lines over the library. An error of the user's or the machine's is one clear message and an exit
+status that is not 0; `bestofl --debug …` shows the traceback. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class _Plain(TyperGroup):
+    """Commands whose expected errors are one message instead of a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        from bestofl_lib.study import StudyError
+
+        try:
+            return super().invoke(ctx)
+        except (StudyError, ValueError, OSError, ImportError) as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"bestofl: {error}", err=True)
+            ctx.exit(getattr(error, "exit_code", 1))
+        except KeyboardInterrupt:
+            typer.echo("bestofl: interrupted; what is done is kept, the same command goes on from there", err=True)
+            ctx.exit(130)
+
+
+app = typer.Typer(
+    cls=_Plain, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Best-of-L: sample in many languages, rank across them, see what a budget buys.",
+)
+
+
+@app.callback()
+def main(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A file in notebooks/studies, such as lab.")],
+    parameters: Annotated[list[str] | None, typer.Option("-p", help="name=value, as often as needed.")] = None,
+    start_from: Annotated[str | None, typer.Option("--from", help="Leave out the notebooks before this one, such as 05.")] = None,
+    only: Annotated[str | None, typer.Option("--only", help="Run this notebook alone, such as 06.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run notebooks even if they are up to date.")] = False,
+) -> None:
+    """Run what has changed of a study, and build its report."""
+    from bestofl_lib.study import run_study
+
+    overrides = {}
+    for text in parameters or []:
+        name, mark, value = text.partition("=")
+        if not mark or not name.strip():
+            raise ValueError(f"-p {text!r}: expected name=value, such as -p languages=en,sw")
+        overrides[name.strip()] = value
+    index = run_study(study, overrides, start_from=start_from, only=only, force=force, say=typer.echo)
+    typer.echo(f"open {index}")
+
+
+@app.command()
+def status(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab") -> None:
+    """What of a run is up to date, stale or missing, and why."""
+    from bestofl_lib.study import describe_run
+
+    for line in describe_run(run):
+        typer.echo(line)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has, what is missing, and the remedy."""
+    from bestofl_lib.doctor import examine
+
+    lines, healthy = examine()
+    for line in lines:
+        typer.echo(line)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

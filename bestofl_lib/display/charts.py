@@ -1,0 +1,425 @@
+"""Every chart of the workbench: a table goes in, an Altair chart comes out.
+
+A chart's title says the question, its subtitle the unit, the denominator and the interval. Intervals are 95 %. Colours
+are told apart by colour-blind readers and on light and dark pages, and never carry meaning alone. Languages stand on
+axes by their English names. This file computes nothing: it chooses rows, words and encodings. Its charts work on
+aggregated tables, at most a few thousand rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from bestofl_lib.display.embed import enable_charts
+from bestofl_lib.languages import LANGUAGES
+
+__all__ = [
+    "accuracy_by_language", "budget_curves", "enable_charts", "english_against_mixed", "exclusive_solves",
+    "gain_over_resampling", "reward_quality", "selected_languages",
+]
+
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, GREY = (
+    "#2477b8", "#d55e00", "#009e73", "#cc79a7", "#c79500", "#56b4e9", "#868e96",
+)  # after Okabe and Ito, with yellow darkened and blue lightened so that both show on white and on black
+INK = "currentColor"  # the page's own text colour
+POOLS = ("en", "mixed", "mixed-en", "planned")  # pools that are no speaker's own language
+POOL_NAMES = {"mixed": "mixed pool", "mixed-en": "mixed without English", "planned": "planned pool"}
+STRATEGY_NAMES = {
+    "best_of_k": "best of k", "majority": "majority", "weighted": "weighted vote", "oracle": "oracle (coverage)",
+    "random": "random", "logprob": "log-probability", "shortest": "shortest",
+}
+WIDTH = 560  # pixels of a chart with one panel; pages make it narrower where they must
+
+
+# -- what models wrote and what was read ---------------------------------------------------------------------------------
+
+
+def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """How often one candidate is right, per language, and how often nothing could be read.
+
+    Args:
+        table: one row per language: `language`, `accuracy`, `low`, `high`, `unreadable` (share of candidates),
+            `n_candidates`, `n_problems`.
+    """
+    _need(table, "language", "accuracy", "low", "high", "unreadable", "n_candidates", "n_problems")
+    table = _named(table)
+    order = table.sort("accuracy", descending=True)["language_name"].to_list()
+    base = alt.Chart(table)
+    y = alt.Y("language_name:N", sort=order, title=None)
+    tips = _tips(table, "language_name", "accuracy", "low", "high", "unreadable", "n_candidates")
+    left = (
+        base.mark_bar(color=BLUE, opacity=0.85).encode(y=y, x=_share("accuracy", "accuracy of one candidate"), tooltip=tips)
+        + base.mark_rule(color=INK).encode(y=y, x="low:Q", x2="high:Q", tooltip=tips)
+    ).properties(width=330, height=alt.Step(22))
+    right = base.mark_bar(color=ORANGE).encode(
+        y=alt.Y("language_name:N", sort=order, axis=None),
+        x=_share("unreadable", "nothing readable", top=max(0.05, float(table["unreadable"].max() or 0) * 1.1)),
+        tooltip=tips,
+    ).properties(width=170, height=alt.Step(22))
+    return _finish(
+        alt.hconcat(left, right, spacing=18),
+        "accuracy_by_language",
+        "How well does the model solve the same problems in each language?",
+        f"Share of all candidates ({_range(table['n_candidates'])} per language, {_range(table['n_problems'])} problems); "
+        "lines are 95 % intervals over problems. Nothing readable counts as not correct.",
+    )
+
+
+def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Does a reward model rank correct candidates of the same problem above wrong ones?
+
+    Args:
+        table: one row per reward model and language: `reward_model` (such as "mono", "multi", "cross"), `language`,
+            `auc`, `n_pairs`; and, where known, `low` and `high`.
+    """
+    _need(table, "reward_model", "language", "auc", "n_pairs")
+    table = _named(table.filter(pl.col("auc").is_not_null() & pl.col("auc").is_not_nan()))
+    order = table.group_by("language_name").agg(pl.col("auc").mean()).sort("auc", descending=True)["language_name"].to_list()
+    models = _models(table["reward_model"])
+    base = alt.Chart(table)
+    y = alt.Y("language_name:N", sort=order, title=None)
+    shift = alt.YOffset("reward_model:N", sort=models)
+    colour, shape = _model_colour(models), alt.Shape("reward_model:N", sort=models, title="reward model")
+    tips = _tips(table, "language_name", "reward_model", "auc", "low", "high", "n_pairs")
+    x = alt.X("auc:Q", title="AUC within problems", scale=alt.Scale(zero=False, nice=True))
+    layers = [base.mark_point(filled=True, size=55, opacity=1).encode(y=y, x=x, yOffset=shift, color=colour, shape=shape, tooltip=tips)]
+    if {"low", "high"} <= set(table.columns):
+        layers.insert(0, base.mark_rule(strokeWidth=1.5).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", yOffset=shift, color=colour))
+    chance = alt.Chart(alt.Data(values=[{"chance": 0.5}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(x="chance:Q")
+    return _finish(
+        alt.layer(chance, *layers).properties(width=WIDTH - 100, height=alt.Step(10 if len(models) > 1 else 20)),
+        "reward_quality",
+        "Does each reward model tell correct from wrong candidates of the same problem?",
+        f"AUC over pairs of a correct and a wrong candidate of one problem ({_range(table['n_pairs'])} pairs per point); "
+        "the dashed line, 0.5, is guessing.",
+    )
+
+
+def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Which problems does one language solve that another does not?
+
+    Args:
+        table: one row per ordered pair: `language` (solves), `other` (does not), `exclusive` (problems, may be an
+            expectation), `n_problems`.
+    """
+    _need(table, "language", "other", "exclusive", "n_problems")
+    table = _named(_named(table), "other")
+    order = _order(table.group_by("language_name").agg(pl.col("exclusive").sum()), "exclusive")
+    most = float(table["exclusive"].max() or 1)
+    base = alt.Chart(table).encode(
+        x=alt.X("other_name:N", sort=order, title="not solved in", axis=alt.Axis(labelAngle=-45, domain=False, ticks=False)),
+        y=alt.Y("language_name:N", sort=order, title="solved in", axis=alt.Axis(domain=False, ticks=False)),
+        tooltip=_tips(table, "language_name", "other_name", "exclusive", "n_problems"),
+    )
+    cells = base.mark_rect(stroke=None).encode(
+        color=alt.Color("exclusive:Q", title="problems", scale=alt.Scale(scheme="blues", domain=[0, most])),
+    )
+    words = base.mark_text(fontSize=10).encode(
+        text=alt.Text("exclusive:Q", format=".0f"),
+        color=alt.condition(f"datum.exclusive > {0.55 * most:g}", alt.value("white"), alt.value("#1d2126")),
+    )
+    return _finish(
+        (cells + words).properties(width=alt.Step(36), height=alt.Step(26)),
+        "exclusive_solves",
+        "Which problems does one language solve that another does not?",
+        f"Problems of {_range(table['n_problems'])} solved in the row's language and not in the column's.",
+    )
+
+
+def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """What does each language add beyond drawing English again?
+
+    Args:
+        table: one row per language and budget: `language`, `gain` (coverage with that language minus coverage with
+            English again, same budget), `low`, `high`, `n_problems`, `budget`; and, where known, `p_holm`.
+    """
+    _need(table, "language", "gain", "low", "high", "n_problems", "budget")
+    table = _named(table).with_columns(
+        shown=pl.when(pl.col("low") > 0).then(pl.lit("adds")).when(pl.col("high") < 0).then(pl.lit("costs")).otherwise(pl.lit("undecided"))
+    )
+    order = _order(table.group_by("language_name").agg(pl.col("gain").mean()), "gain")
+    budgets = table["budget"].unique().sort().to_list()
+    base = alt.Chart(table)
+    y = alt.Y("language_name:N", sort=order, title=None)
+    colour = alt.Color(
+        "shown:N", title=None, scale=alt.Scale(domain=["adds", "undecided", "costs"], range=[GREEN, GREY, ORANGE])
+    )
+    tips = _tips(table, "language_name", "budget", "gain", "low", "high", "p_holm", "n_problems")
+    layers = alt.layer(
+        base.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", color=colour, tooltip=tips),
+        base.mark_point(filled=True, size=60, opacity=1).encode(
+            y=y, x=alt.X("gain:Q", title="gain in coverage (percentage points)", axis=_points_axis()), color=colour,
+            shape=alt.Shape("shown:N", title=None, scale=alt.Scale(domain=["adds", "undecided", "costs"])), tooltip=tips,
+        ),
+        base.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
+    )
+    chart = (
+        layers.properties(width=WIDTH - 120, height=alt.Step(22))
+        if len(budgets) == 1
+        else layers.properties(width=200, height=alt.Step(18)).facet(
+            facet=alt.Facet("budget:O", title="completions per problem"), columns=3
+        )
+    )
+    return _finish(
+        chart,
+        "gain_over_resampling",
+        "What does each language add beyond drawing English again?",
+        f"Coverage of English and that language minus coverage of English alone, both with {_range(table['budget'])} completions "
+        f"per problem; {_range(table['n_problems'])} problems; lines are 95 % intervals, paired by problem.",
+    )
+
+
+# -- budgets -------------------------------------------------------------------------------------------------------------
+
+DEFAULT_ARMS = (  # pool ("own": the target's language), strategy, reward model, colour, dash
+    ("own", "best_of_k", "mono", BLUE, [1, 0]),
+    ("mixed", "best_of_k", "multi", GREEN, [1, 0]),
+    ("mixed", "best_of_k", "cross", ORANGE, [1, 0]),
+    ("own", "majority", None, PINK, [6, 3]),
+    ("mixed", "majority", None, YELLOW, [6, 3]),
+    ("mixed", "oracle", None, GREY, [2, 2]),
+)
+
+
+def budget_curves(
+    curves: pl.DataFrame, targets: Sequence[str] | None = None, arms: Sequence[tuple[str, str, str | None]] | None = None
+) -> alt.TopLevelMixin:
+    """What does each arm reach at every budget, one panel per target language?
+
+    Args:
+        curves: the run's table `curves`; rows without a target stand in every panel.
+        targets: languages to show; by default all that are a target or a pool of one language.
+        arms: (pool, strategy, reward model) to draw, "own" for the target's own language; by default own language with
+            its own reward, mixed pool with the multi and the cross-lingual reward, majority of both, and the oracle.
+    """
+    _need(curves, "target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
+    known = {*curves["target"].drop_nulls(), *(pool for pool in curves["pool"] if pool in LANGUAGES)}
+    targets = list(targets) if targets else [code for code in LANGUAGES if code in known]
+    wanted = pl.DataFrame(
+        [_arm(*arm) for arm in (arms or [arm[:3] for arm in DEFAULT_ARMS])],
+        schema={"arm_pool": pl.String, "strategy": pl.String, "reward_model": pl.String, "arm": pl.String, "colour": pl.String, "dash": pl.List(pl.Int64)},
+        orient="row",
+    )
+    panels = (
+        curves.join(pl.DataFrame({"panel": targets}, schema={"panel": pl.String}), how="cross")
+        .filter(pl.col("target").is_null() | (pl.col("target") == pl.col("panel")))
+        .with_columns(arm_pool=pl.when(pl.col("pool") == pl.col("panel")).then(pl.lit("own")).otherwise(pl.col("pool")))
+        .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
+    )
+    shown = wanted.filter(pl.col("arm").is_in(panels["arm"].unique().to_list()))
+    table = _thinned(
+        _named(panels, "panel").select("panel_name", "arm", "budget", "accuracy", "low", "high", "n_problems", "colour")
+    )
+    order = [LANGUAGES[code].name if code in LANGUAGES else code for code in targets]
+    base = alt.Chart(table)
+    domain = shown["arm"].to_list()
+    colour = alt.Color("arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=shown["colour"].to_list()))
+    x = alt.X("budget:Q", title="completions per problem", scale=alt.Scale(type="log", base=2), axis=_budget_axis(table["budget"]))
+    chart = alt.layer(
+        base.mark_area(opacity=0.14).encode(x=x, y=_accuracy("low"), y2="high:Q", color=alt.Color("arm:N", legend=None, scale=colour.scale)),
+        base.mark_line(strokeWidth=2).encode(
+            x=x, y=_accuracy("accuracy"), color=colour,
+            strokeDash=alt.StrokeDash("arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=shown["dash"].to_list())),
+            tooltip=_tips(table, "panel_name", "arm", "budget", "accuracy", "low", "high", "n_problems"),
+        ),
+    ).properties(width=230, height=150)
+    return _finish(
+        chart.facet(facet=alt.Facet("panel_name:N", title=None, sort=order), columns=3),
+        "budget_curves",
+        "What does each way of spending a budget reach, for a speaker of each language?",
+        f"Accuracy, % of {_range(table['n_problems'])} problems, against completions per problem over all languages; exact expectations; "
+        "bands are 95 % intervals over problems.",
+    )
+
+
+def english_against_mixed(curves: pl.DataFrame, x: str = "budget", strategies: Iterable[tuple[str, str | None]] | None = None) -> alt.TopLevelMixin:
+    """At which budgets does a mixed pool beat an English pool of the same size?
+
+    Args:
+        curves: the run's table `curves`.
+        x: "budget" (completions per problem) or "tokens" (generated tokens per problem).
+        strategies: (strategy, reward model) to draw, one panel each; by default the oracle, majority and best of k by
+            the cross-lingual reward model, as far as the table has them.
+
+    Raises:
+        ValueError: x is something else.
+    """
+    if x not in ("budget", "tokens"):
+        raise ValueError(f"x is {x!r}; expected 'budget' or 'tokens'")
+    _need(curves, "target", "pool", "strategy", "reward_model", x, "accuracy", "low", "high", "n_problems")
+    chosen = list(strategies or [("best_of_k", "cross"), ("majority", None), ("oracle", None)])
+    labels = pl.DataFrame(
+        [(strategy, model, _strategy_label(strategy, model)) for strategy, model in chosen],
+        schema={"strategy": pl.String, "reward_model": pl.String, "panel": pl.String}, orient="row",
+    )
+    names = {"en": "English only", "mixed": "mixed, equal shares", "mixed-en": "mixed without English", "planned": "planned"}
+    table = (
+        curves.filter(pl.col("pool").is_in(list(names)) & (pl.col("target").is_null() | (pl.col("target") == "en")))
+        .join(labels, on=["strategy", "reward_model"], nulls_equal=True)
+        .with_columns(pl.col("pool").replace(names))
+        .unique(["panel", "pool", "budget"] if "budget" in curves.columns else ["panel", "pool", x], maintain_order=True)
+    )
+    table = _thinned(table.select("panel", "pool", *{x: 0, "budget": 0} if "budget" in table.columns else [x], "accuracy", "low", "high", "n_problems"))
+    domain = [name for name in names.values() if name in table["pool"].unique().to_list()]
+    colours = dict(zip(names.values(), (BLUE, ORANGE, PINK, GREEN), strict=True))
+    dashes = dict(zip(names.values(), ([1, 0], [1, 0], [6, 3], [2, 2]), strict=True))
+    base = alt.Chart(table)
+    scale = alt.Scale(domain=domain, range=[colours[name] for name in domain])
+    title = "completions per problem" if x == "budget" else "generated tokens per problem"
+    axis = _budget_axis(table[x]) if x == "budget" else alt.Axis(format="~s", tickCount=5)
+    across = alt.X(f"{x}:Q", title=title, scale=alt.Scale(type="log", base=2), axis=axis)
+    chart = alt.layer(
+        base.mark_area(opacity=0.14).encode(x=across, y=_accuracy("low"), y2="high:Q", color=alt.Color("pool:N", legend=None, scale=scale)),
+        base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(
+            x=across, y=_accuracy("accuracy"), color=alt.Color("pool:N", title=None, sort=domain, scale=scale),
+            strokeDash=alt.StrokeDash("pool:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[dashes[n] for n in domain])),
+            tooltip=_tips(table, "panel", "pool", x, "accuracy", "low", "high", "n_problems"),
+        ),
+    ).properties(width=230, height=210)
+    return _finish(
+        chart.facet(facet=alt.Facet("panel:N", title=None, sort=labels["panel"].to_list()), columns=3),
+        "english_against_mixed" if x == "budget" else "english_against_mixed_tokens",
+        "When does a mixed pool beat an English pool of the same size?",
+        f"Accuracy, % of {_range(table['n_problems'])} problems, against {title}; exact expectations; bands are 95 % intervals over problems.",
+    )
+
+
+def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Which languages do the chosen candidates come from?
+
+    Args:
+        table: one row per way of choosing and language: `language`, `share` (of the choices), `strategy`, `reward_model`,
+            `budget`; and, where known, `pool_share` (what choosing at random would give), `n_problems`.
+    """
+    _need(table, "language", "share", "strategy", "reward_model", "budget")
+    table = _named(table).with_columns(
+        arm=pl.struct("strategy", "reward_model").map_elements(lambda s: _strategy_label(s["strategy"], s["reward_model"]), return_dtype=pl.String)
+    )
+    order = _order(table.group_by("language_name").agg(pl.col("share").mean()), "share")
+    base = alt.Chart(table)
+    y = alt.Y("language_name:N", sort=order, title=None)
+    tips = _tips(table, "language_name", "arm", "share", "pool_share", "budget")
+    layers = [base.mark_bar(color=BLUE, opacity=0.85).encode(y=y, x=_share("share", "share of choices", top=None), tooltip=tips)]
+    if "pool_share" in table.columns:
+        layers.append(base.mark_tick(color=ORANGE, thickness=2, size=16).encode(y=y, x="pool_share:Q", tooltip=tips))
+    chart = alt.layer(*layers).properties(width=210, height=alt.Step(18)).facet(facet=alt.Facet("arm:N", title=None), columns=3)
+    note = " The orange tick is what choosing at random gives." if "pool_share" in table.columns else ""
+    return _finish(
+        chart,
+        "selected_languages",
+        "Which languages do the chosen candidates come from?",
+        f"Share of the candidates chosen from the mixed pool, {_range(table['budget'])} completions per problem.{note}",
+    )
+
+
+# -- parts that charts share -----------------------------------------------------------------------------------------------
+
+
+def _finish(chart: Any, name: str, title: str, subtitle: str) -> alt.TopLevelMixin:
+    """Title, quiet looks, and the name under which the chart and its data are saved."""
+    return chart.properties(
+        title=alt.TitleParams(title, subtitle=subtitle, anchor="start"), usermeta={"name": name}, background="transparent"
+    ).configure(
+        font="system-ui, 'Segoe UI', 'Noto Sans', sans-serif",
+        axis=alt.AxisConfig(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridOpacity=0.7, labelLimit=160),
+        legend=alt.LegendConfig(orient="top", labelFontSize=12, titleFontSize=12, titleFontWeight="normal", symbolStrokeWidth=2.5, labelLimit=320, columns=3),
+        header=alt.HeaderConfig(labelFontSize=12, labelFontWeight=600, labelAnchor="start", labelColor=INK, titleColor=INK),
+        view=alt.ViewConfig(stroke=None),
+        title=alt.TitleConfig(fontSize=14, subtitleFontSize=12, subtitlePadding=4, offset=14),
+    )
+
+
+def _need(table: pl.DataFrame, *columns: str) -> None:
+    """Refuse a table without a column or without a row."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"this chart needs {', '.join(missing)}; the table has {', '.join(table.columns)}")
+    if table.is_empty():
+        raise ValueError(f"this chart's table has no rows; expected some with {', '.join(columns)}")
+
+
+def _named(table: pl.DataFrame, column: str = "language") -> pl.DataFrame:
+    """With the English name of a language beside its code."""
+    return table.with_columns(pl.col(column).replace({code: record.name for code, record in LANGUAGES.items()}).alias(f"{column}_name"))
+
+
+def _order(table: pl.DataFrame, by: str) -> list[str]:
+    return table.sort(by, descending=True)["language_name"].to_list()
+
+
+def _range(column: pl.Series) -> str:
+    """One number, or the smallest and largest, with thousands marked."""
+    low, high = column.min(), column.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _tips(table: pl.DataFrame, *columns: str) -> list[alt.Tooltip]:
+    """What a pointer shows: the columns that the table has, shares as percentages."""
+    shares = ("accuracy", "low", "high", "unreadable", "share", "pool_share", "gain", "coverage", "rate")
+    names = {"language_name": "language", "panel_name": "language", "other_name": "other language", "arm": "way of choosing"}
+    return [
+        alt.Tooltip(
+            f"{column}:{'Q' if table[column].dtype.is_numeric() else 'N'}",
+            title=names.get(column, column.replace("_", " ")),
+            format=".1%" if column in shares else ".3~f" if table[column].dtype.is_float() else "",
+        )
+        for column in columns
+        if column in table.columns
+    ]
+
+
+def _share(column: str, title: str, top: float | None = 1.0) -> alt.X:
+    scale = alt.Scale(domain=[0, top]) if top else alt.Scale(zero=True)
+    return alt.X(f"{column}:Q", title=title, axis=alt.Axis(format="%", tickCount=5), scale=scale)
+
+
+def _accuracy(column: str) -> alt.Y:
+    return alt.Y(f"{column}:Q", title="accuracy", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(zero=False, nice=True))
+
+
+def _points_axis() -> alt.Axis:
+    return alt.Axis(labelExpr="format(datum.value * 100, '+.1~f')", tickCount=6)
+
+
+def _budget_axis(budgets: pl.Series) -> alt.Axis:
+    """Ticks at powers of two."""
+    most = int(budgets.max() or 1)
+    return alt.Axis(values=[2**i for i in range(most.bit_length())], format="d", grid=False)
+
+
+def _models(column: pl.Series) -> list[str]:
+    known = ["mono", "multi", "cross"]
+    return [m for m in known if m in column] + sorted(set(column.unique()) - set(known))
+
+
+def _model_colour(models: list[str]) -> alt.Color:
+    fixed = {"mono": BLUE, "multi": GREEN, "cross": ORANGE}
+    spare = iter((PINK, YELLOW, SKY, GREY) * 8)
+    return alt.Color(
+        "reward_model:N", title="reward model", sort=models,
+        scale=alt.Scale(domain=models, range=[fixed.get(model) or next(spare) for model in models]),
+    )
+
+
+def _strategy_label(strategy: str, model: str | None) -> str:
+    return f"{STRATEGY_NAMES.get(strategy, strategy)} by {model} reward" if model else STRATEGY_NAMES.get(strategy, strategy)
+
+
+def _arm(pool: str, strategy: str, model: str | None) -> tuple[str, str, str | None, str, str, list[int]]:
+    """An arm with its words, colour and dash."""
+    looks = {arm[:3]: arm[3:] for arm in DEFAULT_ARMS}
+    where = "own language" if pool == "own" else POOL_NAMES.get(pool) or f"{LANGUAGES[pool].name if pool in LANGUAGES else pool} pool"
+    colour, dash = looks.get((pool, strategy, model), (SKY, [4, 2]))
+    return pool, strategy, model, f"{where}, {_strategy_label(strategy, model)}", colour, dash
+
+
+def _thinned(table: pl.DataFrame, most: int = 4000) -> pl.DataFrame:
+    """All budgets while the table is small; beyond `most` rows only those near quarter powers of two."""
+    if table.height <= most or "budget" not in table.columns:
+        return table
+    keep = sorted({round(2 ** (i / 4)) for i in range(60)} | {int(table["budget"].max() or 1)})
+    return table.filter(pl.col("budget").is_in(keep))

@@ -1,0 +1,128 @@
+"""Puts Altair charts into notebooks and pages so that they draw with the network off.
+
+The chart library is one script of 0.9 MB, taken from vl-convert and kept in the user's cache. A notebook shows it once,
+a report links to one copy of it; a chart is only its specification. This file knows HTML and JSON. It knows nothing of
+what a chart shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+from functools import lru_cache
+from importlib import metadata
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from bestofl_lib.tables import replace_file
+
+PAGE = Path(__file__).resolve().parent / "page"
+SETUP = "setup"  # value of the output metadata "bestofl" that marks the chart library
+CHART = "chart"  # and the one that marks a chart
+_DRAW = '<script data-bestofl="draw">'
+_numbers = count()
+
+
+def enable_charts() -> None:
+    """Make charts draw in this notebook, offline, in JupyterLab and in exported HTML; call it once at the top.
+
+    Shows an invisible output that holds the chart library.
+    """
+    import altair
+    from IPython.display import display
+
+    altair.renderers.register("bestofl", _render)
+    altair.renderers.enable("bestofl")
+    code = "\n".join((chart_library(), (PAGE / "charts.js").read_text("utf8")))
+    style = (PAGE / "charts.css").read_text("utf8")
+    block = f"<style>{style}</style><script>if (!window.vegaEmbed) {{ {_inert_script(code)} }}</script>"
+    display({"text/html": block, "text/plain": "charts are on"}, metadata={"bestofl": SETUP}, raw=True)
+
+
+def chart_library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one classic script that sets `window.vegaEmbed`; built once per version, 2 s."""
+    version = metadata.version("vl-convert-python")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bestofl" / f"vega-{version}.js"
+    if cache.exists():
+        return cache.read_text("utf8")
+    import vl_convert
+
+    script = "(function () {\n" + vl_convert.javascript_bundle(vl_version="6.4") + "\n})();\n"
+    try:
+        replace_file(cache, script.encode())
+    except OSError:
+        return script  # no cache to write to: it is built again next time
+    return script
+
+
+def _inert_script(code: str) -> str:
+    """JavaScript that may stand between script tags."""
+    return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def inert_json(value: Any) -> str:
+    """JSON that may stand between script tags: nothing in it can end the script or begin a tag."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def chart_block(spec: dict[str, Any], draw: bool = True) -> str:
+    """One chart as HTML: caption, holder, specification.
+
+    Args:
+        spec: Vega-Lite, as from `Chart.to_dict()`; its title becomes the caption.
+        draw: add the line that draws it; a report's own script draws all of its charts.
+    """
+    title = spec.get("title") or {}
+    title = {"text": title} if isinstance(title, str) else title
+    subtitle = title.get("subtitle", "")
+    text = inert_json(spec)
+    name = f"chart-{hashlib.sha256(text.encode()).hexdigest()[:10]}-{next(_numbers)}"
+    caption = f"<strong>{html.escape(_line(title.get('text', '')))}</strong>"
+    caption += f"<span>{html.escape(_line(subtitle))}</span>" if subtitle else ""
+    return (
+        f'<figure class="bestofl-chart" id="{name}"><figcaption>{caption}</figcaption>'
+        '<div class="bestofl-holder"><p class="bestofl-fallback">This chart is drawn by a script: open the HTML report, '
+        "or trust this notebook and run its first cell.</p></div>"
+        f'<script type="application/json">{text}</script></figure>'
+        + (f"{_DRAW}window.bestofl && window.bestofl.draw({json.dumps(name)})</script>" if draw else "")
+    )
+
+
+def _line(text: str | list[str]) -> str:
+    return " ".join(text) if isinstance(text, list) else str(text)
+
+
+def _render(spec: dict[str, Any], **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+    """Altair's renderer protocol: a MIME bundle and its metadata."""
+    text = spec.get("usermeta", {}).get("name", "chart")
+    return {"text/html": chart_block(spec), "text/plain": f"<{text}>"}, {"bestofl": CHART}
+
+
+def chart_specs(notebook: Any) -> list[dict[str, Any]]:
+    """The specifications of all charts that an executed notebook shows, in order."""
+    return [
+        spec
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if (spec := spec_of_output(output)) is not None
+    ]
+
+
+def spec_of_output(output: Any) -> dict[str, Any] | None:
+    """The specification in one output of an executed notebook; None when it is no chart of ours."""
+    if output.get("metadata", {}).get("bestofl") != CHART:
+        return None
+    block = output["data"]["text/html"]
+    start = block.index('<script type="application/json">') + len('<script type="application/json">')
+    return json.loads(block[start : block.index("</script>", start)])
+
+
+@lru_cache
+def page_file(name: str) -> str:
+    """A file of the `page` folder."""
+    return (PAGE / name).read_text("utf8")

@@ -1,0 +1,131 @@
+"""Examines the machine: versions, device, disk, fonts, browser, the lab's files, caches.
+
+It looks and says; it changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from bestofl_lib.study import VERSIONS, Folders
+from bestofl_lib.tables import ROOT
+
+FREE = 5 * 2**30  # bytes of disk below which a study may not finish
+FONTS = ("bn", "te", "th", "ja", "zh")  # languages whose script a plain system often lacks
+
+
+def examine(root: Path = ROOT, folders: Folders | None = None) -> tuple[list[str], bool]:
+    """Findings, one a line, each failure with its remedy; and whether the study `lab` can run here.
+
+    Args:
+        root: the project's folder.
+        folders: of notebooks, runs and reports.
+    """
+    folders = folders or Folders.default()
+    findings = [
+        *_python(), _pinned(root), _device(), _disk(folders), _writable(folders.runs), _writable(folders.reports), _lab(root),
+        _browser(), _fonts(), _caches(),
+    ]
+    return [f"{mark:<4} {text}" for mark, text in findings], all(mark != "FAIL" for mark, _ in findings)
+
+
+Finding = tuple[str, str]  # "ok", "note" or "FAIL", and a sentence
+
+
+def _python() -> list[Finding]:
+    found = [("ok", f"python {sys.version.split()[0]} in {sys.prefix}")]
+    for package in VERSIONS:
+        try:
+            found.append(("ok", f"{package} {metadata.version(package)}"))
+        except metadata.PackageNotFoundError:
+            found.append(("FAIL", f"{package} is not installed; run `make install`"))
+    return found
+
+
+def _pinned(root: Path) -> Finding:
+    """Do the installed versions match those that were tested?"""
+    path = root / "constraints.txt"
+    if not path.exists():
+        return "FAIL", f"{path} is missing; restore it with git"
+    other = []
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)$", path.read_text("utf8"), flags=re.MULTILINE):
+        try:
+            installed = metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            continue  # only some are needed on every machine; pip has seen to those
+        if installed != version:
+            other.append(f"{name} {installed} (tested: {version})")
+    return ("note", "other versions than tested: " + ", ".join(other) + "; `make install` sets them right") if other else (
+        "ok", "all versions as tested (constraints.txt)"
+    )
+
+
+def _device() -> Finding:
+    """The accelerator as PyTorch sees it, asked in a process of its own."""
+    code = (
+        "import torch; print(f'{torch.cuda.device_count()} × {torch.cuda.get_device_name()}' if torch.cuda.is_available() "
+        "else 'Apple MPS' if torch.backends.mps.is_available() else 'CPU only')"
+    )
+    try:
+        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return "FAIL", f"PyTorch does not start ({error}); run `make install`"
+    return "ok", f"device: {answer.stdout.strip()}, {os.cpu_count()} cores"
+
+
+def _disk(folders: Folders) -> Finding:
+    place = next(path for path in [folders.runs, *folders.runs.parents] if path.exists())
+    free = shutil.disk_usage(place).free
+    text = f"{free / 2**30:.0f} GB free on the disk of {folders.runs}"
+    return ("ok", text) if free >= FREE else ("FAIL", text + "; free some space or point BESTOFL_RUNS at another disk")
+
+
+def _writable(folder: Path) -> Finding:
+    place = next(path for path in [folder, *folder.parents] if path.exists())
+    if os.access(place, os.W_OK):
+        return "ok", f"{folder} can be written"
+    return "FAIL", f"{place} cannot be written; change its owner or set BESTOFL_RUNS and BESTOFL_REPORTS"
+
+
+def _lab(root: Path) -> Finding:
+    weights = sorted((root / "data" / "lab").rglob("*.safetensors"))
+    if not weights:
+        return "FAIL", f"no policy model in {root / 'data' / 'lab'}; restore it with git, or train it with `make policy`"
+    digest = hashlib.sha256(weights[0].read_bytes()).hexdigest()[:16]
+    return "ok", f"lab policy {weights[0].relative_to(root)}, {weights[0].stat().st_size / 2**20:.1f} MB, SHA-256 {digest}"
+
+
+def _browser() -> Finding:
+    found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if found:
+        return "ok", f"browser for the tests of pages: {found}"
+    return "note", "no Chromium: tests of pages are skipped; on Debian: apt-get install chromium"
+
+
+def _fonts() -> Finding:
+    if not shutil.which("fc-list"):
+        return "note", "fontconfig is not installed: whether all scripts have a font is unknown"
+    lacking = []
+    for code in FONTS:
+        answer = subprocess.run(["fc-list", f":lang={code}", "family"], capture_output=True, text=True, timeout=60)
+        if not answer.stdout.strip():
+            lacking.append(code)
+    if lacking:
+        return "note", f"no font for {', '.join(lacking)}; on Debian: apt-get install fonts-noto-core fonts-noto-cjk"
+    return "ok", "fonts for Bengali, Telugu, Thai, Japanese and Chinese"
+
+
+def _caches() -> Finding:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    found = []
+    for name, folder in (("charts", cache / "bestofl"), ("models", Path(os.environ.get("HF_HOME") or cache / "huggingface"))):
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+        found.append(f"{name} {folder} {size / 2**20:.1f} MB")
+    return "ok", "caches: " + ", ".join(found)
