@@ -688,7 +688,7 @@ def _execute(step: Step, target: Path) -> None:
                 cwd=step.path.parent,
                 progress_bar={"desc": f"  {step.name}", "leave": False, "disable": None},
                 start_timeout=120,
-                extra_arguments=["--IPKernelApp.log_level=40"],  # else each kernel warns about TCP on this machine
+                extra_arguments=["--IPKernelApp.log_level=50"],  # else each kernel warns of TCP on this machine
             )
         except papermill.PapermillExecutionError as error:
             failed = _Failed(f"[{error.exec_count}]", error.ename, error.evalue, error.source)
