@@ -1,0 +1,133 @@
+"""Vectors of candidates on disk, so that no forward pass is ever made twice.
+
+A cache folder belongs to one model (weights, layers, dtype, token limit); inside, the key is a hash of the text that the
+model reads. It knows nothing of labels, pairs or heads, and may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.rewards.model import RewardBackbone
+from bestofl_lib.tables import replace_file
+
+_FLUSH_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a model says about each row of a candidates table."""
+
+    values: np.ndarray  # (candidates, width) float32; NaN where the model gave none
+    truncated: np.ndarray  # (candidates,) bool: the beginning of the completion was cut to fit
+    computed: int  # distinct texts that went through the model; the others were duplicates or known
+    seconds: float  # wall time of the forward passes
+
+
+def cached_values(
+    backbone: RewardBackbone, candidates: pl.DataFrame, problems: pl.DataFrame, folder: Path | None
+) -> Values:
+    """One vector per candidate, from the cache where it is known, else computed and added to it.
+
+    Work is saved every minute: a run that is stopped goes on where it was. Identical completions of one question are
+    computed once.
+
+    Args:
+        candidates: rows of a candidates table.
+        problems: rows of a problems table that hold every (problem_id, language) of the candidates.
+        folder: where caches are kept, one sub-folder per model; None keeps nothing.
+
+    Raises:
+        ValueError: naming the first candidate without a question.
+    """
+    rows = candidates.select("problem_id", "language", "completion").join(
+        problems.select("problem_id", "language", "question"), on=["problem_id", "language"], how="left", maintain_order="left"
+    )
+    lost = rows.filter(pl.col("question").is_null())
+    if lost.height:
+        raise ValueError(
+            f"{lost.height} candidates have no question, the first: problem {lost['problem_id'][0]!r} "
+            f"({lost['language'][0]}); pass the problems table that they were drawn for"
+        )
+    keys = [
+        hashlib.blake2b("\0".join((backbone.style, language, question, completion)).encode("utf8", "replace"), digest_size=16).hexdigest()
+        for _, language, completion, question in rows.iter_rows()
+    ]  # fmt: skip
+    home = None
+    if folder is not None:
+        home = folder / hashlib.blake2b(backbone.identity().encode(), digest_size=8).hexdigest()
+    known = _read(home, backbone.width)
+    index = {key: i for i, key in enumerate(known["key"])}
+    missing = {key: i for i, key in enumerate(keys) if key not in index}
+    table = [known["values"].to_numpy().reshape(-1, backbone.width)]
+    cuts = [known["truncated"].to_numpy()]
+    started = time.monotonic()
+    if missing:
+        wanted, places = list(missing), list(missing.values())
+        need = rows[places]
+        prompts: dict[tuple[str, str], int] = {}
+        owner = [prompts.setdefault((q, language), len(prompts)) for q, language in need.select("question", "language").iter_rows()]
+        new: list[tuple[list[str], np.ndarray, np.ndarray]] = []
+        flushed = time.monotonic()
+        for batch, part, cut in backbone.batches(list(prompts), owner, need["completion"].to_list()):
+            new.append(([wanted[i] for i in batch], part, cut))
+            if time.monotonic() - flushed > _FLUSH_SECONDS:
+                _flush(home, new, index, table, cuts)
+                flushed = time.monotonic()
+        _flush(home, new, index, table, cuts)
+    seconds = time.monotonic() - started
+    place = np.array([index[key] for key in keys], dtype=int)
+    return Values(np.concatenate(table)[place], np.concatenate(cuts)[place], len(missing), seconds)
+
+
+def _flush(
+    home: Path | None,
+    new: list[tuple[list[str], np.ndarray, np.ndarray]],
+    index: dict[str, int],
+    table: list[np.ndarray],
+    cuts: list[np.ndarray],
+) -> None:
+    if not new:
+        return
+    names = [key for part, _, _ in new for key in part]
+    values = np.concatenate([part for _, part, _ in new])
+    cut = np.concatenate([part for _, _, part in new])
+    new.clear()
+    start = len(index)
+    index.update({key: start + i for i, key in enumerate(names)})
+    table.append(values)
+    cuts.append(cut)
+    if home is None:
+        return
+    keep = ~np.isnan(values).any(1)  # what memory did not allow is tried again next time
+    buffer = io.BytesIO()
+    pl.DataFrame(
+        {"key": pl.Series(names, dtype=pl.String).filter(pl.Series(keep)), "truncated": cut[keep], "values": values[keep]},
+        schema=_schema(values.shape[1]),
+    ).write_parquet(buffer)
+    data = buffer.getvalue()
+    replace_file(home / f"part-{hashlib.blake2b(data, digest_size=12).hexdigest()}.parquet", data)
+
+
+def _read(home: Path | None, width: int) -> pl.DataFrame:
+    parts = [pl.DataFrame(schema=_schema(width))]
+    for path in sorted(home.glob("part-*.parquet")) if home is not None else []:
+        data = path.read_bytes()
+        if f"part-{hashlib.blake2b(data, digest_size=12).hexdigest()}" != path.stem:
+            warnings.warn(f"{path} is damaged and is removed; its values are computed again", stacklevel=3)
+            path.unlink()
+            continue
+        parts.append(pl.read_parquet(io.BytesIO(data)))
+    return pl.concat(parts).unique("key", maintain_order=True)
+
+
+def _schema(width: int) -> pl.Schema:
+    return pl.Schema({"key": pl.String, "truncated": pl.Boolean, "values": pl.Array(pl.Float32, width)})

@@ -1,0 +1,524 @@
+"""A sequence-classification model with one output, and fast ways to read numbers off it.
+
+It opens a policy, a reward model or any Hub id as such a model, turns a question and a completion into
+tokens, and returns one vector per candidate: the pooled hidden state of a causal backbone (any number of
+linear heads can then be applied), or the reward itself for every other architecture. It does not know which
+candidates are correct, how pairs are made, or where results are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DynamicCache
+from transformers.cache_utils import DynamicLayer
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from bestofl_lib.problems.prompts import messages
+from bestofl_lib.tables import ROOT
+
+_PROBE = "\u2042probe\u2042"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def locate(source: str | Path) -> str:
+    """The folder of a local model, looked for here and under the project, or the Hub id as it is.
+
+    Raises:
+        FileNotFoundError: a folder without config or weights.
+        ValueError: a folder whose only weights are pickles.
+    """
+    for folder in (Path(source), ROOT / source):
+        if not folder.is_dir():
+            continue
+        if not (folder / "config.json").exists():
+            raise FileNotFoundError(f"{folder} has no config.json; expected a Hugging Face model folder")
+        if not list(folder.glob("*.safetensors")):
+            pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+            if pickles:
+                raise ValueError(
+                    f"{folder} holds pickle weights only ({', '.join(pickles)}), which can run code when opened; "
+                    "convert them to safetensors (save_pretrained) and try again"
+                )
+            raise FileNotFoundError(f"{folder} has no *.safetensors weights; copy them there or name another model")
+        return str(folder)
+    if str(source).startswith((".", "/", "~")) or str(source).count("/") > 1:
+        raise FileNotFoundError(f"no model folder {str(source)!r}; give a folder or a Hub id such as 'owner/name'")
+    return str(source)
+
+
+def fingerprint(source: str | Path, revision: str | None, commit: str | None) -> str:
+    """What tells two sets of weights apart: a digest of a local folder's weights, or the Hub commit."""
+    located = Path(locate(source))
+    if not located.is_dir():
+        return f"{source}@{commit or revision or 'main'}"
+    digest = hashlib.blake2b(digest_size=16)
+    for path in [located / "config.json", *sorted(located.glob("*.safetensors"))]:
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as file:
+            if size <= 1 << 28:
+                digest.update(file.read())
+            else:  # first, middle and last 4 MB of a large shard
+                for start in (0, size // 2, size - (1 << 22)):
+                    file.seek(start)
+                    digest.update(file.read(1 << 22))
+    return digest.hexdigest()
+
+
+def pick_device(device: str) -> torch.device:
+    """ "auto" is CUDA, else Apple's MPS, else the CPU; any other name is taken as it is.
+
+    Raises:
+        ValueError: a device this machine does not have.
+    """
+    if device == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {device!r} is not available here ({error}); use 'auto' or 'cpu'") from error
+    return torch.device(device)
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """ "auto" is bfloat16 on CUDA and float32 elsewhere; otherwise "float32", "bfloat16" or "float16"."""
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in known:
+        raise ValueError(f"unknown dtype {dtype!r}; use 'auto', {', '.join(map(repr, known))}")
+    return known[dtype]
+
+
+class RewardBackbone:
+    """An `AutoModelForSequenceClassification` with one output, its tokenizer and its way to write a candidate down.
+
+    The text of a candidate is the chat template's rendering of the user's message (as the policy was asked) and the
+    completion as the assistant's message. Prompt and completion are tokenised separately, so that a prompt's
+    tokens, and its key-value cache, are shared by all its completions. Without a chat template: the user's message, a
+    line break, the completion, the end-of-text token (causal models), or the pair (question, completion) for encoders.
+
+    Args:
+        source: folder or Hub id. A causal language model gets a new head, to be trained or replaced.
+        revision: Hub revision; None is the default branch.
+        style: prompt style, "native" or "question": the one the candidates were asked with.
+        layers: keep only the first so many layers of the backbone; None keeps all.
+        max_tokens: longest text in tokens. A longer completion loses its *beginning* (the answer is at the end); a prompt
+            may take at most half, and loses its beginning too. Default: the model's limit, at most 4096.
+        device, dtype: see `pick_device`, `pick_dtype`.
+        batch_tokens: tokens per forward pass; None: 2,048 on a CPU, 32,768 elsewhere.
+        seed: of the new head, where there is one.
+        require_head: refuse a checkpoint without a trained head (for imported reward models).
+
+    Raises:
+        FileNotFoundError, ValueError: see `locate`; also more than one output, or no tokenizer.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        style: str = "native",
+        layers: int | None = None,
+        max_tokens: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_tokens: int | None = None,
+        seed: int = 0,
+        require_head: bool = False,
+    ):
+        self.source, self.revision, self.style, self.layers = str(source), revision, style, layers
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device)
+        located = locate(source)
+        changes: dict[str, Any] = {} if require_head else {"num_labels": 1}
+        if layers is not None:
+            changes["num_hidden_layers"] = layers
+        torch.manual_seed(seed)
+        verbosity = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()  # "score.weight is newly initialised" is the point here
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(located, revision=revision, trust_remote_code=False)
+            self.model, report = AutoModelForSequenceClassification.from_pretrained(
+                located,
+                revision=revision,
+                dtype=self.dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **changes,
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"model {str(source)!r} cannot be opened as a sequence classifier ({error}); expected a folder or Hub id "
+                "with config, tokenizer and safetensors weights"
+            ) from error
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+        if self.model.config.num_labels != 1:
+            raise ValueError(
+                f"model {str(source)!r} has {self.model.config.num_labels} outputs; a reward model has 1 (num_labels=1)"
+            )
+        new = [name for name in report["missing_keys"] if name.split(".")[0] in ("score", "classifier")]
+        if require_head and new:
+            raise ValueError(
+                f"model {str(source)!r} has no trained head ({', '.join(new)} is missing): it is not a reward model; "
+                "train one from it with train_reward_models"
+            )
+        if layers is not None and not 1 <= layers <= len(getattr(self.model.base_model, "layers", [])):
+            raise ValueError(f"layers={layers}: model {str(source)!r} has not so many layers to keep")
+        self._set_padding()
+        self.model.to(self.device).eval()
+        self.is_causal = isinstance(self.model, GenericForSequenceClassification) and isinstance(
+            getattr(self.model, "score", None), torch.nn.Linear
+        )
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 4096
+        self.max_tokens = max_tokens or min(limit, 4096)
+        if not 8 <= self.max_tokens <= limit:
+            raise ValueError(f"max_tokens={self.max_tokens}: model {str(source)!r} takes 8 to {limit} tokens")
+        self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 32768)
+        self.commit = getattr(self.model.config, "_commit_hash", None)
+        self.reads = "features" if self.is_causal else "reward"  # what `values` returns
+        self.adapter = ""  # what else shaped the weights, where something was merged into them
+        self._ending: tuple[str, bool] | None = None
+        self._shares_prompts: bool | None = None
+        self.set_aside: dict[int, str] = {}  # row -> why it has no value, of the last call of `values`
+
+    @property
+    def width(self) -> int:
+        """Numbers per candidate that `values` returns: the hidden size where features are read, else 1."""
+        return self.model.score.in_features if self.is_causal and self.reads == "features" else 1
+
+    def identity(self) -> str:
+        """What the values depend on besides the text: weights, layers, dtype, token limit."""
+        weights = fingerprint(self.source, self.revision, self.commit)
+        return json.dumps([weights, self.adapter, self.layers, self.max_tokens, str(self.dtype), self.reads])
+
+    def _set_padding(self) -> None:
+        if self.tokenizer.pad_token_id is None:
+            if self.tokenizer.eos_token_id is None:
+                raise ValueError(f"the tokenizer of {self.source!r} has neither a padding nor an end-of-text token")
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        config = self.model.config.get_text_config()
+        if config.pad_token_id is None:
+            config.pad_token_id = self.tokenizer.pad_token_id
+        if self.model.config.pad_token_id is None:
+            self.model.config.pad_token_id = config.pad_token_id
+        self.pad = config.pad_token_id
+
+    # -- text ---------------------------------------------------------------------------------------------------
+
+    def prompt_text(self, question: str, language: str) -> str:
+        """What stands before the completion."""
+        chat = messages(question, language, self.style)
+        if self.tokenizer.chat_template is None:
+            return "\n".join(message["content"] for message in chat) + "\n"
+        text = self.tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": _PROBE}], tokenize=False)
+        return text.split(_PROBE)[0]
+
+    def ending(self) -> tuple[str, bool]:
+        """What stands after the completion, and whether the template strips the completion's white space."""
+        if self._ending is None:
+            if self.tokenizer.chat_template is None:
+                self._ending = (self.tokenizer.eos_token or "", False)
+            else:
+                chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": f" {_PROBE} "}]
+                text = self.tokenizer.apply_chat_template(chat, tokenize=False)
+                if text.count(_PROBE) != 1:
+                    raise ValueError(
+                        f"the chat template of {self.source!r} does not write the assistant's message once; "
+                        "use a model whose template takes a user and an assistant message"
+                    )
+                tail = text.split(_PROBE)[1]
+                stripped = not tail.startswith(" ")
+                self._ending = (tail if stripped else tail[1:], stripped)
+        return self._ending
+
+    def encode(
+        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]], np.ndarray]:
+        """Token ids of prompts and of completions (with what follows them), and which completions were cut.
+
+        The last token of a completion is the one whose hidden state is read, by the rule of Transformers: the rightmost
+        that is not the padding token.
+
+        Args:
+            prompts: (question, language) each.
+            prompt_of: (candidates,) index into prompts.
+            completions: (candidates,) raw text.
+        """
+        has_template = self.tokenizer.chat_template is not None
+        texts = [self.prompt_text(question, language) for question, language in prompts]
+        head = self.tokenizer(texts, add_special_tokens=not has_template)["input_ids"] if texts else []
+        if not has_template and self.tokenizer.eos_token_id is not None:
+            head = [ids[:-1] if ids[-1:] == [self.tokenizer.eos_token_id] else ids for ids in head]
+        tail, stripped = self.ending()
+        written = [(text.strip() if stripped else text) + tail for text in completions]
+        body = self.tokenizer(written, add_special_tokens=False)["input_ids"] if written else []
+        head = [ids[-(self.max_tokens // 2) :] if len(ids) > self.max_tokens // 2 else ids for ids in head]
+        truncated = np.zeros(len(body), dtype=bool)
+        for i, ids in enumerate(body):
+            while ids and ids[-1] == self.pad:
+                ids.pop()
+            room = self.max_tokens - len(head[prompt_of[i]])
+            if len(ids) > room:
+                body[i] = ids[-room:]
+                truncated[i] = True
+        return head, body, truncated
+
+    def whole_texts(
+        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
+    ) -> tuple[list[list[int]], np.ndarray]:
+        """Token ids of each candidate from first to last, as `values` reads them, and which were cut; for training."""
+        if self.is_causal:
+            head, body, truncated = self.encode(prompts, prompt_of, completions)
+            return [head[p] + ids for p, ids in zip(prompt_of, body, strict=True)], truncated
+        first, truncated = self._encoder_texts(prompts, prompt_of, completions)
+        encoded = self.tokenizer(first, list(completions), truncation="only_second", max_length=self.max_tokens)
+        return encoded["input_ids"], truncated
+
+    # -- numbers ------------------------------------------------------------------------------------------------
+
+    def values(
+        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str], share: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One vector per candidate: pooled hidden state (causal backbones) or reward (all others).
+
+        Args:
+            prompts, prompt_of, completions: as for `encode`.
+            share: compute each prompt once for all its completions where the architecture allows (causal, full
+                attention). False is the plain way; the numbers are the same up to rounding.
+
+        Returns:
+            (candidates, width) float32, NaN where memory did not suffice for a single row (see `set_aside`), and
+            (candidates,) bool: the completion was cut to fit.
+        """
+        values = np.full((len(completions), self.width), np.nan, dtype=np.float32)
+        truncated = np.zeros(len(completions), dtype=bool)
+        self.set_aside = {}
+        for rows, part, cut in self.batches(prompts, prompt_of, completions, share):
+            values[rows], truncated[rows] = part, cut
+        return values, truncated
+
+    def batches(
+        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str], share: bool = True
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As `values`, piece by piece: row indices, their vectors, and whether each was cut."""
+        if not self.is_causal:
+            yield from self._encoder_batches(prompts, prompt_of, completions)
+            return
+        head, body, truncated = self.encode(prompts, prompt_of, completions)
+        owner = np.asarray(prompt_of, dtype=int)
+        lone = np.array([not ids for ids in body], dtype=bool)  # nothing of the completion is left to read from
+        if share and self._can_share():
+            by_length: dict[int, list[int]] = {}
+            for p in np.unique(owner[~lone]):
+                by_length.setdefault(len(head[p]), []).append(int(p))
+            members: dict[int, list[int]] = {}
+            for row in np.flatnonzero(~lone):
+                members.setdefault(int(owner[row]), []).append(int(row))
+            for length in sorted(by_length, reverse=True):  # the largest first: memory runs out at once or never
+                if length == 0:
+                    lone[[row for p in by_length[0] for row in members[p]]] = True
+                    continue
+                size = max(1, 2 * self.batch_tokens // length)
+                group = by_length[length]
+                for start in range(0, len(group), size):
+                    chunk = group[start : start + size]
+                    for rows, part in self._shared(chunk, head, body, members):
+                        yield rows, part, truncated[rows]
+        else:
+            lone[:] = True
+        order = np.flatnonzero(lone)
+        whole = {int(row): head[owner[row]] + body[row] for row in order}
+        for rows in _by_tokens(order, [len(whole[int(row)]) for row in order], lambda: self.batch_tokens):
+            part = self._halving(rows, lambda rows: self._plain([whole[int(row)] for row in rows]))
+            yield rows, part, truncated[rows]
+
+    def _shared(
+        self, chunk: list[int], head: list[list[int]], body: list[list[int]], members: dict[int, list[int]]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Prompts of one length, run once; then their completions in batches of similar length."""
+        rows = np.array([row for p in chunk for row in members[p]])
+        slot = {row: i for i, p in enumerate(chunk) for row in members[p]}
+        prefill = self._prefill_or_none([head[p] for p in chunk])
+        if prefill is None:  # not enough memory for so many prompts at once
+            if len(chunk) == 1:
+                self.set_aside.update({int(row): "out of memory at one row" for row in rows})
+                yield rows, np.full((len(rows), self.width), np.nan, dtype=np.float32)
+                return
+            for part in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
+                yield from self._shared(part, head, body, members)
+            return
+        keys, length = prefill, len(head[chunk[0]])
+        lengths = [len(body[row]) for row in rows]
+
+        def budget() -> int:
+            return self.batch_tokens
+
+        for batch in _by_tokens(rows, lengths, budget, extra=length / 4):
+            yield (
+                batch,
+                self._halving(
+                    batch,
+                    lambda rows: self._continue(keys, length, [slot[int(r)] for r in rows], [body[int(r)] for r in rows]),
+                ),
+            )
+
+    def _prefill_or_none(self, ids: list[list[int]]) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
+        try:
+            with torch.inference_mode():
+                cache = DynamicCache(config=self.model.config.get_text_config())
+                self.model.base_model(
+                    torch.tensor(ids, device=self.device), past_key_values=cache, use_cache=True
+                )
+                return [(layer.keys, layer.values) for layer in cache.layers]
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            _raise_unless_memory(error)
+            self._free()
+            return None
+
+    def _continue(
+        self, prompts: list[tuple[torch.Tensor, torch.Tensor]], length: int, slots: list[int], ids: list[list[int]]
+    ) -> np.ndarray:
+        """Hidden state at the last token of each completion, after a prompt of `length` tokens already computed."""
+        longest = max(map(len, ids))
+        with torch.inference_mode():
+            tokens = torch.full((len(ids), longest), self.pad)
+            for i, row in enumerate(ids):
+                tokens[i, : len(row)] = torch.tensor(row)
+            tokens = tokens.to(self.device)
+            cache = DynamicCache(config=self.model.config.get_text_config())
+            index = torch.tensor(slots, device=self.device)
+            for layer, (keys, values) in enumerate(prompts):
+                cache.update(keys[index], values[index], layer)
+            # right padding and a causal mask: what follows a row's last token cannot reach it, so no mask is needed
+            positions = torch.arange(length, length + longest, device=self.device)[None]
+            hidden = self.model.base_model(
+                tokens, position_ids=positions, past_key_values=cache, use_cache=True
+            ).last_hidden_state
+            last = torch.tensor([len(row) - 1 for row in ids], device=self.device)
+            return self._read(hidden[torch.arange(len(ids), device=self.device), last])
+
+    def _plain(self, ids: list[list[int]]) -> np.ndarray:
+        longest = max(map(len, ids))
+        with torch.inference_mode():
+            tokens = torch.full((len(ids), longest), self.pad)
+            mask = torch.zeros((len(ids), longest), dtype=torch.long)
+            for i, row in enumerate(ids):
+                tokens[i, : len(row)] = torch.tensor(row)
+                mask[i, : len(row)] = 1
+            hidden = self.model.base_model(
+                tokens.to(self.device), attention_mask=mask.to(self.device), use_cache=False
+            ).last_hidden_state
+            last = torch.tensor([len(row) - 1 for row in ids], device=self.device)
+            return self._read(hidden[torch.arange(len(ids), device=self.device), last])
+
+    def _read(self, hidden: torch.Tensor) -> np.ndarray:
+        """(rows, hidden size) -> (rows, width): the states themselves, or the head's output."""
+        return (hidden if self.reads == "features" else self.model.score(hidden)).float().cpu().numpy()
+
+    def _encoder_batches(
+        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Pairs (question, completion) through the whole model; the completion loses its beginning where too long."""
+        first, cut = self._encoder_texts(prompts, prompt_of, completions)
+        lengths = [
+            len(ids)
+            for ids in self.tokenizer(first, list(completions), truncation="only_second", max_length=self.max_tokens)["input_ids"]
+        ]
+
+        def run(rows: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                batch = self.tokenizer(
+                    [first[int(r)] for r in rows],
+                    [completions[int(r)] for r in rows],
+                    truncation="only_second",
+                    max_length=self.max_tokens,
+                    padding=True,
+                    return_tensors="pt",
+                ).to(self.device)
+                return self.model(**batch).logits.float().cpu().numpy()
+
+        for rows in _by_tokens(np.arange(len(completions)), lengths, lambda: self.batch_tokens):
+            yield rows, self._halving(rows, run), cut[rows]
+
+    def _encoder_texts(
+        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
+    ) -> tuple[list[str], np.ndarray]:
+        """The first text of each pair (at most half of the tokens), and whether the second must be cut."""
+        ask = ["\n".join(m["content"] for m in messages(q, language, self.style)) for q, language in prompts]
+        self.tokenizer.truncation_side = "left"
+        half = self.max_tokens // 2
+        short = [
+            text if len(ids) <= half else self.tokenizer.decode(ids[-half:])
+            for text, ids in zip(ask, self.tokenizer(ask, add_special_tokens=False)["input_ids"], strict=True)
+        ]
+        first = [short[p] for p in prompt_of]
+        lengths = [len(ids) for ids in self.tokenizer(first, list(completions))["input_ids"]] if first else []
+        return first, np.array([n > self.max_tokens for n in lengths], dtype=bool)
+
+    def _can_share(self) -> bool:
+        """Whether every layer of the cache is plain full attention (no sliding window, no recurrent state)."""
+        if self._shares_prompts is None:
+            try:
+                with torch.inference_mode():
+                    cache = DynamicCache(config=self.model.config.get_text_config())
+                    self.model.base_model(torch.tensor([[self.pad]], device=self.device), past_key_values=cache, use_cache=True)
+                self._shares_prompts = bool(cache.layers) and all(
+                    type(layer) is DynamicLayer and layer.get_seq_length() == 1 for layer in cache.layers
+                )
+            except (TypeError, ValueError, AttributeError):  # an architecture without such a cache
+                self._shares_prompts = False
+        return self._shares_prompts
+
+    def _halving(self, rows: np.ndarray, run: Any) -> np.ndarray:
+        """run(rows), in halves where memory runs out; a single row that does not fit is NaN and noted."""
+        try:
+            return run(rows)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            _raise_unless_memory(error)
+        self._free()
+        if len(rows) == 1:
+            self.set_aside[int(rows[0])] = "out of memory at one row"
+            return np.full((1, self.width), np.nan, dtype=np.float32)
+        self.batch_tokens = max(1, self.batch_tokens // 2)
+        middle = len(rows) // 2
+        return np.concatenate([self._halving(rows[:middle], run), self._halving(rows[middle:], run)])
+
+    def _free(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _raise_unless_memory(error: BaseException) -> None:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return
+    if not any(words in str(error).lower() for words in ("out of memory", "can't allocate memory")):
+        raise error
+
+
+def _by_tokens(rows: np.ndarray, lengths: Sequence[int], budget: Any, extra: float = 0.0) -> Iterator[np.ndarray]:
+    """Rows in batches of similar length whose padded size stays within budget() tokens; the longest first.
+
+    Args:
+        extra: what each row costs besides its own tokens.
+    """
+    order = sorted(range(len(rows)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        size = max(1, math.floor(budget() / (lengths[order[start]] + extra)))
+        yield rows[[order[i] for i in range(start, min(start + size, len(order)))]]
+        start += size

@@ -1,0 +1,205 @@
+"""Training pairs: a correct and a wrong candidate of the same problem.
+
+It knows keys and labels only; it does not look at texts or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.languages import language as language_record
+
+VARIANTS = ("mono", "multi", "cross")
+
+PAIRS = pl.Schema(
+    {
+        "problem_id": pl.String,
+        "chosen_language": pl.String,
+        "chosen_index": pl.Int32,  # sample_index of a correct candidate
+        "rejected_language": pl.String,
+        "rejected_index": pl.Int32,  # sample_index of a wrong (or unreadable) one
+    }
+)
+
+
+def reward_model_names(variants: Iterable[str], languages: Iterable[str]) -> list[str]:
+    """Names of the models that variants stand for: "mono" is one model per language.
+
+    >>> reward_model_names(["mono", "cross"], ["en", "sw"])
+    ['mono-en', 'mono-sw', 'cross']
+
+    Raises:
+        ValueError: an unknown variant, naming those that exist.
+    """
+    names: list[str] = []
+    known = list(languages)
+    for variant in variants:
+        if variant == "mono":
+            names += [f"mono-{code}" for code in known]
+        elif variant in ("multi", "cross"):
+            names.append(variant)
+        elif variant.startswith("mono-"):
+            names.append(f"mono-{language_record(variant.removeprefix('mono-')).code}")
+        else:
+            raise ValueError(f"unknown reward model variant {variant!r}; use 'mono', 'multi', 'cross' or 'mono-<language>'")
+    return list(dict.fromkeys(names))
+
+
+def available_pairs(readings: pl.DataFrame, name: str) -> int:
+    """How many different rows the reward model `name` could be trained on.
+
+    For "multi" the languages have equal shares, so the language with the fewest pairs decides (languages without a
+    single pair are left out); for the others every pair counts.
+    """
+    sizes = [int(cells["size"].sum()) for cells in _strata(readings, name).values()]
+    if name == "multi":
+        return len(sizes) * min(sizes, default=0)
+    return sum(sizes)
+
+
+def training_pairs(readings: pl.DataFrame, name: str, rows: int, seed: int = 0) -> pl.DataFrame:
+    """One row per training pair of the reward model `name`; no pair stands twice.
+
+    Pairs are spread over problems as evenly as their numbers of correct and wrong candidates allow. An unreadable answer
+    is a wrong candidate.
+
+    Args:
+        readings: one row per training candidate, with is_correct.
+        name: "mono-<language>": both candidates in that language. "multi": both in one language, all languages in equal
+            shares. "cross": the two in different languages; every ordered pair of languages gets an equal share as far as
+            it has pairs, so that a reward cannot be earned by writing in the stronger language.
+        rows: number of pairs.
+        seed: of the draw.
+
+    Returns:
+        (rows) of PAIRS, in random order.
+
+    Raises:
+        ValueError: fewer pairs exist than asked for.
+    """
+    if rows < 1:
+        raise ValueError(f"rows={rows}: a reward model needs at least one training pair")
+    have = available_pairs(readings, name)
+    if rows > have:
+        raise ValueError(f"{name}: {rows} training pairs asked, {have} exist; lower rows or draw more candidates")
+    strata = _strata(readings, name)
+    rng = np.random.default_rng([seed, *name.encode()])
+    codes = sorted(strata)
+    quotas = _fill(np.array([int(strata[code]["size"].sum()) for code in codes]), rows, rng)
+    found: list[tuple[str, str, int, str, int]] = []
+    for code, quota in zip(codes, quotas, strict=True):
+        cells = strata[code]
+        for cell, take in zip(cells.iter_rows(named=True), _fill(cells["size"].to_numpy(), int(quota), rng), strict=True):
+            if not take:
+                continue
+            wrong = cell["wrong"]
+            for pick in rng.choice(cell["size"], size=int(take), replace=False):
+                i, j = divmod(int(pick), len(wrong))
+                found.append((cell["problem_id"], code[0], cell["right"][i], code[1], wrong[j]))
+    table = pl.DataFrame(found, schema=PAIRS, orient="row")
+    return table[rng.permutation(table.height)]
+
+
+def _strata(readings: pl.DataFrame, name: str) -> dict[tuple[str, str], pl.DataFrame]:
+    """(chosen language, rejected language) -> one row per problem that has such pairs: right, wrong, size."""
+    ordered = readings.sort("problem_id", "language", "sample_index")
+    sides = [
+        ordered.filter(pl.col("is_correct") == value).group_by("problem_id", "language", maintain_order=True).agg(
+            pl.col("sample_index").alias(side)
+        )
+        for side, value in (("right", True), ("wrong", False))
+    ]  # fmt: skip
+    right, wrong = sides
+    if name.startswith("mono-"):
+        code = name.removeprefix("mono-")
+        right, wrong = right.filter(pl.col("language") == code), wrong.filter(pl.col("language") == code)
+    joined = right.join(wrong, on="problem_id", suffix="_wrong", maintain_order="left")
+    same = pl.col("language") == pl.col("language_wrong")
+    joined = joined.filter(~same if name == "cross" else same).with_columns(
+        size=pl.col("right").list.len().cast(pl.Int64) * pl.col("wrong").list.len().cast(pl.Int64)
+    )
+    return {
+        (str(a), str(b)): part
+        for (a, b), part in joined.partition_by("language", "language_wrong", as_dict=True, maintain_order=True).items()
+    }
+
+
+def _fill(sizes: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Spread total over bins as evenly as their sizes allow; what does not divide falls to random bins.
+
+    >>> _fill(np.array([1, 5, 5]), 7, np.random.default_rng(0)).tolist()
+    [1, 3, 3]
+    """
+    taken = np.zeros(len(sizes), dtype=np.int64)
+    left = int(min(total, sizes.sum()))
+    while left:
+        open_bins = np.flatnonzero(taken < sizes)
+        share = left // len(open_bins)
+        if share == 0:
+            taken[rng.choice(open_bins, size=left, replace=False)] += 1
+            break
+        step = np.minimum(sizes[open_bins] - taken[open_bins], share)
+        taken[open_bins] += step
+        left -= int(step.sum())
+    return taken
+
+
+def fold_of(problem_ids: Iterable[str], folds: int, seed: int = 0) -> list[int]:
+    """Fold of each problem, by a hash of its id: the same in every language, whatever else is in the table.
+
+    >>> fold_of(["p1", "p2", "p1"], 5)[0] == fold_of(["p1"], 5)[0]
+    True
+
+    Raises:
+        ValueError: fewer than two folds.
+    """
+    if folds < 2:
+        raise ValueError(f"folds={folds}: cross-fitting needs at least 2")
+    return [
+        int.from_bytes(hashlib.blake2b(f"{seed}:{p}".encode(), digest_size=8).digest(), "big") % folds for p in problem_ids
+    ]
+
+
+def normalised_question(text: str) -> str:
+    """A question's text for comparison: NFKC, case folded, white space and punctuation dropped, digits kept."""
+    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum() or unicodedata.category(c)[0] == "M")
+
+
+def question_hashes(problems: pl.DataFrame) -> dict[str, str]:
+    """Hash of each normalised question -> its problem id."""
+    return {
+        hashlib.blake2b(normalised_question(question).encode(), digest_size=8).hexdigest(): problem
+        for problem, question in problems.select("problem_id", "question").iter_rows()
+    }
+
+
+def check_disjoint(trained_ids: Iterable[str], trained_questions: Iterable[str], problems: pl.DataFrame, name: str) -> None:
+    """Refuse to score a problem that the reward model learnt from, by id or by the text of its question in any language.
+
+    Args:
+        trained_ids: problem ids of the training pairs.
+        trained_questions: hashes as of `question_hashes`.
+        problems: the problems to be scored.
+        name: of the reward model, for the message.
+
+    Raises:
+        ValueError: naming the first of the shared problems and their number.
+    """
+    ids = sorted(set(trained_ids) & set(problems["problem_id"].unique()))
+    if ids:
+        raise ValueError(
+            f"reward model {name!r} was trained on {len(ids)} of the problems to be scored ({', '.join(ids[:3])}); "
+            "train on another split, or cross-fit with folds=5"
+        )
+    hashes = question_hashes(problems)
+    shared = sorted({hashes[h] for h in set(trained_questions) & hashes.keys()})
+    if shared:
+        raise ValueError(
+            f"the questions of {len(shared)} problems to be scored ({', '.join(shared[:3])}) were in the training data of "
+            f"reward model {name!r} under other ids; remove them from one side"
+        )
