@@ -34,7 +34,7 @@ bench: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
 
 policy: install
-	$(BIN)/python -m bestofl_lib.problems.policy
+	$(BIN)/python data/lab/make_policy.py
 
 clean:
 	rm -rf data/runs reports/*/index.html .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -18,8 +18,9 @@ from bestofl_lib.display.embed import enable_charts
 from bestofl_lib.languages import LANGUAGES
 
 __all__ = [
-    "accuracy_by_language", "budget_curves", "enable_charts", "english_against_mixed", "exclusive_solves",
-    "gain_over_resampling", "reward_quality", "selected_languages",
+    "accuracy_by_language", "accuracy_by_reader", "allocation", "budget_curves", "calibration", "claims_forest",
+    "coverage_by_language", "enable_charts", "english_against_mixed", "exclusive_solves", "gain_over_resampling",
+    "planner_regret", "reading_rules", "reward_quality", "selected_languages", "shapley", "trace_languages",
 ]
 
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, GREY = (
@@ -83,7 +84,7 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     base = alt.Chart(table)
     y = alt.Y("language_name:N", sort=order, title=None)
     shift = alt.YOffset("reward_model:N", sort=models)
-    colour, shape = _model_colour(models), alt.Shape("reward_model:N", sort=models, title="reward model")
+    colour, shape = _model_looks(models)
     tips = _tips(table, "language_name", "reward_model", "auc", "low", "high", "n_pairs")
     x = alt.X("auc:Q", title="AUC within problems", scale=alt.Scale(zero=False, nice=True))
     layers = [base.mark_point(filled=True, size=55, opacity=1).encode(y=y, x=x, yOffset=shift, color=colour, shape=shape, tooltip=tips)]
@@ -109,21 +110,13 @@ def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
     _need(table, "language", "other", "exclusive", "n_problems")
     table = _named(_named(table), "other")
     order = _order(table.group_by("language_name").agg(pl.col("exclusive").sum()), "exclusive")
-    most = float(table["exclusive"].max() or 1)
     base = alt.Chart(table).encode(
         x=alt.X("other_name:N", sort=order, title="not solved in", axis=alt.Axis(labelAngle=-45, domain=False, ticks=False)),
         y=alt.Y("language_name:N", sort=order, title="solved in", axis=alt.Axis(domain=False, ticks=False)),
         tooltip=_tips(table, "language_name", "other_name", "exclusive", "n_problems"),
     )
-    cells = base.mark_rect(stroke=None).encode(
-        color=alt.Color("exclusive:Q", title="problems", scale=alt.Scale(scheme="blues", domain=[0, most])),
-    )
-    words = base.mark_text(fontSize=10).encode(
-        text=alt.Text("exclusive:Q", format=".0f"),
-        color=alt.condition(f"datum.exclusive > {0.55 * most:g}", alt.value("white"), alt.value("#1d2126")),
-    )
     return _finish(
-        (cells + words).properties(width=alt.Step(36), height=alt.Step(26)),
+        _heat(base, "exclusive", "problems", float(table["exclusive"].max() or 1), ".0f"),
         "exclusive_solves",
         "Which problems does one language solve that another does not?",
         f"Problems of {_range(table['n_problems'])} solved in the row's language and not in the column's.",
@@ -220,7 +213,7 @@ def budget_curves(
     colour = alt.Color("arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=shown["colour"].to_list()))
     x = alt.X("budget:Q", title="completions per problem", scale=alt.Scale(type="log", base=2), axis=_budget_axis(table["budget"]))
     chart = alt.layer(
-        base.mark_area(opacity=0.14).encode(x=x, y=_accuracy("low"), y2="high:Q", color=alt.Color("arm:N", legend=None, scale=colour.scale)),
+        base.mark_area(opacity=0.14).encode(x=x, y=_accuracy("low"), y2="high:Q", color=colour),
         base.mark_line(strokeWidth=2).encode(
             x=x, y=_accuracy("accuracy"), color=colour,
             strokeDash=alt.StrokeDash("arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=shown["dash"].to_list())),
@@ -268,14 +261,14 @@ def english_against_mixed(curves: pl.DataFrame, x: str = "budget", strategies: I
     colours = dict(zip(names.values(), (BLUE, ORANGE, PINK, GREEN), strict=True))
     dashes = dict(zip(names.values(), ([1, 0], [1, 0], [6, 3], [2, 2]), strict=True))
     base = alt.Chart(table)
-    scale = alt.Scale(domain=domain, range=[colours[name] for name in domain])
+    colour = alt.Color("pool:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[colours[name] for name in domain]))
     title = "completions per problem" if x == "budget" else "generated tokens per problem"
-    axis = _budget_axis(table[x]) if x == "budget" else alt.Axis(format="~s", tickCount=5)
+    axis = _budget_axis(table[x]) if x == "budget" else _token_axis(table[x])
     across = alt.X(f"{x}:Q", title=title, scale=alt.Scale(type="log", base=2), axis=axis)
     chart = alt.layer(
-        base.mark_area(opacity=0.14).encode(x=across, y=_accuracy("low"), y2="high:Q", color=alt.Color("pool:N", legend=None, scale=scale)),
+        base.mark_area(opacity=0.14).encode(x=across, y=_accuracy("low"), y2="high:Q", color=colour),
         base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(
-            x=across, y=_accuracy("accuracy"), color=alt.Color("pool:N", title=None, sort=domain, scale=scale),
+            x=across, y=_accuracy("accuracy"), color=colour,
             strokeDash=alt.StrokeDash("pool:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[dashes[n] for n in domain])),
             tooltip=_tips(table, "panel", "pool", x, "accuracy", "low", "high", "n_problems"),
         ),
@@ -316,6 +309,272 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+# -- audits of reading -----------------------------------------------------------------------------------------------------
+
+
+def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Which rule read the answer, in each language?
+
+    Args:
+        table: one row per language and rule: `language`, `rule`, `n` (candidates); the rule of an unreadable answer is
+            null or empty.
+    """
+    _need(table, "language", "rule", "n")
+    table = _named(table).with_columns(
+        pl.when(pl.col("rule").fill_null("") == "").then(pl.lit("nothing readable")).otherwise(pl.col("rule")).alias("rule")
+    )
+    table = table.with_columns(share=pl.col("n") / pl.col("n").sum().over("language"))
+    totals = table.group_by("rule").agg(pl.col("n").sum()).sort("n", descending=True)["rule"].to_list()
+    rules = [rule for rule in totals if rule != "nothing readable"]
+    domain = [*rules, "nothing readable"] if "nothing readable" in totals else rules
+    colours = ([BLUE, SKY, GREEN, YELLOW, PINK, "#7b5fb0", "#a5673f", "#4d9aa5"] * 4)[: len(rules)]
+    chart = alt.Chart(table).mark_bar().encode(
+        y=alt.Y("language_name:N", title=None),
+        x=alt.X("n:Q", stack="normalize", title="share of candidates", axis=alt.Axis(format="%")),
+        color=alt.Color("rule:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[*colours, ORANGE][: len(domain)])),
+        order=alt.Order("place:Q"),
+        tooltip=_tips(table, "language_name", "rule", "n", "share"),
+    ).transform_calculate(place=f"indexof({domain!r}, datum.rule)").properties(width=WIDTH - 60, height=alt.Step(22))
+    return _finish(
+        chart, "reading_rules", "Which rule read the answer, in each language?",
+        f"Share of {_range(table.group_by('language').agg(pl.col('n').sum())['n'])} candidates per language.",
+    )
+
+
+def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """How accurate would the same candidates look to another reader?
+
+    Args:
+        table: one row per language and reader: `language`, `reader`, `accuracy`, `n_candidates`. The reader named
+            "this reader" (or the first row's) is drawn strongest.
+    """
+    _need(table, "language", "reader", "accuracy", "n_candidates")
+    table = _named(table)
+    readers = table["reader"].unique(maintain_order=True).to_list()
+    ours = "this reader" if "this reader" in readers else readers[0]
+    domain = [ours, *[reader for reader in readers if reader != ours]]
+    order = _order(table.filter(pl.col("reader") == ours), "accuracy")
+    base = alt.Chart(table)
+    y = alt.Y("language_name:N", sort=order, title=None)
+    chart = alt.layer(
+        base.mark_rule(color=GREY, opacity=0.6).encode(y=y, x="min(accuracy):Q", x2="max(accuracy):Q"),
+        base.mark_point(filled=True, size=60, opacity=1).encode(
+            y=y, x=alt.X("accuracy:Q", title="accuracy of one candidate", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("reader:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=([BLUE, ORANGE, GREEN, PINK, YELLOW, SKY] * 3)[: len(domain)])),
+            shape=alt.Shape("reader:N", title=None, sort=domain, scale=alt.Scale(domain=domain)),
+            tooltip=_tips(table, "language_name", "reader", "accuracy", "n_candidates"),
+        ),
+    ).properties(width=WIDTH - 80, height=alt.Step(22))
+    return _finish(
+        chart, "accuracy_by_reader", "How accurate would the same candidates look to another reader?",
+        f"Share correct of the same {_range(table['n_candidates'])} candidates per language, read in different ways: what moves is reading, not reasoning.",
+    )
+
+
+def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Which language is a completion really written in?
+
+    Args:
+        table: one row per language asked and language found: `language`, `trace_language` (null: the identifier
+            abstained), `n` (candidates).
+    """
+    _need(table, "language", "trace_language", "n")
+    table = _named(_named(table).with_columns(pl.col("trace_language").fill_null("unsure")), "trace_language")
+    table = table.with_columns(share=pl.col("n") / pl.col("n").sum().over("language"))
+    order = sorted(table["language_name"].unique())
+    found = [*order, *sorted(set(table["trace_language_name"]) - set(order) - {"unsure"})]
+    base = alt.Chart(table).encode(
+        x=alt.X("trace_language_name:N", sort=[*found, "unsure"], title="written in", axis=alt.Axis(labelAngle=-45, domain=False, ticks=False)),
+        y=alt.Y("language_name:N", sort=order, title="asked in", axis=alt.Axis(domain=False, ticks=False)),
+        tooltip=_tips(table, "language_name", "trace_language_name", "share", "n"),
+    )
+    return _finish(
+        _heat(base, "share", "share", 1.0, ".0%", least=0.005), "trace_languages", "Which language is a completion really written in?",
+        f"Share of {_range(table.group_by('language').agg(pl.col('n').sum())['n'])} candidates per language of the question; \"unsure\": "
+        "too short, or only numbers.",
+    )
+
+
+# -- rewards and coverage --------------------------------------------------------------------------------------------------
+
+
+def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Of the candidates that a reward model calls likely to be right, how many are?
+
+    Args:
+        table: one row per reward model and bin: `reward_model`, `predicted` (mean chance of being correct), `observed`
+            (share correct), `n` (candidates in the bin); and, where known, `low` and `high` of the observed share.
+    """
+    _need(table, "reward_model", "predicted", "observed", "n")
+    models = _models(table["reward_model"])
+    base = alt.Chart(table)
+    x = alt.X("predicted:Q", title="predicted chance of being correct", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1]))
+    y = alt.Y("observed:Q", title="share correct", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1]))
+    colour, shape = _model_looks(models)
+    tips = _tips(table, "reward_model", "predicted", "observed", "low", "high", "n")
+    layers = [
+        alt.Chart(alt.Data(values=[{"a": 0}, {"a": 1}])).mark_line(color=GREY, strokeDash=[4, 3]).encode(x=alt.X("a:Q", title=""), y=alt.Y("a:Q", title="")),
+        base.mark_line(opacity=0.7).encode(x=x, y=y, color=colour),
+        base.mark_point(filled=True, opacity=1).encode(
+            x=x, y=y, color=colour, shape=shape,
+            size=alt.Size("n:Q", title="candidates", scale=alt.Scale(range=[15, 220]), legend=None), tooltip=tips,
+        ),
+    ]
+    if {"low", "high"} <= set(table.columns):
+        layers.insert(1, base.mark_rule(opacity=0.6).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q", color=colour))
+    return _finish(
+        alt.layer(*layers).properties(width=360, height=320), "calibration",
+        "Of the candidates called likely to be right, how many are?",
+        f"Share correct against the predicted chance, in bins of candidates ({table['n'].sum():,} in all; larger dots hold more); on the dashed line the two agree.",
+    )
+
+
+def coverage_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """How often is at least one of k candidates right (pass@k)?
+
+    Args:
+        table: one row per language and budget: `language`, `budget`, `coverage`, `low`, `high`, `n_problems`.
+    """
+    _need(table, "language", "budget", "coverage", "low", "high", "n_problems")
+    table = _thinned(_named(table))
+    order = _order(table.filter(pl.col("budget") == pl.col("budget").max()), "coverage")
+    base = alt.Chart(table)
+    x = alt.X("budget:Q", title="candidates per problem", scale=alt.Scale(type="log", base=2), axis=_budget_axis(table["budget"]))
+    y = alt.Y("coverage:Q", title="coverage (pass@k)", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))
+    labels = alt.Chart(_end_labels(table, "coverage", 0.028))
+    chart = alt.layer(
+        base.mark_rule(color=BLUE, opacity=0.25).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q"),
+        base.mark_line(strokeWidth=1.6, color=BLUE, opacity=0.8).encode(x=x, y=y, detail="language_name:N"),
+        base.mark_point(filled=True, size=26, color=BLUE, opacity=1).encode(
+            x=x, y=y, tooltip=_tips(table, "language_name", "budget", "coverage", "low", "high", "n_problems")
+        ),
+        labels.mark_text(align="left", dx=8, fontSize=11, color=INK).encode(x="budget:Q", y="coverage:Q", text="label:N"),
+    ).properties(width=WIDTH - 80, height=330)
+    return _finish(
+        chart, "coverage_by_language", "How often is at least one of k candidates right, in each language?",
+        f"Coverage (pass@k), % of {_range(table['n_problems'])} problems, exact; lines are 95 % intervals over problems. "
+        f"From the top: {', '.join(order)}.",
+    )
+
+
+# -- what it adds up to ----------------------------------------------------------------------------------------------------
+
+
+def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """What is each language's fair share of the mixed pool's accuracy?
+
+    Args:
+        table: one row per language and value: `language`, `value` (share of problems), `budget`, `n_problems`; and, where
+            known, `measure` ("coverage", "best of k by cross reward", …), `low` and `high`.
+    """
+    _need(table, "language", "value", "budget", "n_problems")
+    table = _named(table if "measure" in table.columns else table.with_columns(measure=pl.lit("coverage")))
+    order = _order(table.group_by("language_name").agg(pl.col("value").mean()), "value")
+    base = alt.Chart(table)
+    y = alt.Y("language_name:N", sort=order, title=None)
+    tips = _tips(table, "language_name", "measure", "value", "low", "high", "budget", "n_problems")
+    layers = [
+        base.mark_bar(opacity=0.85).encode(
+            y=y, x=alt.X("value:Q", title="percentage points", axis=_points_axis()), tooltip=tips,
+            color=alt.condition("datum.value < 0", alt.value(ORANGE), alt.value(BLUE)),
+        )
+    ]
+    if {"low", "high"} <= set(table.columns):
+        layers.append(base.mark_rule(color=INK).encode(y=y, x="low:Q", x2="high:Q", tooltip=tips))
+    one = table["measure"].n_unique() == 1
+    chart = alt.layer(*layers).properties(width=WIDTH - 100 if one else 260, height=alt.Step(22))
+    return _finish(
+        chart if one else chart.facet(facet=alt.Facet("measure:N", title=None), columns=2),
+        "shapley", "How much of the mixed pool's accuracy is each language's doing?",
+        f"Shapley value: what a language adds on average over all orders of joining; {_range(table['budget'])} completions per problem, "
+        f"{_range(table['n_problems'])} problems" + ("; lines are 95 % intervals." if len(layers) > 1 else "."),
+    )
+
+
+def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """What does this run say about each claim?
+
+    Args:
+        table: one row per claim, or per claim and language: `claim`, `effect`, `low`, `high` (shares), `verdict`; and,
+            where known, `language`, `statement`, `p`, `mde`.
+    """
+    _need(table, "claim", "effect", "low", "high", "verdict")
+    table = table.filter(pl.col("effect").is_not_null() & pl.col("effect").is_not_nan())
+    table = _named(table) if "language" in table.columns else table
+    name = pl.col("claim") + (pl.lit(" ") + pl.col("language_name").fill_null("") if "language" in table.columns else pl.lit(""))
+    table = table.with_columns(row=name.str.strip_chars())
+    verdicts = ["supported", "undecided", "not supported"]
+    colour = alt.Color("verdict:N", title=None, sort=verdicts, scale=alt.Scale(domain=verdicts, range=[GREEN, GREY, ORANGE]))
+    base = alt.Chart(table)
+    y = alt.Y("row:N", sort=table["row"].to_list(), title=None)
+    tips = _tips(table, "row", "statement", "effect", "low", "high", "p", "mde", "verdict")
+    chart = alt.layer(
+        base.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
+        base.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", color=colour, tooltip=tips),
+        base.mark_point(filled=True, size=75, opacity=1).encode(
+            y=y, x=alt.X("effect:Q", title="effect (percentage points)", axis=_points_axis()), color=colour,
+            shape=alt.Shape("verdict:N", title=None, sort=verdicts, scale=alt.Scale(domain=verdicts, range=["circle", "diamond", "square"])), tooltip=tips,
+        ),
+    ).properties(width=WIDTH - 120, height=alt.Step(26))
+    return _finish(
+        chart, "claims_forest", "What does this run say about each claim?",
+        "Effect in percentage points of accuracy or coverage; lines are 95 % intervals; right of the dashed line speaks for the claim.",
+    )
+
+
+def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """How does the planner spread a budget over languages?
+
+    Args:
+        table: one row per budget and language: `budget`, `language`, `completions` (mean over folds), `n_problems`.
+    """
+    _need(table, "budget", "language", "completions", "n_problems")
+    table = _named(table)
+    order = _order(table.group_by("language_name").agg(pl.col("completions").sum()), "completions")
+    most = float(table["completions"].max() or 1)
+    base = alt.Chart(table).encode(
+        x=alt.X("budget:O", title="completions per problem", axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
+        y=alt.Y("language_name:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False)),
+        tooltip=_tips(table, "language_name", "budget", "completions", "n_problems"),
+    )
+    return _finish(
+        _heat(base, "completions", "completions", most, ".2~f", least=0.005), "allocation", "How does the planner spread a budget over languages?",
+        f"Completions per problem and language, mean over folds; chosen on other problems than it is judged on ({_range(table['n_problems'])} problems).",
+    )
+
+
+def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """How much does each way of spending lose against the best allocation in hindsight?
+
+    Args:
+        table: one row per budget and arm: `budget`, `arm` ("planner", "equal shares", "English only", …), `regret` (share
+            of problems; 0 is the best in hindsight), `n_problems`; and, where known, `low` and `high`.
+    """
+    _need(table, "budget", "arm", "regret", "n_problems")
+    domain = [a for a in ("planner", "equal shares", "English only") if a in table["arm"].unique().to_list()]
+    domain += sorted(set(table["arm"]) - set(domain))
+    base = alt.Chart(table)
+    colour = alt.Color(
+        "arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=([ORANGE, GREEN, BLUE, PINK, YELLOW, SKY] * 3)[: len(domain)])
+    )
+    x = alt.X("budget:Q", title="completions per problem", scale=alt.Scale(type="log", base=2), axis=_budget_axis(table["budget"]))
+    y = alt.Y("regret:Q", title="regret (percentage points)", axis=_points_axis())
+    layers = [
+        base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=25)).encode(
+            x=x, y=y, color=colour,
+            strokeDash=alt.StrokeDash("arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=([[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]] * 5)[: len(domain)])),
+            tooltip=_tips(table, "arm", "budget", "regret", "low", "high", "n_problems"),
+        )
+    ]
+    if {"low", "high"} <= set(table.columns):
+        layers.insert(0, base.mark_area(opacity=0.14).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q", color=colour))
+    return _finish(
+        alt.layer(*layers).properties(width=WIDTH - 60, height=260), "planner_regret",
+        "How much does each way of spending lose against the best allocation in hindsight?",
+        f"Accuracy of the best allocation in hindsight minus the arm's, on {_range(table['n_problems'])} problems that did not choose it; 0 is perfect.",
+    )
+
+
 # -- parts that charts share -----------------------------------------------------------------------------------------------
 
 
@@ -331,6 +590,18 @@ def _finish(chart: Any, name: str, title: str, subtitle: str) -> alt.TopLevelMix
         view=alt.ViewConfig(stroke=None),
         title=alt.TitleConfig(fontSize=14, subtitleFontSize=12, subtitlePadding=4, offset=14),
     )
+
+
+def _heat(base: alt.Chart, column: str, title: str, most: float, number: str, least: float = -1) -> alt.LayerChart:
+    """Cells coloured by a number that is also written into them where it is above `least`."""
+    cells = base.mark_rect(stroke=None).encode(
+        color=alt.Color(f"{column}:Q", title=title, scale=alt.Scale(range=["#eaf1f8", "#08519c"], domain=[0, most]), legend=None)
+    )
+    words = base.transform_filter(f"datum.{column} > {least:g}").mark_text(fontSize=10).encode(
+        text=alt.Text(f"{column}:Q", format=number),
+        color=alt.condition(f"datum.{column} > {0.5 * most:g}", alt.value("#ffffff"), alt.value("#1d2126")),
+    )
+    return (cells + words).properties(width=alt.Step(38), height=alt.Step(26))
 
 
 def _need(table: pl.DataFrame, *columns: str) -> None:
@@ -359,7 +630,8 @@ def _range(column: pl.Series) -> str:
 
 def _tips(table: pl.DataFrame, *columns: str) -> list[alt.Tooltip]:
     """What a pointer shows: the columns that the table has, shares as percentages."""
-    shares = ("accuracy", "low", "high", "unreadable", "share", "pool_share", "gain", "coverage", "rate")
+    shares = ("accuracy", "low", "high", "unreadable", "share", "pool_share", "gain", "coverage", "effect", "mde",
+              "regret", "predicted", "observed", "value")
     names = {"language_name": "language", "panel_name": "language", "other_name": "other language", "arm": "way of choosing"}
     return [
         alt.Tooltip(
@@ -382,7 +654,7 @@ def _accuracy(column: str) -> alt.Y:
 
 
 def _points_axis() -> alt.Axis:
-    return alt.Axis(labelExpr="format(datum.value * 100, '+.1~f')", tickCount=6)
+    return alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value * 100, '+.1~f')", tickCount=6)
 
 
 def _budget_axis(budgets: pl.Series) -> alt.Axis:
@@ -396,12 +668,20 @@ def _models(column: pl.Series) -> list[str]:
     return [m for m in known if m in column] + sorted(set(column.unique()) - set(known))
 
 
-def _model_colour(models: list[str]) -> alt.Color:
+def _token_axis(tokens: pl.Series) -> alt.Axis:
+    """Ticks at 1, 2 and 5 times powers of ten."""
+    low, high = float(tokens.min() or 1), float(tokens.max() or 1)
+    return alt.Axis(values=[v for e in range(9) for m in (1, 2, 5) if low <= (v := m * 10**e) <= high], format="~s")
+
+
+def _model_looks(models: list[str]) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape of each reward model, the same in every chart."""
     fixed = {"mono": BLUE, "multi": GREEN, "cross": ORANGE}
     spare = iter((PINK, YELLOW, SKY, GREY) * 8)
-    return alt.Color(
-        "reward_model:N", title="reward model", sort=models,
-        scale=alt.Scale(domain=models, range=[fixed.get(model) or next(spare) for model in models]),
+    colours = [fixed.get(model) or next(spare) for model in models]
+    return (
+        alt.Color("reward_model:N", title="reward model", sort=models, scale=alt.Scale(domain=models, range=colours)),
+        alt.Shape("reward_model:N", title="reward model", sort=models, scale=alt.Scale(domain=models)),
     )
 
 
@@ -415,6 +695,19 @@ def _arm(pool: str, strategy: str, model: str | None) -> tuple[str, str, str | N
     where = "own language" if pool == "own" else POOL_NAMES.get(pool) or f"{LANGUAGES[pool].name if pool in LANGUAGES else pool} pool"
     colour, dash = looks.get((pool, strategy, model), (SKY, [4, 2]))
     return pool, strategy, model, f"{where}, {_strategy_label(strategy, model)}", colour, dash
+
+
+def _end_labels(table: pl.DataFrame, column: str, apart: float) -> pl.DataFrame:
+    """Where each language's line ends, with its code; lines that end closer than `apart` share a label."""
+    ends = table.filter(pl.col("budget") == pl.col("budget").max()).sort(column, descending=True)
+    groups: list[list[tuple[str, float]]] = []
+    for code, value in ends.select("language", column).iter_rows():
+        if groups and groups[-1][0][1] - value < apart:
+            groups[-1].append((code, value))
+        else:
+            groups.append([(code, value)])
+    rows = [(int(ends["budget"][0]), sum(v for _, v in g) / len(g), " ".join(code for code, _ in g)) for g in groups]
+    return pl.DataFrame(rows, schema=["budget", column, "label"], orient="row")
 
 
 def _thinned(table: pl.DataFrame, most: int = 4000) -> pl.DataFrame:

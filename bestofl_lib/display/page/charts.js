@@ -13,6 +13,14 @@
       const panel = (typeof inner.width === "number" ? inner.width : 200) + 26;
       spec.columns = Math.max(1, Math.min(spec.columns, Math.floor((width - 60) / panel)));
       if (spec.columns === 1) inner.width = Math.max(180, Math.min(360, width - 80));
+    } else if (spec.hconcat) {
+      const total = spec.hconcat.reduce((sum, part) => sum + part.width, 0);
+      const factor = Math.min(1, (width - 130) / total);
+      for (const part of spec.hconcat) part.width = Math.max(60, Math.floor(part.width * factor));
+    } else if (spec.width && spec.width.step) {
+      const x = ((spec.layer || [spec])[0].encoding || {}).x || {};
+      const columns = new Set(rows(spec).map((row) => row[x.field])).size || 1;
+      spec.width.step = Math.max(22, Math.min(spec.width.step, Math.floor((width - 100) / columns)));
     } else if (typeof spec.width === "number") {
       spec.width = Math.max(170, Math.min(spec.width, width - margin));
     }

@@ -1,0 +1,96 @@
+"""Made-up tables with the shapes and sizes of a real study, one per chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bestofl_lib.languages import LANGUAGES
+
+CODES = list(LANGUAGES)
+SKILL = dict(zip(CODES, (0.31, 0.62, 0.71, 0.66, 0.63, 0.45, 0.58, 0.24, 0.19, 0.33, 0.52), strict=True))
+N = 250
+
+
+def made_up() -> dict[str, pl.DataFrame]:
+    """Chart name to a table that it takes."""
+    rng = np.random.default_rng(7)
+    rows: dict[str, list[dict]] = {name: [] for name in (
+        "accuracy_by_language", "reward_quality", "exclusive_solves", "gain_over_resampling", "curves", "selected_languages",
+        "reading_rules", "accuracy_by_reader", "trace_languages", "calibration", "coverage_by_language", "shapley", "claims_forest",
+        "allocation", "planner_regret",
+    )}
+    for code, p in SKILL.items():
+        rows["accuracy_by_language"].append({
+            "language": code, "accuracy": p, "low": p - 0.055, "high": p + 0.055, "unreadable": 0.002 + 0.08 * (1 - p) ** 4,
+            "n_candidates": 2000, "n_problems": N,
+        })
+        for model, bonus in (("mono", 0), ("multi", 0.03), ("cross", 0.05)):
+            auc = 0.62 + 0.3 * p + bonus + rng.normal(0, 0.01)
+            rows["reward_quality"].append({"reward_model": model, "language": code, "auc": auc, "low": auc - 0.025, "high": auc + 0.025, "n_pairs": int(2000 * p)})
+        for other, q in SKILL.items():
+            if other != code:
+                rows["exclusive_solves"].append({"language": code, "other": other, "exclusive": N * p * (1 - q) * 0.6, "n_problems": N})
+            rows["trace_languages"].append({"language": code, "trace_language": other, "n": 1960 if other == code else 2})
+        rows["trace_languages"].append({"language": code, "trace_language": None, "n": 20})
+        if code != "en":
+            gain = 0.06 * (p - 0.3) + rng.normal(0, 0.01)
+            rows["gain_over_resampling"].append({"language": code, "gain": gain, "low": gain - 0.018, "high": gain + 0.018, "n_problems": N, "budget": 8, "p_holm": 0.04})
+        for rule, share in (("cue", 0.85), ("boxed", 0.06), ("last number", 0.06), (None, 0.03)):
+            rows["reading_rules"].append({"language": code, "rule": rule, "n": int(2000 * share)})
+        for reader, loss in (("this reader", 0), ("last number", 0.05), ("after the cue", 0.3 * (1 - p)), ("math-verify", 0.4 * (1 - p))):
+            rows["accuracy_by_reader"].append({"language": code, "reader": reader, "accuracy": max(0.01, p - loss), "n_candidates": 2000})
+        for k in (1, 2, 4, 8):
+            value = 1 - (1 - p) ** (0.6 * k + 0.4)
+            rows["coverage_by_language"].append({"language": code, "budget": k, "coverage": value, "low": value - 0.05, "high": value + 0.04, "n_problems": N})
+            rows["allocation"].append({"budget": k, "language": code, "completions": k * p**3 / sum(v**3 for v in SKILL.values()), "n_problems": N})
+        for measure in ("coverage", "best of k by cross reward"):
+            rows["shapley"].append({"language": code, "value": 0.16 * p - 0.02, "low": 0.16 * p - 0.03, "high": 0.16 * p - 0.01, "measure": measure, "budget": 11, "n_problems": N})
+        for strategy, model in (("best_of_k", "cross"), ("best_of_k", "multi"), ("random", None)):
+            rows["selected_languages"].append({"language": code, "share": p / sum(SKILL.values()), "pool_share": 1 / 11, "strategy": strategy, "reward_model": model, "budget": 11})
+    for model, tilt in (("mono", 0.8), ("multi", 0.9), ("cross", 0.97)):
+        for x in np.linspace(0.05, 0.95, 10):
+            y = 0.5 + tilt * (x - 0.5)
+            rows["calibration"].append({"reward_model": model, "predicted": x, "observed": y, "low": y - 0.03, "high": y + 0.03, "n": int(800 + 3000 * abs(x - 0.5))})
+    for k in (1, 2, 4, 8, 16):
+        for arm, loss in (("planner", 0.012), ("equal shares", 0.06), ("English only", 0.03)):
+            rows["planner_regret"].append({"budget": k, "arm": arm, "regret": loss + 0.01 * np.log2(k), "low": loss, "high": loss + 0.05, "n_problems": N})
+    effects = (0.083, 0.061, 0.012, 0.024)
+    for claim, effect, verdict in zip(("H1", "H2", "H3", "H4"), effects, ("supported", "supported", "undecided", "not supported"), strict=True):
+        rows["claims_forest"].append({
+            "claim": claim, "statement": f"what {claim} says", "effect": effect, "low": effect - 0.03, "high": effect + 0.03, "p": 0.01,
+            "mde": 0.05, "verdict": verdict, "sentence": f"{claim}: {100 * effect:.1f} points.",
+        })
+
+    def curve(target: str | None, pool: str, strategy: str, model: str | None, start: float, slope: float) -> None:
+        for k in (*range(1, 9), *((11, 16, 22, 32, 44, 64, 88) if pool.startswith("mixed") else ())):
+            value = min(0.98, start + slope * np.log2(k))
+            rows["curves"].append({
+                "target": target, "pool": pool, "strategy": strategy, "reward_model": model, "budget": k, "tokens": 60.0 * k,
+                "accuracy": value, "low": value - 0.05, "high": value + 0.05, "n_problems": N,
+            })
+
+    mean = float(np.mean(list(SKILL.values())))
+    for strategy, model, slope in (("best_of_k", "cross", 0.075), ("best_of_k", "multi", 0.066), ("majority", None, 0.05), ("oracle", None, 0.08), ("random", None, 0)):
+        curve(None, "mixed", strategy, model, mean, slope)
+        curve(None, "mixed-en", strategy, model, mean - 0.03, slope)
+        for code, p in SKILL.items():
+            curve(None, code, strategy, model, p, slope * 0.9)
+    for code, p in SKILL.items():
+        curve(code, code, "best_of_k", "mono", p, 0.05)
+    tables = {name: pl.DataFrame(values, infer_schema_length=None) for name, values in rows.items()}
+    curves = tables.pop("curves")
+    return tables | {"budget_curves": curves, "english_against_mixed": curves}
+
+
+@pytest.fixture(scope="session")
+def tables() -> dict[str, pl.DataFrame]:
+    return made_up()
+
+
+@pytest.fixture(scope="session")
+def make_tables() -> Callable[[], dict[str, pl.DataFrame]]:
+    return made_up
