@@ -201,10 +201,14 @@ class _Number(int):
 
     def __format__(self, forms: str) -> str:
         if not forms:
-            return format_decimal(int(self), locale=self.locale, numbering_system="latn")
-        names = sorted_plurals(self.locale)
-        choices = dict(zip(names, forms.split("|"), strict=True))
+            return _decimal(int(self), self.locale)
+        choices = dict(zip(sorted_plurals(self.locale), forms.split("|"), strict=True))
         return choices[Locale.parse(self.locale).plural_form(int(self))]
+
+
+@cache
+def _decimal(value: int, locale: str) -> str:
+    return format_decimal(value, locale=locale, numbering_system="latn")
 
 
 @cache
@@ -243,8 +247,8 @@ def tell(problem: Problem, code: str) -> tuple[str, str]:
         number = _Number(value)
         number.locale = code
         fields[key] = number
-    answer = format_decimal(problem.answer, locale=code, numbering_system="latn")
-    solution = texts["solution"].strip().format(**fields) + "\n" + language(code).answer_line.format(answer=answer)
+    last = language(code).answer_line.format(answer=_decimal(problem.answer, code))
+    solution = texts["solution"].strip().format(**fields) + "\n" + last
     return texts["question"].strip().format(**fields), solution
 
 
