@@ -1,0 +1,136 @@
+"""Number words, turned back into numbers: num2words inverted once per language, Swahili by table.
+
+Only whole numbers from 0 on. Chinese and Japanese characters are read in `numerals.py`; this file does not know cues,
+and it does not guess: a phrase it does not know entirely is no number.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+
+from num2words import num2words
+
+from bestofl_lib.languages import LANGUAGES
+
+_SWAHILI_UNITS = ("", "moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa")
+_SWAHILI_TENS = ("", "kumi", "ishirini", "thelathini", "arobaini", "hamsini", "sitini", "sabini", "themanini", "tisini")
+_JOIN = re.compile(r"[\s,\-]*(?:(?:and|und|et|y|na|এবং)\s)?\s*")
+_LONGEST = 70  # characters of the longest phrase below 1,000
+
+
+def _swahili(n: int) -> Iterator[str]:
+    if n == 0:
+        yield "sifuri"
+        return
+    tens, units = divmod(n % 100, 10)
+    below = " na ".join(word for word in (_SWAHILI_TENS[tens], _SWAHILI_UNITS[units]) if word)
+    if n < 100:
+        yield below
+        return
+    hundreds = f"mia {_SWAHILI_UNITS[n // 100]}"
+    yield f"{hundreds} na {below}" if below else hundreds
+    if below:
+        yield f"{hundreds} {below}"
+        if n // 100 == 1:
+            yield f"mia na {below}"
+    elif n == 100:
+        yield "mia"
+
+
+class Words:
+    """The number words of one language."""
+
+    def __init__(self, code: str):
+        record = LANGUAGES[code]
+        self.table: dict[str, int] = {}
+        for n in range(1000):
+            if code == "sw":
+                spellings: Iterator[str] | list[str] = _swahili(n)
+            else:
+                try:
+                    spellings = [num2words(n, lang=code)]
+                except (NotImplementedError, OverflowError):
+                    break
+            for spelling in spellings:
+                self._add(spelling, n)
+        for word, n in record.number_words:
+            self._add(word, n)
+        self.scales: dict[str, int] = {}
+        for word, scale in (*record.scales, *record.leading_scales):
+            for form in _forms(word):
+                self.scales[form] = scale
+        self.leading = bool(record.leading_scales)
+        # where words are not parted by spaces, or endings are attached, a number word may run on into another word
+        self.runs_on = record.script not in ("Latn", "Cyrl")
+        self.compounds = record.compound_numbers
+
+    def _add(self, spelling: str, n: int) -> None:
+        for form in _forms(spelling):
+            for variant in {form, form.replace("-", " "), form.replace(" and ", " ").replace("-", " "), form.replace(", ", " ")}:
+                self.table.setdefault(variant, n)
+
+    def _longest(self, text: str, at: int, table: dict[str, int], follows_scale: bool) -> tuple[int, int] | None:
+        piece = text[at : at + _LONGEST]
+        for length in range(len(piece), 0, -1):
+            value = table.get(piece[:length])
+            if value is None:
+                continue
+            rest = text[at + length : at + length + 20]
+            if self.runs_on or self.compounds or not rest[:1].isalpha() or (follows_scale and any(rest.startswith(s) for s in self.scales)):
+                return value, at + length
+        return None
+
+    def parse(self, text: str, at: int) -> tuple[int, int] | None:
+        """The value of the longest number phrase starting at `at` and where it ends."""
+        text = text[at : at + 300]
+        lowered = text.lower()
+        if len(lowered) != len(text) or not self.table:
+            return None
+        total, place, last = 0, 0, None
+        while True:
+            joined = _JOIN.match(lowered, place) if last is not None else None
+            begin = joined.end() if joined else place
+            step = self._step(lowered, begin)
+            if step is None or (last is not None and step[1] >= last) or (last == 1):
+                break
+            total, last, place = total + step[0], step[1], step[2]
+        if last is None or (not self.runs_on and lowered[place : place + 1].isalpha()):
+            return None
+        return total, at + place
+
+    def _step(self, text: str, at: int) -> tuple[int, int, int] | None:
+        """One summand: (value, its scale, end)."""
+        if self.leading:
+            scale = self._longest(text, at, self.scales, False)
+            if scale and (space := re.compile(r"\s+").match(text, scale[1])):
+                factor = self._longest(text, space.end(), self.table, False)
+                if factor:
+                    return factor[0] * scale[0], scale[0], factor[1]
+            return self._plain(text, at)
+        number = self._longest(text, at, self.table, True)
+        if number is None:
+            scale = self._longest(text, at, self.scales, True)  # mil quinientos, тысяча сто
+            return (scale[0], scale[0], scale[1]) if scale and scale[0] >= 1000 else None
+        gap = re.compile(r"[\s\-]*").match(text, number[1])
+        scale = self._longest(text, gap.end() if gap else number[1], self.scales, True)
+        if scale:
+            return number[0] * scale[0], scale[0], scale[1]
+        return number[0], 1, number[1]
+
+    def _plain(self, text: str, at: int) -> tuple[int, int, int] | None:
+        number = self._longest(text, at, self.table, False)
+        return (number[0], 1, number[1]) if number else None
+
+
+def _forms(word: str) -> set[str]:
+    word = word.lower()
+    return {word, unicodedata.normalize("NFC", word), unicodedata.normalize("NFD", word)}
+
+
+@cache
+def words_of(code: str) -> Words:
+    """The number words of a language, built at first use (some tens of milliseconds)."""
+    return Words(code)

@@ -1,0 +1,302 @@
+"""Numbers as eleven languages write them: digits of every script, marks, scales, fractions, words.
+
+Everything here works at one place of a text that `plain` has made uniform, and says what stands there. It knows nothing
+of completions, cues or boxes: which number is the answer is decided in `reading.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+from bestofl_lib.candidates.number_words import words_of
+from bestofl_lib.languages import LANGUAGES
+
+MAX_DIGITS = 300  # a longer run of digits is never the answer to a question; int() of it would only cost time
+
+# One character for one character, so that places in the uniform text are places in the original.
+_UNIFORM = {
+    code: ord("0") + unicodedata.digit(chr(code))
+    for code in range(0x660, sys.maxunicode + 1)
+    if unicodedata.category(chr(code)) == "Nd"
+} | {
+    ord(a): b
+    for a, b in {
+        "−": "-", "－": "-", "﹣": "-", "‐": "-", "‑": "-", "＋": "+", "＝": "=", "／": "/", "⁄": "/", "∕": "/",
+        "％": "%", "﹪": "%", "٪": "%", "，": ",", "．": ".", "٫": ".", "٬": ",", "：": ":", "∶": ":", "（": "(", "）": ")",
+        "＄": "$", "﹩": "$", "￥": "¥", "￡": "£", "　": " ", "＊": "*", "［": "[", "］": "]", "｛": "{", "｝": "}", "～": "~",
+        "ｘ": "x", "✕": "×", "∗": "*", "⋅": "·", "∙": "·",
+    }.items()
+}
+
+_SPACE = r"(?:[ \u00a0\u2007-\u200a\u202f'’]|\\[,;:! ]|~|\{ \}|\\thinspace )"
+_MARK = r"(?:[,.]|\{[,.]\}|\{\\[,]\}|,\\!)"
+_GROUP = rf"(?:{_SPACE}|{_MARK})"
+NUMBER = (
+    rf"(?:\d{{1,3}}(?P<west>{_GROUP})\d{{3}}(?:(?P=west)\d{{3}})*+(?!\d)(?:{_MARK}\d++)?"
+    rf"|\d{{1,2}}(?P<india>{_GROUP})\d\d(?:(?P=india)\d\d)*(?P=india)\d{{3}}(?!\d)(?:{_MARK}\d++)?"
+    rf"|\d++(?:{_MARK}\d++)?"
+    r"|\.\d++)"
+)
+_NUMBER = re.compile(NUMBER)
+_NOT_DIGIT_OR_MARK = re.compile(r"[^\d,.]+")
+_SPACES = re.compile(_SPACE)
+SIGNS = "$€£¥₹₽฿৳₩₺₫₴₦₱₿₸₪₵"
+_SIGN = re.compile(rf"[-+–](?=\\?[{SIGNS}]?\s?[\d.\\])\s?|\+")
+_CURRENCY = re.compile(rf"\\?[{SIGNS}]\s?|\\text\{{\s*[{SIGNS}]\s*\}}\s?")
+_VULGAR = {c: Fraction(unicodedata.numeric(c)).limit_denominator(1000) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
+_FRAC = re.compile(
+    r"\\[dtc]?frac\s*(?:\{\s*(?P<n>-?\s*\d[\d.,]*)\s*\}\s*\{\s*(?P<d>\d[\d.,]*)\s*\}|(?P<n1>\d)\s*(?P<d1>\d)|(?P<n2>\d)\s*\{(?P<d2>\d+)\})"
+)
+_SLASH = re.compile(r"\s?/\s?(\d{1,12})(?![\d.,]*\d)")
+_MIXED = re.compile(r"(?:\s|\\[,; ]|\s+(?:and|and a|et|und|y|и|na|e)\s)\s*(\d{1,4})/(\d{1,4})(?!\d)")
+_POWER_OF_TEN = re.compile(r"\s*(?:\\times|×|·|\*|\\cdot|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*(-?\d{1,3})\s*\}?(?!\d)")
+_E = re.compile(r"[eE]([+-]?\d{1,3})(?![\w.])")
+_REPEATING = re.compile(r"(\d+)\.(\d*)\\overline\{(\d{1,20})\}")
+_PERCENT = re.compile(r"\s?\\?%")
+
+_KANJI = {c: n for n, cs in enumerate(("〇零", "一壱壹", "二弐贰貳两兩", "三参叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")) for c in cs}
+_KANJI_UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
+_KANJI_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "兆": 10**12}
+_K = "".join(_KANJI) + "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
+_U = "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
+_KANJI_NUMBER = re.compile(rf"(?:\d+(?:[,.]\d+)*\s?(?=[{_U}])|[{_K}]|(?<=[{_U}])\s?\d+(?:,\d{{3}})*(?!\d))+")
+_KANJI_TOKEN = re.compile(rf"\d+(?:[,.]\d+)*|[{_K}]")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that stands somewhere in a text."""
+
+    value: Fraction | None  # None: something like a number, but not one; the note says what
+    start: int
+    end: int  # past scales and fractions, before percent signs and units
+    note: str = ""
+
+
+def plain(text: str) -> str:
+    """The text with uniform digits, signs and marks; every character keeps its place.
+
+    >>> plain("১৮ und −５６００")
+    '18 und -5600'
+    """
+    return text if text.isascii() else text.translate(_UNIFORM)
+
+
+def value_of(written: str, code: str) -> tuple[Fraction | None, str]:
+    """The value of digits with marks, and a note where the rule of three digits or a foreign mark decided.
+
+    A mark followed by exactly three digits, after one to three digits that are not a lone 0, groups thousands in every
+    language; otherwise the language's convention, then English's.
+
+    >>> value_of("1,14,200", "bn"), value_of("2.125", "en")[0], value_of("0.125", "en")[0]
+    ((Fraction(114200, 1), ''), Fraction(2125, 1), Fraction(1, 8))
+    """
+    if written.isdigit():
+        return (Fraction(int(written)), "") if len(written) <= MAX_DIGITS else (None, f"{len(written)} digits")
+    compact = written if written.isascii() and "\\" not in written else _SPACES.sub(" ", written)
+    compact = _SPACES.sub("", compact.replace("{ }", " ").replace("{,}", ",").replace("{.}", ".").replace(",\\!", ","))
+    spaced = len(compact) < len(written) and " " in _SPACES.sub(" ", written)
+    compact = _NOT_DIGIT_OR_MARK.sub("", compact)
+    if len(compact) > MAX_DIGITS:
+        return None, f"{len(compact)} characters"
+    commas, dots = compact.count(","), compact.count(".")
+    mark, note = "", ""
+    if commas and dots:
+        mark = "," if compact.rfind(",") > compact.rfind(".") else "."
+        if compact.count(mark) > 1:
+            return None, "marks in no known order"
+    elif commas + dots == 1:
+        here = "," if commas else "."
+        before, after = compact.split(here)
+        groups = len(after) == 3 and 1 <= len(before) <= 3 and before != "0" and not spaced
+        if not groups:
+            mark = here
+        if groups and here == LANGUAGES[code].decimal:
+            note = f"{written!r}: three digits after the mark read as thousands"
+        elif not groups and here == "," and LANGUAGES[code].decimal != "," and before:
+            note = f"{written!r}: comma read as decimal mark"
+    digits, _, decimals = compact.replace("," if mark == "." else ".", "").partition(mark) if mark else (
+        compact.replace(",", "").replace(".", ""), "", "")
+    return Fraction(int((digits or "0") + decimals), 10 ** len(decimals)), note
+
+
+@cache
+def _scales(code: str) -> tuple[re.Pattern[str], dict[str, int]]:
+    """What may follow a number and multiply it: this language's words before English's before all others'."""
+    table: dict[str, int] = {"k": 1000}
+    for other in (code, "en", *LANGUAGES):
+        for word, scale in LANGUAGES[other].scales:
+            for form in {word, word.capitalize(), unicodedata.normalize("NFD", word), unicodedata.normalize("NFC", word)}:
+                table.setdefault(form, scale)
+    words = sorted(table, key=len, reverse=True)
+    cased = "|".join(re.escape(w) for w in words if w[0].upper() != w[0].lower() and w != "k")
+    free = "|".join(re.escape(w) for w in words if w[0].upper() == w[0].lower())
+    return re.compile(rf"(?:\s|\\[, ]|\\text\{{\s*)?\s?(?:({cased})(?![^\W\d_])|({free}))|(k)(?!\w)"), table
+
+
+@cache
+def _leading() -> tuple[re.Pattern[str], dict[str, int]]:
+    table = {form: n for r in LANGUAGES.values() for w, n in r.leading_scales for form in (w, w.capitalize())}
+    return re.compile(rf"({'|'.join(table)})\s+(?=\d)"), table
+
+
+def number_at(text: str, at: int, code: str) -> Number | None:
+    """The number that starts exactly at `at`, with its sign, scale, fraction or power of ten; None if none starts there.
+
+    Args:
+        text: uniform, see `plain`.
+        at: place in it.
+        code: language whose conventions come first.
+    """
+    start, negative = at, False
+    if sign := _SIGN.match(text, at):
+        negative, at = sign[0][0] in "-–", sign.end()
+    if currency := _CURRENCY.match(text, at):
+        at = currency.end()
+        if sign2 := re.compile(r"[-–](?=\d)").match(text, at):
+            negative, at = True, sign2.end()
+    if not at < len(text):
+        return None
+    found = _unsigned(text, at, code)
+    if found is None:
+        return None
+    value = -found.value if negative and found.value is not None else found.value
+    return Number(value, start, found.end, found.note)
+
+
+def _unsigned(text: str, at: int, code: str) -> Number | None:
+    char = text[at]
+    if char == "\\":
+        if fraction := _FRAC.match(text, at):
+            return _fraction(fraction, at, Fraction(0), code)
+        return None
+    if char in _VULGAR:
+        return Number(_VULGAR[char], at, at + 1)
+    if char.isalpha():
+        pattern, table = _leading()
+        if leading := pattern.match(text, at):
+            inner = _unsigned(text, leading.end(), code)
+            if inner and inner.value is not None:
+                return Number(inner.value * table[leading[1]], at, inner.end, inner.note)
+        return None
+    match = _NUMBER.match(text, at)
+    if match is None:
+        return None
+    if char != "." and (kanji := _KANJI_NUMBER.match(text, at)) and kanji.end() > match.end():
+        return Number(_kanji(kanji[0], code), at, kanji.end())
+    if repeating := _REPEATING.match(text, at):
+        whole, fixed, period = repeating[1], repeating[2], repeating[3]
+        value = Fraction(int(whole + fixed + period) - int(whole + fixed), 10 ** len(fixed) * (10 ** len(period) - 1))
+        return Number(value, at, repeating.end())
+    end = match.end()
+    value, note = value_of(match[0], code)
+    follows = text[end : end + 2]
+    if follows[:1] in (",", ".") and follows[1:].isdigit():
+        rest = re.compile(r"[\d.,]+").match(text, end)
+        return Number(None, at, rest.end() if rest else end, f"{text[at : end + 8]!r}: marks in no known order")
+    if value is None:
+        return Number(None, at, end, note)
+    if follows[:1] == ":" and follows[1:].isdigit():
+        return Number(None, at, end, f"{text[at : end + 3]!r}: a time or a ratio")
+    if not follows:
+        return Number(value, at, end, note)
+    if follows[0] in _VULGAR:
+        return Number(value + _VULGAR[follows[0]], at, end + 1, note)
+    if follows[0] in "eE" and (power := _E.match(text, end)):
+        return Number(value * Fraction(10) ** int(power[1]), at, power.end(), note)
+    if slash := _SLASH.match(text, end):
+        if int(slash[1]) == 0:
+            return Number(None, at, slash.end(), "division by zero")
+        return Number(value / int(slash[1]), at, slash.end(), note)
+    if value.denominator == 1:
+        if fraction := re.compile(r"\s*(?:\\[,; ])?\s*(?=\\[dtc]?frac)").match(text, end):
+            inner = _FRAC.match(text, fraction.end())
+            if inner:
+                return _fraction(inner, at, value, code)
+        if (mixed := _MIXED.match(text, end)) and 0 < int(mixed[1]) < int(mixed[2]):
+            return Number(value + Fraction(int(mixed[1]), int(mixed[2])), at, mixed.end(), note)
+    if power := _POWER_OF_TEN.match(text, end):
+        return Number(value * Fraction(10) ** int(power[1]), at, power.end(), note)
+    pattern, table = _scales(code)
+    if scale := pattern.match(text, end):
+        factor = table[scale[1] or scale[2] or scale[3]]
+        value, end, note = value * factor, scale.end(), ""
+        while more := re.compile(r"\s").match(text, end):  # 3 lakh 50 thousand, 5 thousand 600
+            part = _NUMBER.match(text, more.end())
+            inner_value = value_of(part[0], code)[0] if part else None
+            if part is None or inner_value is None:
+                break
+            step = pattern.match(text, part.end())
+            inner_factor = table[step[1] or step[2] or step[3]] if step else 1
+            if inner_value * inner_factor >= factor or (step is None and factor > 1000):
+                break
+            value, end, factor = value + inner_value * inner_factor, step.end() if step else part.end(), inner_factor
+    return Number(value, at, end, note)
+
+
+def _fraction(match: re.Match[str], at: int, whole: Fraction, code: str) -> Number:
+    top, bottom = (match["n"] or match["n1"] or match["n2"]), (match["d"] or match["d1"] or match["d2"])
+    negative = top.startswith("-")
+    numerator, _ = value_of(top.lstrip("- "), code)
+    denominator, _ = value_of(bottom, code)
+    if numerator is None or not denominator:
+        return Number(None, at, match.end(), "not a fraction")
+    part = numerator / denominator
+    return Number(whole + (-part if negative else part), at, match.end())
+
+
+def _kanji(written: str, code: str) -> Fraction:
+    total, section, current = Fraction(0), Fraction(0), None
+    for token in _KANJI_TOKEN.findall(written):
+        if token in _KANJI_MYRIADS:
+            section += current or 0
+            total, section, current = total + (section or 1) * _KANJI_MYRIADS[token], Fraction(0), None
+        elif token in _KANJI_UNITS:
+            section, current = section + (1 if current is None else current) * _KANJI_UNITS[token], None
+        elif token in _KANJI:
+            current = Fraction(_KANJI[token]) if current is None else current * 10 + _KANJI[token]
+        else:
+            current = value_of(token, code)[0] or Fraction(0)
+    return total + section + (current or 0)
+
+
+def kanji_at(text: str, at: int, code: str) -> Number | None:
+    """The number in Chinese characters, with or without digits among them, that starts at `at`."""
+    match = _KANJI_NUMBER.match(text, at)
+    if match is None or len(match[0]) > 60:
+        return None
+    return Number(_kanji(match[0], code), at, match.end())
+
+
+def words_at(text: str, at: int, code: str) -> Number | None:
+    """The number in words of one language that starts at `at`, longest first; None if none does."""
+    found = words_of(code).parse(text, at)
+    return Number(Fraction(found[0]), at, found[1]) if found else None
+
+
+def numbers_in(text: str, start: int, end: int, code: str, limit: int = 200) -> list[Number]:
+    """All numbers in digits between two places, left to right; digits inside a Latin word (CO2, m2) are none.
+
+    Time: linear, since each number is passed over once.
+    """
+    found: list[Number] = []
+    at = start
+    window = text[:end] if end < len(text) else text
+    while len(found) < limit and (hit := _START.search(window, at, end)):
+        number = number_at(window, hit.start(), code)
+        if number is None:
+            at = hit.end()
+            continue
+        found.append(number)
+        at = max(number.end, hit.end())
+    return found
+
+
+_START = re.compile(
+    rf"(?:(?<![\w)\]}}$%])[-–](?=\\?[{SIGNS}]?\d))|(?<![A-Za-z0-9_^])(?<![A-Za-z]\{{)[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]|\\[dtc]?frac|(?<![\d\w.])\.(?=\d)"
+)

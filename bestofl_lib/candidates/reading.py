@@ -1,0 +1,577 @@
+"""Read the answer that a completion gives, exactly, in every language.
+
+`read_answer` is the definition; `read_answers` does a table and gives the same readings, faster. Both know how models
+announce answers; how numbers are written is known by `numerals.py`, words by `languages.py`, and neither knows the
+question or the reference: a reader that knew them would read what it hopes for.
+
+**Where the answer is.** Thinking sections are skipped. Then, in this order:
+
+1. `boxed`: the last `\\boxed{…}` that holds a number, unless a cue with a number directly behind it comes later.
+2. `cue`: the last cue ("answer", "Antwort", "答え", …, in any language) with a number directly behind it.
+3. `cue_sentence`: the last cue with words between it and the number. In its sentence (in its paragraph, if the cue
+   opens a line) the last bold number, else the last number outside trailing brackets.
+4. without any cue, each with a note: `bold`, the bold number that ends the text; `conclusion`, the last number of the
+   last sentence that opens with "therefore"; `last_number`, the last number of the last line that has one.
+
+Directly behind a number, `= …` is followed to the end of its sentence ("4 × 1,400 = 5,600" gives 5600), remarks are not
+("5,600 (that is 4 × 1,400)"). Two numbers offered ("18 or 19"), ranges, times, dates and compound units ("1 hour 35
+minutes") are no answer: the reading is None and the note says why. A percentage is the number before its sign.
+
+**The ambiguous mark.** A mark followed by exactly three digits, after one to three digits that are not a lone 0, groups
+thousands in every language: `2.125` and `2,125` are both 2125. Otherwise the language's convention holds, then
+English's. The cost: a decimal with exactly three decimals (2.125 meant as 17/8) is read a thousand times too large.
+Answers of grade-school problems have three decimals far more rarely than models mix the marks of two languages; where
+the mark is the language's own decimal mark, the note says that the rule decided, so that the audit can count the cost.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+import polars as pl
+
+from bestofl_lib.candidates.expressions import evaluate
+from bestofl_lib.candidates.numerals import (
+    SIGNS,
+    Number,
+    kanji_at,
+    number_at,
+    numbers_in,
+    plain,
+    words_at,
+)
+from bestofl_lib.languages import LANGUAGES, language
+from bestofl_lib.tables import KEY
+
+_REACH = 1_000  # characters behind a cue in which its number may stand
+_TRIES = 60  # cues and boxes looked at, from the end: keeps junk linear
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u0000]")
+_THINKING_ENDS = re.compile(r"</think(?:ing)?>|</reasoning>|<\|end_of_thought\|>|◁/think▷")
+_THINKING_STARTS = re.compile(r"<think(?:ing)?>|<reasoning>|<\|begin_of_thought\|>|◁think▷")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The answer read in one completion."""
+
+    value: Fraction | None  # None: nothing that could be read
+    text: str = ""  # as written
+    start: int | None = None  # span in the completion, in characters
+    end: int | None = None
+    rule: str = "none"  # which rule fired
+    note: str = ""  # empty, or why the reading is doubtful or missing
+
+    @property
+    def answer(self) -> str | None:
+        """Canonical form of the value, such as "18" or "7/2"; None if there is no value."""
+        return None if self.value is None else canonical(self.value)
+
+
+def canonical(value: Fraction) -> str:
+    """One spelling for each number: "18", "-5", "7/2".
+
+    >>> canonical(Fraction(36, 2)), canonical(Fraction("3.5"))
+    ('18', '7/2')
+    """
+    return str(value)
+
+
+def _spellings(words: set[str]) -> list[str]:
+    """Every word in lower, capital and upper case, composed and decomposed; longest first."""
+    forms = {form for w in words for form in (w, w.capitalize(), w.title(), w.upper())}
+    forms |= {unicodedata.normalize(kind, form) for form in forms for kind in ("NFC", "NFD")}
+    return sorted(forms, key=lambda form: (-len(form), form))
+
+
+def _trie(words: list[str]) -> str:
+    """A pattern for any of the words, longest first, that looks at each letter once."""
+    tree: dict[str, dict] = {}
+    for word in words:
+        node = tree
+        for letter in word:
+            node = node.setdefault(letter, {})
+        node[""] = {}
+
+    def write(node: dict[str, dict]) -> str:
+        branches = [re.escape(letter) + write(child) for letter, child in sorted(node.items()) if letter]
+        if not branches:
+            return ""
+        body = branches[0] if len(branches) == 1 and "" not in node else f"(?:{'|'.join(branches)})"
+        return body + "?" if "" in node else body
+
+    return write(tree)
+
+
+_ALL = LANGUAGES.values()
+_CUE_WORDS = _spellings(
+    {cue for record in _ALL for cue in record.cues}
+    | {record.answer_line.partition("{answer}")[0].strip(" :").lower() for record in _ALL}
+    | {"####"}
+)
+_CUE = re.compile(_trie(_CUE_WORDS))
+_CASED_COPULAS = [w for w in _spellings({w for r in _ALL for w in r.copulas}) if w[0].upper() != w[0].lower()]
+_FREE_COPULAS = [w for w in _spellings({w for r in _ALL for w in r.copulas}) if w[0].upper() == w[0].lower()]
+_CURRENCY_WORDS = _spellings({w for r in _ALL for w in r.currencies})
+# what may stand between a cue and its number
+_LEAD = re.compile(
+    r"(?:[\s*_:=≈≃~\"“”„«»‘`#()\[\]{}<>→⇒➜|•．【】「」『』、›‹✅👉]"
+    r"|\\[()\[\],;:! ]|\\(?:text|mathbf|mathrm|textbf|mathit|bm|bf|displaystyle|left|right|approx|quad|qquad|boldsymbol|large|Large|huge|Huge|color\{\w+\})(?![a-zA-Z])"
+    rf"|\\?[{SIGNS}](?=[\s\\]*[\s*_]|\\text|[*_{{\\]|\\?\()"
+    r"|[-–—]+(?=[\s*])|-{2,}"
+    rf"|{_trie(_CASED_COPULAS)}(?![^\W_])|{_trie(_FREE_COPULAS)}"
+    rf"|{_trie(_CURRENCY_WORDS)}(?=[\s{SIGNS}]*\d)"
+    r"|[A-Za-z]\s*=(?!=)"
+    r")*+"
+)
+_SENTENCE_END = re.compile(r"[。！？!?।॥\n]|\.(?=\s|$|[*_)\"”»’])")
+_PARAGRAPH_END = re.compile(r"\n\s*\n")
+_LINE_OPENS = re.compile(r"(?:^|\n)[\s#*_>\-•\d.)(\[【「✅👉]*(?:\*\*)?$")
+_OPERATOR = re.compile(
+    r"\s*(?:(?:[^\W\d_]+|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*){0,4}"
+    r"(?P<op>[+*/×÷·=≈≃^-]|−|–|x(?=\s?[\d(])|\\(?:times|div|cdot|approx|pm))\s*(?=[\d(\\$€£¥₹.√-])"
+)
+_EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
+_EITHER = re.compile(
+    rf"[\s*]*(?:{_trie(_spellings({w for r in _ALL for w in r.either}))}|,|、|;|\\text\{{\s*(?:or|and)\s*\}})[\s*]+(?=[\d$])"
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^<\n]{1,200})</b>")
+_BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
+_BRACKETED_END = re.compile(r"\([^()\n]*\)[\s.。*]*$")
+_TEXT_GROUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s*\{([^{}]*)\}")
+_UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*\^?\s*\{?\s*[23](?![\d.,])|[²³]")
+_RUNS_ON = re.compile(r"[^\W\d_]")
+_MATH = re.compile(r"\\(?:d?frac|sqrt|pi|times|div|cdot|left|pm|overline)|[+*/^()×÷√π]|\d\s*-\s*\d")
+_COUNTERS = frozenset("个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n ")
+
+
+@cache
+def _conclusion() -> re.Pattern[str]:
+    words = _trie(_spellings({w for r in _ALL for w in r.conclusions}))
+    return re.compile(rf"(?:^|[\n.。!?।]\s*|\*\*|\s{{2}})[\s*#-]*{words}(?![^\W_])")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a rule found in the uniform text."""
+
+    value: Fraction | None
+    start: int
+    end: int
+    note: str = ""
+
+
+def read_answer(completion: str | None, language_code: str) -> Reading:
+    """The answer that a completion gives.
+
+    Args:
+        completion: raw text, as the model wrote it; None is read as nothing.
+        language_code: language of the question; its conventions come before English's.
+
+    Returns:
+        The reading. Nothing found, or nothing that is one number, has the value None; never an exception.
+
+    Raises:
+        ValueError: the language is not known.
+
+    >>> read_answer("Also 4 × 1.400.\\n\\nAntwort: 5.600 Kalorien", "de").value
+    Fraction(5600, 1)
+    """
+    code = language(language_code).code
+    if not completion:
+        return Reading(None, note="empty")
+    if _INVISIBLE.search(completion):
+        places = [i for i, c in enumerate(completion) if not _INVISIBLE.match(c)]
+        seen = _read("".join(completion[i] for i in places), code)
+        if seen.start is None or seen.end is None or seen.start >= len(places):
+            return seen
+        start, end = places[seen.start], places[max(seen.end - 1, seen.start)] + 1
+        return Reading(seen.value, completion[start:end], start, end, seen.rule, seen.note)
+    return _read(completion, code)
+
+
+def _read(completion: str, code: str) -> Reading:
+    begin = 0
+    if "<" in completion or "◁" in completion:
+        for ended in _THINKING_ENDS.finditer(completion):
+            begin = ended.end()
+        if _THINKING_STARTS.search(completion, begin):
+            return Reading(None, note="thinking never ends")
+    if not completion[begin:].strip():
+        return Reading(None, note="empty")
+    text = plain(completion)
+    rule, found = _find(text, begin, code)
+    if found is None:
+        return Reading(None, note="no number")
+    written = completion[found.start : found.end]
+    kept = written.rstrip()
+    start = found.start + len(written) - len(written.lstrip())
+    end = found.start + len(kept)
+    return Reading(found.value, completion[start:end], start, end, rule, found.note)
+
+
+def _find(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
+    box, box_place = _last_box(text, begin, code)
+    cues = list(_CUE.finditer(text, max(begin, box_place)))[-_TRIES:]
+    if box is not None:
+        for cue in reversed(cues):
+            later = _direct(text, cue.end(), code, digits_only=True)
+            if later is not None and later.value is not None:
+                return "cue", later
+        return "boxed", box
+    for cue in reversed(cues):
+        direct = _direct(text, cue.end(), code)
+        if direct is not None:
+            return "cue", direct
+        between = _cue_sentence(text, cue, code)
+        if between is not None:
+            return "cue_sentence", between
+    return _without_cue(text, begin, code)
+
+
+# --- boxes
+
+
+def _last_box(text: str, begin: int, code: str) -> tuple[_Found | None, int]:
+    """The last box that holds something readable, and where it ends."""
+    at, tries = len(text), 0
+    while tries < _TRIES and (at := text.rfind("boxed", begin, at)) > begin:
+        tries += 1
+        opened = _BOX.match(text, at - 1) or _BOX.match(text, at - 2)
+        if opened is None:
+            continue
+        inner = opened.end()
+        if text[inner] == "{":
+            inner += 1
+            close = _closing(text, inner)
+        else:
+            close = inner + 1
+            while close < len(text) and text[close].isdigit():
+                close += 1
+        found = _box_content(text, inner, close, code)
+        if found is not None:
+            return found, close
+    return None, begin
+
+
+def _closing(text: str, at: int) -> int:
+    depth, end = 1, min(len(text), at + _REACH)
+    for brace in re.compile(r"[{}]").finditer(text, at, end):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.start()
+    newline = text.find("\n", at, end)  # a box that is never closed ends with its line
+    return newline if newline >= 0 else end
+
+
+_AFTER_BOX = re.compile(r"\}?\s*(?:\\[)\]]|\$|\*\*)?\s*")
+
+
+def _box_content(text: str, start: int, end: int, code: str) -> _Found | None:
+    """The number in a box; None where the box holds no digits, no number words and no mathematics."""
+    inner = text[start:end]
+    if not inner.strip():
+        return None
+    if "boxed" in inner:
+        return None
+    lead = _LEAD.match(text[:end], start)
+    at = lead.end() if lead else start
+    window = text[:end]
+    number = _any_number(window, at, code, words=not re.search(r"\d", inner))
+    if number is not None:
+        chained = _chain(window, number, end, code)
+        if chained is not None:
+            return chained
+        rest = _UNIT_DIGITS.sub("", _BRACKETED_END.sub("", text[number.end : end]))
+        if number.value is None or not re.search(r"\d", rest):
+            number = _scaled_behind(text, number, end, code)
+            return _Found(number.value, number.start, number.end, number.note)
+    if not re.search(r"\d", inner) and not re.search(r"\\(?:pi|sqrt|frac)|π", inner):
+        return None
+    several = numbers_in(text, start, end, code)
+    if len(several) == 1 and number is None and not _MATH.search(inner):
+        only = several[0]
+        return _Found(only.value, only.start, only.end, only.note)
+    return _expression(text, start, end, code)
+
+
+def _scaled_behind(text: str, number: Number, end: int, code: str) -> Number:
+    """A box that holds the bare number may be followed by what multiplies it: \\boxed{7}万, \\boxed{5} million."""
+    if number.value is None or text[number.end : end].strip():
+        return number
+    behind = _AFTER_BOX.match(text, end)
+    tail = text[behind.end() : behind.end() + 16] if behind else ""
+    if not tail or not _RUNS_ON.match(tail):
+        return number
+    joined = text[number.start : number.end] + " " + tail
+    scaled = number_at(joined, 0, code)
+    if scaled is None or scaled.value is None or scaled.end <= number.end - number.start:
+        return number
+    return Number(scaled.value, number.start, number.end, "scale behind the box")
+
+
+def _expression(text: str, start: int, end: int, code: str) -> _Found:
+    inner = text[start:end]
+    if not _MATH.search(inner):
+        return _Found(None, start, end, "several numbers" if re.search(r"\d", inner) else "not a number")
+    if re.search(r"[^\W\d_a-zA-Z]", _TEXT_GROUP.sub("", inner).replace("π", "").replace("√", "")):
+        return _Found(None, start, end, "words and numbers mixed")
+    value, note = evaluate(_english(_TEXT_GROUP.sub(" ", inner), code))
+    return _Found(value, start, end, note)
+
+
+def _english(expression: str, code: str) -> str:
+    """The expression with its numbers in English style, without grouping."""
+    written, at = [], 0
+    for number in numbers_in(expression, 0, len(expression), code):
+        piece = expression[number.start : number.end]
+        if number.value is None or "\\frac" in piece or "/" in piece or not re.search(r"[.,\s~]", piece):
+            continue
+        exact = number.value
+        shown = str(exact.numerator) if exact.denominator == 1 else f"\\frac{{{exact.numerator}}}{{{exact.denominator}}}"
+        written += [expression[at : number.start], shown]
+        at = number.end
+    return "".join([*written, expression[at:]]).replace("÷", "\\div ").replace("×", "\\times ").strip()
+
+
+# --- cues
+
+
+def _any_number(text: str, at: int, code: str, words: bool) -> Number | None:
+    """A number at this place: in digits, or (where no digits follow) in Chinese characters or in words."""
+    if at >= len(text):
+        return None
+    number = number_at(text, at, code)
+    if number is not None:
+        return number
+    kanji = kanji_at(text, at, code)
+    if kanji is not None:
+        lone = kanji.end - kanji.start == 1
+        follows = text[kanji.end : kanji.end + 1]
+        if re.search(r"\d", text[kanji.start : kanji.end]) or (words and (not lone or not follows or follows in _COUNTERS)):
+            return kanji
+    if words:
+        for known in dict.fromkeys((code, "en")):
+            spoken = words_at(text, at, known)
+            if spoken is not None and (spoken.value != 1 or not text[spoken.end : spoken.end + 2].strip(" *_\n") or text[spoken.end] in ".!,।。"):
+                return spoken
+    return None
+
+
+def _sentence_end(text: str, at: int) -> int:
+    ended = _SENTENCE_END.search(text, at, min(len(text), at + _REACH))
+    return ended.start() if ended else min(len(text), at + _REACH)
+
+
+def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found | None:
+    """The number directly behind a cue; None where something else stands there."""
+    lead = _LEAD.match(text, at, min(len(text), at + 200))
+    place = lead.end() if lead else at
+    if place >= len(text):
+        return None
+    number: Number | None
+    if digits_only:
+        number = number_at(text, place, code)
+    else:
+        until = _sentence_end(text, place)
+        number = _any_number(text, place, code, words=not re.search(r"\d", text[place:until]))
+    if number is None:
+        return None
+    end = _line_end(text, number.end)
+    chained = _chain(text, number, end, code)
+    if chained is not None:
+        return chained
+    other = _EITHER.match(text, number.end)
+    if other and number.value is not None:
+        second = number_at(text, other.end(), code)
+        if second is not None and second.value != number.value and other[0].strip()[:1] not in ",、;":
+            return _Found(None, number.start, second.end, "two numbers offered")
+    return _Found(number.value, number.start, number.end, number.note)
+
+
+def _line_end(text: str, at: int) -> int:
+    end = text.find("\n", at, at + 400)
+    return end if end >= 0 else min(len(text), at + 400)
+
+
+def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
+    """Follow "4 × 1,400 = 5,600" from its first number to its result; None where no operator follows."""
+    operator = _OPERATOR.match(text, number.end, end)
+    if operator is None:
+        return None
+    sentence = min(_sentence_end(text, number.end), end)
+    equals = None
+    for equals in _EQUALS.finditer(text, number.end, sentence):
+        pass
+    if equals is not None:
+        lead = _LEAD.match(text, equals.end(), sentence)
+        result = number_at(text, lead.end() if lead else equals.end(), code)
+        if result is not None and not _OPERATOR.match(text, result.end, sentence):
+            return _Found(result.value, result.start, result.end, result.note)
+        return None if operator["op"] in "=≈≃\\approx" else _Found(None, number.start, sentence, "an equation without result")
+    op = operator["op"]
+    direct = text[number.end : operator.start("op")].strip() == ""
+    if op in "-–−^" and not direct:
+        return None
+    if op in "-–−":
+        if not text[operator.start("op") - 1].isspace():
+            return _Found(None, number.start, operator.end(), "a range")
+    close = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)").match
+    last = number.end
+    while (piece := close(text, last, end)) and piece.end() > last:
+        last = piece.end()
+    formula = text[number.start : last].rstrip(" .,\n")
+    value, note = evaluate(_english(re.sub(r"(?<=\d)\s*x\s*(?=\d)", r"\\times ", formula).replace("–", "-"), code))
+    return _Found(value, number.start, number.start + len(formula), note)
+
+
+def _cue_sentence(text: str, cue: re.Match[str], code: str) -> _Found | None:
+    """The number in the sentence that a cue opens, with words between them."""
+    at = cue.end()
+    opens = _LINE_OPENS.search(text, max(0, cue.start() - 60), cue.start()) is not None
+    if opens:
+        lead = _LEAD.match(text, at)
+        content = lead.end() if lead else at
+        ended = _PARAGRAPH_END.search(text, content, min(len(text), content + _REACH))
+        end = ended.start() if ended else min(len(text), content + _REACH)
+    else:
+        end = _sentence_end(text, at)
+    return _best_of(text, at, end, code)
+
+
+def _best_of(text: str, start: int, end: int, code: str) -> _Found | None:
+    """The last bold number between two places, else the last number outside trailing brackets."""
+    bold = None
+    for match in _BOLD.finditer(text, start, end):
+        group = match.lastindex or 1
+        inside = numbers_in(text, match.start(group), match.end(group), code)
+        if inside:
+            bold = inside[-1]
+    numbers = numbers_in(text, start, end, code)
+    if bold is None:
+        bracketed = _BRACKETED_END.search(text, start, end)
+        outside = [n for n in numbers if bracketed is None or n.start < bracketed.start()]
+        numbers = outside or numbers
+    chosen = bold or (numbers[-1] if numbers else None)
+    if chosen is None:
+        return None
+    several = len({n.value for n in numbers}) > 1
+    note = chosen.note or ("several numbers in the sentence" if several and bold is None else "")
+    return _Found(chosen.value, chosen.start, chosen.end, note)
+
+
+# --- no cue
+
+
+def _without_cue(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
+    start = max(begin, len(text) - 2 * _REACH)
+    bold = None
+    for bold in _BOLD.finditer(text, start):
+        pass
+    if bold is not None:
+        group = bold.lastindex or 1
+        inside = numbers_in(text, bold.start(group), bold.end(group), code)
+        if len(inside) == 1 and not numbers_in(text, bold.end(), len(text), code):
+            return "bold", _Found(inside[0].value, inside[0].start, inside[0].end, "no cue")
+    concluded = None
+    for concluded in _conclusion().finditer(text, start):
+        pass
+    if concluded is not None:
+        found = _best_of(text, concluded.end(), _sentence_end(text, concluded.end()), code)
+        if found is not None:
+            return "conclusion", _Found(found.value, found.start, found.end, found.note or "no cue")
+    end = len(text)
+    while end > start:
+        newline = text.rfind("\n", start, end)
+        line = newline + 1 if newline >= 0 else start
+        found = _best_of(text, line, end, code)
+        if found is not None:
+            return "last_number", _Found(found.value, found.start, found.end, "no cue")
+        end = newline if newline >= 0 else start
+    return "none", None
+
+
+# --- references and tables
+
+
+def read_reference(text: str) -> Fraction | None:
+    """A data set's right answer, in whatever style it is written; None if it is not one number.
+
+    >>> read_reference("1,800"), read_reference("7/2"), read_reference("n/a")
+    (Fraction(1800, 1), Fraction(7, 2), None)
+    """
+    shown = plain(str(text)).strip()
+    number = _any_number(shown, 0, "en", words=not re.search(r"\d", shown))
+    if number is None:
+        return None
+    return number.value if not re.search(r"\d", _UNIT_DIGITS.sub("", shown[number.end :])) else None
+
+
+READINGS = pl.Schema(
+    KEY
+    | {
+        "answer": pl.String,
+        "rule": pl.String,
+        "start": pl.Int32,
+        "end": pl.Int32,
+        "note": pl.String,
+        "is_correct": pl.Boolean,
+    }
+)
+
+
+def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+    """The readings of a whole table of candidates, graded exactly.
+
+    Args:
+        candidates: one row per candidate, with the key columns and `completion`.
+        problems: one row per problem and language, with `problem_id`, `language`, `reference`.
+
+    Returns:
+        One row per candidate, in the order given: key, answer (canonical or null), rule, start, end, note, is_correct
+        (never null).
+
+    Raises:
+        ValueError: an unknown language, a candidate whose problem is unknown, or a reference that is not a number.
+    """
+    for code in candidates["language"].unique().to_list():
+        language(code)
+    keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
+    readings = [
+        read_answer(completion, code)
+        for completion, code in zip(keyed["completion"].to_list(), keyed["language"].to_list(), strict=True)
+    ]
+    read = keyed.select(list(KEY)).with_columns(
+        answer=pl.Series([r.answer for r in readings], dtype=pl.String),
+        rule=pl.Series([r.rule for r in readings], dtype=pl.String),
+        start=pl.Series([r.start for r in readings], dtype=pl.Int32),
+        end=pl.Series([r.end for r in readings], dtype=pl.Int32),
+        note=pl.Series([r.note for r in readings], dtype=pl.String),
+    )
+    return _grade(read, problems)
+
+
+def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+    """Add is_correct: the answer equals the reference as a number; null answers are not correct."""
+    references = problems.select("problem_id", "language", "reference").unique(["problem_id", "language"])
+    texts = references["reference"].unique().to_list()
+    values = {text: read_reference(text) if text is not None else None for text in texts}
+    bad = [text for text, value in values.items() if value is None]
+    if bad:
+        row = references.filter(pl.col("reference").is_in([b for b in bad if b is not None]) | pl.col("reference").is_null()).row(0)
+        raise ValueError(f"reference {row[2]!r} of problem {row[0]} ({row[1]}) is not a number; correct the data set")
+    spelled = {text: canonical(value) for text, value in values.items() if value is not None}
+    references = references.with_columns(pl.col("problem_id").cast(pl.String), pl.col("reference").replace_strict(spelled, return_dtype=pl.String))
+    joined = read.join(references, on=["problem_id", "language"], how="left", maintain_order="left")
+    lost = joined.filter(pl.col("reference").is_null())
+    if lost.height:
+        row = lost.row(0, named=True)
+        raise ValueError(
+            f"{lost.height} candidates have no problem, the first {row['problem_id']!r} ({row['language']}); "
+            "expected each (problem_id, language) among the problems; read the problems the candidates were drawn for"
+        )
+    graded = joined.with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))
+    return graded.select(pl.col(c).cast(t) for c, t in READINGS.items())
