@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 class _Plain(TyperGroup):
     """Commands whose expected errors are one message instead of a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         from bestofl_lib.study import StudyError
 
         try:

@@ -58,7 +58,7 @@ def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
     ).properties(width=330, height=alt.Step(22))
     right = base.mark_bar(color=ORANGE).encode(
         y=alt.Y("language_name:N", sort=order, axis=None),
-        x=_share("unreadable", "nothing readable", top=max(0.05, float(table["unreadable"].max() or 0) * 1.1)),
+        x=_share("unreadable", "nothing readable", top=max(0.05, _most(table["unreadable"], 0) * 1.1)),
         tooltip=tips,
     ).properties(width=170, height=alt.Step(22))
     return _finish(
@@ -116,7 +116,7 @@ def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
         tooltip=_tips(table, "language_name", "other_name", "exclusive", "n_problems"),
     )
     return _finish(
-        _heat(base, "exclusive", "problems", float(table["exclusive"].max() or 1), ".0f"),
+        _heat(base, "exclusive", "problems", _most(table["exclusive"], 1), ".0f"),
         "exclusive_solves",
         "Which problems does one language solve that another does not?",
         f"Problems of {_range(table['n_problems'])} solved in the row's language and not in the column's.",
@@ -168,7 +168,7 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
 
 # -- budgets -------------------------------------------------------------------------------------------------------------
 
-DEFAULT_ARMS = (  # pool ("own": the target's language), strategy, reward model, colour, dash
+DEFAULT_ARMS: tuple[tuple[str, str, str | None, str, list[int]], ...] = (  # pool ("own": the target's language), strategy, reward model, colour, dash
     ("own", "best_of_k", "mono", BLUE, [1, 0]),
     ("mixed", "best_of_k", "multi", GREEN, [1, 0]),
     ("mixed", "best_of_k", "cross", ORANGE, [1, 0]),
@@ -191,7 +191,7 @@ def budget_curves(
     """
     _need(curves, "target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
     known = {*curves["target"].drop_nulls(), *(pool for pool in curves["pool"] if pool in LANGUAGES)}
-    targets = list(targets) if targets else [code for code in LANGUAGES if code in known]
+    targets = list(targets) if targets else sorted(known, key=lambda code: LANGUAGES[code].name if code in LANGUAGES else code)
     wanted = pl.DataFrame(
         [_arm(*arm) for arm in (arms or [arm[:3] for arm in DEFAULT_ARMS])],
         schema={"arm_pool": pl.String, "strategy": pl.String, "reward_model": pl.String, "arm": pl.String, "colour": pl.String, "dash": pl.List(pl.Int64)},
@@ -210,13 +210,13 @@ def budget_curves(
     order = [LANGUAGES[code].name if code in LANGUAGES else code for code in targets]
     base = alt.Chart(table)
     domain = shown["arm"].to_list()
-    colour = alt.Color("arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=shown["colour"].to_list()))
+    colour = alt.Color("arm:N", title=None, sort=domain, legend=_lines(), scale=alt.Scale(domain=domain, range=shown["colour"].to_list()))
     x = alt.X("budget:Q", title="completions per problem", scale=alt.Scale(type="log", base=2), axis=_budget_axis(table["budget"]))
     chart = alt.layer(
-        base.mark_area(opacity=0.14).encode(x=x, y=_accuracy("low"), y2="high:Q", color=colour),
+        base.mark_area(opacity=0.14, clip=True).encode(x=x, y=_accuracy("low", table), y2="high:Q", color=colour),
         base.mark_line(strokeWidth=2).encode(
-            x=x, y=_accuracy("accuracy"), color=colour,
-            strokeDash=alt.StrokeDash("arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=shown["dash"].to_list())),
+            x=x, y=_accuracy("accuracy", table), color=colour,
+            strokeDash=alt.StrokeDash("arm:N", title=None, legend=_lines(), sort=domain, scale=alt.Scale(domain=domain, range=shown["dash"].to_list())),
             tooltip=_tips(table, "panel_name", "arm", "budget", "accuracy", "low", "high", "n_problems"),
         ),
     ).properties(width=230, height=150)
@@ -261,15 +261,15 @@ def english_against_mixed(curves: pl.DataFrame, x: str = "budget", strategies: I
     colours = dict(zip(names.values(), (BLUE, ORANGE, PINK, GREEN), strict=True))
     dashes = dict(zip(names.values(), ([1, 0], [1, 0], [6, 3], [2, 2]), strict=True))
     base = alt.Chart(table)
-    colour = alt.Color("pool:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[colours[name] for name in domain]))
+    colour = alt.Color("pool:N", title=None, sort=domain, legend=_lines(), scale=alt.Scale(domain=domain, range=[colours[name] for name in domain]))
     title = "completions per problem" if x == "budget" else "generated tokens per problem"
     axis = _budget_axis(table[x]) if x == "budget" else _token_axis(table[x])
     across = alt.X(f"{x}:Q", title=title, scale=alt.Scale(type="log", base=2), axis=axis)
     chart = alt.layer(
-        base.mark_area(opacity=0.14).encode(x=across, y=_accuracy("low"), y2="high:Q", color=colour),
+        base.mark_area(opacity=0.14, clip=True).encode(x=across, y=_accuracy("low", table), y2="high:Q", color=colour),
         base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(
-            x=across, y=_accuracy("accuracy"), color=colour,
-            strokeDash=alt.StrokeDash("pool:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[dashes[n] for n in domain])),
+            x=across, y=_accuracy("accuracy", table), color=colour,
+            strokeDash=alt.StrokeDash("pool:N", title=None, legend=_lines(), sort=domain, scale=alt.Scale(domain=domain, range=[dashes[n] for n in domain])),
             tooltip=_tips(table, "panel", "pool", x, "accuracy", "low", "high", "n_problems"),
         ),
     ).properties(width=230, height=210)
@@ -440,10 +440,10 @@ def coverage_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
     order = _order(table.filter(pl.col("budget") == pl.col("budget").max()), "coverage")
     base = alt.Chart(table)
     x = alt.X("budget:Q", title="candidates per problem", scale=alt.Scale(type="log", base=2), axis=_budget_axis(table["budget"]))
-    y = alt.Y("coverage:Q", title="coverage (pass@k)", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))
+    y = _accuracy("coverage", table, "coverage (pass@k)")
     labels = alt.Chart(_end_labels(table, "coverage", 0.028))
     chart = alt.layer(
-        base.mark_rule(color=BLUE, opacity=0.25).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q"),
+        base.mark_rule(color=BLUE, opacity=0.25).encode(x=x, y=_accuracy("low", table, ""), y2="high:Q"),
         base.mark_line(strokeWidth=1.6, color=BLUE, opacity=0.8).encode(x=x, y=y, detail="language_name:N"),
         base.mark_point(filled=True, size=26, color=BLUE, opacity=1).encode(
             x=x, y=y, tooltip=_tips(table, "language_name", "budget", "coverage", "low", "high", "n_problems")
@@ -531,7 +531,7 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
     _need(table, "budget", "language", "completions", "n_problems")
     table = _named(table)
     order = _order(table.group_by("language_name").agg(pl.col("completions").sum()), "completions")
-    most = float(table["completions"].max() or 1)
+    most = _most(table["completions"], 1)
     base = alt.Chart(table).encode(
         x=alt.X("budget:O", title="completions per problem", axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
         y=alt.Y("language_name:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False)),
@@ -555,19 +555,19 @@ def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
     domain += sorted(set(table["arm"]) - set(domain))
     base = alt.Chart(table)
     colour = alt.Color(
-        "arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=([ORANGE, GREEN, BLUE, PINK, YELLOW, SKY] * 3)[: len(domain)])
+        "arm:N", title=None, sort=domain, legend=_lines(), scale=alt.Scale(domain=domain, range=([ORANGE, GREEN, BLUE, PINK, YELLOW, SKY] * 3)[: len(domain)])
     )
     x = alt.X("budget:Q", title="completions per problem", scale=alt.Scale(type="log", base=2), axis=_budget_axis(table["budget"]))
     y = alt.Y("regret:Q", title="regret (percentage points)", axis=_points_axis())
     layers = [
         base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=25)).encode(
             x=x, y=y, color=colour,
-            strokeDash=alt.StrokeDash("arm:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=([[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]] * 5)[: len(domain)])),
+            strokeDash=alt.StrokeDash("arm:N", title=None, legend=_lines(), sort=domain, scale=alt.Scale(domain=domain, range=([[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]] * 5)[: len(domain)])),
             tooltip=_tips(table, "arm", "budget", "regret", "low", "high", "n_problems"),
         )
     ]
     if {"low", "high"} <= set(table.columns):
-        layers.insert(0, base.mark_area(opacity=0.14).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q", color=colour))
+        layers.insert(0, base.mark_area(opacity=0.14, clip=True).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q", color=colour))
     return _finish(
         alt.layer(*layers).properties(width=WIDTH - 60, height=260), "planner_regret",
         "How much does each way of spending lose against the best allocation in hindsight?",
@@ -624,8 +624,13 @@ def _order(table: pl.DataFrame, by: str) -> list[str]:
 
 def _range(column: pl.Series) -> str:
     """One number, or the smallest and largest, with thousands marked."""
-    low, high = column.min(), column.max()
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    low, high = -_most(-column.cast(pl.Float64)), _most(column)
+    return f"{high:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+
+
+def _most(column: pl.Series, otherwise: float = 0) -> float:
+    """The largest value; `otherwise` when that is 0 or there is none."""
+    return float(column.cast(pl.Float64).max() or otherwise)  # type: ignore[arg-type]
 
 
 def _tips(table: pl.DataFrame, *columns: str) -> list[alt.Tooltip]:
@@ -649,8 +654,16 @@ def _share(column: str, title: str, top: float | None = 1.0) -> alt.X:
     return alt.X(f"{column}:Q", title=title, axis=alt.Axis(format="%", tickCount=5), scale=scale)
 
 
-def _accuracy(column: str) -> alt.Y:
-    return alt.Y(f"{column}:Q", title="accuracy", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(zero=False, nice=True))
+def _accuracy(column: str, table: pl.DataFrame, title: str = "accuracy") -> alt.Y:
+    """A share, on the tens that hold all of the table's intervals, at most 100 %."""
+    low, high = -_most(-table["low"]), _most(table["high"], 1)
+    scale = alt.Scale(domain=[max(0.0, int(low * 10) / 10), min(1.0, (int(high * 10 - 1e-9) + 1) / 10)])
+    return alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format="%", tickCount=5), scale=scale)
+
+
+def _lines() -> alt.Legend:
+    """A legend of lines: bands of the same colour would make it pale."""
+    return alt.Legend(symbolType="stroke", symbolOpacity=1, symbolSize=300)
 
 
 def _points_axis() -> alt.Axis:
@@ -659,7 +672,7 @@ def _points_axis() -> alt.Axis:
 
 def _budget_axis(budgets: pl.Series) -> alt.Axis:
     """Ticks at powers of two."""
-    most = int(budgets.max() or 1)
+    most = int(_most(budgets, 1))
     return alt.Axis(values=[2**i for i in range(most.bit_length())], format="d", grid=False)
 
 
@@ -670,7 +683,7 @@ def _models(column: pl.Series) -> list[str]:
 
 def _token_axis(tokens: pl.Series) -> alt.Axis:
     """Ticks at 1, 2 and 5 times powers of ten."""
-    low, high = float(tokens.min() or 1), float(tokens.max() or 1)
+    low, high = -_most(-tokens, -1), _most(tokens, 1)
     return alt.Axis(values=[v for e in range(9) for m in (1, 2, 5) if low <= (v := m * 10**e) <= high], format="~s")
 
 
@@ -691,7 +704,7 @@ def _strategy_label(strategy: str, model: str | None) -> str:
 
 def _arm(pool: str, strategy: str, model: str | None) -> tuple[str, str, str | None, str, str, list[int]]:
     """An arm with its words, colour and dash."""
-    looks = {arm[:3]: arm[3:] for arm in DEFAULT_ARMS}
+    looks: dict[tuple[str, str, str | None], tuple[str, list[int]]] = {arm[:3]: arm[3:] for arm in DEFAULT_ARMS}
     where = "own language" if pool == "own" else POOL_NAMES.get(pool) or f"{LANGUAGES[pool].name if pool in LANGUAGES else pool} pool"
     colour, dash = looks.get((pool, strategy, model), (SKY, [4, 2]))
     return pool, strategy, model, f"{where}, {_strategy_label(strategy, model)}", colour, dash
@@ -714,5 +727,5 @@ def _thinned(table: pl.DataFrame, most: int = 4000) -> pl.DataFrame:
     """All budgets while the table is small; beyond `most` rows only those near quarter powers of two."""
     if table.height <= most or "budget" not in table.columns:
         return table
-    keep = sorted({round(2 ** (i / 4)) for i in range(60)} | {int(table["budget"].max() or 1)})
+    keep = sorted({round(2 ** (i / 4)) for i in range(60)} | {int(_most(table["budget"], 1))})
     return table.filter(pl.col("budget").is_in(keep))

@@ -45,7 +45,7 @@ def made_up() -> dict[str, pl.DataFrame]:
             rows["accuracy_by_reader"].append({"language": code, "reader": reader, "accuracy": max(0.01, p - loss), "n_candidates": 2000})
         for k in (1, 2, 4, 8):
             value = 1 - (1 - p) ** (0.6 * k + 0.4)
-            rows["coverage_by_language"].append({"language": code, "budget": k, "coverage": value, "low": value - 0.05, "high": value + 0.04, "n_problems": N})
+            rows["coverage_by_language"].append({"language": code, "budget": k, "coverage": value, "low": value - 0.05, "high": min(1.0, value + 0.04), "n_problems": N})
             rows["allocation"].append({"budget": k, "language": code, "completions": k * p**3 / sum(v**3 for v in SKILL.values()), "n_problems": N})
         for measure in ("coverage", "best of k by cross reward"):
             rows["shapley"].append({"language": code, "value": 0.16 * p - 0.02, "low": 0.16 * p - 0.03, "high": 0.16 * p - 0.01, "measure": measure, "budget": 11, "n_problems": N})
@@ -57,7 +57,7 @@ def made_up() -> dict[str, pl.DataFrame]:
             rows["calibration"].append({"reward_model": model, "predicted": x, "observed": y, "low": y - 0.03, "high": y + 0.03, "n": int(800 + 3000 * abs(x - 0.5))})
     for k in (1, 2, 4, 8, 16):
         for arm, loss in (("planner", 0.012), ("equal shares", 0.06), ("English only", 0.03)):
-            rows["planner_regret"].append({"budget": k, "arm": arm, "regret": loss + 0.01 * np.log2(k), "low": loss, "high": loss + 0.05, "n_problems": N})
+            rows["planner_regret"].append({"budget": k, "arm": arm, "regret": loss + 0.01 * np.log2(k), "low": loss + 0.01 * np.log2(k) - 0.01, "high": loss + 0.01 * np.log2(k) + 0.01, "n_problems": N})
     effects = (0.083, 0.061, 0.012, 0.024)
     for claim, effect, verdict in zip(("H1", "H2", "H3", "H4"), effects, ("supported", "supported", "undecided", "not supported"), strict=True):
         rows["claims_forest"].append({
@@ -70,7 +70,7 @@ def made_up() -> dict[str, pl.DataFrame]:
             value = min(0.98, start + slope * np.log2(k))
             rows["curves"].append({
                 "target": target, "pool": pool, "strategy": strategy, "reward_model": model, "budget": k, "tokens": 60.0 * k,
-                "accuracy": value, "low": value - 0.05, "high": value + 0.05, "n_problems": N,
+                "accuracy": value, "low": value - 0.05, "high": min(1.0, value + 0.05), "n_problems": N,
             })
 
     mean = float(np.mean(list(SKILL.values())))
