@@ -1,0 +1,209 @@
+"""Reads tables that somebody else wrote: Parquet, CSV, TSV and JSON Lines, here or on the Hub.
+
+Byte order marks, UTF-16, CRLF, semicolons for commas, a last line cut short and half surrogate pairs are survived;
+what cannot be read is refused with the file, the line and the next step. It knows nothing of what a column means.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import io
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bestofl_lib.tables import ROOT
+
+ENDINGS = ("parquet", "csv", "tsv", "jsonl")
+
+
+class FileWarning(UserWarning):
+    """Part of a foreign file had to be left out."""
+
+
+def is_remote(source: str | Path) -> bool:
+    """Whether this is an address such as `hf://…` and not a path."""
+    return "://" in str(source)
+
+
+def find(source: str | Path) -> Path:
+    """A path as given, or taken from the project's folder (notebooks run elsewhere than the command that starts them)."""
+    path = Path(source).expanduser()
+    return path if path.exists() or path.is_absolute() or not (ROOT / path).exists() else ROOT / path
+
+
+def read_text(address: str | Path) -> str:
+    """The text of a file here or on the Hub: UTF-8, or UTF-16 that says so in its first bytes.
+
+    Raises:
+        OSError: naming the address and what to do where it cannot be had.
+        ValueError: naming the first line that is not UTF-8.
+    """
+    data = _read_bytes(address)
+    coding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(coding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{address}, line {line}: byte {data[error.start]:#x} is not UTF-8; convert the file first, for example with "
+            "`iconv -f WINDOWS-1252 -t UTF-8` (a file of mixed encodings line by line)"
+        ) from error
+
+
+def _read_bytes(address: str | Path) -> bytes:
+    try:
+        if is_remote(address):
+            from huggingface_hub import HfFileSystem
+
+            return HfFileSystem().cat_file(str(address).removeprefix("hf://"))
+        return find(address).read_bytes()
+    except Exception as error:  # the Hub's client raises many kinds; each means that the file cannot be had
+        advice = "check the address and the network, or give a local copy" if is_remote(address) else "check the path"
+        raise OSError(f"{address} cannot be read ({type(error).__name__}: {error}); {advice}") from error
+
+
+def json_lines(text: str, name: str | Path) -> list[dict[str, Any]]:
+    """The objects of JSON Lines.
+
+    A last line without an end that is not JSON was cut short when its writer was stopped: it is left out with a
+    `FileWarning`. Half surrogate pairs become U+FFFD.
+
+    Raises:
+        ValueError: naming the line that is no JSON object.
+    """
+    lines = text.split("\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines) and number > 1:
+                warnings.warn(f"{name}: its last line, {number}, was cut short and is left out", FileWarning, stacklevel=3)
+                break
+            raise ValueError(
+                f"{name}, line {number}: not JSON ({error.msg} at character {error.pos + 1}: "
+                f"{line[max(0, error.pos - 20) : error.pos + 20]!r}); mend or remove the line"
+            ) from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{name}, line {number}: expected a JSON object, found {type(row).__name__} {line[:40]!r}")
+        rows.append(whole(row) if "\\ud" in line or "\\uD" in line else row)
+    return rows
+
+
+def whole(value: Any) -> Any:
+    """The value with half surrogate pairs in its texts replaced by U+FFFD (tables hold valid Unicode only)."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    if isinstance(value, dict):
+        return {whole(key): whole(item) for key, item in value.items()}
+    return value
+
+
+def read_table(source: str | Path) -> pl.DataFrame:
+    """A table file here or on the Hub; every value of CSV and TSV is text, and so is a nested object of JSON Lines.
+
+    Raises:
+        OSError: the file cannot be had.
+        ValueError: for another ending, a column named twice, no rows, or naming the line that cannot be read.
+    """
+    ending = str(source).rsplit(".", 1)[-1].lower()
+    try:
+        if ending == "parquet":
+            table = pl.read_parquet(str(source) if is_remote(source) else io.BytesIO(_read_bytes(source)))
+        elif ending in ("csv", "tsv"):
+            table = _delimited(read_text(source), ending)
+        elif ending == "jsonl":
+            table = _frame(json_lines(read_text(source), source))
+        else:
+            raise ValueError(f"{source}: expected a file that ends in .{', .'.join(ENDINGS[:-1])} or .{ENDINGS[-1]}")
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{source} cannot be read: {error}") from error
+    twice = [name.removesuffix("_duplicated_0") for name in table.columns if name.endswith("_duplicated_0")]
+    if twice:
+        raise ValueError(f"{source} has several columns named {', '.join(twice)}; rename all but one")
+    if table.is_empty():
+        raise ValueError(f"{source} holds no rows")
+    return table
+
+
+def _delimited(text: str, ending: str) -> pl.DataFrame:
+    header = text.split("\n", 1)[0]
+    mark = "\t" if ending == "tsv" else max(",;\t", key=header.count)
+    return pl.read_csv(
+        io.BytesIO(text.replace("\r\n", "\n").encode()),
+        separator=mark,
+        infer_schema=False,
+        quote_char=None if ending == "tsv" else '"',
+    )
+
+
+def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in names])
+
+
+def _column(name: str, values: list[Any]) -> pl.Series:
+    if not any(_nested(value) for value in values):
+        try:
+            return pl.Series(name, values, strict=False)
+        except (pl.exceptions.PolarsError, TypeError, OverflowError):  # numbers, texts and lists in one column
+            pass
+    return pl.Series(name, [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values])
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(_nested(item) for item in value))
+
+
+def pick(
+    columns: Mapping[str, str], table: pl.DataFrame, known: Mapping[str, Iterable[str]], needed: Iterable[str], source: str
+) -> dict[str, str]:
+    """Which column of a foreign table plays each part: the one that the user names, else the first known name it has.
+
+    Args:
+        columns: what the user names, our name -> theirs.
+        table: the foreign table.
+        known: our name -> names by which others call it, the likeliest first.
+        needed: ours without which nothing can be done.
+        source: for messages.
+
+    Raises:
+        ValueError: naming the column that is not there, the likeliest meant, and those that are.
+    """
+    strange = [name for name in columns if name not in known]
+    if strange:
+        near = difflib.get_close_matches(strange[0], list(known), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no column of ours is called {strange[0]!r}{hint} Ours are {', '.join(known)}")
+    have = {name.lower(): name for name in reversed(table.columns)}
+    picked: dict[str, str] = {}
+    for ours, names in known.items():
+        theirs = columns.get(ours)
+        if theirs is not None and theirs not in table.columns:
+            near = difflib.get_close_matches(theirs, table.columns, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{source} has no column {theirs!r} (for {ours}){hint} It has {', '.join(table.columns)}")
+        theirs = theirs or next((have[name] for name in (ours, *names) if name in have), None)
+        if theirs is not None:
+            picked[ours] = theirs
+    for ours in needed:
+        if ours not in picked:
+            names = [ours, *known[ours]]
+            near = [n for name in names for n in difflib.get_close_matches(name, table.columns, n=1, cutoff=0.7)]
+            guess = near[0] if near else "its name"
+            hint = f"is it {guess!r}? " if near else ""
+            raise ValueError(
+                f"{source} has no column for {ours}; {hint}say which it is with columns={{'{ours}': '{guess}'}} "
+                f"(in a study: -p columns={ours}:{guess.replace(' ', '_')}); it has {', '.join(table.columns)}"
+            )
+    return picked

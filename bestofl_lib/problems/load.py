@@ -1,0 +1,278 @@
+"""Loads problems: the embedded lab, MGSM, MSVAMP, or a table of your own.
+
+Whatever the source, the result is the same table: one row per problem and language, checked. A data set whose
+translations disagree about ids or references is refused with the list, because every later figure would carry it.
+This file knows no model and no candidate.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from bestofl_lib.languages import LANGUAGES, check_languages
+from bestofl_lib.numbers import canonical, read_number
+from bestofl_lib.problems import lab
+from bestofl_lib.problems.files import find, is_remote, json_lines, pick, read_table, read_text
+from bestofl_lib.tables import check_table
+
+# Benchmarks by language: where each file is on the Hub. Line i is the same problem in every file.
+HUB = {
+    "mgsm": "hf://datasets/juletxara/mgsm/mgsm_{code}.tsv",
+    "mgsm-rev2": "hf://datasets/lightonai/mgsm-rev2@~parquet/{code}/test/0000.parquet",
+    "msvamp": "hf://datasets/Mathoctopus/MSVAMP/test_{name}.json",
+}
+LOCAL = {"mgsm": "mgsm_{code}.tsv", "mgsm-rev2": "mgsm_{code}.tsv", "msvamp": "test_{name}.json"}
+ABSENT = {("msvamp", "te"), ("mgsm-rev2", "en")}  # not in the benchmark
+SOURCES = ("lab", *HUB)
+
+COLUMNS = ("problem_id", "language", "question", "reference")  # what a table of your own must have
+NAMES = {  # ours -> what others call them
+    "problem_id": ("id", "problem_index", "index", "question_id", "idx", "doc_id", "unique_id"),
+    "language": ("lang", "question_language", "locale"),
+    "question": ("problem", "query", "m_query", "prompt", "text"),
+    "reference": ("answer_number", "answer", "gold", "target", "response", "ground_truth", "expected_answer"),
+    "split": ("subset",),
+    "is_revised": (),
+}
+
+
+def load(
+    source: str,
+    languages: Sequence[str] | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    folder: str | Path | None = None,
+    revised: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """Problems, one row per problem and language (schema "problems").
+
+    Args:
+        source: "lab"; "mgsm", "mgsm-rev2" or "msvamp" (from the Hub, or from `folder`); or the path or `hf://` address of
+            a table of your own (.tsv, .csv, .jsonl, .parquet), or of a folder with MGSM's TSV or MSVAMP's JSON files.
+        languages: ISO 639-1 codes; by default all that the source has.
+        split: "train", "dev" or "test"; by default all that the source has (the benchmarks: test).
+        limit: keep the first so many problems of each split, in all languages.
+        folder: where a benchmark's files are, instead of the Hub.
+        revised: which of MGSM's questions MGSM-Rev2 replaced: its JSON list of question numbers per language (counted
+            from 1), or a folder with its TSV files, or "mgsm-rev2" for the Hub's copy, whose questions are then compared;
+            by default `is_revised` is null (the lab: false).
+        columns: for a table of your own: our column -> yours, such as {"question": "prompt"}; usual names are known.
+
+    Raises:
+        ValueError: naming the rows that make the data unusable: ids twice or not in every language, references that
+            cannot be read or differ between languages, empty questions; an unknown source, language, split or column;
+            or an argument that this source has no use for.
+        OSError: the source cannot be reached or read.
+    """
+    codes = check_languages(languages) if languages is not None else None
+    own = False
+    if source == "lab":
+        table = lab.problems(codes or list(LANGUAGES))
+    elif source in HUB:
+        table = _benchmark(source, codes, find(folder) if folder is not None else None)
+    elif not is_remote(source) and find(source).is_dir():
+        table = _benchmark(_kind(find(source)), codes, find(source))
+    elif is_remote(source) or find(source).exists():
+        table, own = _own(source, columns or {}), True
+    else:
+        near = difflib.get_close_matches(source, SOURCES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"no problems at {source!r}; {hint}expected {', '.join(SOURCES)}, an existing file or folder, or hf://…"
+        )
+    unused = {"columns": bool(columns) and not own, "folder": folder is not None and source not in HUB}
+    for name in (name for name, is_so in unused.items() if is_so):
+        raise ValueError(f"{source} has no use for `{name}`; leave it out")
+    if revised is not None:
+        table = _mark_revised(table, revised)
+    if codes is not None:
+        absent = [code for code in codes if code not in set(table["language"])]
+        if absent:
+            have = ", ".join(table["language"].unique().sort())
+            raise ValueError(f"{source} has no problems in {', '.join(absent)}; it has {have}")
+        table = table.filter(pl.col("language").is_in(codes))
+    table = check_problems(table)
+    if split is not None:
+        if split not in set(table["split"]):
+            raise ValueError(f"{source} has no split {split!r}; it has {', '.join(table['split'].unique().sort())}")
+        table = table.filter(pl.col("split") == split)
+    return first_problems(table, limit) if limit is not None else table
+
+
+def first_problems(table: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """The first `limit` problems of each split, in all languages, in the order of the table."""
+    if limit < 1:
+        raise ValueError(f"limit {limit} leaves no problem; use 1 or more, or none at all")
+    kept = table.unique(["split", "problem_id"], maintain_order=True).group_by("split", maintain_order=True).head(limit)
+    return table.filter(pl.col("problem_id").is_in(kept["problem_id"].implode()))
+
+
+def check_problems(table: pl.DataFrame, parallel: bool = True) -> pl.DataFrame:
+    """The table with NFC questions and canonical references, sorted as it came; or an error that lists what is wrong.
+
+    Args:
+        table: the columns of the schema "problems"; split and is_revised may be missing.
+        parallel: whether every problem must be there in every language.
+
+    Raises:
+        ValueError: listing up to ten rows of the first kind of fault that there is.
+    """
+    if table.is_empty():
+        raise ValueError("the source holds no problem")
+    if "split" not in table.columns:
+        table = table.with_columns(split=pl.lit("test"))
+    if "is_revised" not in table.columns:
+        table = table.with_columns(is_revised=pl.lit(None, pl.Boolean))
+    table = check_table("problems", table)
+    for column in ("problem_id", "language", "question", "reference", "split"):
+        _refuse(table.filter(pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")), f"have no {column}")
+    check_languages(table["language"].unique(maintain_order=True))
+    _refuse(table.filter(~pl.col("split").is_in(["train", "dev", "test"])), "have a split other than train, dev and test", "split")
+    _refuse(table.filter(pl.struct("problem_id", "language").is_duplicated()), "stand twice in a language")
+    table = table.with_columns(question=map_texts("question", clean_text), stated=pl.col("reference"))
+    table = table.with_columns(reference=map_texts("reference", canonical_reference))
+    _refuse(table.filter(pl.col("reference").is_null()), "have a reference that is not one number", "stated")
+    for column, shown, what in (("reference", "stated", "other references in other languages"), ("split", "split", "several splits")):
+        several = table.filter(pl.col(column).n_unique().over("problem_id") > 1).sort("problem_id", maintain_order=True)
+        _refuse(several, f"have {what}", shown)
+    count = table["language"].n_unique()
+    partial = table.filter(pl.len().over("problem_id") < count)
+    if parallel and len(partial):
+        codes = set(table["language"])
+        lines = [
+            f"  {name} lacks {', '.join(sorted(codes - set(group['language'])))}"
+            for (name,), group in list(partial.group_by("problem_id", maintain_order=True))[:10]
+        ]
+        raise ValueError(
+            f"{partial['problem_id'].n_unique()} problems are not in every language; translate them, or leave out the "
+            "language or the problems:\n" + "\n".join(lines)
+        )
+    return check_table("problems", table)
+
+
+def map_texts(column: str, function: Callable[[str], str | None]) -> pl.Expr:
+    """A column of texts through a function of one text, each distinct text only once."""
+
+    def each(texts: pl.Series) -> pl.Series:
+        made = {text: function(text) for text in texts.drop_nulls().unique()}
+        return pl.Series(texts.name, [made.get(text) for text in texts], pl.String)
+
+    return pl.col(column).map_batches(each, return_dtype=pl.String)
+
+
+def canonical_reference(text: str) -> str | None:
+    """A reference as "18" or "7/2"; of a worked solution in GSM8K's style what follows its `####`; None for no number."""
+    value = read_number(text.rsplit("####", 1)[-1].strip())
+    return None if value is None else canonical(value)
+
+
+def clean_text(text: str) -> str:
+    """The text in NFC, with one kind of line end and no byte order mark or outer space."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\ufeff", "")).strip()
+
+
+def _refuse(rows: pl.DataFrame, what: str, show: str = "question") -> None:
+    if rows.is_empty():
+        return
+    lines = [
+        f"  {row['problem_id']} ({row['language']}): {str(row[show])[:80]!r}" for row in rows.head(10).iter_rows(named=True)
+    ]
+    more = f"\n  … and {len(rows) - 10} more" if len(rows) > 10 else ""
+    raise ValueError(f"{len(rows)} problem rows {what}:\n" + "\n".join(lines) + more)
+
+
+def _benchmark(kind: str, codes: list[str] | None, folder: Path | None) -> pl.DataFrame:
+    if folder is None:
+        form, codes = HUB[kind], codes or [code for code in LANGUAGES if (kind, code) not in ABSENT]
+    else:
+        form, codes = str(folder / LOCAL[kind]), codes or _present(folder, kind)
+        if not codes:
+            raise ValueError(f"{folder} has no files such as {LOCAL[kind].format(code='de', name='German')}")
+    made = []
+    for code in codes:
+        address = form.format(code=code, name=LANGUAGES[code].name)
+        for number, (question, reference) in enumerate(_lines(address), 1):
+            made.append((f"{kind.removesuffix('-rev2')}-{number:0{4 if kind == 'msvamp' else 3}d}", code, question, reference))
+    return pl.DataFrame(made, schema=["problem_id", "language", "question", "reference"], orient="row")
+
+
+def _present(folder: Path, kind: str) -> list[str]:
+    return [c for c, record in LANGUAGES.items() if (folder / LOCAL[kind].format(code=c, name=record.name)).exists()]
+
+
+def _kind(folder: Path) -> str:
+    found = next((kind for kind in ("mgsm", "msvamp") if _present(folder, kind)), None)
+    if found is None:
+        names = " or ".join(LOCAL[kind].format(code="de", name="German") for kind in ("mgsm", "msvamp"))
+        raise ValueError(f"{folder} has no files such as {names}; name one file, or a folder with those")
+    return found
+
+
+def _lines(address: str) -> Iterator[tuple[str, str]]:
+    """Question and reference of each line of a benchmark's file."""
+    if address.endswith(".parquet"):
+        table = read_table(address)
+        picked = pick({}, table, {name: NAMES[name] for name in ("question", "reference")}, ("question", "reference"), address)
+        yield from table.select(pl.col(picked["question"]), pl.col(picked["reference"]).cast(pl.String)).iter_rows()
+    elif address.endswith(".json"):
+        for number, row in enumerate(json_lines(read_text(address), address), 1):
+            if not {"m_query", "response"} <= row.keys():
+                raise ValueError(f"{address}, line {number}: expected m_query and response, found {', '.join(row)}")
+            yield str(row["m_query"]), str(row["response"])
+    else:
+        for number, line in enumerate(read_text(address).rstrip("\r\n").split("\n"), 1):
+            parts = line.rstrip("\r").split("\t")
+            if len(parts) != 2:
+                raise ValueError(f"{address}, line {number}: expected question TAB answer, found {len(parts)} fields")
+            yield parts[0], parts[1]
+
+
+def _own(source: str, columns: Mapping[str, str]) -> pl.DataFrame:
+    table = read_table(source)
+    picked = pick(columns, table, NAMES, COLUMNS, source)
+    chosen = table.select(
+        _truth(theirs, table) if ours == "is_revised" else pl.col(theirs).cast(pl.String).alias(ours)
+        for ours, theirs in picked.items()
+    )
+    if table.schema[picked["problem_id"]].is_integer():  # 7 and 12 sort as numbers do
+        width = chosen["problem_id"].str.len_chars().max()
+        chosen = chosen.with_columns(pl.col("problem_id").str.zfill(width))
+    return chosen
+
+
+def _truth(column: str, table: pl.DataFrame) -> pl.Expr:
+    """A column of truth values, in CSV written as text."""
+    if table.schema[column] != pl.String:
+        return pl.col(column).cast(pl.Boolean).alias("is_revised")
+    return pl.col(column).str.to_lowercase().is_in(["true", "1", "yes"]).alias("is_revised")
+
+
+def _mark_revised(table: pl.DataFrame, revised: str | Path) -> pl.DataFrame:
+    """Sets `is_revised` from a list of question numbers per language, or by comparison with the revised questions."""
+    if not table["problem_id"].str.contains(r"^mgsm-\d{3}$").all():
+        raise ValueError(f"`revised` marks the questions of MGSM; these are {table['problem_id'][0]!r} and others; leave it out")
+    if str(revised).endswith(".json"):
+        content = json.loads(read_text(revised))
+        numbers = content.get("replaced", content) if isinstance(content, dict) else {}
+        if not any(code in numbers for code in LANGUAGES):
+            raise ValueError(f"{revised}: expected question numbers per language, such as {{\"de\": [3, 13]}}")
+        pairs = [(f"mgsm-{number:03d}", code) for code in LANGUAGES for number in numbers.get(code, [])]
+    else:
+        new = _benchmark("mgsm-rev2", None, None if revised == "mgsm-rev2" else find(revised))
+        both = table.join(new, on=["problem_id", "language"], suffix="_new")
+        changed = both.filter(map_texts("question", clean_text) != map_texts("question_new", clean_text))
+        pairs = list(changed.select("problem_id", "language").iter_rows())
+    marks = pl.DataFrame(pairs, schema={"problem_id": pl.String, "language": pl.String}, orient="row").unique()
+    marks = marks.with_columns(is_revised=pl.lit(True))
+    return (
+        table.drop("is_revised", strict=False)
+        .join(marks, on=["problem_id", "language"], how="left", maintain_order="left")
+        .with_columns(pl.col("is_revised").fill_null(False))
+    )
