@@ -49,7 +49,10 @@ def cached_values(
         ValueError: naming the first candidate without a question.
     """
     rows = candidates.select("problem_id", "language", "completion").join(
-        problems.select("problem_id", "language", "question"), on=["problem_id", "language"], how="left", maintain_order="left"
+        problems.select("problem_id", "language", "question"),
+        on=["problem_id", "language"],
+        how="left",
+        maintain_order="left",
     )
     lost = rows.filter(pl.col("question").is_null())
     if lost.height:
@@ -74,7 +77,10 @@ def cached_values(
         wanted, places = list(missing), list(missing.values())
         need = rows[places]
         prompts: dict[tuple[str, str], int] = {}
-        owner = [prompts.setdefault((q, language), len(prompts)) for q, language in need.select("question", "language").iter_rows()]
+        owner = [
+            prompts.setdefault((q, language), len(prompts))
+            for q, language in need.select("question", "language").iter_rows()
+        ]
         new: list[tuple[list[str], np.ndarray, np.ndarray]] = []
         flushed = time.monotonic()
         for batch, part, cut in backbone.batches(list(prompts), owner, need["completion"].to_list()):
@@ -110,7 +116,11 @@ def _flush(
     keep = ~np.isnan(values).any(1)  # what memory did not allow is tried again next time
     buffer = io.BytesIO()
     pl.DataFrame(
-        {"key": pl.Series(names, dtype=pl.String).filter(pl.Series(keep)), "truncated": cut[keep], "values": values[keep]},
+        {
+            "key": pl.Series(names, dtype=pl.String).filter(pl.Series(keep)),
+            "truncated": cut[keep],
+            "values": values[keep],
+        },
         schema=_schema(values.shape[1]),
     ).write_parquet(buffer)
     data = buffer.getvalue()

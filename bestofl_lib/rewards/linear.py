@@ -60,7 +60,9 @@ def fit_head(
         raise ValueError("no training pairs; draw candidates of which some are correct and some are wrong")
     stacked = np.concatenate([chosen, rejected]).astype(np.float64)
     if not np.isfinite(stacked).all():
-        raise ValueError("features of training candidates are not finite; the base model is broken or its dtype too narrow")
+        raise ValueError(
+            "features of training candidates are not finite; the base model is broken or its dtype too narrow"
+        )
     mean, scale = stacked.mean(0), stacked.std(0)
     scale[scale < 1e-8 * max(float(scale.max()), 1e-30)] = np.inf  # a constant feature gets weight 0
     stacked = (stacked - mean) / scale

@@ -8,7 +8,6 @@ candidates are correct, how pairs are made, or where results are kept.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -22,83 +21,45 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
+from bestofl_lib.candidates.hf import (
+    _check_weights,
+    _folder_hash,
+    _hub_commit,
+    _is_out_of_memory,
+    _loading,
+    choose_device,
+    choose_dtype,
+)
 from bestofl_lib.problems.prompts import messages
 from bestofl_lib.tables import ROOT
 
 _PROBE = "\u2042probe\u2042"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def locate(source: str | Path) -> str:
     """The folder of a local model, looked for here and under the project, or the Hub id as it is.
 
     Raises:
-        FileNotFoundError: a folder without config or weights.
+        FileNotFoundError: a folder without config or weights, or a path that is no folder.
         ValueError: a folder whose only weights are pickles.
     """
-    for folder in (Path(source), ROOT / source):
-        if not folder.is_dir():
-            continue
-        if not (folder / "config.json").exists():
-            raise FileNotFoundError(f"{folder} has no config.json; expected a Hugging Face model folder")
-        if not list(folder.glob("*.safetensors")):
-            pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-            if pickles:
-                raise ValueError(
-                    f"{folder} holds pickle weights only ({', '.join(pickles)}), which can run code when opened; "
-                    "convert them to safetensors (save_pretrained) and try again"
-                )
-            raise FileNotFoundError(f"{folder} has no *.safetensors weights; copy them there or name another model")
-        return str(folder)
-    if str(source).startswith((".", "/", "~")) or str(source).count("/") > 1:
-        raise FileNotFoundError(f"no model folder {str(source)!r}; give a folder or a Hub id such as 'owner/name'")
+    for folder in (Path(source).expanduser(), ROOT / source):
+        if folder.is_dir():
+            _check_weights(folder)
+            return str(folder)
+    if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
+        raise FileNotFoundError(
+            f"no model folder {str(source)!r}; give a folder with config.json and *.safetensors, or a Hub id 'owner/name'"
+        )
     return str(source)
 
 
-def fingerprint(source: str | Path, revision: str | None, commit: str | None) -> str:
-    """What tells two sets of weights apart: a digest of a local folder's weights, or the Hub commit."""
-    located = Path(locate(source))
-    if not located.is_dir():
-        return f"{source}@{commit or revision or 'main'}"
-    digest = hashlib.blake2b(digest_size=16)
-    for path in [located / "config.json", *sorted(located.glob("*.safetensors"))]:
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}:".encode())
-        with path.open("rb") as file:
-            if size <= 1 << 28:
-                digest.update(file.read())
-            else:  # first, middle and last 4 MB of a large shard
-                for start in (0, size // 2, size - (1 << 22)):
-                    file.seek(start)
-                    digest.update(file.read(1 << 22))
-    return digest.hexdigest()
-
-
-def pick_device(device: str) -> torch.device:
-    """ "auto" is CUDA, else Apple's MPS, else the CPU; any other name is taken as it is.
-
-    Raises:
-        ValueError: a device this machine does not have.
-    """
-    if device == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {device!r} is not available here ({error}); use 'auto' or 'cpu'") from error
-    return torch.device(device)
-
-
-def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bfloat16 on CUDA and float32 elsewhere; otherwise "float32", "bfloat16" or "float16"."""
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in known:
-        raise ValueError(f"unknown dtype {dtype!r}; use 'auto', {', '.join(map(repr, known))}")
-    return known[dtype]
+def fingerprint(source: str | Path, revision: str | None) -> str:
+    """What tells two sets of weights apart: a digest of a local folder, or the commit of a Hub id."""
+    located = locate(source)
+    if Path(located).is_dir():
+        return f"sha256:{_folder_hash(Path(located))}"
+    return f"{located}@{_hub_commit(located, revision)}"
 
 
 class RewardBackbone:
@@ -116,7 +77,7 @@ class RewardBackbone:
         layers: keep only the first so many layers of the backbone; None keeps all.
         max_tokens: longest text in tokens. A longer completion loses its *beginning* (the answer is at the end); a prompt
             may take at most half, and loses its beginning too. Default: the model's limit, at most 4096.
-        device, dtype: see `pick_device`, `pick_dtype`.
+        device, dtype: see `choose_device` and `choose_dtype` in candidates/hf.py.
         batch_tokens: tokens per forward pass; None: 2,048 on a CPU, 32,768 elsewhere.
         seed: of the new head, where there is one.
         require_head: refuse a checkpoint without a trained head (for imported reward models).
@@ -140,8 +101,8 @@ class RewardBackbone:
         require_head: bool = False,
     ):
         self.source, self.revision, self.style, self.layers = str(source), revision, style, layers
-        self.device = pick_device(device)
-        self.dtype = pick_dtype(dtype, self.device)
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
         located = locate(source)
         changes: dict[str, Any] = {} if require_head else {"num_labels": 1}
         if layers is not None:
@@ -150,21 +111,12 @@ class RewardBackbone:
         verbosity = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()  # "score.weight is newly initialised" is the point here
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(located, revision=revision, trust_remote_code=False)
-            self.model, report = AutoModelForSequenceClassification.from_pretrained(
-                located,
-                revision=revision,
-                dtype=self.dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **changes,
-            )
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"model {str(source)!r} cannot be opened as a sequence classifier ({error}); expected a folder or Hub id "
-                "with config, tokenizer and safetensors weights"
-            ) from error
+            with _loading(str(source)):
+                common = {"revision": revision, "trust_remote_code": False}
+                self.tokenizer = AutoTokenizer.from_pretrained(located, **common)
+                self.model, report = AutoModelForSequenceClassification.from_pretrained(
+                    located, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **common, **changes
+                )
         finally:
             transformers_logging.set_verbosity(verbosity)
         if self.model.config.num_labels != 1:
@@ -189,7 +141,6 @@ class RewardBackbone:
         if not 8 <= self.max_tokens <= limit:
             raise ValueError(f"max_tokens={self.max_tokens}: model {str(source)!r} takes 8 to {limit} tokens")
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 32768)
-        self.commit = getattr(self.model.config, "_commit_hash", None)
         self.reads = "features" if self.is_causal else "reward"  # what `values` returns
         self.adapter = ""  # what else shaped the weights, where something was merged into them
         self._ending: tuple[str, bool] | None = None
@@ -203,7 +154,7 @@ class RewardBackbone:
 
     def identity(self) -> str:
         """What the values depend on besides the text: weights, layers, dtype, token limit."""
-        weights = fingerprint(self.source, self.revision, self.commit)
+        weights = fingerprint(self.source, self.revision)
         return json.dumps([weights, self.adapter, self.layers, self.max_tokens, str(self.dtype), self.reads])
 
     def _set_padding(self) -> None:
@@ -292,7 +243,11 @@ class RewardBackbone:
     # -- numbers ------------------------------------------------------------------------------------------------
 
     def values(
-        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str], share: bool = True
+        self,
+        prompts: Sequence[tuple[str, str]],
+        prompt_of: Sequence[int],
+        completions: Sequence[str],
+        share: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
         """One vector per candidate: pooled hidden state (causal backbones) or reward (all others).
 
@@ -313,7 +268,11 @@ class RewardBackbone:
         return values, truncated
 
     def batches(
-        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str], share: bool = True
+        self,
+        prompts: Sequence[tuple[str, str]],
+        prompt_of: Sequence[int],
+        completions: Sequence[str],
+        share: bool = True,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As `values`, piece by piece: row indices, their vectors, and whether each was cut."""
         if not self.is_causal:
@@ -373,7 +332,9 @@ class RewardBackbone:
                 batch,
                 self._halving(
                     batch,
-                    lambda rows: self._continue(keys, length, [slot[int(r)] for r in rows], [body[int(r)] for r in rows]),
+                    lambda rows: self._continue(
+                        keys, length, [slot[int(r)] for r in rows], [body[int(r)] for r in rows]
+                    ),
                 ),
             )
 
@@ -381,12 +342,11 @@ class RewardBackbone:
         try:
             with torch.inference_mode():
                 cache = DynamicCache(config=self.model.config.get_text_config())
-                self.model.base_model(
-                    torch.tensor(ids, device=self.device), past_key_values=cache, use_cache=True
-                )
+                self.model.base_model(torch.tensor(ids, device=self.device), past_key_values=cache, use_cache=True)
                 return [(layer.keys, layer.values) for layer in cache.layers]
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            _raise_unless_memory(error)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
             self._free()
             return None
 
@@ -437,7 +397,9 @@ class RewardBackbone:
         first, cut = self._encoder_texts(prompts, prompt_of, completions)
         lengths = [
             len(ids)
-            for ids in self.tokenizer(first, list(completions), truncation="only_second", max_length=self.max_tokens)["input_ids"]
+            for ids in self.tokenizer(first, list(completions), truncation="only_second", max_length=self.max_tokens)[
+                "input_ids"
+            ]
         ]
 
         def run(rows: np.ndarray) -> np.ndarray:
@@ -476,7 +438,9 @@ class RewardBackbone:
             try:
                 with torch.inference_mode():
                     cache = DynamicCache(config=self.model.config.get_text_config())
-                    self.model.base_model(torch.tensor([[self.pad]], device=self.device), past_key_values=cache, use_cache=True)
+                    self.model.base_model(
+                        torch.tensor([[self.pad]], device=self.device), past_key_values=cache, use_cache=True
+                    )
                 self._shares_prompts = bool(cache.layers) and all(
                     type(layer) is DynamicLayer and layer.get_seq_length() == 1 for layer in cache.layers
                 )
@@ -488,8 +452,9 @@ class RewardBackbone:
         """run(rows), in halves where memory runs out; a single row that does not fit is NaN and noted."""
         try:
             return run(rows)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            _raise_unless_memory(error)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
         self._free()
         if len(rows) == 1:
             self.set_aside[int(rows[0])] = "out of memory at one row"
@@ -501,13 +466,6 @@ class RewardBackbone:
     def _free(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _raise_unless_memory(error: BaseException) -> None:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return
-    if not any(words in str(error).lower() for words in ("out of memory", "can't allocate memory")):
-        raise error
 
 
 def _by_tokens(rows: np.ndarray, lengths: Sequence[int], budget: Any, extra: float = 0.0) -> Iterator[np.ndarray]:

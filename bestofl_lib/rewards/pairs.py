@@ -46,7 +46,9 @@ def reward_model_names(variants: Iterable[str], languages: Iterable[str]) -> lis
         elif variant.startswith("mono-"):
             names.append(f"mono-{language_record(variant.removeprefix('mono-')).code}")
         else:
-            raise ValueError(f"unknown reward model variant {variant!r}; use 'mono', 'multi', 'cross' or 'mono-<language>'")
+            raise ValueError(
+                f"unknown reward model variant {variant!r}; use 'mono', 'multi', 'cross' or 'mono-<language>'"
+            )
     return list(dict.fromkeys(names))
 
 
@@ -94,7 +96,9 @@ def training_pairs(readings: pl.DataFrame, name: str, rows: int, seed: int = 0) 
     found: list[tuple[str, str, int, str, int]] = []
     for code, quota in zip(codes, quotas, strict=True):
         cells = strata[code]
-        for cell, take in zip(cells.iter_rows(named=True), _fill(cells["size"].to_numpy(), int(quota), rng), strict=True):
+        for cell, take in zip(
+            cells.iter_rows(named=True), _fill(cells["size"].to_numpy(), int(quota), rng), strict=True
+        ):
             if not take:
                 continue
             wrong = cell["wrong"]
@@ -161,13 +165,16 @@ def fold_of(problem_ids: Iterable[str], folds: int, seed: int = 0) -> list[int]:
     if folds < 2:
         raise ValueError(f"folds={folds}: cross-fitting needs at least 2")
     return [
-        int.from_bytes(hashlib.blake2b(f"{seed}:{p}".encode(), digest_size=8).digest(), "big") % folds for p in problem_ids
+        int.from_bytes(hashlib.blake2b(f"{seed}:{p}".encode(), digest_size=8).digest(), "big") % folds
+        for p in problem_ids
     ]
 
 
 def normalised_question(text: str) -> str:
     """A question's text for comparison: NFKC, case folded, white space and punctuation dropped, digits kept."""
-    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum() or unicodedata.category(c)[0] == "M")
+    return "".join(
+        c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum() or unicodedata.category(c)[0] == "M"
+    )
 
 
 def question_hashes(problems: pl.DataFrame) -> dict[str, str]:
@@ -178,7 +185,9 @@ def question_hashes(problems: pl.DataFrame) -> dict[str, str]:
     }
 
 
-def check_disjoint(trained_ids: Iterable[str], trained_questions: Iterable[str], problems: pl.DataFrame, name: str) -> None:
+def check_disjoint(
+    trained_ids: Iterable[str], trained_questions: Iterable[str], problems: pl.DataFrame, name: str
+) -> None:
     """Refuse to score a problem that the reward model learnt from, by id or by the text of its question in any language.
 
     Args:

@@ -78,11 +78,15 @@ def score(
     counts: list[dict[str, object]] = []
     shared: tuple[str, RewardBackbone, pl.DataFrame, Values] | None = None
     # heads of one base stand together, so that one pass and one set of features is in memory at a time
-    for place, spec in sorted(models, key=lambda m: (m[1].kind != "head", m[1].weights, str(m[1].layers), m[1].name, m[1].fold or 0)):
+    for place, spec in sorted(
+        models, key=lambda m: (m[1].kind != "head", m[1].weights, str(m[1].layers), m[1].name, m[1].fold or 0)
+    ):
         mine = _of_model(table, spec, scope)
         if not mine.height:
             continue
-        scored = problems.join(mine.select("problem_id", "language").unique(), on=["problem_id", "language"], how="semi")
+        scored = problems.join(
+            mine.select("problem_id", "language").unique(), on=["problem_id", "language"], how="semi"
+        )
         check_disjoint(spec.trained_problems, spec.trained_questions, scored, spec.name)
         finished = mine.filter(pl.col("finish_reason") != "error")
         if spec.kind == "head":
@@ -109,16 +113,24 @@ def score(
             del backbone
         good = np.isfinite(rewards)
         parts.append(
-            finished.select(*KEY).with_columns(reward_model=pl.lit(spec.name), reward=pl.Series(rewards)).filter(pl.Series(good))
+            finished.select(*KEY)
+            .with_columns(reward_model=pl.lit(spec.name), reward=pl.Series(rewards))
+            .filter(pl.Series(good))
         )
         bad = finished.filter(pl.Series(~good)).select(*KEY)
-        aside.append(bad.with_columns(reward_model=pl.lit(spec.name), reason=pl.lit("reward is not finite, or did not fit in memory")))
+        aside.append(
+            bad.with_columns(
+                reward_model=pl.lit(spec.name), reason=pl.lit("reward is not finite, or did not fit in memory")
+            )
+        )
         failed = mine.filter(pl.col("finish_reason") == "error").select(*KEY)
         aside.append(failed.with_columns(reward_model=pl.lit(spec.name), reason=pl.lit("no completion")))
         counts.append({"reward_model": spec.name, "candidates": int(good.sum()), "set_aside": bad.height + failed.height,
                        "truncated": int(truncated.sum()), "seconds": seconds})  # fmt: skip
     if not counts:
-        raise ValueError(f"no reward model in {folder} scores these languages ({', '.join(sorted(table['language'].unique()))})")
+        raise ValueError(
+            f"no reward model in {folder} scores these languages ({', '.join(sorted(table['language'].unique()))})"
+        )
     empty = pl.DataFrame(schema=SCHEMAS["rewards"])
     order = {name: i for i, name in enumerate(known)}
     summary = pl.DataFrame(counts).group_by("reward_model", maintain_order=True).agg(
@@ -136,5 +148,7 @@ def _of_model(table: pl.DataFrame, spec: RewardModelSpec, scope: str) -> pl.Data
     if scope == "own" and spec.name.startswith("mono-"):
         table = table.filter(pl.col("language") == spec.name.removeprefix("mono-"))
     if spec.fold is not None:
-        table = table.filter(pl.Series(fold_of(table["problem_id"], spec.folds, spec.seed), dtype=pl.Int64) == spec.fold)
+        table = table.filter(
+            pl.Series(fold_of(table["problem_id"], spec.folds, spec.seed), dtype=pl.Int64) == spec.fold
+        )
     return table

@@ -107,7 +107,9 @@ class RewardModelSpec:
                 raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
             return RewardModelSpec(**content)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a reward model's description ({error}); delete the folder and train again") from error
+            raise ValueError(
+                f"{path} is not a reward model's description ({error}); delete the folder and train again"
+            ) from error
 
 
 def train_reward_models(
@@ -174,7 +176,9 @@ def train_reward_models(
             "setting; leave it out or use tuning 'lora' or 'full'"
         )
     if tuning == "lora" and importlib.util.find_spec("peft") is None:
-        raise ValueError("tuning 'lora' needs peft, which is not installed; pip install 'bestofl[lora]', or use 'head' or 'full'")
+        raise ValueError(
+            "tuning 'lora' needs peft, which is not installed; pip install 'bestofl[lora]', or use 'head' or 'full'"
+        )
     folder = Path(folder)
     table = _training_candidates(candidates, readings, problems)
     languages = check_languages(sorted(table["language"].unique()))
@@ -195,7 +199,7 @@ def train_reward_models(
 
     settings = {"loss": loss, "tuning": tuning, "style": style, "layers": layers, "max_tokens": max_tokens, "dtype": dtype,
                 "seed": seed, "folds": folds, "revision": revision, **given}  # fmt: skip
-    weights = fingerprint(base, revision, None)
+    weights = fingerprint(base, revision)
     texts = {(p, language): i for i, (p, language) in enumerate(problems.select("problem_id", "language").iter_rows())}
     questions = problems["question"].to_list()
     content = {
@@ -236,7 +240,9 @@ def train_reward_models(
                 seed=seed, recipe=job.recipe, trained_problems=tuple(ids),
                 trained_questions=tuple(digest for p in ids for digest in hashes.get(p, [])),
             )  # fmt: skip
-        extra = {} if tuning == "head" else {"epochs": epochs, "learning_rate": learning_rate, "batch_pairs": batch_pairs}
+        extra = (
+            {} if tuning == "head" else {"epochs": epochs, "learning_rate": learning_rate, "batch_pairs": batch_pairs}
+        )
         found += train(jobs, table, problems, base, folder, opening, loss, **extra)
     order = {name: i for i, name in enumerate(names)}
     found.sort(key=lambda row: (order[row["reward_model"]], -1 if row["fold"] is None else row["fold"]))
@@ -281,7 +287,9 @@ def _training_candidates(candidates: pl.DataFrame, readings: pl.DataFrame, probl
     return table.sort(list(KEY))
 
 
-def _recipe(settings: dict[str, Any], weights: str, pairs: pl.DataFrame, content: dict[tuple[str, str, int], str]) -> str:
+def _recipe(
+    settings: dict[str, Any], weights: str, pairs: pl.DataFrame, content: dict[tuple[str, str, int], str]
+) -> str:
     digest = hashlib.blake2b(json.dumps([settings, weights], sort_keys=True).encode(), digest_size=16)
     for p, a, i, b, j in pairs.iter_rows():
         digest.update(f"{p}\0{a}\0{i}\0{b}\0{j}\0{content[p, a, i]}\0{content[p, b, j]}\1".encode("utf8", "replace"))
@@ -376,7 +384,9 @@ def _train_with_trainer(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Each model on its own: adapter ("lora") or all weights ("full"), by the Trainer of Transformers."""
     done = []
-    question = {(p, language): q for p, language, q in problems.select("problem_id", "language", "question").iter_rows()}
+    question = {
+        (p, language): q for p, language, q in problems.select("problem_id", "language", "question").iter_rows()
+    }
     for job in jobs:
         started = time.monotonic()
         if job.spec is None:
@@ -384,7 +394,9 @@ def _train_with_trainer(
         # weights are trained in float32 (mixed precision on CUDA): bfloat16 alone loses small updates
         backbone = RewardBackbone(base, **(opening | {"dtype": "float32"}))
         if not backbone.is_causal and job.spec.kind == "lora":
-            raise ValueError(f"base {str(base)!r} ({type(backbone.model).__name__}): lora is offered for causal backbones; use 'full'")
+            raise ValueError(
+                f"base {str(base)!r} ({type(backbone.model).__name__}): lora is offered for causal backbones; use 'full'"
+            )
         chosen, rejected = _sides(job.pairs, table)
         rows = np.unique(np.concatenate([chosen, rejected]))
         part = table[rows]
@@ -401,7 +413,8 @@ def _train_with_trainer(
             from peft import LoraConfig, get_peft_model
 
             model = get_peft_model(
-                model, LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear")
+                model,
+                LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear"),
             )
         scratch = job.folder / "checkpoints"
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -466,10 +479,14 @@ def import_reward_model(
         ValueError: a name that a trained variant has, more than one output, no trained head, pickle weights.
     """
     if name in ("mono", "multi", "cross") or name.startswith("mono-") or not name.strip(". ") or "/" in name:
-        raise ValueError(f"reward model name {name!r} is taken by a trained variant or is no folder name; choose another")
-    backbone = RewardBackbone(source, revision=revision, style=style, max_tokens=max_tokens, require_head=True, device="cpu")
+        raise ValueError(
+            f"reward model name {name!r} is taken by a trained variant or is no folder name; choose another"
+        )
+    backbone = RewardBackbone(
+        source, revision=revision, style=style, max_tokens=max_tokens, require_head=True, device="cpu"
+    )
     spec = RewardModelSpec(
-        name, "imported", str(source), revision, fingerprint(source, revision, backbone.commit), style, None, backbone.max_tokens
+        name, "imported", str(source), revision, fingerprint(source, revision), style, None, backbone.max_tokens
     )
     spec.write(Path(folder) / name)
     return spec
@@ -501,8 +518,8 @@ def open_reward_model(
     Raises:
         ValueError: the base's weights are not those it was trained on.
     """
-    source = folder if spec.kind == "full" else Path(spec.base) if Path(spec.base).is_dir() else spec.base
-    if spec.kind != "full" and spec.kind != "imported" and fingerprint(spec.base, spec.revision, None) != spec.weights:
+    source = folder if spec.kind == "full" else spec.base
+    if spec.kind != "full" and spec.kind != "imported" and fingerprint(spec.base, spec.revision) != spec.weights:
         raise ValueError(
             f"reward model {spec.name!r} was trained on other weights than {spec.base!r} has now; train it again "
             "(run 03_train_reward_models)"
@@ -523,7 +540,9 @@ def open_reward_model(
         backbone.model.score.weight.data = weight.to(backbone.model.score.weight)
     elif spec.kind == "lora":
         if importlib.util.find_spec("peft") is None:
-            raise ValueError(f"reward model {spec.name!r} is a lora adapter, which needs peft; pip install 'bestofl[lora]'")
+            raise ValueError(
+                f"reward model {spec.name!r} is a lora adapter, which needs peft; pip install 'bestofl[lora]'"
+            )
         from peft import PeftModel
 
         merged = PeftModel.from_pretrained(backbone.model, str(folder), use_safetensors=True).merge_and_unload()

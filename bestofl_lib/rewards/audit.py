@@ -1,0 +1,282 @@
+"""How good rewards are: within a problem, across languages, and as probabilities.
+
+Rewards and readings in, long tables with 95 % intervals over problems out. It knows no models and draws no charts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from bestofl_lib.rewards.pairs import fold_of
+from bestofl_lib.tables import KEY
+
+# one row per reward model and language (null: all languages, each problem and language of equal weight)
+WITHIN = pl.Schema(
+    {
+        "reward_model": pl.String,
+        "language": pl.String,
+        "auc": pl.Float64,  # chance that a correct candidate has a higher reward than a wrong one of the same problem
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n_problems": pl.Int32,  # problems with both a correct and a wrong candidate in the language
+        "n_pairs": pl.Int64,
+    }
+)
+
+# one row per reward model, language of the correct candidate and language of the wrong one (both null: all ordered pairs)
+ACROSS = pl.Schema(
+    {
+        "reward_model": pl.String,
+        "chosen_language": pl.String,
+        "rejected_language": pl.String,
+        "accuracy": pl.Float64,  # share of pairs in which the correct candidate has the higher reward; ties count one half
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n_problems": pl.Int32,
+        "n_pairs": pl.Int64,
+    }
+)
+
+# one row per reward model, method and bin that is not empty
+RELIABILITY = pl.Schema(
+    {
+        "reward_model": pl.String,
+        "method": pl.String,  # "raw": sigmoid(reward); "platt": sigmoid(a * reward + b), cross-fitted by problem
+        "bin": pl.Int32,
+        "probability": pl.Float64,  # mean predicted probability in the bin
+        "share_correct": pl.Float64,
+        "n_candidates": pl.Int64,
+    }
+)
+
+# one row per reward model, method and language (null: all)
+CALIBRATION = pl.Schema(
+    {
+        "reward_model": pl.String,
+        "method": pl.String,
+        "language": pl.String,
+        "ece": pl.Float64,  # expected calibration error: mean |share correct - probability| over bins, weighted by size
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "brier": pl.Float64,  # mean squared error of the probability
+        "share_correct": pl.Float64,
+        "n_candidates": pl.Int64,
+    }
+)
+
+_REPLICATES = 1000
+
+
+def within_problem_auc(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+    """How often a correct candidate outranks a wrong one of the same problem and language (WITHIN).
+
+    Each problem has the same weight, however many pairs it has. Problems whose candidates are all correct or all wrong say
+    nothing and are not counted. A language in which no problem has both is absent.
+
+    Args:
+        rewards, readings: tables as in `bestofl_lib.tables`.
+        seed: of the resampling of problems for the intervals.
+    """
+    table = _labelled(rewards, readings)
+    found = []
+    for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
+        every = []
+        for (code,), rows in part.partition_by("language", as_dict=True, maintain_order=True).items():
+            per_problem = _problem_aucs(rows)
+            every.append(per_problem)
+            found.append(_summary({"reward_model": model, "language": code}, "auc", per_problem, seed))
+        found.append(_summary({"reward_model": model, "language": None}, "auc", pl.concat(every), seed))
+    return pl.DataFrame([row for row in found if row], schema=WITHIN)
+
+
+def across_language_accuracy(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+    """How often a correct candidate in one language outranks a wrong one of the same problem in another (ACROSS).
+
+    This is what choosing from a mixed pool rests on. Each problem has the same weight. Reward models that scored a single
+    language are absent.
+    """
+    table = _labelled(rewards, readings)
+    found = []
+    for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
+        if part["language"].n_unique() < 2:
+            continue
+        cells = _cross_cells(part)
+        if not cells.height:
+            continue
+        names = {"reward_model": model}
+        for (a, b), rows in cells.partition_by(
+            "chosen_language", "rejected_language", as_dict=True, maintain_order=True
+        ).items():
+            found.append(_summary(names | {"chosen_language": a, "rejected_language": b}, "accuracy", rows, seed))
+        found.append(_summary(names | {"chosen_language": None, "rejected_language": None}, "accuracy", cells, seed))
+    return pl.DataFrame([row for row in found if row], schema=ACROSS)
+
+
+def calibration(
+    rewards: pl.DataFrame, readings: pl.DataFrame, method: str = "platt", bins: int = 10, folds: int = 5, seed: int = 0
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rewards as probabilities of being correct: the reliability diagram and its error (RELIABILITY, CALIBRATION).
+
+    Args:
+        method: "raw", sigmoid(reward), which means something after loss "bce" only; "platt", sigmoid(a * reward + b) with a
+            and b fitted by cross-fitting over problems, so that no problem sets its own probability.
+        bins: of equal width in probability.
+        folds: for "platt".
+        seed: of the intervals, which resample problems.
+
+    Raises:
+        ValueError: an unknown method or fewer than two bins.
+    """
+    if method not in ("raw", "platt"):
+        raise ValueError(f"unknown calibration method {method!r}; use 'raw' or 'platt'")
+    if bins < 2:
+        raise ValueError(f"bins={bins}: a reliability diagram needs at least 2")
+    table = _labelled(rewards, readings)
+    diagrams, errors = [], []
+    for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
+        reward, right = part["reward"].to_numpy(), part["is_correct"].to_numpy().astype(float)
+        problem = part["problem_id"].rank("dense").to_numpy() - 1
+        if method == "raw":
+            probability = expit(reward)
+        else:
+            fold = np.array(fold_of(part["problem_id"], folds, seed))
+            probability = np.empty(len(reward))
+            for k in np.unique(fold):
+                inside = fold != k if (fold != k).any() else fold == k
+                slope, intercept = _platt(reward[inside], right[inside])
+                probability[fold == k] = expit(slope * reward[fold == k] + intercept)
+        place = np.minimum((probability * bins).astype(int), bins - 1)
+        for b in np.unique(place):
+            mine = place == b
+            diagrams.append((model, method, int(b), probability[mine].mean(), right[mine].mean(), int(mine.sum())))
+        for code in [None, *sorted(part["language"].unique())]:
+            mine = np.ones(len(reward), dtype=bool) if code is None else (part["language"] == code).to_numpy()
+            ece, low, high = _ece(probability[mine], right[mine], place[mine], problem[mine], bins, seed)
+            brier = float(((probability[mine] - right[mine]) ** 2).mean())
+            errors.append((model, method, code, ece, low, high, brier, right[mine].mean(), int(mine.sum())))
+    return (
+        pl.DataFrame(diagrams, schema=RELIABILITY, orient="row"),
+        pl.DataFrame(errors, schema=CALIBRATION, orient="row"),
+    )
+
+
+def _labelled(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
+    table = rewards.join(readings.select(*KEY, "is_correct"), on=list(KEY), how="left")
+    if table["is_correct"].null_count():
+        raise ValueError(
+            f"{table['is_correct'].null_count()} of {table.height} rewards have no reading; run 02_check_answers first"
+        )
+    return table.sort("reward_model", "language", "problem_id", "sample_index")
+
+
+def _problem_aucs(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per problem with both kinds: problem_id, value, pairs. Mann-Whitney by mid-ranks."""
+    ranked = rows.with_columns(rank=pl.col("reward").rank("average").over("problem_id"))
+    right = pl.col("is_correct").sum().cast(pl.Int64)
+    return (
+        ranked.group_by("problem_id", maintain_order=True)
+        .agg(
+            right=right, wrong=pl.len().cast(pl.Int64) - right, ranks=pl.col("rank").filter(pl.col("is_correct")).sum()
+        )
+        .filter((pl.col("right") > 0) & (pl.col("wrong") > 0))
+        .select(
+            "problem_id",
+            value=(pl.col("ranks") - pl.col("right") * (pl.col("right") + 1) / 2) / (pl.col("right") * pl.col("wrong")),
+            pairs=pl.col("right") * pl.col("wrong"),
+        )
+    )
+
+
+def _cross_cells(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per problem and ordered pair of languages that has such pairs: value is the share in the right order."""
+    found = []
+    for (problem,), part in rows.partition_by("problem_id", as_dict=True, maintain_order=True).items():
+        reward, right = part["reward"].to_numpy(), part["is_correct"].to_numpy()
+        language = part["language"].to_numpy()
+        if right.all() or not right.any():
+            continue
+        order = rankdata(reward, method="dense")
+        wins = np.sign(order[right][:, None] - order[~right][None, :]) / 2 + 0.5
+        a, b = language[right], language[~right]
+        a_names, a_code = np.unique(a, return_inverse=True)
+        b_names, b_code = np.unique(b, return_inverse=True)
+        rows_of = (a_code[:, None] == np.arange(len(a_names))).astype(float)
+        columns_of = (b_code[:, None] == np.arange(len(b_names))).astype(float)
+        total, size = rows_of.T @ wins @ columns_of, np.outer(rows_of.sum(0), columns_of.sum(0))
+        for i, chosen in enumerate(a_names):
+            for j, rejected in enumerate(b_names):
+                if chosen != rejected:
+                    found.append((problem, chosen, rejected, total[i, j] / size[i, j], int(size[i, j])))
+    schema = {
+        "problem_id": pl.String,
+        "chosen_language": pl.String,
+        "rejected_language": pl.String,
+        "value": pl.Float64,
+        "pairs": pl.Int64,
+    }
+    return pl.DataFrame(found, schema=schema, orient="row").sort("chosen_language", "rejected_language", "problem_id")
+
+
+def _summary(names: dict[str, str | None], column: str, rows: pl.DataFrame, seed: int) -> dict[str, object]:
+    """Mean of the rows' values with its interval over problems; empty without rows."""
+    if not rows.height:
+        return {}
+    per_problem = rows.group_by("problem_id", maintain_order=True).agg(pl.col("value").sum(), n=pl.len())
+    total, n = per_problem["value"].to_numpy(), per_problem["n"].to_numpy()
+    low, high = _interval(len(total), lambda w: (w @ total) / (w @ n), seed)
+    return names | {
+        column: float(total.sum() / n.sum()),
+        "low": low,
+        "high": high,
+        "n_problems": len(total),
+        "n_pairs": int(rows["pairs"].sum()),
+    }
+
+
+def _interval(problems: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> tuple[float, float]:
+    """2.5 % and 97.5 % points of a statistic of (replicates, problems) weights that resample problems."""
+    weights = (
+        np.random.default_rng(seed)
+        .multinomial(problems, np.full(problems, 1 / problems), size=_REPLICATES)
+        .astype(float)
+    )
+    low, high = np.quantile(statistic(weights), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _platt(reward: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of the least log loss, with Platt's smoothed targets, on standardised rewards."""
+    mean, scale = reward.mean(), reward.std() or 1.0
+    x = (reward - mean) / scale
+    n_right, n_wrong = right.sum(), len(right) - right.sum()
+    target = np.where(right > 0, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
+
+    def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
+        z = w[0] * x + w[1]
+        error = expit(z) - target
+        return float((np.logaddexp(0, z) - target * z).mean()), np.array([(error * x).mean(), error.mean()])
+
+    slope, intercept = minimize(objective, np.zeros(2), jac=True, method="BFGS").x
+    return float(slope / scale), float(intercept - slope * mean / scale)
+
+
+def _ece(
+    probability: np.ndarray, right: np.ndarray, place: np.ndarray, problem: np.ndarray, bins: int, seed: int
+) -> tuple[float, float, float]:
+    """Expected calibration error and its interval over problems."""
+    _, row = np.unique(problem, return_inverse=True)
+    gap = np.zeros((row.max() + 1, bins))
+    np.add.at(gap, (row, place), right - probability)
+
+    def error(weights: np.ndarray) -> np.ndarray:
+        return np.abs(weights @ gap).sum(-1) / (weights @ size)
+
+    size = np.bincount(row).astype(float)
+    low, high = _interval(len(size), error, seed)
+    return float(error(np.ones(len(size)))), low, high
