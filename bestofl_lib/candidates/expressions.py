@@ -162,7 +162,7 @@ def _serve() -> None:
             value = sympy.Rational(str(value))
         return f"{value.p}/{value.q}" if isinstance(value, sympy.Rational) else None
 
-    parse(r"$\\frac{1}{\\sqrt{4}}$", parsing_timeout=None)  # the first use builds tables and takes seconds
+    parse(r"$\frac{1}{\sqrt{4}}$", parsing_timeout=None)  # the first use builds tables and takes seconds
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -18,7 +18,7 @@ from bestofl_lib.languages import LANGUAGES
 _SWAHILI_UNITS = ("", "moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa")
 _SWAHILI_TENS = ("", "kumi", "ishirini", "thelathini", "arobaini", "hamsini", "sitini", "sabini", "themanini", "tisini")
 _JOIN = re.compile(r"[\s,\-]*(?:(?:and|und|et|y|na|এবং)\s)?\s*")
-_LONGEST = 70  # characters of the longest phrase below 1,000
+_LONGEST = 40  # characters of the longest phrase in the table
 
 
 def _swahili(n: int) -> Iterator[str]:
@@ -30,13 +30,8 @@ def _swahili(n: int) -> Iterator[str]:
     if n < 100:
         yield below
         return
-    hundreds = f"mia {_SWAHILI_UNITS[n // 100]}"
-    yield f"{hundreds} na {below}" if below else hundreds
-    if below:
-        yield f"{hundreds} {below}"
-        if n // 100 == 1:
-            yield f"mia na {below}"
-    elif n == 100:
+    yield f"mia {_SWAHILI_UNITS[n // 100]}"
+    if n == 100:
         yield "mia"
 
 
@@ -45,17 +40,16 @@ class Words:
 
     def __init__(self, code: str):
         record = LANGUAGES[code]
-        self.table: dict[str, int] = {}
-        for n in range(1000):
-            if code == "sw":
-                spellings: Iterator[str] | list[str] = _swahili(n)
-            else:
-                try:
-                    spellings = [num2words(n, lang=code)]
-                except (NotImplementedError, OverflowError):
-                    break
-            for spelling in spellings:
-                self._add(spelling, n)
+        self.table: dict[str, int] = {}  # 0 to 99 and the hundreds; the rest is composed
+        if code == "sw":
+            for n in (*range(100), *range(100, 1000, 100)):
+                for spelling in _swahili(n):
+                    self._add(spelling, n)
+        else:
+            try:
+                self._invert(code)
+            except (NotImplementedError, OverflowError):
+                self.table.clear()
         for word, n in record.number_words:
             self._add(word, n)
         self.scales: dict[str, int] = {}
@@ -66,6 +60,15 @@ class Words:
         # where words are not parted by spaces, or endings are attached, a number word may run on into another word
         self.runs_on = record.script not in ("Latn", "Cyrl")
         self.compounds = record.compound_numbers
+
+    def _invert(self, code: str) -> None:
+        for n in (*range(100), *range(100, 1000, 100)):
+            self._add(num2words(n, lang=code), n)
+        one = num2words(1, lang=code)
+        for n in range(100, 1000, 100):  # the form before a summand: "trois cent" un, "ciento" uno, "three hundred and" one
+            joined = num2words(n + 1, lang=code)
+            if joined.endswith(one) and len(joined) > len(one):
+                self._add(joined.removesuffix(one).strip().removesuffix(" and"), n)
 
     def _add(self, spelling: str, n: int) -> None:
         for form in _forms(spelling):
@@ -106,11 +109,11 @@ class Words:
         if self.leading:
             scale = self._longest(text, at, self.scales, False)
             if scale and (space := re.compile(r"\s+").match(text, scale[1])):
-                factor = self._longest(text, space.end(), self.table, False)
+                factor = self._below_thousand(text, space.end(), last=True)
                 if factor:
                     return factor[0] * scale[0], scale[0], factor[1]
             return self._plain(text, at)
-        number = self._longest(text, at, self.table, True)
+        number = self._below_thousand(text, at)
         if number is None:
             scale = self._longest(text, at, self.scales, True)  # mil quinientos, тысяча сто
             return (scale[0], scale[0], scale[1]) if scale and scale[0] >= 1000 else None
@@ -121,8 +124,22 @@ class Words:
         return number[0], 1, number[1]
 
     def _plain(self, text: str, at: int) -> tuple[int, int, int] | None:
-        number = self._longest(text, at, self.table, False)
+        number = self._below_thousand(text, at)
         return (number[0], 1, number[1]) if number else None
+
+    def _below_thousand(self, text: str, at: int, last: bool = False) -> tuple[int, int] | None:
+        """The number below 1,000 that starts here; with `last` only one word group: "elfu tano mia sita" is 5,600."""
+        number = self._longest(text, at, self.table, True)
+        if number is None or last or number[0] < 100:
+            if number and not last and number[0] in range(20, 100, 10):  # feminine units: семьдесят одна тысяча
+                joined = _JOIN.match(text, number[1])
+                unit = self._longest(text, joined.end() if joined else number[1], self.table, True)
+                if unit and 0 < unit[0] < 10:
+                    return number[0] + unit[0], unit[1]
+            return number
+        joined = _JOIN.match(text, number[1])
+        rest = self._below_thousand(text, joined.end() if joined else number[1])
+        return (number[0] + rest[0], rest[1]) if rest and 0 < rest[0] < 100 else number
 
 
 def _forms(word: str) -> set[str]:

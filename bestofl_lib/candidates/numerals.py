@@ -33,6 +33,10 @@ _UNIFORM = {
     }.items()
 }
 
+# two patterns, because a class that reaches beyond the basic plane is tried range by range, forty times slower
+_NOT_UNIFORM = re.compile("[" + "".join(re.escape(chr(code)) for code in sorted(_UNIFORM) if code < 0x10000) + "]")
+_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
+
 _SPACE = r"(?:[ \u00a0\u2007-\u200a\u202f'’]|\\[,;:! ]|~|\{ \}|\\thinspace )"
 _MARK = r"(?:[,.]|\{[,.]\}|\{\\[,]\}|,\\!)"
 _GROUP = rf"(?:{_SPACE}|{_MARK})"
@@ -84,7 +88,9 @@ def plain(text: str) -> str:
     >>> plain("১৮ und −５６００")
     '18 und -5600'
     """
-    return text if text.isascii() else text.translate(_UNIFORM)
+    if text.isascii() or not (_NOT_UNIFORM.search(text) or _ASTRAL.search(text)):
+        return text
+    return text.translate(_UNIFORM)
 
 
 def value_of(written: str, code: str) -> tuple[Fraction | None, str]:

@@ -392,6 +392,13 @@ def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found 
     return _Found(number.value, number.start, number.end, number.note)
 
 
+def _last(pattern: re.Pattern[str], text: str, start: int, end: int) -> re.Match[str] | None:
+    found = None
+    for match in pattern.finditer(text, start, end):
+        found = match
+    return found
+
+
 def _line_end(text: str, at: int) -> int:
     end = text.find("\n", at, at + 400)
     return end if end >= 0 else min(len(text), at + 400)
@@ -403,9 +410,7 @@ def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
     if operator is None:
         return None
     sentence = min(_sentence_end(text, number.end), end)
-    equals = None
-    for equals in _EQUALS.finditer(text, number.end, sentence):
-        pass
+    equals = _last(_EQUALS, text, number.end, sentence)
     if equals is not None:
         lead = _LEAD.match(text, equals.end(), sentence)
         result = number_at(text, lead.end() if lead else equals.end(), code)
@@ -416,9 +421,8 @@ def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
     direct = text[number.end : operator.start("op")].strip() == ""
     if op in "-–−^" and not direct:
         return None
-    if op in "-–−":
-        if not text[operator.start("op") - 1].isspace():
-            return _Found(None, number.start, operator.end(), "a range")
+    if op in "-–−" and not text[operator.start("op") - 1].isspace():
+        return _Found(None, number.start, operator.end(), "a range")
     close = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)").match
     last = number.end
     while (piece := close(text, last, end)) and piece.end() > last:
@@ -468,17 +472,13 @@ def _best_of(text: str, start: int, end: int, code: str) -> _Found | None:
 
 def _without_cue(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
     start = max(begin, len(text) - 2 * _REACH)
-    bold = None
-    for bold in _BOLD.finditer(text, start):
-        pass
+    bold = _last(_BOLD, text, start, len(text))
     if bold is not None:
         group = bold.lastindex or 1
         inside = numbers_in(text, bold.start(group), bold.end(group), code)
         if len(inside) == 1 and not numbers_in(text, bold.end(), len(text), code):
             return "bold", _Found(inside[0].value, inside[0].start, inside[0].end, "no cue")
-    concluded = None
-    for concluded in _conclusion().finditer(text, start):
-        pass
+    concluded = _last(_conclusion(), text, start, len(text))
     if concluded is not None:
         found = _best_of(text, concluded.end(), _sentence_end(text, concluded.end()), code)
         if found is not None:

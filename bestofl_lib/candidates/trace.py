@@ -1,0 +1,129 @@
+"""The language a completion is really written in, by py3langid restricted to the project's languages.
+
+The prompt's language is a wish; this measures what came back. Numbers, mathematics and markup are removed first, because
+they look like English to a classifier; what is left may be too short to tell, and then the answer is null, not a guess.
+A completion in two languages gets the one that fills more of it. This file does not know problems or answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from bestofl_lib.languages import LANGUAGES, check_languages
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+MIN_BYTES = 24  # UTF-8 bytes of words left after cleaning; about 24 Latin letters or 8 of an Asian script
+MIN_CONFIDENCE = 0.6  # of the best language among those asked for; measured in tests/candidates/test_trace.py
+_SHOWN = 400  # characters looked at: the middle of a long completion adds time, not certainty
+
+_MATHEMATICS = re.compile(
+    r"\$\$.{0,2000}?\$\$|\\\[.{0,2000}?\\\]|\\\(.{0,500}?\\\)|\$[^$\n]{0,300}\$|```.{0,2000}?```"
+    r"|\\(?:text|textbf|mathrm|mathbf)\s*\{|\\[a-zA-Z]+\s*(?:\{[^{}\n]{0,100}\})?",
+    re.DOTALL,
+)
+_NOT_WORDS = re.compile(r"https?://\S+|<[^<>\n]{0,60}>|[^\w\s'’\u0900-\u0DFF\u0E00-\u0E7F]+|[\d_]+")
+_BLANKS = re.compile(r"\s+")
+_LONE_LETTERS = re.compile(r"(?<!\S)[A-Za-z](?!\S)")
+
+
+def words_only(completion: str) -> str:
+    """The completion without numbers, mathematics, markup and lone letters.
+
+    >>> words_only("Also gilt \\\\(3x = 18\\\\), **macht** 18 €.")
+    'Also gilt macht'
+    """
+    text = completion if len(completion) <= 8 * _SHOWN else completion[: 4 * _SHOWN] + " " + completion[-4 * _SHOWN :]
+    text = _NOT_WORDS.sub(" ", _MATHEMATICS.sub(" ", text))
+    return _BLANKS.sub(" ", _LONE_LETTERS.sub(" ", text)).strip()
+
+
+@cache
+def _identifier(codes: tuple[str, ...]) -> LanguageIdentifier:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(codes)
+    return identifier
+
+
+def trace_language(completion: str | None, languages: Iterable[str] = tuple(LANGUAGES)) -> tuple[str | None, float]:
+    """The language of one completion, and how sure the classifier is.
+
+    Args:
+        completion: raw text; None is too short to tell.
+        languages: codes to choose among.
+
+    Returns:
+        (code or None, confidence in [0, 1]); None for a text too short, numeric or undecided.
+
+    Raises:
+        ValueError: a code that is not known.
+    """
+    return _trace(completion, tuple(check_languages(languages)))
+
+
+def _trace(completion: str | None, codes: tuple[str, ...]) -> tuple[str | None, float]:
+    if not completion:
+        return None, 0.0
+    words = words_only(completion)
+    if len(words) > _SHOWN:
+        words = words[: _SHOWN // 2] + " " + words[-_SHOWN // 2 :]
+    if len(words.encode("utf8", errors="replace")) < MIN_BYTES:
+        return None, 0.0
+    code, confidence = _identifier(codes).classify(words)
+    return (code if confidence >= MIN_CONFIDENCE else None), float(confidence)
+
+
+def trace_languages(
+    completions: pl.Series | Iterable[str | None], languages: Iterable[str] = tuple(LANGUAGES)
+) -> pl.DataFrame:
+    """The language each completion is written in.
+
+    Args:
+        completions: raw texts.
+        languages: codes to choose among.
+
+    Returns:
+        One row per completion, in order: trace_language (null: abstained), confidence in [0, 1].
+
+    Raises:
+        ValueError: a code that is not known.
+    """
+    codes = tuple(check_languages(languages))
+    texts = completions.to_list() if isinstance(completions, pl.Series) else list(completions)
+    read = [_trace(text, codes) for text in texts]
+    return pl.DataFrame(
+        {"trace_language": [code for code, _ in read], "confidence": [confidence for _, confidence in read]},
+        schema={"trace_language": pl.String, "confidence": pl.Float64},
+    )
+
+
+def compliance(readings: pl.DataFrame) -> pl.DataFrame:
+    """How often completions are written in the language they were asked for.
+
+    Args:
+        readings: one row per candidate, with `language` and `trace_language`.
+
+    Returns:
+        One row per language: language, n_candidates, n_told (where the trace language could be told), compliance (share
+        of those told that are in the question's language; null where none could be told), most_common_other.
+    """
+    told = pl.col("trace_language").is_not_null()
+    other = pl.col("trace_language").filter(told & (pl.col("trace_language") != pl.col("language")))
+    return (
+        readings.group_by("language")
+        .agg(
+            n_candidates=pl.len(),
+            n_told=told.sum(),
+            compliance=(pl.col("trace_language") == pl.col("language")).filter(told).mean(),
+            most_common_other=other.mode().sort().first(),
+        )
+        .sort("language")
+    )

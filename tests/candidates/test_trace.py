@@ -1,0 +1,58 @@
+"""The language of a trace: right on plain questions, silent on numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bestofl_lib.candidates.trace import compliance, trace_language, trace_languages, words_only
+from bestofl_lib.languages import LANGUAGES
+
+MGSM = Path(__file__).resolve().parents[2] / "../shared/data/mgsm"
+
+
+def questions(code: str) -> list[str]:
+    path = MGSM / f"mgsm_{code}.tsv"
+    if not path.exists():
+        pytest.skip("MGSM's questions are not on this machine (../shared/data/mgsm)")
+    return [line.split("\t")[0] for line in path.read_text("utf8").splitlines()]
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_mgsms_own_questions_are_told_apart(code: str) -> None:
+    told = trace_languages(questions(code))["trace_language"]
+    assert (told == code).sum() >= 0.98 * len(told)
+    assert (told.is_not_null() & (told != code)).sum() <= 0.01 * len(told)
+
+
+@pytest.mark.parametrize(
+    "text", ["", None, "18", "\\boxed{18}", "\\[ \\frac{3}{4} \\times 8 = 6 \\]", "3 + 4 = 7", "১৮ + ৩ = ২১", "x = 5, y = 6", "OK."]
+)
+def test_a_numeric_or_short_text_is_left_undecided(text: str | None) -> None:
+    assert trace_language(text)[0] is None
+
+
+def test_mathematics_does_not_make_a_german_text_english() -> None:
+    text = "Zuerst rechnen wir \\(\\text{total} = 3 \\times 18\\), danach $\\frac{answer}{price}$ und \\boxed{54}."
+    assert words_only(text) == "Zuerst rechnen wir danach und"
+    assert trace_language(text)[0] == "de"
+
+
+def test_an_english_trace_to_a_thai_question_counts_against_compliance() -> None:
+    table = pl.DataFrame({"language": ["th", "th", "th"], "trace_language": ["en", "th", None]})
+    assert compliance(table).row(0, named=True) == {
+        "language": "th", "n_candidates": 3, "n_told": 2, "compliance": 0.5, "most_common_other": "en"
+    }
+
+
+def test_an_unknown_language_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(ValueError, match="did you mean 'sw'"):
+        trace_languages(["habari"], ["Swahili"])
+
+
+def test_a_megabyte_is_read_at_once() -> None:
+    assert trace_language("Dies ist ein langer deutscher Satz. " * 30_000)[0] == "de"
+    trace_language("\\(" * 500_000)
+    trace_language("$" + "a" * 1_000_000)
