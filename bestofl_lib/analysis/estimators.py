@@ -37,7 +37,7 @@ def coverage(
     n_candidates: Array,
     budget: int | None = None,
     *,
-    budgets: Sequence[int] | None = None,
+    budgets: Sequence[int] | Array | None = None,
     problem_ids: Sequence[str] | None = None,
     language: str | None = None,
 ) -> Array:
@@ -77,7 +77,7 @@ def best_of_k(
     is_correct: Array,
     budget: int | None = None,
     *,
-    budgets: Sequence[int] | None = None,
+    budgets: Sequence[int] | Array | None = None,
     problem_ids: Sequence[str] | None = None,
     language: str | None = None,
 ) -> Array:
@@ -117,7 +117,7 @@ def majority(
     reference: Array,
     budget: int | None = None,
     *,
-    budgets: Sequence[int] | None = None,
+    budgets: Sequence[int] | Array | None = None,
     exists: Array | None = None,
     problem_ids: Sequence[str] | None = None,
     language: str | None = None,
@@ -190,7 +190,7 @@ def coverage_of_shares(
     is_correct: Mapping[str, Array],
     budget: int | None = None,
     *,
-    budgets: Sequence[int] | None = None,
+    budgets: Sequence[int] | Array | None = None,
     problem_ids: Sequence[str] | None = None,
 ) -> Array:
     """Coverage of the mixed pool with equal shares, exactly.
@@ -240,7 +240,7 @@ def best_of_shares(
     is_correct: Mapping[str, Array],
     budget: int | None = None,
     *,
-    budgets: Sequence[int] | None = None,
+    budgets: Sequence[int] | Array | None = None,
     problem_ids: Sequence[str] | None = None,
 ) -> Array:
     """Best-of-k by reward from the mixed pool with equal shares, exactly; see `coverage_of_shares` for the shares.
@@ -369,6 +369,28 @@ class Contest:
         below = _over_shares(lambda position, k: self._below(chosen[position], k), len(chosen), ks)
         return self.last[:, None] + self.step @ below + self.ties.shares(self, chosen, ks)
 
+    def one_more(self, allocation: Mapping[str, int]) -> dict[str, Array]:
+        """Per language that can still give one: (problems,) expected payoff of the winner with one more of it.
+
+        Args:
+            allocation: completions per language so far; may be empty.
+        """
+        ks = [int(allocation.get(code, 0)) for code in self.languages]
+        factors = [self._below(position, k) if k else None for position, k in enumerate(ks)]
+        before: list[Array | float] = [1.0]  # products of the languages left and right of each
+        after: list[Array | float] = [1.0]
+        for factor in factors[:-1]:
+            before.append(before[-1] if factor is None else before[-1] * factor)
+        for factor in factors[:0:-1]:
+            after.append(after[-1] if factor is None else after[-1] * factor)
+        result = {}
+        for position, code in enumerate(self.languages):
+            if ks[position] < self.n_candidates[:, position].min():
+                below = before[position] * after[-1 - position] * self._below(position, ks[position] + 1)
+                more = [k + (i == position) for i, k in enumerate(ks)]
+                result[code] = self.last + self.step @ below + self.ties.allocation(self, more)
+        return result
+
     def _below(self, position: int, k: int) -> Array:
         """(entries,) chance that k draws of one language all rank at or below the entry."""
         return self._ratio(self.at_most[:, position], self.n_candidates[self.row, position], k)
@@ -461,6 +483,70 @@ class _Ties:
         return reach[:, None] * (mass @ power.T)[back], reach[:, None] * (mass @ slope.T)[back]
 
 
+@dataclass(frozen=True)
+class Winners:
+    """Which language the best-rewarded candidate comes from: answers any allocation fast. Make it with `Winners.of`."""
+
+    ranks: Contest  # the pool ranked, with an entry for every distinct reward
+    ends: Array  # (entries + problems,) position of each group in the list of entries, -1: the top group
+    row: Array  # (entries + problems,) problem of the group, in order
+    position: Array  # (entries + problems,) language of the group
+    tied: dict[str, Contest]  # one contest per language where rewards tie across languages; else empty
+
+    @classmethod
+    def of(cls, rewards: Mapping[str, Array], problem_ids: Sequence[str] | None = None) -> Winners:
+        """Rank the candidates; per language (problems, candidates) float, NaN: does not exist."""
+        ranks = Contest.of(rewards, rewards, problem_ids)
+        n_problems = len(ranks.n_candidates)
+        row = np.concatenate([ranks.row, np.arange(n_problems)])
+        ends = np.concatenate([np.arange(len(ranks.row)), np.full(n_problems, -1)])
+        order = np.lexsort((ends < 0, row))  # entries rank upwards within a problem; the top group closes it
+        row, ends = row[order], ends[order]
+        at_most = np.concatenate([ranks.at_most, ranks.n_candidates])[order]
+        joined = np.diff(at_most, axis=0, prepend=0)
+        first = np.ones(len(row), bool)
+        first[1:] = row[1:] != row[:-1]
+        joined[first] = at_most[first]
+        tied: dict[str, Contest] = {}
+        if ((joined > 0).sum(1) > 1).any():
+            for code in rewards:
+                payoff = {c: np.where(np.isnan(values), np.nan, float(c == code)) for c, values in rewards.items()}
+                tied[code] = Contest.of(rewards, payoff, problem_ids)
+        return cls(ranks, ends, row, joined.argmax(1), tied)
+
+    def allocation(self, allocation: Mapping[str, int]) -> Array:
+        """(problems, languages) chance that the winner is from each language; rows sum to 1."""
+        if self.tied:
+            return np.stack([contest.allocation(allocation) for contest in self.tied.values()], 1)
+        used = _checked_allocation(allocation, self.ranks.languages)
+        below = np.ones(len(self.ranks.row))
+        for code, k in used.items():
+            position = self.ranks.languages.index(code)
+            _check_budget(self.ranks.n_candidates[:, position], k, self.ranks.problem_ids, code)
+            below = below * self.ranks._below(position, k)
+        return self._shares(below)
+
+    def shares(self, budget: int, languages: Sequence[str] | None = None) -> Array:
+        """The same with equal shares over `languages` (default: all); see `coverage_of_shares`."""
+        if self.tied:
+            return np.stack([contest.shares([budget], languages)[:, 0] for contest in self.tied.values()], 1)
+        chosen = [self.ranks.languages.index(code) for code in (languages or self.ranks.languages)]
+        ks = np.array([budget])
+        sizes = {self.ranks.languages[i]: self.ranks.n_candidates[:, i] for i in chosen}
+        _check_shares(sizes, ks, self.ranks.problem_ids)
+        return self._shares(_over_shares(lambda place, k: self.ranks._below(chosen[place], k), len(chosen), ks)[:, 0])
+
+    def _shares(self, below: Array) -> Array:
+        reached = np.append(below, 1.0)[self.ends]  # chance that no drawn candidate ranks above the group
+        wins = np.diff(reached, prepend=0.0)
+        first = np.ones(len(wins), bool)
+        first[1:] = self.row[1:] != self.row[:-1]
+        wins[first] = reached[first]
+        shape = self.ranks.n_candidates.shape
+        cell = self.row * shape[1] + self.position
+        return np.bincount(cell, wins, minlength=shape[0] * shape[1]).reshape(shape)
+
+
 # ---------------------------------------------------------------- votes over several languages, by Monte Carlo
 
 
@@ -500,7 +586,7 @@ def majority_of_allocation(
 def majority_of_shares(
     answers: Mapping[str, Array],
     reference: Array,
-    budgets: Sequence[int],
+    budgets: Sequence[int] | Array,
     draws: int = 200,
     seed: int = 0,
     *,
@@ -546,7 +632,7 @@ def weighted_vote_of_shares(
     weights: Mapping[str, Array],
     answers: Mapping[str, Array],
     reference: Array,
-    budgets: Sequence[int],
+    budgets: Sequence[int] | Array,
     draws: int = 200,
     seed: int = 0,
     *,
@@ -569,7 +655,7 @@ def _votes(
     seed: int,
     problem_ids: Sequence[str] | None,
     *,
-    budgets: Sequence[int] | None = None,
+    budgets: Sequence[int] | Array | None = None,
     allocation: Mapping[str, int] | None = None,
 ) -> Estimate:
     if draws < 2:
@@ -704,7 +790,7 @@ def _share_of_sums(votes: Array, sums: Array, right: Array, n_problems: int, dra
 # ---------------------------------------------------------------- parts
 
 
-def _budgets(budget: int | None, budgets: Sequence[int] | None, least: int = 0) -> tuple[Array, bool]:
+def _budgets(budget: int | None, budgets: Sequence[int] | Array | None, least: int = 0) -> tuple[Array, bool]:
     if (budget is None) == (budgets is None):
         raise ValueError("give either budget (one number) or budgets (a sequence of them)")
     given = np.asarray([budget] if budgets is None else list(budgets))
