@@ -242,7 +242,7 @@ def _own(source: str, columns: Mapping[str, str]) -> pl.DataFrame:
         for ours, theirs in picked.items()
     )
     if table.schema[picked["problem_id"]].is_integer():  # 7 and 12 sort as numbers do
-        width = chosen["problem_id"].str.len_chars().max()
+        width = max(len(name) for name in chosen["problem_id"].drop_nulls())
         chosen = chosen.with_columns(pl.col("problem_id").str.zfill(width))
     return chosen
 

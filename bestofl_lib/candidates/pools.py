@@ -1,0 +1,501 @@
+"""Imports completions that somebody else drew: a table of any shape, or the logs of an evaluation tool.
+
+A pool becomes a problems table and a candidates table like those of a run of one's own. Several conditions (prompts,
+seeds, decoding settings) of one model count as samples of one language; the language can be that of the question or
+that of the reasoning. What completions mean is read later: this file knows columns and keys only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from bestofl_lib.candidates import eval_logs
+from bestofl_lib.candidates.store import Store
+from bestofl_lib.languages import check_languages
+from bestofl_lib.problems.files import find, json_lines, pick, read_table, read_text
+from bestofl_lib.problems.load import canonical_reference, check_problems, clean_text, first_problems, map_texts
+from bestofl_lib.tables import KEY, Run, check_table
+
+NAMES = {  # ours -> what others call them, the likeliest first
+    "problem_id": ("problem_index", "question_id", "doc_id", "unique_id", "index", "idx", "id", "item_id", "task_id"),
+    "language": ("question_language", "lang", "source_language", "locale"),
+    "trace_language": ("reasoning_language", "thinking_language", "response_language", "target_language"),
+    "completion": (
+        "completions", "completion_tail", "response", "responses", "output", "outputs", "generation", "generations",
+        "generated_text", "model_output", "prediction", "text",
+    ),
+    "reference": ("answer_number", "expected_answer", "gold", "target", "ground_truth", "gold_answer", "answer"),
+    "question": ("problem", "query", "m_query", "input", "prompt"),
+    "model": ("model_name", "model_id", "policy", "generator"),
+    "condition": ("setting", "method", "prompt_type", "prompt_style", "mode", "run"),
+    "sample_index": ("sample_id", "sample", "epoch", "repeat", "draw_index", "completion_index"),
+    "logprob": ("log_prob", "logprobs_sum", "cumulative_logprob", "sum_logprob"),
+    "n_tokens": ("completion_tokens", "output_tokens", "num_tokens", "token_count", "tokens"),
+    "finish_reason": ("stop_reason", "finished", "reached_answer"),
+    "reward": (),  # taken only when named
+}  # fmt: skip
+STOPPED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end_of_text", "true")
+CUT = ("length", "max_tokens", "max_length", "model_length", "max_new_tokens", "false")
+AXES = ("question", "reasoning")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Completions made elsewhere, as the tables that every later step reads."""
+
+    problems: pl.DataFrame  # schema "problems": one row per problem and language that has candidates
+    candidates: pl.DataFrame  # schema "candidates"; sample_index counts from 0 within problem and language
+    rewards: pl.DataFrame | None = None  # schema "rewards", where the pool holds rewards and they were asked for
+    notes: list[str] = field(default_factory=list)  # what was assumed or set aside, one sentence each
+
+
+def read_pool(
+    source: str | Path | Sequence[str | Path] | pl.DataFrame,
+    *,
+    model: str | None = None,
+    conditions: Sequence[str] | None = None,
+    axis: str = "question",
+    language: str | None = None,
+    languages: Sequence[str] | None = None,
+    columns: Mapping[str, str] | Sequence[str] | None = None,
+    problems: pl.DataFrame | None = None,
+    set_aside: bool = False,
+    limit: int | None = None,
+) -> Pool:
+    """A pool of completions as problems and candidates.
+
+    A file's kind is seen from its ending and content: inspect_ai logs (.eval, .json), samples of lm-evaluation-harness
+    (samples_*.jsonl), or a table (.parquet, .jsonl, .csv, .tsv) with one completion per row or a list of them per row.
+
+    Args:
+        source: a file, several, a folder that holds some, an `hf://` address of one table, or a table in memory.
+        model: which model's completions to take; needed where the pool holds several.
+        conditions: which conditions count as samples; by default all.
+        axis: "question": the language is that of the question; "reasoning": the one the model was made to reason in.
+        language: ISO 639-1 code of all rows, for a pool that does not say.
+        languages: the languages to take; by default all.
+        columns: our column -> the pool's, where its names are not known here: {"completion": "txt"} or
+            ["completion:txt"]; ours are the keys of `NAMES`. A `reward` (a number, or a list of a process reward
+            model's steps, of which the last counts) is taken only when named here.
+        problems: the problems asked, from `problems.load.load`, for question texts, marks of revised questions and
+            references. A pool's id joins `problem_id`; where it is a running number, it counts the problems, from 0 or
+            1, whichever agrees with the references.
+        set_aside: leave out the problems that lack candidates in some language or have no number as reference, and
+            say so in the notes, instead of refusing the pool.
+        limit: keep the first so many problems.
+
+    Returns:
+        The pool. Numbers of candidates per language may differ. Without `problems`, a question that the pool does not
+        hold reads "[the pool does not hold the question of problem …]".
+
+    Raises:
+        ValueError: naming the rows or columns at fault and the next step: a needed column is missing, an id, language
+            or reference is null, a language is unknown, a candidate stands twice, references disagree between
+            languages or with `problems`, several models are there and none was chosen, problems lack languages.
+        OSError: the source cannot be read.
+    """
+    if axis not in AXES:
+        raise ValueError(f"unknown axis {axis!r}; use one of: {', '.join(AXES)}")
+    notes: list[str] = []
+    rows = _rows(source, _mapping(columns or {}), notes)
+    rows = rows.with_row_index("_row")
+    rows = _one_model(rows, model)
+    if conditions is not None:
+        rows = _some_conditions(rows, conditions)
+    rows = _with_languages(rows, axis, language, languages)
+    rows = _named(rows, notes)
+    rows, problems = _with_problems(rows, problems, set_aside, notes)
+    if limit is not None:
+        problems = first_problems(problems, limit)
+    rows = rows.join(problems.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
+    candidates = _candidates(rows)
+    rewards = None
+    if "reward" in rows.columns:
+        rewards = check_table("rewards", candidates.with_columns(reward_model=pl.lit("pool")))
+    candidates = check_table("candidates", candidates)
+    counts = candidates.group_by("problem_id", "language").len()["len"]
+    fewest, most = min(counts), max(counts)
+    notes.append(
+        f"{len(candidates):,} candidates of {candidates['problem_id'].n_unique()} problems in "
+        f"{candidates['language'].n_unique()} languages, {fewest if fewest == most else f'{fewest} to {most}'} each."
+    )
+    return Pool(problems, candidates, rewards, notes)
+
+
+def store_pool(run: Run, pool: Pool) -> int:
+    """Puts a pool into a run folder, where the later notebooks find it; the same pool again changes nothing.
+
+    Returns:
+        How many candidates were new to the run's store.
+    """
+    run.write("problems", pool.problems)
+    if pool.rewards is not None:
+        run.write("rewards", pool.rewards)
+    store = Store(run.folder / "candidates")
+    with store.writing():
+        held = store.held().select("draw", *KEY)
+        new = pool.candidates.join(held, on=["draw", *KEY], how="anti", maintain_order="left")
+        for row in new.iter_rows(named=True):
+            store.add(row)
+        store.flush()
+        store.ask(pool.candidates.group_by("problem_id", "language", "draw").agg(n=pl.len()))
+    return len(new)
+
+
+# -- from files to rows with our names ---------------------------------------------------------------------------------
+
+
+def _mapping(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    if isinstance(columns, Mapping):
+        return dict(columns)
+    wrong = [text for text in columns if ":" not in text]
+    if wrong:
+        raise ValueError(f"columns entry {wrong[0]!r}: write ours:theirs, such as completion:txt")
+    return dict(text.split(":", 1) for text in columns)
+
+
+def _rows(source: object, columns: dict[str, str], notes: list[str]) -> pl.DataFrame:
+    """One row per completion with our column names; null completions are set aside and counted."""
+    if isinstance(source, pl.DataFrame):
+        table = _renamed(source, columns, "the table")
+    else:
+        tables = [_file_rows(file, columns) for file in _files(source)]
+        table = pl.concat([_typed(part) for part in tables], how="diagonal")
+    table = _typed(table)
+    missing = table["completion"].null_count()
+    if missing:
+        notes.append(f"{missing:,} rows without a completion (null) were set aside.")
+        table = table.filter(pl.col("completion").is_not_null())
+    if table.is_empty():
+        raise ValueError("the pool holds no completion")
+    return table
+
+
+def _files(source: object) -> list[str | Path]:
+    if not isinstance(source, (str, Path)):
+        if not isinstance(source, Iterable):
+            raise ValueError(f"a pool is a path, several, or a table; found {type(source).__name__}")
+        files = [file for one in source for file in _files(one)]
+        if not files:
+            raise ValueError("no files given; name the pool's file or folder")
+        return files
+    if "://" in str(source):
+        return [str(source)]
+    path = find(source)
+    if path.is_dir():
+        logs = sorted(p for p in path.rglob("*") if p.suffix == ".eval" or p.match("samples_*.jsonl") or eval_logs.is_log(p))
+        tables = sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".jsonl", ".csv", ".tsv"))
+        if not (logs or tables):
+            raise ValueError(f"folder {source} holds no .eval, .json, .jsonl, .parquet, .csv or .tsv; name the pool's file")
+        return [*logs] or [*tables]
+    if not path.exists():
+        raise FileNotFoundError(f"no pool at {source}; give a file or folder, its path taken from here or from the project")
+    return [path]
+
+
+def _file_rows(file: str | Path, columns: dict[str, str]) -> pl.DataFrame:
+    kind = Path(str(file)).suffix.lower()
+    if kind == ".eval" or kind == ".json":
+        return pl.DataFrame(eval_logs.inspect_rows(Path(file)), schema=eval_logs.ROWS)
+    if kind == ".jsonl" and "://" not in str(file):
+        lines = json_lines(read_text(file), file)
+        if lines and {"doc_id", "doc", "resps"} <= lines[0].keys():
+            return pl.DataFrame(eval_logs.lm_eval_rows(lines, Path(file)), schema=eval_logs.ROWS)
+    return _renamed(read_table(file), columns, str(file))
+
+
+def _renamed(table: pl.DataFrame, columns: dict[str, str], source: str) -> pl.DataFrame:
+    """A foreign table under our names, a row with a list of completions becoming several."""
+    known = {ours: names for ours, names in NAMES.items() if ours != "reward" or "reward" in columns}
+    picked = pick(columns, table, known, ("completion",), source)
+    if "problem_id" not in picked:
+        pick(columns, table, known, ("question" if "language" not in picked else "problem_id",), source)
+    table = table.select(pl.col(theirs).alias(ours) for ours, theirs in picked.items())
+    if "problem_id" not in picked:  # one language: a problem is known by its question
+        table = table.with_columns(problem_id=map_texts("question", _question_id))
+    lists = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.List)]
+    if "completion" in lists:
+        lengths = table.select(pl.col(name).list.len() for name in lists)
+        short = [name for name in lists if not (lengths[name] == lengths["completion"]).all()]
+        if short:
+            raise ValueError(f"{source}: lists of {picked[short[0]]!r} and {picked['completion']!r} differ in length")
+        table = table.explode(lists)
+    if table.schema["completion"] != pl.String:
+        raise ValueError(
+            f"{source}: column {picked['completion']!r} holds {table.schema['completion']}, not text; turn it into text "
+            "first, or name another column with columns={'completion': '…'}"
+        )
+    if table["problem_id"].dtype.is_float():
+        table = table.with_columns(pl.col("problem_id").cast(pl.Int64))
+    return table
+
+
+def _question_id(question: str) -> str:
+    return "question-" + hashlib.sha256(clean_text(question).encode()).hexdigest()[:10]
+
+
+def _typed(table: pl.DataFrame) -> pl.DataFrame:
+    """Our columns in our types, so that several files can be put together."""
+    texts = ("problem_id", "language", "trace_language", "completion", "reference", "question", "model", "condition", "finish_reason")  # fmt: skip
+    made = [pl.col(name).cast(pl.String) for name in texts if name in table.columns]
+    for name, dtype in (("n_tokens", pl.Int32), ("logprob", pl.Float64)):
+        if name in table.columns:
+            if not (table.schema[name].is_numeric() or table.schema[name] in (pl.String, pl.Null)):
+                raise ValueError(f"column for {name} holds {table.schema[name]}, not numbers; leave it out or name another")
+            made.append(pl.col(name).cast(dtype))
+    if "reward" in table.columns:
+        last = pl.col("reward").list.last() if isinstance(table.schema["reward"], pl.List) else pl.col("reward")
+        made.append(last.cast(pl.Float64))
+    if "sample_index" in table.columns:
+        made.append(pl.col("sample_index").cast(pl.Int64, strict=table.schema["sample_index"] != pl.String))
+    try:
+        return table.with_columns(made)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"the pool's columns are not what their names say: {error}") from error
+
+
+# -- from rows to keys -------------------------------------------------------------------------------------------------
+
+
+def _list(items: Iterable[object], most: int = 10) -> str:
+    shown = [str(item) for item in items]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
+
+
+def _one_model(rows: pl.DataFrame, model: str | None) -> pl.DataFrame:
+    if "model" not in rows.columns:
+        return rows.with_columns(model=pl.lit(model or "unknown"))
+    there = rows.group_by("model").len().sort("len", "model", descending=[True, False], nulls_last=True)
+    names = [str(name) for name in there["model"]]
+    if model is None:
+        if len(names) > 1:
+            raise ValueError(f"the pool holds {len(names)} models: {_list(names)}; choose one with model='{names[0]}'")
+        return rows
+    if model not in names:
+        raise ValueError(f"the pool holds no model {model!r}; it holds {_list(names)}")
+    return rows.filter(pl.col("model") == model)
+
+
+def _some_conditions(rows: pl.DataFrame, conditions: Sequence[str]) -> pl.DataFrame:
+    there = sorted(rows["condition"].drop_nulls().unique()) if "condition" in rows.columns else []
+    absent = [name for name in conditions if name not in there]
+    if absent or not conditions:
+        raise ValueError(f"no condition {_list(absent) or 'was named'}; the chosen model has {_list(there, 30) or 'none'}")
+    return rows.filter(pl.col("condition").is_in(list(conditions)))
+
+
+def _with_languages(
+    rows: pl.DataFrame, axis: str, language: str | None, languages: Sequence[str] | None
+) -> pl.DataFrame:
+    """The column `language` on the chosen axis; the other axis' language goes into the condition where it differs."""
+    if language is not None:
+        if "language" in rows.columns and rows["language"].null_count() < len(rows):
+            raise ValueError("the pool says its languages itself; leave out `language`, or choose some with `languages`")
+        rows = rows.with_columns(language=pl.lit(language))
+    if "language" not in rows.columns:
+        raise ValueError(
+            "the pool has no column of languages; name it with columns={'language': '…'}, or give the language of all "
+            "rows with language='en'"
+        )
+    if axis == "reasoning" and "trace_language" not in rows.columns:
+        raise ValueError(
+            "axis 'reasoning': the pool does not say which language was reasoned in; name the column with "
+            "columns={'trace_language': '…'}, or use axis='question'"
+        )
+    if "trace_language" in rows.columns:
+        here, there, words = (
+            ("language", "trace_language", "reasoned in")
+            if axis == "question"
+            else ("trace_language", "language", "asked in")
+        )
+        other = pl.when(pl.col(here) != pl.col(there)).then(pl.format(words + " {}", pl.col(there)))
+        condition = pl.col("condition") if "condition" in rows.columns else pl.lit(None, pl.String)
+        joined = pl.concat_str(condition, other, separator=", ", ignore_nulls=True)
+        rows = rows.with_columns(pl.when(joined != "").then(joined).alias("condition"), language=pl.col(here))
+    unsaid = rows.filter(pl.col("language").is_null())
+    if len(unsaid):
+        raise ValueError(
+            f"{len(unsaid):,} rows have no language, the first of problem {unsaid['problem_id'][0]}; mend them, or give the "
+            "language of all rows with language='en'"
+        )
+    check_languages(rows["language"].unique(maintain_order=True))
+    if languages is not None:
+        chosen = check_languages(languages)
+        absent = [code for code in chosen if code not in set(rows["language"])]
+        if absent:
+            raise ValueError(f"the pool has nothing in {_list(absent)}; it has {_list(sorted(rows['language'].unique()), 30)}")
+        rows = rows.filter(pl.col("language").is_in(chosen))
+    return rows
+
+
+def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """Ids as text that sorts as it should, and no candidate twice."""
+    unsaid = rows.filter(pl.col("problem_id").is_null() | (pl.col("problem_id").str.strip_chars() == ""))
+    if len(unsaid):
+        raise ValueError(f"{len(unsaid):,} rows have no problem id, the first of them row {unsaid['_row'][0] + 1}; mend them")
+    if rows["problem_id"].str.contains(r"^\d+$").all():
+        width = max(len(name) for name in rows["problem_id"])
+        rows = rows.with_columns(pl.col("problem_id").str.zfill(width))
+    key = [name for name in ("problem_id", "language", "condition", "sample_index") if name in rows.columns]
+    if "sample_index" in rows.columns:
+        twice = rows.filter(rows.select(key).is_duplicated() & pl.col("sample_index").is_not_null())
+        if len(twice):
+            first = twice.row(0, named=True)
+            shown = ", ".join(f"{name} {first[name]!r}" for name in key)
+            raise ValueError(
+                f"{len(twice):,} rows share their key with another, such as {shown}; remove the copies, or name what "
+                "tells them apart with columns={'condition': '…'}"
+            )
+    copies = rows.select(*key, "completion").is_duplicated().sum()
+    if copies:
+        notes.append(f"{copies:,} completions equal another one of the same problem, language and condition; they count as drawn.")
+    return rows
+
+
+def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
+    """Candidates in a fixed order (condition, the pool's own index, place in the file), numbered from 0 per language."""
+    rows = rows.with_columns(
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in (
+            ("condition", pl.String), ("sample_index", pl.Int64), ("n_tokens", pl.Int32), ("logprob", pl.Float64),
+            ("finish_reason", pl.String),
+        )
+        if name not in rows.columns
+    )  # fmt: skip
+    order = ["problem_id", "language", "condition", "sample_index", "_row"]
+    reason = pl.col("finish_reason").str.to_lowercase()
+    table = rows.sort(order).with_columns(
+        sample_index=pl.int_range(pl.len(), dtype=pl.Int32).over("problem_id", "language"),
+        finish_reason=pl.when(reason.is_in(STOPPED)).then(pl.lit("stop")).when(reason.is_in(CUT)).then(pl.lit("length")),
+        seed=pl.lit(None, pl.Int64),
+        seconds=pl.lit(None, pl.Float64),
+    )
+    return table.with_columns(draw=pl.lit(_digest(table)))
+
+
+def _digest(table: pl.DataFrame) -> str:
+    """Hash of all that the candidates are, so that another pool, model or axis is another draw."""
+    digest = hashlib.sha256()
+    shaping = ["problem_id", "language", "sample_index", "model", "condition", "completion", "n_tokens", "logprob"]
+    for row in table.select(*shaping, "finish_reason").iter_rows():
+        digest.update(repr(row).encode("utf8", "replace"))
+    return digest.hexdigest()[:16]
+
+
+# -- the problems behind a pool ----------------------------------------------------------------------------------------
+
+
+def _with_problems(
+    rows: pl.DataFrame, known: pl.DataFrame | None, set_aside: bool, notes: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows with ids as in `known`, and one problem row per problem and language that has candidates."""
+    if "reference" not in rows.columns:
+        rows = rows.with_columns(reference=pl.lit(None, pl.String))
+    rows = rows.with_columns(stated=pl.col("reference"), reference=map_texts("reference", canonical_reference))
+    if known is not None:
+        rows = _joined(rows, known, notes)
+        rows = rows.join(
+            known.select("problem_id", known_reference="reference").unique("problem_id"), on="problem_id", how="left"
+        )
+        _refuse_references(
+            rows.filter(pl.col("reference") != pl.col("known_reference")), "disagree with the given problems"
+        )
+        rows = rows.with_columns(reference=pl.col("known_reference"))
+    _refuse_references(
+        rows.filter(pl.col("reference").n_unique().over("problem_id") - pl.col("reference").is_null().any().over("problem_id") > 1),
+        "differ between rows of one problem",
+    )
+    rows = rows.with_columns(pl.col("reference").drop_nulls().first().over("problem_id"))
+    without = rows.filter(pl.col("reference").is_null())
+    if len(without) == len(rows) and rows["stated"].null_count() == len(rows):
+        raise ValueError(
+            "the pool has no references; name their column with columns={'reference': '…'}, or give the problems that were "
+            "asked, such as problems=load('mgsm')"
+        )
+    if len(without):
+        if not set_aside:
+            _refuse_references(without, "are not one number (set_aside=True leaves such problems out)")
+        notes.append(f"{without['problem_id'].n_unique():,} problems whose reference is not one number were set aside.")
+        rows = rows.filter(pl.col("reference").is_not_null())
+    rows = _in_every_language(rows, set_aside, notes)
+
+    question = pl.col("question").drop_nulls().first() if "question" in rows.columns else pl.lit(None, pl.String)
+    question = question.alias("question")
+    table = rows.group_by("problem_id", "language").agg(question, pl.col("reference").first()).sort("problem_id", "language")
+    if known is not None:
+        table = table.select("problem_id", "language").join(known, on=["problem_id", "language"], maintain_order="left")
+    else:
+        blank = table.filter(pl.col("question").is_null() | (pl.col("question").str.strip_chars() == ""))
+        if len(blank):
+            notes.append(f"{len(blank):,} questions are not in the pool; give `problems` to have them.")
+        table = table.with_columns(
+            pl.when(pl.col("question").str.strip_chars() != "")
+            .then("question")
+            .otherwise(pl.format("[the pool does not hold the question of problem {}]", "problem_id"))
+        )
+    return rows, check_problems(table)
+
+
+def _joined(rows: pl.DataFrame, known: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """Rows with the ids of `known`: the same, or running numbers from 0 or 1 that agree with the references."""
+    ids = known["problem_id"].unique(maintain_order=True)
+    strange = sorted(set(rows["problem_id"]) - set(ids))
+    if strange and rows["problem_id"].str.contains(r"^\d+$").all():
+        references = dict(known.select("problem_id", "reference").iter_rows())
+        tried = []
+        for base in (0, 1):
+            names = {number: ids[place] for number in strange if 0 <= (place := int(number) - base) < len(ids)}
+            renamed = rows.with_columns(pl.col("problem_id").replace_strict(names, default=None))
+            agree = renamed["problem_id"].replace_strict(references, default=None) == renamed["reference"]
+            if len(names) == len(strange) and agree.fill_null(True).all():
+                if agree.null_count() == len(agree) and base == 0 and len(ids) > len(strange):
+                    break  # nothing to tell 0 from 1
+                notes.append(f"The pool's problem numbers were taken to count the given problems from {base}.")
+                rows, strange = renamed, []
+                break
+            tried.append(f"from {base}: {(~agree).sum():,} references differ, {len(strange) - len(names)} numbers too many")
+        if strange:
+            raise ValueError(
+                f"the pool numbers its problems ({_list(strange, 3)}) and these do not count the {len(ids)} given problems: "
+                + ("; ".join(tried) or "without references, 0 and 1 as the first cannot be told apart")
+            )
+    pairs = rows.select("problem_id", "language").unique()
+    absent = pairs.join(known, on=["problem_id", "language"], how="anti").sort("problem_id", "language")
+    if len(absent):
+        named = [f"{problem} ({code})" for problem, code in absent.iter_rows()]
+        raise ValueError(
+            f"{len(absent):,} of the pool's problems are not among those given: {_list(named)}; given are {_list(ids, 3)}"
+        )
+    return rows
+
+
+def _in_every_language(rows: pl.DataFrame, set_aside: bool, notes: list[str]) -> pl.DataFrame:
+    codes = set(rows["language"])
+    have = rows.group_by("problem_id").agg(pl.col("language").unique()).sort("problem_id")
+    partial = have.filter(pl.col("language").list.len() < len(codes))
+    if partial.is_empty():
+        return rows
+    if not set_aside or len(partial) == len(have):
+        lacking = [code for row in partial["language"] for code in codes - set(row)]
+        counts = ", ".join(f"{code} {lacking.count(code):,}" for code in sorted(set(lacking)))
+        shown = _list((f"{name} ({', '.join(sorted(codes - set(row)))})" for name, row in partial.iter_rows()), 5)
+        raise ValueError(
+            f"{len(partial):,} of {len(have):,} problems have no candidate in some language: {shown}; problems lacking by "
+            f"language: {counts}. Choose languages that have them with languages=[…]"
+            + ("" if set_aside else ", or leave these problems out with set_aside=True")
+        )
+    notes.append(f"{len(partial):,} problems without candidates in every language were set aside.")
+    return rows.filter(~pl.col("problem_id").is_in(partial["problem_id"].implode()))
+
+
+def _refuse_references(rows: pl.DataFrame, what: str) -> None:
+    if rows.is_empty():
+        return
+    named = rows.select("problem_id", "language", "stated").unique().sort("problem_id", "language")
+    shown = _list(f"{problem} ({code}) {stated!r}" for problem, code, stated in named.iter_rows())
+    raise ValueError(f"the pool's references {what}: {shown}")
