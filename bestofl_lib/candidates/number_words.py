@@ -18,6 +18,8 @@ from bestofl_lib.languages import LANGUAGES
 _SWAHILI_UNITS = ("", "moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa")
 _SWAHILI_TENS = ("", "kumi", "ishirini", "thelathini", "arobaini", "hamsini", "sitini", "sabini", "themanini", "tisini")
 _JOIN = re.compile(r"[\s,\-]*(?:(?:and|und|et|y|na|এবং)\s)?\s*")
+_BLANKS = re.compile(r"\s+")
+_GAP = re.compile(r"[\s\-]*")
 _LONGEST = 40  # characters of the longest phrase in the table
 
 
@@ -108,7 +110,7 @@ class Words:
         """One summand: (value, its scale, end)."""
         if self.leading:
             scale = self._longest(text, at, self.scales, False)
-            if scale and (space := re.compile(r"\s+").match(text, scale[1])):
+            if scale and (space := _BLANKS.match(text, scale[1])):
                 factor = self._below_thousand(text, space.end(), last=True)
                 if factor:
                     return factor[0] * scale[0], scale[0], factor[1]
@@ -117,7 +119,7 @@ class Words:
         if number is None:
             scale = self._longest(text, at, self.scales, True)  # mil quinientos, тысяча сто
             return (scale[0], scale[0], scale[1]) if scale and scale[0] >= 1000 else None
-        gap = re.compile(r"[\s\-]*").match(text, number[1])
+        gap = _GAP.match(text, number[1])
         scale = self._longest(text, gap.end() if gap else number[1], self.scales, True)
         if scale:
             return number[0] * scale[0], scale[0], scale[1]

@@ -61,7 +61,10 @@ _MIXED = re.compile(r"(?:\s|\\[,; ]|\s+(?:and|and a|et|und|y|и|na|e)\s)\s*(\d{1
 _POWER_OF_TEN = re.compile(r"\s*(?:\\times|×|·|\*|\\cdot|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*(-?\d{1,3})\s*\}?(?!\d)")
 _E = re.compile(r"[eE]([+-]?\d{1,3})(?![\w.])")
 _REPEATING = re.compile(r"(\d+)\.(\d*)\\overline\{(\d{1,20})\}")
-_PERCENT = re.compile(r"\s?\\?%")
+_MINUS = re.compile(r"[-–](?=\d)")
+_MARKED = re.compile(r"[\d.,]+")
+_FRAC_BEHIND = re.compile(r"\s*(?:\\[,; ])?\s*(?=\\[dtc]?frac)")
+_BLANK = re.compile(r"\s")
 
 _KANJI = {c: n for n, cs in enumerate(("〇零", "一壱壹", "二弐贰貳两兩", "三参叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")) for c in cs}
 _KANJI_UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
@@ -164,7 +167,7 @@ def number_at(text: str, at: int, code: str) -> Number | None:
         negative, at = sign[0][0] in "-–", sign.end()
     if currency := _CURRENCY.match(text, at):
         at = currency.end()
-        if sign2 := re.compile(r"[-–](?=\d)").match(text, at):
+        if sign2 := _MINUS.match(text, at):
             negative, at = True, sign2.end()
     if not at < len(text):
         return None
@@ -203,7 +206,7 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
     value, note = value_of(match[0], code)
     follows = text[end : end + 2]
     if follows[:1] in (",", ".") and follows[1:].isdigit():
-        rest = re.compile(r"[\d.,]+").match(text, end)
+        rest = _MARKED.match(text, end)
         return Number(None, at, rest.end() if rest else end, f"{text[at : end + 8]!r}: marks in no known order")
     if value is None:
         return Number(None, at, end, note)
@@ -220,7 +223,7 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
             return Number(None, at, slash.end(), "division by zero")
         return Number(value / int(slash[1]), at, slash.end(), note)
     if value.denominator == 1:
-        if fraction := re.compile(r"\s*(?:\\[,; ])?\s*(?=\\[dtc]?frac)").match(text, end):
+        if fraction := _FRAC_BEHIND.match(text, end):
             inner = _FRAC.match(text, fraction.end())
             if inner:
                 return _fraction(inner, at, value, code)
@@ -232,7 +235,7 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
     if scale := pattern.match(text, end):
         factor = table[scale[1] or scale[2] or scale[3]]
         value, end, note = value * factor, scale.end(), ""
-        while more := re.compile(r"\s").match(text, end):  # 3 lakh 50 thousand, 5 thousand 600
+        while more := _BLANK.match(text, end):  # 3 lakh 50 thousand, 5 thousand 600
             part = _NUMBER.match(text, more.end())
             inner_value = value_of(part[0], code)[0] if part else None
             if part is None or inner_value is None:

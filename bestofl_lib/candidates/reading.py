@@ -107,11 +107,14 @@ def _trie(words: list[str]) -> str:
 
 
 _ALL = LANGUAGES.values()
-_CUE_WORDS = _spellings(
-    {cue for record in _ALL for cue in record.cues}
-    | {record.answer_line.partition("{answer}")[0].strip(" :").lower() for record in _ALL}
-    | {"####"}
-)
+# A cue that holds another one further inside ("final answer") is dropped: the inner one is found anyway, and then the
+# last cue of a text is the last place where any cue starts, which is what the fast path looks for.
+_CUE_WORDS = [
+    cue
+    for cues in [_spellings({cue for record in _ALL for cue in record.cues} | {"####"})]
+    for cue in cues
+    if not any(inner in cue[1:] for inner in cues)
+]
 _CUE = re.compile(_trie(_CUE_WORDS))
 _CASED_COPULAS = [w for w in _spellings({w for r in _ALL for w in r.copulas}) if w[0].upper() != w[0].lower()]
 _FREE_COPULAS = [w for w in _spellings({w for r in _ALL for w in r.copulas}) if w[0].upper() == w[0].lower()]
@@ -129,11 +132,13 @@ _LEAD = re.compile(
 )
 _SENTENCE_END = re.compile(r"[。！？!?।॥\n]|\.(?=\s|$|[*_)\"”»’])")
 _PARAGRAPH_END = re.compile(r"\n\s*\n")
-_LINE_OPENS = re.compile(r"(?:^|\n)[\s#*_>\-•\d.)(\[【「✅👉]*(?:\*\*)?$")
+# up to four words may stand before the cue: "So the final Answer: …"
+_LINE_OPENS = re.compile(r"(?:\A|\n)[\s#*_>\-•(\[【「✅👉]*(?:[^\W\d_]+[ ,*-]+){0,4}+(?:\w{0,12})$")
 _OPERATOR = re.compile(
     r"\s*(?:(?:[^\W\d_]+|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*){0,4}"
     r"(?P<op>[+*/×÷·=≈≃^-]|−|–|x(?=\s?[\d(])|\\(?:times|div|cdot|approx|pm))\s*(?=[\d(\\$€£¥₹.√-])"
 )
+_FORMULA = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)")
 _EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
 _EITHER = re.compile(
     rf"[\s*]*(?:{_trie(_spellings({w for r in _ALL for w in r.either}))}|,|、|;|\\text\{{\s*(?:or|and)\s*\}})[\s*]+(?=[\d$])"
@@ -145,6 +150,8 @@ _TEXT_GROUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s
 _UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*\^?\s*\{?\s*[23](?![\d.,])|[²³]")
 _RUNS_ON = re.compile(r"[^\W\d_]")
 _MATH = re.compile(r"\\(?:d?frac|sqrt|pi|times|div|cdot|left|pm|overline)|[+*/^()×÷√π]|\d\s*-\s*\d")
+_SCALE_WORDS = _spellings({w for r in _ALL for w, _ in (*r.scales, *r.leading_scales)})
+_BRACE = re.compile(r"[{}]")
 _COUNTERS = frozenset("个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n ")
 
 
@@ -259,7 +266,7 @@ def _last_box(text: str, begin: int, code: str) -> tuple[_Found | None, int]:
 
 def _closing(text: str, at: int) -> int:
     depth, end = 1, min(len(text), at + _REACH)
-    for brace in re.compile(r"[{}]").finditer(text, at, end):
+    for brace in _BRACE.finditer(text, at, end):
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
             return brace.start()
@@ -267,7 +274,8 @@ def _closing(text: str, at: int) -> int:
     return newline if newline >= 0 else end
 
 
-_AFTER_BOX = re.compile(r"\}?\s*(?:\\[)\]]|\$|\*\*)?\s*")
+_AFTER_BOX = re.compile(r"\}?\s{0,4}(?:\\[)\]]|\$|\*\*)?\s{0,4}")
+_BEHIND_BOX = 40  # characters behind a box that can matter to it
 
 
 def _box_content(text: str, start: int, end: int, code: str) -> _Found | None:
@@ -423,9 +431,8 @@ def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
         return None
     if op in "-–−" and not text[operator.start("op") - 1].isspace():
         return _Found(None, number.start, operator.end(), "a range")
-    close = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)").match
     last = number.end
-    while (piece := close(text, last, end)) and piece.end() > last:
+    while (piece := _FORMULA.match(text, last, end)) and piece.end() > last:
         last = piece.end()
     formula = text[number.start : last].rstrip(" .,\n")
     value, note = evaluate(_english(re.sub(r"(?<=\d)\s*x\s*(?=\d)", r"\\times ", formula).replace("–", "-"), code))
@@ -435,7 +442,8 @@ def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
 def _cue_sentence(text: str, cue: re.Match[str], code: str) -> _Found | None:
     """The number in the sentence that a cue opens, with words between them."""
     at = cue.end()
-    opens = _LINE_OPENS.search(text, max(0, cue.start() - 60), cue.start()) is not None
+    line = max(text.rfind("\n", 0, cue.start()), cue.start() - 80, 0)
+    opens = _LINE_OPENS.match(text, line, cue.start()) is not None
     if opens:
         lead = _LEAD.match(text, at)
         content = lead.end() if lead else at
@@ -540,18 +548,110 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
     for code in candidates["language"].unique().to_list():
         language(code)
     keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
-    readings = [
-        read_answer(completion, code)
-        for completion, code in zip(keyed["completion"].to_list(), keyed["language"].to_list(), strict=True)
-    ]
-    read = keyed.select(list(KEY)).with_columns(
-        answer=pl.Series([r.answer for r in readings], dtype=pl.String),
-        rule=pl.Series([r.rule for r in readings], dtype=pl.String),
-        start=pl.Series([r.start for r in readings], dtype=pl.Int32),
-        end=pl.Series([r.end for r in readings], dtype=pl.Int32),
-        note=pl.Series([r.note for r in readings], dtype=pl.String),
-    )
+    read = pl.concat([keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"])], how="horizontal")
     return _grade(read, problems)
+
+
+_READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
+_ODD = "[<◁\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # thinking tags, invisible characters
+# the last box with nothing behind it that could overrule it: no digit, no other box
+_BOX_AT_END = (
+    r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
+)
+
+
+def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
+    """What `read_answer` reads in each completion, for a whole column.
+
+    A box or a cue decides by itself, whatever stands before it. So the text from the last box or cue on is cut out with
+    Polars, each distinct piece is read once, and only where the piece does not decide the whole completion is read.
+
+    Args:
+        completions: raw texts, may be null.
+        languages: code of each question's language.
+
+    Returns:
+        One row per completion, in order: answer (canonical or null), rule, start, end, note.
+    """
+    text = pl.col("completion")
+    frame = pl.DataFrame(
+        {"completion": completions.cast(pl.String), "language": languages.cast(pl.String)}
+    ).with_row_index("row")
+    plain_rows = frame.filter(text.is_not_null() & ~text.str.contains(_ODD))
+    has_box = text.str.contains("boxed", literal=True)
+    boxes = (
+        plain_rows.filter(has_box)
+        .with_columns(groups=text.str.extract_groups(_BOX_AT_END))
+        .select(
+            "row", "language",
+            behind=pl.col("groups").struct.field("2"),
+            piece=pl.col("groups").struct.field("1"),
+            length=text.str.len_chars(),
+        )
+        .drop_nulls("piece")
+        .select(
+            "row", "language",
+            before=pl.col("length") - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
+            piece="piece",
+            behind=pl.col("behind").str.slice(0, _BEHIND_BOX),
+            wanted=pl.lit("boxed"),
+        )
+        .with_columns(
+            piece=pl.when(pl.col("behind").str.contains_any(_SCALE_WORDS))
+            .then(pl.col("piece") + pl.col("behind"))
+            .otherwise("piece")
+        )
+        .drop("behind")
+    )
+    cues = (
+        plain_rows.filter(~has_box)
+        .with_columns(at=text.str.find_many(_CUE_WORDS, overlapping=True).list.max())
+        .drop_nulls("at")
+        .with_columns(piece=text.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String))
+        .select(
+            "row", "language",
+            before=text.str.len_chars() - pl.col("piece").str.len_chars(),
+            piece="piece",
+            wanted=pl.lit("cue"),
+        )
+    )
+    pieces = pl.concat([boxes, cues])
+    distinct = pieces.select("language", "piece", "wanted").unique(maintain_order=True)
+    read = [_piece(piece, code, wanted) for code, piece, wanted in distinct.iter_rows()]
+    decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("rule").is_not_null())
+    fast = pieces.join(decided, on=["language", "piece", "wanted"], how="inner").select(
+        "row", "answer", "rule", pl.col("start") + pl.col("before"), pl.col("end") + pl.col("before"), "note"
+    )
+    others = frame.join(fast, on="row", how="anti")
+    whole = others.select("language", "completion").unique(maintain_order=True)
+    readings: list[Reading | None] = [read_answer(completion, code) for code, completion in whole.iter_rows()]
+    slow = others.join(
+        pl.concat([whole, _rows(readings)], how="horizontal"), on=["language", "completion"], how="left", nulls_equal=True
+    ).select("row", *_READ)
+    return (
+        pl.concat([fast.cast({"row": pl.UInt32}).select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow])
+        .sort("row")
+        .select(list(_READ))
+    )
+
+
+def _piece(piece: str, code: str, wanted: str) -> Reading | None:
+    """The reading of the end of a completion; None where it does not decide what the whole is read as."""
+    reading = _read(piece, code)
+    return reading if reading.rule == wanted else None
+
+
+def _rows(readings: list[Reading | None]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "answer": [r.answer if r else None for r in readings],
+            "rule": [r.rule if r else None for r in readings],
+            "start": [r.start if r else None for r in readings],
+            "end": [r.end if r else None for r in readings],
+            "note": [r.note if r else None for r in readings],
+        },
+        schema=_READ,
+    )
 
 
 def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
