@@ -74,6 +74,8 @@ SCHEMAS: dict[str, pl.Schema] = {
             "accuracy": pl.Float64,
             "low": pl.Float64,  # 95 % interval over problems
             "high": pl.Float64,
+            "mc_error": pl.Float64,  # Monte Carlo standard error of accuracy; 0 where it is exact
+            "efficiency": pl.Float64,  # (strategy - random) / (oracle - random); null where the oracle gains nothing
             "n_problems": pl.Int32,
         }
     ),

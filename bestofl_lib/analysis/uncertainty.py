@@ -1,13 +1,13 @@
 """How sure is a figure that was measured on these problems? Intervals, paired tests, Holm, break-even budgets.
 
 Everything works on per-problem values that were computed once: a bootstrap replicate is a reweighting of problems, so
-all replicates of all figures are one matrix product. This file is numpy alone and knows nothing of tables or strategies.
+all replicates of all figures are one matrix product. This file is numpy alone and knows nothing of tables.
 
-Intervals are BCa (bias-corrected and accelerated) bootstraps over problems, expanded for few problems (Hesterberg 2015:
-the t quantile times sqrt(n / (n − 1)) in place of the normal one). The weights of a replicate are not multinomial counts
-but gamma variables with the same first three moments: counts put accuracies near 0.98 on a lattice of a few values,
-where quantiles jump. Chosen by simulation at 250 problems (tests/analysis/test_uncertainty.py repeats it): t intervals
-fell to 87 to 92 % near 0.98, the studentised bootstrap was at 97.9 % there and breaks where a replicate has no variation.
+Intervals are BCa (bias-corrected and accelerated) bootstraps over problems, expanded for few problems (Hesterberg
+2015: the t quantile times sqrt(n / (n − 1)) in place of the normal one). The weights of a replicate are not counts but
+gamma variables with the same first three moments: counts put accuracies near 0.98 on a lattice of a few values, where
+quantiles jump. Chosen by simulation at 250 problems (tests/analysis/test_uncertainty.py repeats it): t intervals fell
+to 87 to 92 % near 0.98, the studentised bootstrap was at 97.9 % there and breaks where a replicate has no variation.
 The paired p-value is the BCa interval turned around (the largest level whose interval still holds 0), so interval and
 test never contradict each other.
 

@@ -1,0 +1,160 @@
+"""Budget curves: every arm and strategy at every budget, with intervals, as one long table.
+
+It collects per-problem figures from `selection` (and `planner`) and gives all of them intervals in one go. It
+deliberately has no opinion on which curve matters: that is `claims`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.analysis import uncertainty as un
+from bestofl_lib.analysis.planner import planned_values
+from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.selection import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values
+from bestofl_lib.tables import check_table
+
+Array = np.ndarray
+
+
+def default_budgets(largest: int) -> list[int]:
+    """1 to 8, then in steps of about a quarter to a half, up to `largest`.
+
+    >>> default_budgets(20)
+    [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20]
+    """
+    budgets, k = list(range(1, 9)), 8
+    while k < largest:
+        budgets += [k * 5 // 4, k * 3 // 2, k * 2]
+        k *= 2
+    return [k for k in budgets if k <= largest]
+
+
+def default_pools(pool: Pool) -> list[str]:
+    """Each language only, mixed, mixed without English, planned: as far as the pool has several languages."""
+    several = ["mixed"] if len(pool.languages) > 1 else []
+    if "en" in pool.languages and len(pool.languages) > 2:
+        several.append("mixed-en")
+    if several and pool.n_problems > 1:
+        several.append("planned")
+    return [*pool.languages, *several]
+
+
+def curves(
+    pool: Pool,
+    budgets: Sequence[int] | None = None,
+    pools: Sequence[str] | None = None,
+    strategies: Sequence[str] | None = None,
+    draws: int = 200,
+    replicates: int = un.REPLICATES,
+    folds: int = 5,
+    seed: int = 0,
+    vote_weights: str = "logistic",
+) -> pl.DataFrame:
+    """The full grid of arms, strategies and budgets.
+
+    Args:
+        pool: made by `Pool.of` from a run's tables.
+        budgets: completions per problem; by default `default_budgets` up to what the largest arm can serve. Each arm's
+            curve stops at the largest budget that its every problem can serve.
+        pools: arms; by default `default_pools`. "planned" exists for oracle, best_of_k, logprob and shortest, and is
+            judged on problems it was not planned on.
+        strategies: by default all that the pool has numbers for.
+        draws: per problem, for the strategies that need a Monte Carlo (its error is the column `mc_error`).
+        replicates: resamplings of problems for the 95 % intervals.
+        folds: for "planned".
+        vote_weights: see `selection.arm_values`.
+
+    Returns:
+        Table `curves`: one row per target language, pool, strategy, reward model and budget. `target` is the language
+        for arms of one language, null for arms that are the same for all. `tokens` is null where counts are unknown,
+        `efficiency` (strategy − random) / (oracle − random), null where the oracle gains nothing.
+
+    Raises:
+        ValueError: an unknown pool or strategy, or a budget that no arm can serve: names problem and language.
+    """
+    pools = default_pools(pool) if pools is None else list(pools)
+    chosen = list(STRATEGIES) if strategies is None else list(strategies)
+    unknown = [s for s in chosen if s not in STRATEGIES]
+    if unknown:
+        raise ValueError(f"unknown strategy {unknown[0]!r}; known: {', '.join(STRATEGIES)}")
+    reach = {name: _largest(pool, name) for name in pools}
+    wanted = default_budgets(max(reach.values())) if budgets is None else sorted({int(k) for k in budgets})
+    if max(wanted) > max(reach.values()) or min(wanted) < 1:
+        widest = max(reach, key=lambda name: reach[name])
+        # refuses, naming problem and language
+        arm_values(pool, "mixed" if widest == "planned" else widest, "oracle", None, wanted)
+    arms: list[tuple[dict, Array, Array, Array | None]] = []
+    for name in pools:
+        ks = [k for k in wanted if k <= reach[name]]
+        if not ks:
+            continue
+        target = name if name in pool.languages else None
+        tokens = None if name == "planned" else arm_tokens(pool, name, ks)
+        for strategy, model in _arms(pool, chosen):
+            label = {"target": target, "pool": name, "strategy": strategy, "reward_model": model, "budget": ks}
+            if name == "planned":
+                objective = model if strategy == "best_of_k" else strategy
+                if strategy in ("random", "majority", "weighted") or not _covers(pool, strategy, str(objective)):
+                    continue
+                plan = planned_values(pool, ks, str(objective), folds, seed)
+                arms.append((label, plan.accuracy, np.zeros(len(ks)), plan.tokens))
+            else:
+                values = arm_values(pool, name, strategy, model, ks, draws, seed, vote_weights)
+                if values is not None:
+                    arms.append((label, values.accuracy, values.mc_error, tokens))
+    if not arms:
+        raise ValueError(f"the pool has no numbers for {', '.join(chosen)} in {', '.join(pools)}; score it first")
+    every = np.concatenate([accuracy for _, accuracy, _, _ in arms], 1)
+    spread = un.mean_interval(every, replicates=replicates, seed=seed)
+    frames = []
+    done = 0
+    for label, accuracy, error, tokens in arms:
+        part = slice(done, done + accuracy.shape[1])
+        done = part.stop
+        frames.append(pl.DataFrame({
+            "budget": label["budget"],
+            "tokens": [None] * accuracy.shape[1] if tokens is None else tokens.mean(0),
+            "accuracy": np.clip(spread.estimate[part], 0, 1),
+            "low": np.clip(spread.low[part], 0, 1),
+            "high": np.clip(spread.high[part], 0, 1),
+            "mc_error": error,
+        }, schema_overrides={"tokens": pl.Float64}).with_columns(
+            *(pl.lit(label[c], pl.String).alias(c) for c in ("target", "pool", "strategy", "reward_model")),
+            n_problems=pl.lit(pool.n_problems),
+        ))
+    return check_table("curves", _with_efficiency(pl.concat(frames), pool))
+
+
+def _arms(pool: Pool, strategies: Sequence[str]) -> list[tuple[str, str | None]]:
+    return [(s, None) for s in strategies if s in PLAIN] + [
+        (s, model) for s in strategies if s in REWARDED for model in pool.reward_models
+    ]
+
+
+def _covers(pool: Pool, strategy: str, objective: str) -> bool:
+    return strategy == "oracle" or pool.reward(objective, pool.languages) is not None
+
+
+def _largest(pool: Pool, name: str) -> int:
+    if name == "planned":
+        return pool.largest_budget("mixed")
+    return pool.largest_budget(name)
+
+
+def _with_efficiency(table: pl.DataFrame, pool: Pool) -> pl.DataFrame:
+    """(strategy − random) / (oracle − random) within each pool and budget; planned arms against the mixed pool's."""
+    base = []
+    for name in table["pool"].unique(maintain_order=True):
+        behind = "mixed" if name == "planned" else name
+        ks = table.filter(pl.col("pool") == name)["budget"].unique().sort().to_list()
+        levels = [arm_values(pool, behind, strategy, None, ks) for strategy in ("random", "oracle")]
+        low, high = (values.accuracy.mean(0) for values in levels if values is not None)
+        base.append(pl.DataFrame({"pool": name, "budget": ks, "random": low, "oracle": high}))
+    joined = table.join(pl.concat(base), on=["pool", "budget"], how="left", maintain_order="left")
+    room = pl.col("oracle") - pl.col("random")
+    efficiency = pl.when(room > 1e-9).then((pl.col("accuracy") - pl.col("random")) / room)
+    return joined.with_columns(efficiency=efficiency).drop("random", "oracle")

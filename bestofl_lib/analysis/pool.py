@@ -1,0 +1,313 @@
+"""One stored pool as arrays: made once from tables, used by everything else in this folder.
+
+It aligns candidates, readings and rewards by key, per language as (problems, candidates), and refuses what does not
+fit, by name. It deliberately computes no figure.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.languages import LANGUAGES
+
+Array = np.ndarray
+KEYS = ["problem_id", "language", "sample_index"]
+_PER_LANGUAGE = (
+    "exists", "is_correct", "answers", "sample_index", "tokens", "length", "logprob", "doubtful", "is_revised",
+)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All candidates of a set of problems in several languages.
+
+    Arrays per language are (problems, candidates) with existing candidates first in each row; `exists` says which do.
+    """
+
+    problem_ids: tuple[str, ...]
+    languages: tuple[str, ...]
+    exists: Mapping[str, Array]  # bool
+    is_correct: Mapping[str, Array]  # float, NaN where no candidate exists
+    answers: Mapping[str, Array]  # float code: 0 the reference, 1, 2, … other answers of the problem, -1 unread, NaN
+    sample_index: Mapping[str, Array]  # int, -1 where no candidate exists
+    tokens: Mapping[str, Array]  # float, NaN where none exists; all NaN in languages where any is unknown
+    length: Mapping[str, Array]  # float characters of the completion, likewise
+    logprob: Mapping[str, Array]  # float, likewise
+    doubtful: Mapping[str, Array]  # bool: the reading is missing or carries a note
+    rewards: Mapping[str, Mapping[str, Array]]  # reward model → language → float; only complete languages
+    is_revised: Mapping[str, Array]  # (problems,) bool: this language's question was replaced in a revised edition
+    n_dropped: int = 0  # problems left out because a language had no candidate for them
+    _cache: dict = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        candidates: pl.DataFrame,
+        readings: pl.DataFrame,
+        rewards: pl.DataFrame | None = None,
+        problems: pl.DataFrame | None = None,
+        split: str | None = "test",
+        languages: Sequence[str] | None = None,
+        drop_incomplete: bool = False,
+    ) -> Pool:
+        """Align the tables of a run.
+
+        Args:
+            candidates: table `candidates` (completion, n_tokens and logprob may be null or absent).
+            readings: table `readings`; every candidate needs its row.
+            rewards: table `rewards`, long; a model may leave out whole languages, but no single candidate of one.
+            problems: table `problems`; with it only problems of `split` are kept, and revised questions are known.
+            split: which split is judged; None keeps all problems.
+            languages: which languages, in this order; by default all there are.
+            drop_incomplete: leave out problems for which some language has no candidate, instead of refusing.
+
+        Raises:
+            ValueError: no candidates, a candidate without reading, a problem without candidates in some language, or a
+                reward that is missing or not finite: each names the first case.
+        """
+        found = set(candidates["language"].unique())
+        chosen = list(languages) if languages else [c for c in LANGUAGES if c in found] + sorted(found - set(LANGUAGES))
+        absent = [code for code in chosen if code not in found]
+        if absent:
+            raise ValueError(f"no candidates in {', '.join(absent)}; the pool has {', '.join(sorted(found)) or 'none'}")
+        table = candidates.filter(pl.col("language").is_in(chosen))
+        if problems is not None and split is not None:
+            kept = problems.filter(pl.col("split") == split)["problem_id"].unique()
+            if not len(kept):
+                splits = ", ".join(sorted(problems["split"].unique()))
+                raise ValueError(f"no problems in split {split!r}; the table has {splits or 'no rows'}")
+            table = table.filter(pl.col("problem_id").is_in(kept.implode()))
+        if table.is_empty():
+            raise ValueError("no candidates left to analyse; draw some first, or choose another split")
+        table = _slim(table).join(_slim_readings(readings), on=KEYS, how="left", validate="1:1")
+        unread = table.filter(pl.col("is_correct").is_null())
+        if len(unread):
+            raise ValueError(f"{len(unread)} candidates have no reading, such as {_who(unread)}; read them again")
+        table, n_dropped = _complete(table, chosen, drop_incomplete)
+        table = table.sort(KEYS).with_columns(
+            place=pl.int_range(pl.len()).over("problem_id", "language"),
+            code=pl.when(pl.col("is_correct"))
+            .then(0)
+            .when(pl.col("answer").is_null())
+            .then(-1)
+            .otherwise(pl.col("answer").rank("dense").over("problem_id"))
+            .cast(pl.Float64),
+        )
+        ids = table["problem_id"].unique(maintain_order=True).to_list()
+        row = {problem: p for p, problem in enumerate(ids)}
+        table = table.with_columns(row=pl.col("problem_id").replace_strict(row, return_dtype=pl.Int64))
+        columns: dict[str, dict[str, Array]] = {}
+        for code in chosen:
+            part = table.filter(pl.col("language") == code)
+            at = (part["row"].to_numpy(), part["place"].to_numpy())
+            shape = (len(ids), int(at[1].max()) + 1)
+
+            exists = np.zeros(shape, bool)
+            exists[at] = True
+            doubtful = np.zeros(shape, bool)
+            doubtful[at] = part["doubtful"].to_numpy()
+            columns[code] = {
+                "exists": exists,
+                "is_correct": _spread(part["is_correct"], at, shape),
+                "answers": _spread(part["code"], at, shape),
+                "sample_index": np.nan_to_num(_spread(part["sample_index"], at, shape), nan=-1).astype(int),
+                "tokens": _spread(part["n_tokens"], at, shape),
+                "length": _spread(part["length"], at, shape),
+                "logprob": _spread(part["logprob"], at, shape),
+                "doubtful": doubtful,
+            }
+        revised = {code: np.zeros(len(ids), bool) for code in chosen}
+        if problems is not None and "is_revised" in problems.columns:
+            marked = problems.filter(pl.col("is_revised") & pl.col("language").is_in(chosen))
+            for problem, code in marked.select("problem_id", "language").iter_rows():
+                if problem in row:
+                    revised[code][row[problem]] = True
+        return cls(
+            problem_ids=tuple(ids),
+            languages=tuple(chosen),
+            rewards=_rewards(rewards, table, columns),
+            is_revised=revised,
+            n_dropped=n_dropped,
+            **{name: {code: columns[code][name] for code in chosen} for name in columns[chosen[0]]},
+        )
+
+    @property
+    def n_problems(self) -> int:
+        return len(self.problem_ids)
+
+    @property
+    def reference(self) -> Array:
+        """(problems,) the code of the right answer: always 0."""
+        return np.zeros(self.n_problems, int)
+
+    def n_candidates(self, code: str) -> Array:
+        """(problems,) candidates of one language."""
+        return self.exists[code].sum(1)
+
+    def fewest(self, code: str) -> int:
+        """Candidates that every problem has in this language."""
+        return int(self.n_candidates(code).min())
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """The languages of a pool name: a code, "mixed", "mixed-en" or codes joined by "+" such as "en+th".
+
+        Raises:
+            ValueError: an unknown name or language, with what there is.
+        """
+        if name == "mixed":
+            return self.languages
+        if name.startswith("mixed-"):
+            without = name.removeprefix("mixed-")
+            if without not in self.languages or len(self.languages) == 1:
+                raise ValueError(f"pool {name!r} is empty or all there is; languages here: {', '.join(self.languages)}")
+            return tuple(code for code in self.languages if code != without)
+        codes = tuple(name.split("+"))
+        for code in codes:
+            if code not in self.languages:
+                near = difflib.get_close_matches(code, [*self.languages, "mixed", "mixed-en"], n=1)
+                raise ValueError(
+                    f"unknown pool {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; "
+                    f"known: {', '.join(self.languages)}, mixed, mixed-en, and languages joined by '+'"
+                )
+        return codes
+
+    def largest_budget(self, name: str) -> int:
+        """The largest budget that every problem can serve with equal shares."""
+        members = self.members(name)
+        return len(members) * min(self.fewest(code) for code in members)
+
+    def reward(self, model: str, members: Iterable[str]) -> dict[str, Array] | None:
+        """Rewards per language by one model, or None where it does not cover them all.
+
+        "mono" is each language's own model (`mono-<language>`); "logprob" and "shortest" are numbers the candidates
+        carry themselves (shortest: fewest tokens, or characters where any token count is unknown).
+        """
+        members = tuple(members)
+        if model == "logprob":
+            tables = dict(self.logprob)
+        elif model == "shortest":
+            known = all(_known(self.tokens[code], self.exists[code]) for code in members)
+            tables = {code: -(self.tokens if known else self.length)[code] for code in members}
+        elif model == "mono":
+            tables = {c: self.rewards[f"mono-{c}"][c] for c in members if c in self.rewards.get(f"mono-{c}", {})}
+        else:
+            tables = dict(self.rewards.get(model, {}))
+        if any(code not in tables or not _known(tables[code], self.exists[code]) for code in members):
+            return None
+        return {code: tables[code] for code in members}
+
+    @property
+    def reward_models(self) -> tuple[str, ...]:
+        """Reward models as the curves name them: "mono" for the models of single languages, then all others."""
+        mono = any(self.reward("mono", [code]) for code in self.languages)
+        others = [name for name in self.rewards if not name.startswith("mono-")]
+        first = [name for name in ("multi", "cross") if name in others]
+        return (*(["mono"] if mono else []), *first, *sorted(set(others) - set(first)))
+
+    def mean_tokens(self, members: Sequence[str]) -> Array | None:
+        """(problems, languages) mean generated tokens per completion; None where any count is unknown."""
+        if not all(_known(self.tokens[code], self.exists[code]) for code in members):
+            return None
+        return np.stack([np.nansum(self.tokens[c], 1) / self.n_candidates(c) for c in members], 1)
+
+    def subset(self, problems: Array) -> Pool:
+        """The pool of some problems only, by index or mask."""
+        index = np.arange(self.n_problems)[problems]
+        rewards = {m: {c: table[index] for c, table in tables.items()} for m, tables in self.rewards.items()}
+        part: dict[str, Any] = {
+            name: {code: table[index] for code, table in getattr(self, name).items()} for name in _PER_LANGUAGE
+        }
+        ids = tuple(self.problem_ids[i] for i in index)
+        return replace(self, problem_ids=ids, rewards=rewards, _cache={}, **part)
+
+    def without_revised(self) -> Pool:
+        """The pool without the problems whose question was replaced in any of its languages."""
+        return self.subset(~np.any([self.is_revised[code] for code in self.languages], 0))
+
+
+def _spread(column: pl.Series, at: tuple[Array, Array], shape: tuple[int, int]) -> Array:
+    """The column at its places, NaN elsewhere; all NaN where any value is unknown."""
+    array = np.full(shape, np.nan)
+    if not column.null_count():
+        array[at] = column.cast(pl.Float64).to_numpy()
+    return array
+
+
+def _known(table: Array, exists: Array) -> bool:
+    return bool(np.isfinite(table[exists]).all())
+
+
+def _slim(candidates: pl.DataFrame) -> pl.DataFrame:
+    have = candidates.columns
+    length = pl.col("completion").str.len_chars() if "completion" in have else pl.lit(None, pl.UInt32)
+    return candidates.select(
+        *KEYS,
+        n_tokens=pl.col("n_tokens") if "n_tokens" in have else pl.lit(None, pl.Int32),
+        logprob=pl.col("logprob") if "logprob" in have else pl.lit(None, pl.Float64),
+        length=length,
+    )
+
+
+def _slim_readings(readings: pl.DataFrame) -> pl.DataFrame:
+    note = pl.col("note").fill_null("") != "" if "note" in readings.columns else pl.lit(False)
+    return readings.select(*KEYS, "answer", "is_correct", doubtful=note | pl.col("answer").is_null())
+
+
+def _who(table: pl.DataFrame) -> str:
+    row = table.sort(KEYS).row(0, named=True)
+    return f"{row['problem_id']} ({row['language']}) number {row['sample_index']}"
+
+
+def _complete(table: pl.DataFrame, languages: Sequence[str], drop: bool) -> tuple[pl.DataFrame, int]:
+    """Only problems with candidates in every language, and how many were left out."""
+    seen = table.group_by("problem_id").agg(pl.col("language").unique())
+    lacking = seen.filter(pl.col("language").list.len() < len(languages)).sort("problem_id")
+    if lacking.is_empty():
+        return table, 0
+    if not drop:
+        problem, has = lacking.row(0)
+        missing = next(code for code in languages if code not in has)
+        raise ValueError(
+            f"{len(lacking)} of {len(seen)} problems lack candidates in some language, such as {problem} ({missing}); "
+            "draw them, choose fewer languages, or set drop_incomplete=True"
+        )
+    table = table.join(lacking.select("problem_id"), on="problem_id", how="anti")
+    if table.is_empty():
+        raise ValueError(f"no problem has candidates in all of {', '.join(languages)}; choose fewer languages")
+    return table, len(lacking)
+
+
+def _rewards(
+    rewards: pl.DataFrame | None, table: pl.DataFrame, columns: Mapping[str, Mapping[str, Array]]
+) -> dict[str, dict[str, Array]]:
+    result: dict[str, dict[str, Array]] = {}
+    if rewards is None or rewards.is_empty():
+        return result
+    joined = rewards.join(table.select(*KEYS, "row", "place"), on=KEYS, how="inner")
+    bad = joined.filter(pl.col("reward").is_null() | ~pl.col("reward").is_finite())
+    if len(bad):
+        first = bad.sort(KEYS).row(0, named=True)
+        raise ValueError(
+            f"reward model {first['reward_model']!r} gives {first['reward']} to {_who(bad)}; score it again or drop it"
+        )
+    parts = joined.partition_by("reward_model", "language", as_dict=True, maintain_order=True)
+    for (model, code), part in parts.items():
+        exists = columns[code]["exists"]
+        array = np.full(exists.shape, np.nan)
+        array[part["row"].to_numpy(), part["place"].to_numpy()] = part["reward"].to_numpy()
+        hole = exists & np.isnan(array)
+        if hole.any():
+            mine = table.filter(pl.col("language") == code)
+            lacking = mine.join(part.select(KEYS), on=KEYS, how="anti")
+            raise ValueError(
+                f"reward model {model!r} lacks rewards for {len(lacking)} of {len(mine)} candidates in {code}, "
+                f"such as {_who(lacking)}; score them"
+            )
+        result.setdefault(model, {})[code] = array
+    return result
