@@ -46,7 +46,7 @@ def load(
     source: str,
     languages: Sequence[str] | None = None,
     split: str | None = None,
-    limit: int | None = None,
+    limit: int | Mapping[str, int] | None = None,
     folder: str | Path | None = None,
     revised: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
@@ -58,7 +58,8 @@ def load(
             a table of your own (.tsv, .csv, .jsonl, .parquet), or of a folder with MGSM's TSV or MSVAMP's JSON files.
         languages: ISO 639-1 codes; by default all that the source has.
         split: "train", "dev" or "test"; by default all that the source has (the benchmarks: test).
-        limit: keep the first so many problems of each split, in all languages.
+        limit: keep the first so many problems of each split, in all languages; or by split, such as
+            {"train": 300, "test": 250}: splits that are not named give none.
         folder: where a benchmark's files are, instead of the Hub.
         revised: which of MGSM's questions MGSM-Rev2 replaced: its JSON list of question numbers per language (counted
             from 1), or a folder with its TSV files, or "mgsm-rev2" for the Hub's copy, whose questions are then compared;
@@ -106,11 +107,19 @@ def load(
     return first_problems(table, limit) if limit is not None else table
 
 
-def first_problems(table: pl.DataFrame, limit: int) -> pl.DataFrame:
-    """The first `limit` problems of each split, in all languages, in the order of the table."""
-    if limit < 1:
-        raise ValueError(f"limit {limit} leaves no problem; use 1 or more, or none at all")
-    kept = table.unique(["split", "problem_id"], maintain_order=True).group_by("split", maintain_order=True).head(limit)
+def first_problems(table: pl.DataFrame, limit: int | Mapping[str, int]) -> pl.DataFrame:
+    """The first `limit` problems of each split, in all languages, in the order of the table.
+
+    Raises:
+        ValueError: nothing would be left.
+    """
+    first = table.select("split", "problem_id").unique(maintain_order=True)
+    wanted = dict(limit) if isinstance(limit, Mapping) else dict.fromkeys(first["split"], limit)
+    rank = pl.int_range(pl.len()).over("split")
+    kept = first.filter(rank < pl.col("split").replace_strict(wanted, default=0, return_dtype=pl.Int64))
+    if kept.is_empty():
+        splits = ", ".join(first["split"].unique().sort())
+        raise ValueError(f"limit {limit} leaves no problem of the splits {splits}; use 1 or more, or none at all")
     return table.filter(pl.col("problem_id").is_in(kept["problem_id"].implode()))
 
 
