@@ -24,7 +24,7 @@ class LinearHead:
     offset: float  # added to every reward; moves no choice
     l2: float  # strength that was used
     held_out_loss: float  # mean log loss on held-out problems at that strength; NaN when nothing was held out
-    held_out_accuracy: float  # share of held-out pairs (or labelled rows) on the right side; NaN likewise
+    held_out_accuracy: float  # share of held-out pairs in the right order; NaN likewise
 
     def rewards(self, features: np.ndarray) -> np.ndarray:
         """(rows, features) -> (rows,) float64."""
@@ -85,11 +85,12 @@ def fit_head(
             inside, w = fold != k, None
             for i, strength in enumerate(strengths):  # from strong to weak, each starting from the last
                 w = _minimise(x[inside], y[inside], strength, free, w)
-                margin = y[~inside] * (x[~inside] @ w)
-                losses[i] += np.logaddexp(0, -margin).sum()
-                right[i] += (margin > 0).sum() + 0.5 * (margin == 0).sum()
+                losses[i] += np.logaddexp(0, -y[~inside] * (x[~inside] @ w)).sum()
+                held = ~inside[:n]
+                gap = (stacked[:n][held] - stacked[n:][held]) @ w[: len(mean)]
+                right[i] += (gap > 0).sum() + 0.5 * (gap == 0).sum()
         i = int(np.argmin(losses))
-        best, held_loss, held_accuracy = float(strengths[i]), losses[i] / len(x), right[i] / len(x)
+        best, held_loss, held_accuracy = float(strengths[i]), losses[i] / len(x), right[i] / n
     w = _minimise(x, y, best, free, None)
     weights = w[: len(mean)] / scale
     offset = float(w[-1] if free else 0.0) - float(weights @ mean)

@@ -33,7 +33,7 @@ import polars as pl
 import torch
 from safetensors.torch import load_file, save
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from bestofl_lib.languages import check_languages
 from bestofl_lib.rewards.cache import cached_values
@@ -447,6 +447,7 @@ def _train_with_trainer(
         )
         trainer = _PairTrainer(model=model, args=arguments, train_dataset=data, data_collator=_collator(backbone.pad))
         trainer.pair_loss = loss
+        trainer.remove_callback(PrinterCallback)  # its lines would stand between those of a notebook
         trainer.train(resume_from_checkpoint=any(scratch.glob("checkpoint-*")) or None)
         if trainer.is_world_process_zero():
             final = trainer.accelerator.unwrap_model(trainer.model)

@@ -1,0 +1,139 @@
+"""A reward from the text alone, for pools that come without a model: a sanity check and a floor, in seconds.
+
+Hashed character n-grams of a completion's ending and a few facts of its shape, and a linear reward on top, trained on the
+same kinds of pairs as the real reward models and cross-fitted by problem. It knows no language and no model, reads no
+question, and never sees how many candidates agree on an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.languages import check_languages
+from bestofl_lib.rewards.linear import fit_head
+from bestofl_lib.rewards.pairs import available_pairs, fold_of, reward_model_names, training_pairs
+from bestofl_lib.tables import KEY, check_table
+
+NGRAM_BUCKETS = 512
+NGRAM_SIZES = (2, 3)
+ENDING = 300  # characters at the end whose n-grams are counted: what is specific to a problem stands earlier
+_STRENGTH = 0.1
+_SHAPE = 10
+
+
+def score_text_baseline(
+    candidates: pl.DataFrame,
+    readings: pl.DataFrame,
+    *,
+    variants: Sequence[str] = ("mono", "multi", "cross"),
+    loss: str = "pairwise",
+    rows: int = 2000,
+    folds: int = 5,
+    seed: int = 0,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Train the text-only baseline on a pool by cross-fitting, and score the pool with it.
+
+    Every fold's model learns from the problems of the other folds only, whatever their language. A mono model scores its
+    own language.
+
+    Args:
+        candidates, readings: tables as in `bestofl_lib.tables`; a candidate without a reading is an error.
+        variants: as for `train_reward_models`; all get the same number of training rows, also over folds.
+        rows: pairs per model at most.
+        folds: by problem.
+
+    Returns:
+        The rewards table, and one row per reward model: reward_model, rows (0: no pairs, so no rewards either), available.
+
+    Raises:
+        ValueError: no variant has a pair in every fold; candidates without readings.
+    """
+    table = candidates.filter(pl.col("finish_reason") != "error").select(*KEY, "completion")
+    table = table.join(readings.select(*KEY, "answer", "is_correct"), on=list(KEY), how="left", maintain_order="left")
+    if table["is_correct"].null_count():
+        raise ValueError(
+            f"{table['is_correct'].null_count()} of {table.height} candidates have no reading; run 02_check_answers first"
+        )
+    names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
+    table = table.with_columns(fold=pl.Series(fold_of(table["problem_id"], folds, seed))).with_row_index("row")
+    learning = {k: table.filter(pl.col("fold") != k) for k in sorted(table["fold"].unique())}
+    available = {name: min(available_pairs(part, name) for part in learning.values()) for name in names}
+    used = min([rows, *(n for n in available.values() if n)])
+    if not any(available.values()):
+        raise ValueError(
+            f"no training pairs for {', '.join(names)} in every fold: a pair needs a correct and a wrong candidate of one "
+            f"problem; {int(table['is_correct'].sum())} of {table.height} candidates are correct"
+        )
+    features = text_features(table["completion"].to_list(), table["answer"].is_not_null().to_numpy())
+    parts = []
+    for name in names:
+        if not available[name]:
+            continue
+        for k, part in learning.items():
+            pairs = training_pairs(part, name, used, seed)
+            chosen, rejected = (_rows(pairs, side, part) for side in ("chosen", "rejected"))
+            groups = pairs["problem_id"].rank("dense").to_numpy()
+            head = fit_head(features[chosen], features[rejected], groups, loss, strengths=(_STRENGTH,))
+            mine = table.filter(pl.col("fold") == k)
+            if name.startswith("mono-"):
+                mine = mine.filter(pl.col("language") == name.removeprefix("mono-"))
+            reward = pl.Series("reward", head.rewards(features[mine["row"].to_numpy()]), dtype=pl.Float64)
+            parts.append(mine.select(*KEY).with_columns(reward_model=pl.lit(name)).with_columns(reward))
+    told = [
+        {
+            "reward_model": name,
+            "rows": used if available[name] else 0,
+            "available": available[name],
+        }
+        for name in names
+    ]
+    return check_table("rewards", pl.concat(parts)), pl.DataFrame(told)
+
+
+def text_features(completions: Sequence[str], has_answer: np.ndarray) -> np.ndarray:
+    """(completions, 10 + 512) float32: shape of the text, and hashed character n-grams of its ending.
+
+    Digits count as one character, so that no number of a problem is learnt by heart.
+
+    Args:
+        completions: raw texts.
+        has_answer: (completions,) bool, whether an answer could be read.
+    """
+    features = np.zeros((len(completions), _SHAPE + NGRAM_BUCKETS), dtype=np.float32)
+    for i, text in enumerate(completions):
+        points = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
+        tail = points[-ENDING:]
+        is_digit = (tail >= 48) & (tail <= 57)
+        n = max(len(tail), 1)
+        ending = text.rstrip()[-1:]
+        features[i, :_SHAPE] = (
+            has_answer[i],
+            np.log1p(len(points)),
+            np.log1p(text.count("\n")),
+            is_digit.sum() / n,
+            np.log1p(int((tail == ord("=")).sum())),
+            (tail > 127).sum() / n,
+            ending.isdigit(),
+            ending in ".。।!?！？",
+            "\\boxed" in text,
+            len(np.unique(tail)) / n,
+        )
+        tail = np.where(is_digit, np.uint32(48), tail)
+        for size in NGRAM_SIZES:
+            if len(tail) < size:
+                continue
+            hashed = np.full(len(tail) - size + 1, size, dtype=np.uint32)
+            for j in range(size):
+                hashed = (hashed ^ tail[j : len(tail) - size + 1 + j]) * np.uint32(16777619)
+            hashed ^= hashed >> np.uint32(15)
+            features[i, _SHAPE:] += np.bincount(hashed % NGRAM_BUCKETS, minlength=NGRAM_BUCKETS)
+    np.sqrt(features[:, _SHAPE:], out=features[:, _SHAPE:])
+    return features
+
+
+def _rows(pairs: pl.DataFrame, side: str, table: pl.DataFrame) -> np.ndarray:
+    keys = pairs.select("problem_id", language=f"{side}_language", sample_index=f"{side}_index")
+    return keys.join(table.select("row", *KEY), on=list(KEY), how="left", maintain_order="left")["row"].to_numpy()

@@ -1,0 +1,104 @@
+"""Pairs: what they are made of, and that no variant gets more of them or peeks at scored problems."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from bestofl_lib.rewards.pairs import (
+    available_pairs,
+    check_disjoint,
+    fold_of,
+    normalised_question,
+    question_hashes,
+    reward_model_names,
+    training_pairs,
+)
+
+NAMES = ["mono-en", "mono-sw", "multi", "cross"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pair_is_a_correct_and_a_wrong_candidate_of_one_problem_and_stands_once(world, name):
+    pairs = training_pairs(world.readings, name, 90)
+    assert pairs.height == 90
+    assert not pairs.is_duplicated().any()
+    truth = world.readings.select("problem_id", "language", "sample_index", "is_correct")
+    for side, value in (("chosen", True), ("rejected", False)):
+        keys = pairs.select("problem_id", language=f"{side}_language", sample_index=f"{side}_index")
+        assert keys.join(truth, on=keys.columns)["is_correct"].to_list() == [value] * 90
+
+
+def test_mono_pairs_are_in_one_language_multi_within_and_cross_across(world):
+    assert set(training_pairs(world.readings, "mono-sw", 20).select("chosen_language", "rejected_language").rows()) == {
+        ("sw", "sw")
+    }
+    multi = training_pairs(world.readings, "multi", 90)
+    assert (multi["chosen_language"] == multi["rejected_language"]).all()
+    assert set(multi["chosen_language"].value_counts()["count"]) == {30}
+    cross = training_pairs(world.readings, "cross", 90)
+    assert (cross["chosen_language"] != cross["rejected_language"]).all()
+    assert set(cross.group_by("chosen_language", "rejected_language").len()["len"]) == {15}
+
+
+def test_all_pairs_can_be_drawn_and_not_one_more(world):
+    for name in NAMES:
+        have = available_pairs(world.readings, name)
+        assert training_pairs(world.readings, name, have).height == have
+        with pytest.raises(ValueError, match=f"{name}: {have + 1} training pairs asked, {have} exist"):
+            training_pairs(world.readings, name, have + 1)
+    assert available_pairs(world.readings, "mono-en") == 24 * 4
+    assert available_pairs(world.readings, "cross") == 24 * (6 * 6 - 3 * 4)
+
+
+def test_pairs_are_spread_over_problems(world):
+    counts = training_pairs(world.readings, "mono-en", 48)["problem_id"].value_counts()["count"]
+    assert set(counts) == {2}
+
+
+def test_the_seed_changes_the_pairs_and_the_same_seed_repeats_them(world):
+    one = training_pairs(world.readings, "cross", 40, seed=1)
+    assert one.equals(training_pairs(world.readings, "cross", 40, seed=1))
+    assert not one.equals(training_pairs(world.readings, "cross", 40, seed=2))
+    assert one.equals(training_pairs(world.readings.sample(fraction=1, shuffle=True, seed=3), "cross", 40, seed=1))
+
+
+def test_a_language_without_correct_candidates_has_no_pairs_and_does_not_empty_multi(world):
+    never = world.readings.with_columns(is_correct=pl.col("is_correct") & (pl.col("language") != "zh"))
+    assert available_pairs(never, "mono-zh") == 0
+    assert available_pairs(never, "multi") == 2 * 24 * 4
+    assert "zh" not in training_pairs(never, "cross", 50)["chosen_language"].to_list()
+
+
+def test_names_are_expanded_and_unknown_ones_refused():
+    assert reward_model_names(["mono", "cross"], ["en", "sw"]) == ["mono-en", "mono-sw", "cross"]
+    with pytest.raises(ValueError, match="unknown reward model variant 'croos'; use 'mono', 'multi', 'cross'"):
+        reward_model_names(["croos"], ["en"])
+    with pytest.raises(ValueError, match="unknown language 'xx'"):
+        reward_model_names(["mono-xx"], ["en"])
+
+
+def test_folds_depend_on_the_problem_alone_and_are_of_similar_size():
+    folds = fold_of([f"p{i}" for i in range(1000)], 5)
+    assert fold_of(["p7"], 5) == [folds[7]]
+    assert all(150 < folds.count(k) < 250 for k in range(5))
+    with pytest.raises(ValueError, match="folds=1"):
+        fold_of(["p"], 1)
+
+
+def test_a_problem_shared_by_id_or_by_text_is_refused(world):
+    train, test = world.split("train"), world.split("test")
+    check_disjoint(train["problem_id"], question_hashes(train), test, "cross")
+    with pytest.raises(ValueError, match=r"'cross' was trained on 12 of the problems to be scored \(p00, p02, p04\)"):
+        check_disjoint(train["problem_id"], [], world.problems, "cross")
+    renamed = train.head(1).with_columns(
+        problem_id=pl.lit("other"), question=pl.col("question").str.to_uppercase() + "  "
+    )
+    with pytest.raises(ValueError, match=r"questions of 1 problems to be scored \(other\)"):
+        check_disjoint(train["problem_id"], question_hashes(train), renamed, "cross")
+
+
+def test_questions_that_differ_in_a_number_or_a_vowel_sign_are_different():
+    assert normalised_question("How many, 3?") == normalised_question("how  many 3")
+    assert normalised_question("3 apples") != normalised_question("4 apples")
+    assert normalised_question("কি") != normalised_question("কা")

@@ -1,0 +1,113 @@
+"""Scoring: each candidate once, never a reward that is no number, and no forward pass twice."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+pytest.importorskip("torch")
+
+from safetensors.torch import load_file, save_file
+
+from bestofl_lib.rewards.cache import cached_values
+from bestofl_lib.rewards.model import RewardBackbone
+from bestofl_lib.rewards.scoring import score
+from bestofl_lib.rewards.training import train_reward_models
+
+
+@pytest.fixture
+def folder(world, tiny_policy, tmp_path):
+    train_reward_models(
+        world.candidates, world.readings, world.split("train"), base=tiny_policy, folder=tmp_path, rows=20, device="cpu"
+    )
+    return tmp_path
+
+
+def test_mono_models_score_their_own_language_or_all_on_request(world, folder):
+    test = world.split("test")
+    own = score(world.candidates, test, folder, device="cpu").rewards
+    everything = score(world.candidates, test, folder, scope="all", device="cpu").rewards
+    assert own.filter(pl.col("reward_model") == "mono-en")["language"].unique().to_list() == ["en"]
+    assert everything.height == 5 * 144
+    assert own.height == 2 * 144 + 144
+    assert own.join(everything, on=own.columns).height == own.height
+    only = score(world.candidates, test, folder, names=["multi"], device="cpu").rewards
+    assert only.equals(own.filter(pl.col("reward_model") == "multi"))
+
+
+def test_a_second_scoring_runs_no_model_and_new_candidates_are_run_alone(world, folder, monkeypatch):
+    test = world.split("test")
+    ran = []
+    original = RewardBackbone.batches
+
+    def counting(self, prompts, prompt_of, completions, share=True):
+        ran.append(len(completions))
+        return original(self, prompts, prompt_of, completions, share)
+
+    monkeypatch.setattr(RewardBackbone, "batches", counting)
+    first = score(world.candidates.filter(pl.col("sample_index") < 3), test, folder, device="cpu")
+    again = score(world.candidates.filter(pl.col("sample_index") < 3), test, folder, device="cpu")
+    assert len(ran) == 1
+    assert again.rewards.equals(first.rewards)
+    more = score(world.candidates, test, folder, device="cpu")
+    assert len(ran) == 2
+    assert ran[1] <= 36
+    assert more.rewards.join(first.rewards, on=first.rewards.columns).height == first.rewards.height
+
+
+def test_identical_completions_are_computed_once(world, tiny_policy):
+    backbone = RewardBackbone(tiny_policy, device="cpu")
+    same = world.candidates.with_columns(completion=pl.lit("the same"))
+    values = cached_values(backbone, same, world.problems, None)
+    assert values.computed == world.problems.height
+    assert values.values.shape == (288, 32)
+
+
+def test_a_damaged_cache_file_is_named_and_computed_again(world, folder):
+    test = world.split("test")
+    first = score(world.candidates, test, folder, device="cpu").rewards
+    for shard in folder.glob("cache/*/part-*.parquet"):
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 2] ^= 1
+        shard.write_bytes(data)
+    with pytest.warns(UserWarning, match="is damaged and is removed"):
+        again = score(world.candidates, test, folder, device="cpu").rewards
+    assert again.equals(first)
+
+
+def test_rewards_that_are_not_finite_are_set_aside_and_counted(world, folder):
+    head = folder / "cross" / "head.safetensors"
+    weights = load_file(head)
+    weights["score.weight"][0, 0] = float("nan")
+    save_file(weights, head)
+    scores = score(world.candidates, world.split("test"), folder, device="cpu")
+    assert "cross" not in scores.rewards["reward_model"].to_list()
+    assert scores.rewards["reward"].is_finite().all()
+    assert scores.set_aside["reward_model"].to_list() == ["cross"] * 144
+    assert scores.summary.filter(pl.col("reward_model") == "cross").select("candidates", "set_aside").row(0) == (0, 144)
+
+
+def test_a_candidate_that_was_never_finished_gets_no_reward(world, folder):
+    failed = world.candidates.with_columns(
+        finish_reason=pl.when(pl.col("problem_id") == "p01", pl.col("sample_index") == 0)
+        .then(pl.lit("error"))
+        .otherwise("finish_reason")
+    )
+    scores = score(failed, world.split("test"), folder, names=["multi"], device="cpu")
+    assert scores.rewards.height == 144 - 3
+    assert set(scores.set_aside["reason"]) == {"no completion"}
+
+
+def test_bad_input_is_named(world, folder, tmp_path):
+    test = world.split("test")
+    with pytest.raises(ValueError, match="unknown scope 'mine'"):
+        score(world.candidates, test, folder, scope="mine")
+    with pytest.raises(ValueError, match=r"no reward model 'cros' in .*; it has: cross, mono-en"):
+        score(world.candidates, test, folder, names=["cros"])
+    with pytest.raises(ValueError, match="none of the 0 candidates"):
+        score(world.candidates.head(0), test, folder)
+    (folder / "multi" / "reward_model.json").write_text('{"name": "multi"}')
+    with pytest.raises(ValueError, match="is not a reward model's description"):
+        score(world.candidates, test, folder)
+    with pytest.raises(FileNotFoundError, match="run 03_train_reward_models first"):
+        score(world.candidates, test, tmp_path / "nothing")

@@ -1,0 +1,41 @@
+"""The text-only baseline learns what the text gives away and never from the problem it scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bestofl_lib.rewards.audit import across_language_accuracy, within_problem_auc
+from bestofl_lib.rewards.text_baseline import score_text_baseline, text_features
+
+
+def test_tell_tale_words_are_learnt_by_cross_fitting_at_equal_rows(world):
+    rewards, told = score_text_baseline(world.candidates, world.readings, rows=1000)
+    assert told["rows"].n_unique() == 1
+    assert told["rows"][0] == told["available"].min()
+    assert within_problem_auc(rewards, world.readings)["auc"].min() > 0.9
+    assert across_language_accuracy(rewards, world.readings)["accuracy"].min() > 0.9
+    assert rewards.filter(pl.col("reward_model") == "mono-sw")["language"].unique().to_list() == ["sw"]
+
+
+def test_labels_without_a_trace_in_the_text_are_not_learnt(world):
+    rng = np.random.default_rng(0)
+    luck = world.readings.with_columns(
+        is_correct=pl.Series(rng.random(world.readings.height) < 0.5), answer=pl.lit("1")
+    )
+    rewards, _ = score_text_baseline(world.candidates, luck, variants=["multi"])
+    row = within_problem_auc(rewards, luck).filter(pl.col("language").is_null())
+    assert row["low"].item() < 0.5 < row["high"].item()
+
+
+def test_features_are_finite_for_odd_texts_and_blind_to_which_digits_stand_there():
+    odd = ["", " ", "\n\n", "x", "५ = ৫", "\ud800", "🙂" * 2000, "a" * 100_000]
+    assert np.isfinite(text_features(odd, np.zeros(len(odd), dtype=bool))).all()
+    same = text_features(["it is 12 + 9", "it is 34 + 8"], np.ones(2, dtype=bool))
+    assert np.array_equal(same[0, 10:], same[1, 10:])
+
+
+def test_a_pool_without_a_wrong_candidate_is_refused_in_words(world):
+    with pytest.raises(ValueError, match="a pair needs a correct and a wrong candidate of one problem; 288 of 288"):
+        score_text_baseline(world.candidates, world.readings.with_columns(is_correct=pl.lit(True)))

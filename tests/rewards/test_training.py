@@ -1,0 +1,174 @@
+"""Training: every variant gets the same rows, the result opens again, and nothing is trained or trusted by mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from bestofl_lib.rewards.audit import across_language_accuracy, within_problem_auc  # noqa: E402
+from bestofl_lib.rewards.scoring import score  # noqa: E402
+from bestofl_lib.rewards.training import (  # noqa: E402
+    RewardModelSpec,
+    export_reward_model,
+    import_reward_model,
+    open_reward_model,
+    reward_models,
+    train_reward_models,
+)
+
+
+def _train(world, base, folder, **settings):
+    problems = settings.pop("problems", world.split("train"))
+    settings = {"base": base, "folder": folder, "rows": 40, "device": "cpu"} | settings
+    return train_reward_models(world.candidates, world.readings, problems, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(world, tiny_policy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reward_models")
+    return folder, _train(world, tiny_policy, folder)
+
+
+def test_all_variants_are_trained_on_the_same_number_of_rows(trained):
+    table = trained[1]
+    assert table["reward_model"].to_list() == ["mono-en", "mono-sw", "mono-zh", "multi", "cross"]
+    assert table["rows"].to_list() == [40] * 5
+    assert set(table["status"]) == {"trained"}
+
+
+def test_the_variant_with_the_fewest_pairs_sets_the_rows_of_all(world, tiny_policy, tmp_path):
+    few = world.readings.with_columns(
+        is_correct=pl.col("is_correct") & ((pl.col("language") != "sw") | (pl.col("problem_id") < "p08"))
+    )
+    table = train_reward_models(
+        world.candidates, few, world.split("train"), base=tiny_policy, folder=tmp_path, rows=40, device="cpu"
+    )
+    assert table["rows"].to_list() == [4 * 4] * 5
+
+
+def test_heads_learn_what_the_text_gives_away_within_and_across_languages(world, trained):
+    scores = score(world.candidates, world.split("test"), trained[0], device="cpu")
+    assert within_problem_auc(scores.rewards, world.readings)["auc"].min() > 0.8
+    across = across_language_accuracy(scores.rewards, world.readings)
+    assert (
+        across.filter(pl.col("reward_model") == "cross", pl.col("chosen_language").is_null())["accuracy"].item() > 0.8
+    )
+
+
+def test_a_head_with_the_same_recipe_is_kept_and_a_changed_setting_trains_again(world, tiny_policy, trained, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "again")
+    assert set(_train(world, tiny_policy, folder)["status"]) == {"kept"}
+    assert _train(world, tiny_policy, folder)["rows"].to_list() == [40] * 5
+    for change in ({"loss": "bce"}, {"rows": 20}, {"seed": 1}, {"style": "question"}):
+        assert "kept" not in _train(world, tiny_policy, folder, **change)["status"].to_list(), change
+
+
+def test_an_exported_head_is_an_ordinary_checkpoint_with_the_same_rewards(world, trained, tmp_path):
+    folder = trained[0]
+    target = export_reward_model(folder / "cross", tmp_path / "cross")
+    assert sorted(p.suffix for p in target.iterdir() if "model" in p.name) == [".safetensors"]
+    import_reward_model(target, "exported", tmp_path / "imported", style="native")
+    test = world.split("test")
+    ours = score(world.candidates, test, folder, names=["cross"], device="cpu").rewards.sort(
+        "problem_id", "language", "sample_index"
+    )
+    theirs = score(world.candidates, test, tmp_path / "imported", device="cpu").rewards
+    theirs = theirs.sort("problem_id", "language", "sample_index")
+    offset = RewardModelSpec.read(folder / "cross").offset
+    assert np.allclose(ours["reward"] - offset, theirs["reward"], atol=1e-4)
+
+
+def test_a_policy_that_changed_after_the_head_was_trained_is_noticed(world, tiny_policy, tmp_path):
+    base = shutil.copytree(tiny_policy, tmp_path / "policy")
+    _train(world, base, tmp_path / "rm", variants=["multi"])
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
+    with pytest.raises(ValueError, match="'multi' was trained on other weights"):
+        score(world.candidates, world.split("test"), tmp_path / "rm", device="cpu")
+
+
+def test_problems_that_a_model_learnt_from_are_never_scored(world, trained):
+    with pytest.raises(ValueError, match="was trained on 12 of the problems to be scored"):
+        score(world.candidates, world.problems, trained[0], device="cpu")
+
+
+def test_cross_fitting_scores_every_problem_by_a_model_that_did_not_see_it(world, tiny_policy, tmp_path):
+    table = _train(world, tiny_policy, tmp_path, problems=world.problems, variants=["mono-en", "cross"], folds=3)
+    assert table.height == 6
+    assert table["rows"].n_unique() == 1
+    rewards = score(world.candidates, world.problems, tmp_path, device="cpu").rewards
+    assert rewards.filter(pl.col("reward_model") == "cross").height == world.candidates.height
+    assert rewards.filter(pl.col("reward_model") == "mono-en").height == world.candidates.height // 3
+    assert within_problem_auc(rewards, world.readings)["auc"].min() > 0.7
+
+
+def test_full_tuning_learns_saves_safetensors_and_opens_again(world, tiny_policy, tmp_path):
+    _train(world, tiny_policy, tmp_path, variants=["cross"], tuning="full", epochs=6, learning_rate=3e-3, batch_pairs=8)
+    names = {path.name for path in (tmp_path / "cross").iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "reward_model.json"} <= names
+    assert not {n for n in names if n.endswith((".bin", ".pt")) or n == "checkpoints"}
+    scores = score(world.candidates, world.split("test"), tmp_path, device="cpu")
+    assert within_problem_auc(scores.rewards, world.readings)["auc"].min() > 0.8
+
+
+def test_an_adapter_is_trained_and_merged_back(world, tiny_policy, tmp_path):
+    pytest.importorskip("peft")
+    settings = {"epochs": 1.0, "learning_rate": 1e-2, "batch_pairs": 8, "loss": "bce"}
+    _train(world, tiny_policy, tmp_path, variants=["multi"], tuning="lora", **settings)
+    assert (tmp_path / "multi" / "adapter_model.safetensors").exists()
+    opened = open_reward_model(tmp_path / "multi", RewardModelSpec.read(tmp_path / "multi"), device="cpu")
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tiny_policy)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(dict(opened.model.named_parameters())[name], dict(plain.named_parameters())[name])
+    assert score(world.candidates, world.split("test"), tmp_path, device="cpu").rewards.height == 144
+
+
+def test_settings_that_do_not_exist_or_do_not_apply_are_refused(world, tiny_policy, tmp_path, monkeypatch):
+    for settings, words in (
+        ({"loss": "hinge"}, "unknown loss 'hinge'; use one of: pairwise, bce"),
+        ({"tuning": "heads"}, "unknown tuning 'heads'; use one of: head, lora, full"),
+        ({"epochs": 3.0}, "epochs: tuning 'head' is solved exactly and has no such setting"),
+        ({"variants": ["multy"]}, "unknown reward model variant 'multy'"),
+        ({"base": "no/such/model/here"}, "no model folder 'no/such/model/here'"),
+        (
+            {"problems": world.problems.with_columns(problem_id=pl.lit("x") + pl.col("problem_id"))},
+            "none of the 288 candidates",
+        ),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            _train(world, settings.pop("base", tiny_policy), tmp_path, **settings)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs peft, which is not installed; pip install 'bestofl\[lora\]'"):
+        _train(world, tiny_policy, tmp_path, tuning="lora")
+    with pytest.raises(FileNotFoundError, match="run 03_train_reward_models first"):
+        reward_models(tmp_path)
+
+
+def test_a_language_without_pairs_is_reported_and_the_others_are_trained(world, tiny_policy, tmp_path):
+    never = world.readings.with_columns(is_correct=pl.col("is_correct") & (pl.col("language") != "zh"))
+    table = train_reward_models(
+        world.candidates, never, world.split("train"), base=tiny_policy, folder=tmp_path, rows=20, device="cpu"
+    )
+    assert table.filter(pl.col("status") == "no pairs")["reward_model"].to_list() == ["mono-zh"]
+    assert set(table.filter(pl.col("status") == "trained")["rows"]) == {20}
+    hopeless = world.readings.with_columns(is_correct=pl.lit(False))
+    with pytest.raises(
+        ValueError, match="a pair needs a correct and a wrong candidate of one problem; of 144 candidates 0"
+    ):
+        train_reward_models(
+            world.candidates, hopeless, world.split("train"), base=tiny_policy, folder=tmp_path, device="cpu"
+        )
+
+
+def test_a_name_of_a_trained_variant_cannot_be_taken_by_an_import(tiny_policy, tmp_path):
+    with pytest.raises(ValueError, match="'mono-en' is taken"):
+        import_reward_model(tiny_policy, "mono-en", tmp_path)
+    with pytest.raises(ValueError, match="no trained head"):
+        import_reward_model(tiny_policy, "tiny", tmp_path)
