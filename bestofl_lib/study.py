@@ -446,8 +446,19 @@ def _data_files(step: Step, digests: _Digests) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=64)
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change: what was read from a file holds for as long as they do."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_size, path.stat().st_mtime_ns
+    return 0, 0
+
+
 def _cells(notebook: Path) -> list[dict[str, Any]]:
+    return _cells_at(notebook, _stamp(notebook))
+
+
+@lru_cache(maxsize=64)
+def _cells_at(notebook: Path, stamp: tuple[int, int]) -> list[dict[str, Any]]:
     try:
         cells = json.loads(notebook.read_text("utf8"))["cells"]
         return [cell | {"metadata": cell.get("metadata", {})} for cell in cells]
@@ -466,7 +477,6 @@ def _digest_cells(notebook: Path) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=64)
 def library_files(notebook: Path) -> dict[str, str]:
     """Digest of every library file that a notebook imports, directly or through another one.
 
@@ -487,14 +497,21 @@ def library_files(notebook: Path) -> dict[str, str]:
         base = LIBRARY.parent / module.replace(".", "/")
         path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
         if path.is_file():
-            found[path.relative_to(LIBRARY.parent).as_posix()] = file_digest(path)
-            todo += _imported(path.read_text("utf8"), module if base.is_dir() else module.rpartition(".")[0])
-            todo.append(module.rpartition(".")[0] or "bestofl_lib")
+            package = module if base.is_dir() else module.rpartition(".")[0]
+            digest, imports = _read_module(path, package, _stamp(path))
+            found[path.relative_to(LIBRARY.parent).as_posix()] = digest
+            todo += [*imports, module.rpartition(".")[0] or LIBRARY.name]
     for folder in {(LIBRARY.parent / name).parent for name in found}:
         for path in folder.iterdir():
             if path.is_file() and path.suffix not in (".py", ".pyc") and not path.name.startswith("."):
                 found[path.relative_to(LIBRARY.parent).as_posix()] = file_digest(path)
     return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=512)
+def _read_module(path: Path, package: str, stamp: tuple[int, int]) -> tuple[str, list[str]]:
+    """Digest of a module and the modules that it imports."""
+    return file_digest(path), _imported(path.read_text("utf8"), package)
 
 
 def _imported(source: str, package: str) -> list[str]:
@@ -586,14 +603,14 @@ def _choose(steps: list[Step], start_from: str | None, only: str | None) -> list
 
 
 def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say: Callable[[str], None]) -> None:
-    [state] = [state for state in states(run, steps) if state.name == step.name]
+    digests = _Digests(run)
+    records = run.recorded().get("notebooks", {})
+    state = _state(run, step, steps, records, digests)
     if state.state == "up to date" and not force:
         say(f"  {step.name}: up to date")
         return
     say(f"  {step.name}: running ({state.why or 'asked to run again'})")
-    digests = _Digests(run)
     before = {name: digests.stamp(name) for name in _files(run.folder)}
-    records = run.recorded().get("notebooks", {})
     order = [other.name for other in steps]
     earlier = {f for name in order[: order.index(step.name)] for f in records.get(name, {}).get("outputs", {})}
     record: dict[str, Any] = {
