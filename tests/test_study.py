@@ -15,7 +15,17 @@ import nbformat
 import pytest
 
 from bestofl_lib import study
-from bestofl_lib.study import Folders, Study, StudyError, check_value, load_study, plan, read_parameters, run_study, states
+from bestofl_lib.study import (
+    Folders,
+    Study,
+    StudyError,
+    check_value,
+    load_study,
+    plan,
+    read_parameters,
+    run_study,
+    states,
+)
 from bestofl_lib.tables import Run
 
 MAKE = [

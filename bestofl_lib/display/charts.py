@@ -203,6 +203,8 @@ def budget_curves(
         .with_columns(arm_pool=pl.when(pl.col("pool") == pl.col("panel")).then(pl.lit("own")).otherwise(pl.col("pool")))
         .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
     )
+    if panels.is_empty():
+        raise ValueError(f"no row of {'; '.join(wanted['arm'])} in the table; it has {_arms_of(curves)}")
     shown = wanted.filter(pl.col("arm").is_in(panels["arm"].unique().to_list()))
     table = _thinned(
         _named(panels, "panel").select("panel_name", "arm", "budget", "accuracy", "low", "high", "n_problems", "colour")
@@ -257,6 +259,8 @@ def english_against_mixed(curves: pl.DataFrame, x: str = "budget", strategies: I
         .unique(["panel", "pool", "budget"] if "budget" in curves.columns else ["panel", "pool", x], maintain_order=True)
     )
     table = _thinned(table.select("panel", "pool", *{x: 0, "budget": 0} if "budget" in table.columns else [x], "accuracy", "low", "high", "n_problems"))
+    if table.is_empty():
+        raise ValueError(f"no row of {'; '.join(labels['panel'])} for the pools {', '.join(names)}; it has {_arms_of(curves)}")
     domain = [name for name in names.values() if name in table["pool"].unique().to_list()]
     colours = dict(zip(names.values(), (BLUE, ORANGE, PINK, GREEN), strict=True))
     dashes = dict(zip(names.values(), ([1, 0], [1, 0], [6, 3], [2, 2]), strict=True))
@@ -708,6 +712,13 @@ def _arm(pool: str, strategy: str, model: str | None) -> tuple[str, str, str | N
     where = "own language" if pool == "own" else POOL_NAMES.get(pool) or f"{LANGUAGES[pool].name if pool in LANGUAGES else pool} pool"
     colour, dash = looks.get((pool, strategy, model), (SKY, [4, 2]))
     return pool, strategy, model, f"{where}, {_strategy_label(strategy, model)}", colour, dash
+
+
+def _arms_of(curves: pl.DataFrame) -> str:
+    """What a table of curves holds, for a message."""
+    found = curves.select("pool", "strategy", "reward_model").unique(maintain_order=True)
+    words = [f"{pool} {_strategy_label(strategy, model)}" for pool, strategy, model in found.iter_rows()]
+    return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
 
 
 def _end_labels(table: pl.DataFrame, column: str, apart: float) -> pl.DataFrame:

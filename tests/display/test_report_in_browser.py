@@ -1,0 +1,158 @@
+"""A report opened from disk in a real browser with the network off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import nbformat
+import polars as pl
+import pytest
+
+from bestofl_lib.display import charts, embed
+from bestofl_lib.display.report import build_report
+from bestofl_lib.tables import Run
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")]
+
+PAYLOADS = [
+    "<script>window.PWN=1</script>", "</script><script>window.PWN=1</script>", "<img src=x onerror='window.PWN=1'>", "<svg onload='window.PWN=1'>",
+    "<a href='javascript:window.PWN=1' id=pwn>x</a>", "<iframe srcdoc='<script>parent.PWN=1</script>'></iframe>", "<body onload='window.PWN=1'>",
+    "<style>body{display:none}</style>", "<link rel=stylesheet href=//example.org/x.css>", "<img src=https://example.org/x.png>",
+    "<object data='javascript:window.PWN=1'></object>", "<button data-commandlinker-command=x>x</button>", "<form id=bestofl><input name=draw></form>",
+    "<meta http-equiv=refresh content='0;url=https://example.org'>", "<base href=https://example.org/>", "<details open ontoggle='window.PWN=1'>",
+    "<video><source onerror='window.PWN=1'></video>", "<math><mtext></math><img src=x onerror='window.PWN=1'>", "<!--><script>window.PWN=1</script>-->",
+    "]]><script>window.PWN=1</script>", "\"><script>window.PWN=1</script>", "'-window.PWN=1-'", "${window.PWN=1}", "{{7*7}}", "{% raw %}<script>window.PWN=1</script>",
+    "[x](javascript:window.PWN=1)", "![x](https://example.org/x.png)", "$$\\href{javascript:window.PWN=1}{x}$$", "```\n<script>window.PWN=1</script>\n```",
+    "\x1b]8;;https://example.org\x07link\x1b]8;;\x07", "\x1b[31m<script>window.PWN=1</script>", "\u2028<script>window.PWN=1</script>\u2029", "\u202e<script>window.PWN=1</script>",
+    "=HYPERLINK(\"https://example.org\")", "<marquee onstart='window.PWN=1'>", "<input autofocus onfocus='window.PWN=1'>",
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, tables):
+    """A report with every chart, once with honest tables and once with payloads wherever text can stand."""
+    folder = tmp_path_factory.mktemp("report")
+    run = Run("tiny", folder / "runs")
+    made = {name: getattr(charts, name)(tables[name]) for name in charts.__all__ if name != "enable_charts"}
+    notebook(run, "01_all_charts", [embed._render(chart.to_dict()) for chart in made.values()])
+    bad = tables["accuracy_by_language"].head(len(PAYLOADS)).with_columns(language=pl.Series(PAYLOADS[:11]))
+    rules = pl.DataFrame({"language": "en", "rule": PAYLOADS, "n": 1})
+    names = pl.DataFrame({"reward_model": PAYLOADS, "language": "en", "auc": 0.7, "n_pairs": 5})
+    texts = pl.DataFrame({"completion": PAYLOADS})
+    with pl.Config(tbl_rows=100, fmt_str_lengths=500):
+        table = texts._repr_html_()
+    outputs = [embed._render(chart.to_dict()) for chart in (charts.accuracy_by_language(bad), charts.reading_rules(rules), charts.reward_quality(names))]
+    outputs += [({"text/html": table}, {}), ({"text/markdown": "\n\n".join(PAYLOADS)}, {}), ({"text/plain": "\n".join(PAYLOADS)}, {})]
+    notebook(run, "02_payloads", outputs)
+    claims = tables["claims_forest"].with_columns(statement=pl.Series(PAYLOADS[:4]), sentence=pl.Series(PAYLOADS[4:8]))
+    run.write("claims", claims)
+    run.record("notebooks", {"02_payloads": {"parameters": {"word": PAYLOADS}, "error": {}, "outputs": {PAYLOADS[0]: "0" * 16}}})
+    states = {"01_all_charts": ("up to date", ""), "02_payloads": ("up to date", "")}
+    return build_report(run, folder / "reports" / "tiny", title=PAYLOADS[1], states=states).parent
+
+
+def notebook(run, name, outputs):
+    cells = [nbformat.v4.new_markdown_cell(f"# {name}\n\n> Is it drawn?")]
+    cells += [
+        nbformat.v4.new_code_cell("x", execution_count=1, outputs=[nbformat.v4.new_output("display_data", data=data, metadata=metadata)])
+        for data, metadata in outputs
+    ]
+    path = run.folder / "notebooks" / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--headless=new", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser, report):
+    """Open a page; give it back with what it asked for and complained of."""
+    contexts = []
+
+    def open_page(name, width=1000, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.goto((report / name).as_uri())
+        page.wait_for_function("document.documentElement.dataset.charts === 'drawn'", timeout=120_000)
+        return page, asked, said
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (390, "dark")])
+def test_every_chart_is_drawn_without_a_request_or_a_complaint(opened, report, width, scheme):
+    page, asked, said = opened("01_all_charts.html", width, scheme)
+    drawn = page.evaluate("[...document.querySelectorAll('.bestofl-chart')].map(f => f.dataset.drawn + f.querySelectorAll('svg .mark-text, svg path').length)")
+    assert len(drawn) == len(charts.__all__) - 1
+    assert all(mark.startswith("yes") and int(mark[3:]) > 3 for mark in drawn)
+    assert {url.rsplit("/", 1)[0] for url in asked} <= {report.as_uri(), (report / "assets").as_uri()} | {"data:,"}
+    assert said == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page itself never scrolls sideways"
+
+
+@pytest.mark.parametrize("name", ["02_payloads.html", "index.html"])
+def test_no_payload_runs_or_asks_for_anything(opened, report, name):
+    page, asked, said = opened(name)
+    page.evaluate("document.querySelectorAll('#pwn, a').forEach(a => a.href.startsWith('javascript') && a.click())")
+    page.wait_for_timeout(500)
+    assert page.evaluate("typeof window.PWN") == "undefined"
+    assert all(url.startswith(report.as_uri()) or url == "data:," for url in asked)
+    assert said == []
+    assert page.evaluate("[...document.querySelectorAll('.bestofl-chart')].every(f => f.dataset.drawn === 'yes')")
+    assert page.evaluate("document.querySelectorAll('main iframe, main object, main form, main base, main meta, main video, main style').length") == 0
+    assert page.evaluate("getComputedStyle(document.body).display") == "block"
+
+
+def test_the_data_of_a_chart_is_offered_as_csv_that_no_spreadsheet_runs(opened, tmp_path):
+    page, _, _ = opened("01_all_charts.html")
+    with page.expect_download() as saved:
+        page.locator(".bestofl-chart button", has_text="CSV").first.click()
+    saved.value.save_as(tmp_path / "data.csv")
+    table = pl.read_csv(tmp_path / "data.csv")
+    assert saved.value.suggested_filename == "accuracy_by_reader.csv" or table.height > 0
+    assert {"language", "accuracy"} <= set(table.columns)
+    text = page.evaluate("window.bestofl.csv([{a: '=1+1', b: 'x,\"y\"', c: null, d: -1}])")
+    assert text == "a,b,c,d\r\n'=1+1,\"x,\"\"y\"\"\",,-1\r\n"
+
+
+def test_text_is_legible_in_dark_and_in_light(opened):
+    for scheme in ("light", "dark"):
+        page, _, _ = opened("index.html", scheme=scheme)
+        ink, paper = (
+            page.evaluate("(s) => getComputedStyle(document.querySelector(s[0])).getPropertyValue(s[1])", pair)
+            for pair in (["svg .role-axis-label text", "fill"], ["body", "background-color"])
+        )
+        assert contrast(ink, paper) >= 4.5, (scheme, ink, paper)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG contrast of two `rgb(r, g, b)` colours."""
+    def light(colour: str) -> float:
+        parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : colour.index(")")].split(",")[:3]]
+        r, g, b = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    bright, dim = sorted((light(one), light(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def test_the_whole_report_stays_small(report):
+    size = sum(path.stat().st_size for path in report.rglob("*") if path.is_file())
+    assert size < 6_000_000, json.dumps({path.name: path.stat().st_size for path in report.rglob("*")})
