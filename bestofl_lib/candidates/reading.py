@@ -10,8 +10,9 @@ question or the reference: a reader that knew them would read what it hopes for.
 2. `cue`: the last cue ("answer", "Antwort", "答え", …, in any language) with a number directly behind it.
 3. `cue_sentence`: the last cue with words between it and the number. In its sentence (in its paragraph, if the cue
    opens a line) the last bold number, else the last number outside trailing brackets.
-4. without any cue, each with a note: `bold`, the bold number that ends the text; `conclusion`, the last number of the
-   last sentence that opens with "therefore"; `last_number`, the last number of the last line that has one.
+4. without any cue, each with a note: `bold`, the bold number that is the text's last; `conclusion`, the last number, in
+   a sentence that opens with "therefore"; `last_number`, the last number. A text that breaks off within the sentence of
+   its last number concludes nothing: None.
 
 Directly behind a number, `= …` is followed to the end of its sentence ("4 × 1,400 = 5,600" gives 5600), remarks are not
 ("5,600 (that is 4 × 1,400)"). Two numbers offered ("18 or 19"), ranges, times, dates and compound units ("1 hour 35
@@ -48,6 +49,7 @@ from bestofl_lib.languages import LANGUAGES, language
 from bestofl_lib.tables import KEY
 
 _REACH = 1_000  # characters behind a cue in which its number may stand
+_BEHIND_BOX = 40  # characters around a box that can matter to it
 _TRIES = 60  # cues and boxes looked at, from the end: keeps junk linear
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u0000]")
 _THINKING_ENDS = re.compile(r"</think(?:ing)?>|</reasoning>|<\|end_of_thought\|>|◁/think▷")
@@ -151,6 +153,9 @@ _UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*\^?\s*\{?\s*[23](
 _RUNS_ON = re.compile(r"[^\W\d_]")
 _MATH = re.compile(r"\\(?:d?frac|sqrt|pi|times|div|cdot|left|pm|overline)|[+*/^()×÷√π]|\d\s*-\s*\d")
 _SCALE_WORDS = _spellings({w for r in _ALL for w, _ in (*r.scales, *r.leading_scales)})
+_BOX_BEFORE = re.compile(rf"boxed\s?\{{([^{{}}\n]{{1,40}})\}}([^\d=\n]{{1,{_BEHIND_BOX}}})$")
+_LIST_ITEM = re.compile(r"1[.)]\s")
+_SECOND_ITEM = re.compile(r"\n\s*(?:\*\*)?2[.)]\s")
 _BRACE = re.compile(r"[{}]")
 _COUNTERS = frozenset("个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n ")
 
@@ -226,7 +231,7 @@ def _find(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
     if box is not None:
         for cue in reversed(cues):
             later = _direct(text, cue.end(), code, digits_only=True)
-            if later is not None and later.value is not None:
+            if later is not None and later.value is not None and _closes(text, later, text[box.start : box.end]):
                 return "cue", later
         return "boxed", box
     for cue in reversed(cues):
@@ -235,7 +240,7 @@ def _find(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
             return "cue", direct
         between = _cue_sentence(text, cue, code)
         if between is not None:
-            return "cue_sentence", between
+            return between
     return _without_cue(text, begin, code)
 
 
@@ -260,8 +265,20 @@ def _last_box(text: str, begin: int, code: str) -> tuple[_Found | None, int]:
                 close += 1
         found = _box_content(text, inner, close, code)
         if found is not None:
-            return found, close
+            return _unless_several(text, begin, opened.start(), found, code), close
     return None, begin
+
+
+def _unless_several(text: str, begin: int, at: int, found: _Found, code: str) -> _Found:
+    """No answer where another number is boxed just before: \\boxed{38} or \\boxed{71}, \\boxed{1} hour \\boxed{35} minutes."""
+    line = max(text.rfind("\n", begin, at) + 1, begin, at - 2 * _BEHIND_BOX)
+    before = _BOX_BEFORE.search(text, line, at)
+    if before is None or found.value is None or _SENTENCE_END.search(text, before.start(2), at):
+        return found
+    other = _box_content(text, before.start(1), before.end(1), code)
+    if other is None or other.value is None or other.value == found.value:
+        return found
+    return _Found(None, before.start(), found.end, "several boxes")
 
 
 def _closing(text: str, at: int) -> int:
@@ -275,7 +292,6 @@ def _closing(text: str, at: int) -> int:
 
 
 _AFTER_BOX = re.compile(r"\}?\s{0,4}(?:\\[)\]]|\$|\*\*)?\s{0,4}")
-_BEHIND_BOX = 40  # characters behind a box that can matter to it
 
 
 def _box_content(text: str, start: int, end: int, code: str) -> _Found | None:
@@ -380,6 +396,8 @@ def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found 
     place = lead.end() if lead else at
     if place >= len(text):
         return None
+    if _LIST_ITEM.match(text, place) and _SECOND_ITEM.search(text, place, min(len(text), place + 2 * _REACH)):
+        return None
     number: Number | None
     if digits_only:
         number = number_at(text, place, code)
@@ -405,6 +423,15 @@ def _last(pattern: re.Pattern[str], text: str, start: int, end: int) -> re.Match
     for match in pattern.finditer(text, start, end):
         found = match
     return found
+
+
+def _closes(text: str, found: _Found, boxed: str) -> bool:
+    """Whether a number behind a cue ends its statement, so that it can overrule a box before it."""
+    end = _sentence_end(text, found.end)
+    behind = text[found.end : end]
+    if end == len(text) and not behind.strip(" *$\\)]") and boxed.startswith(text[found.start : found.end].strip()):
+        return False  # the text was cut off within the number
+    return len(behind) <= _BEHIND_BOX and not re.search(r"\d", behind)
 
 
 def _line_end(text: str, at: int) -> int:
@@ -439,27 +466,39 @@ def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
     return _Found(value, number.start, number.start + len(formula), note)
 
 
-def _cue_sentence(text: str, cue: re.Match[str], code: str) -> _Found | None:
+def _cue_sentence(text: str, cue: re.Match[str], code: str) -> tuple[str, _Found] | None:
     """The number in the sentence that a cue opens, with words between them."""
     at = cue.end()
     line = max(text.rfind("\n", 0, cue.start()), cue.start() - 80, 0)
-    opens = _LINE_OPENS.match(text, line, cue.start()) is not None
-    if opens:
-        lead = _LEAD.match(text, at)
-        content = lead.end() if lead else at
-        ended = _PARAGRAPH_END.search(text, content, min(len(text), content + _REACH))
-        end = ended.start() if ended else min(len(text), content + _REACH)
-    else:
-        end = _sentence_end(text, at)
-    return _best_of(text, at, end, code)
+    if _LINE_OPENS.match(text, line, cue.start()) is None:
+        found = _best_of(text, at, _sentence_end(text, at), code, line)
+        return ("cue_sentence", found) if found else None
+    lead = _LEAD.match(text, at)
+    content = lead.end() if lead else at
+    ended = _PARAGRAPH_END.search(text, content, min(len(text), content + _REACH))
+    end = ended.start() if ended else min(len(text), content + _REACH)
+    found = _best_of(text, at, end, code, line)
+    if found is not None and found.note == _SEVERAL:  # the cue is the heading of a whole solution
+        rule, last = _without_cue(text, at, code)
+        if last is not None and (rule in ("bold", "conclusion") or end < len(text.rstrip())):
+            return "cue_sentence", _Found(last.value, last.start, last.end, _SEVERAL if last.note == _NO_CUE else last.note)
+    return ("cue_sentence", found) if found else None
 
 
-def _best_of(text: str, start: int, end: int, code: str) -> _Found | None:
-    """The last bold number between two places, else the last number outside trailing brackets."""
+_SEVERAL = "several numbers in the sentence"
+_NO_CUE = "no cue"
+
+
+def _best_of(text: str, start: int, end: int, code: str, line: int | None = None) -> _Found | None:
+    """The last bold number between two places, else the last number outside trailing brackets.
+
+    Args:
+        line: where the line of `start` begins, so that its bold marks are paired rightly.
+    """
     bold = None
-    for match in _BOLD.finditer(text, start, end):
+    for match in _BOLD.finditer(text, start if line is None else line, end):
         group = match.lastindex or 1
-        inside = numbers_in(text, match.start(group), match.end(group), code)
+        inside = numbers_in(text, match.start(group), match.end(group), code) if match.start(group) >= start else []
         if inside:
             bold = inside[-1]
     numbers = numbers_in(text, start, end, code)
@@ -471,7 +510,7 @@ def _best_of(text: str, start: int, end: int, code: str) -> _Found | None:
     if chosen is None:
         return None
     several = len({n.value for n in numbers}) > 1
-    note = chosen.note or ("several numbers in the sentence" if several and bold is None else "")
+    note = chosen.note or (_SEVERAL if several and bold is None else "")
     return _Found(chosen.value, chosen.start, chosen.end, note)
 
 
@@ -479,27 +518,30 @@ def _best_of(text: str, start: int, end: int, code: str) -> _Found | None:
 
 
 def _without_cue(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
+    """What a text without a cue concludes with; a sentence that was cut off concludes nothing."""
     start = max(begin, len(text) - 2 * _REACH)
+    numbers = numbers_in(text, start, len(text), code)
+    if not numbers:
+        return "none", None
+    last = numbers[-1]
     bold = _last(_BOLD, text, start, len(text))
     if bold is not None:
         group = bold.lastindex or 1
-        inside = numbers_in(text, bold.start(group), bold.end(group), code)
-        if len(inside) == 1 and not numbers_in(text, bold.end(), len(text), code):
-            return "bold", _Found(inside[0].value, inside[0].start, inside[0].end, "no cue")
-    concluded = _last(_conclusion(), text, start, len(text))
-    if concluded is not None:
-        found = _best_of(text, concluded.end(), _sentence_end(text, concluded.end()), code)
+        inside = [n for n in numbers if bold.start(group) <= n.start < bold.end(group)]
+        if len(inside) == 1 and inside[0] == last:
+            return "bold", _Found(last.value, last.start, last.end, _NO_CUE)
+    end = _sentence_end(text, last.end)
+    if end >= len(text) and len(text) - last.end > _BEHIND_BOX:
+        return "none", None
+    concluded = _last(_conclusion(), text, start, last.start)
+    if concluded is not None and _sentence_end(text, concluded.end()) >= last.end:
+        found = _best_of(text, concluded.end(), end, code)
         if found is not None:
-            return "conclusion", _Found(found.value, found.start, found.end, found.note or "no cue")
-    end = len(text)
-    while end > start:
-        newline = text.rfind("\n", start, end)
-        line = newline + 1 if newline >= 0 else start
-        found = _best_of(text, line, end, code)
-        if found is not None:
-            return "last_number", _Found(found.value, found.start, found.end, "no cue")
-        end = newline if newline >= 0 else start
-    return "none", None
+            return "conclusion", _Found(found.value, found.start, found.end, found.note or _NO_CUE)
+    found = _best_of(text, text.rfind("\n", start, last.start) + 1 or start, end, code)
+    if found is None:
+        return "none", None
+    return "last_number", _Found(found.value, found.start, found.end, found.note or _NO_CUE)
 
 
 # --- references and tables
@@ -554,6 +596,7 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
 
 _READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
 _ODD = "[<◁\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # thinking tags, invisible characters
+_BOXES_ON_A_LINE = r"boxed\s?\{[^\n]{1,85}\\f?boxed"
 # the last box with nothing behind it that could overrule it: no digit, no other box
 _BOX_AT_END = (
     r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
@@ -578,9 +621,10 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
         {"completion": completions.cast(pl.String), "language": languages.cast(pl.String)}
     ).with_row_index("row")
     plain_rows = frame.filter(text.is_not_null() & ~text.str.contains(_ODD))
+    lone_box = ~text.str.contains(_BOXES_ON_A_LINE)
     has_box = text.str.contains("boxed", literal=True)
     boxes = (
-        plain_rows.filter(has_box)
+        plain_rows.filter(has_box & lone_box)
         .with_columns(groups=text.str.extract_groups(_BOX_AT_END))
         .select(
             "row", "language",
