@@ -1,0 +1,139 @@
+"""The explorer's widget: sends what was chosen to `display/explore.py` and shows what comes back.
+
+It holds the choices of one run and remembers them for the next time the cell runs. It knows no figure, and draws nothing
+itself: the page is `view.js` and `view.css`, which place every text as text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import polars as pl
+import traitlets
+
+from bestofl_lib.display import explore
+from bestofl_lib.tables import Run
+
+FOLDER = Path(__file__).resolve().parent
+REWARD_LABELS = {"cross": "cross: across languages", "multi": "multi: all languages", "mono": "mono: each its own"}
+_REMEMBERED: dict[tuple[str, str | None], explore.State] = {}  # run folder and split → the last choices there
+_ATLAS = {"sort", "filters", "page", "reward_model"}
+
+
+class Explorer(anywidget.AnyWidget):
+    """A run to look at. Make it with `explorer`."""
+
+    _esm = FOLDER / "view.js"
+    _css = FOLDER / "view.css"
+    meta = traitlets.Dict().tag(sync=True)  # what does not change: languages, choices, counts
+    state = traitlets.Dict().tag(sync=True)  # what was chosen
+    atlas = traitlets.Dict().tag(sync=True)  # see explore.atlas_page
+    problem = traitlets.Dict().tag(sync=True)  # see explore.problem_view
+    what_if = traitlets.Dict().tag(sync=True)  # see explore.what_if
+
+    def __init__(self, source: explore.Source, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._source = source
+        self._numbers = explore.Numbers(source)
+        self._place = (str(source.run.folder.resolve()), source.split)
+        self._order: list[str] = []
+        self._rows: tuple[str, pl.DataFrame] | None = None  # of the problem that is open
+        self._mistakes: dict[str, pl.DataFrame] = {}
+        cells = source.cells
+        self.meta = {
+            "run": source.run.name,
+            "languages": [explore.describe_language(code) for code in source.languages],
+            "sorts": explore.SORTS,
+            "filters": explore.FILTERS,
+            "strategies": explore.STRATEGIES,
+            "needs_reward": list(explore.NEEDS_REWARD),
+            "reward_models": source.reward_models,
+            "reward_labels": REWARD_LABELS,
+            "n_problems": cells["problem_id"].n_unique(),
+            "n_candidates": int(cells["n"].sum()),
+            "share": float(cells["n_correct"].sum() / cells["n"].sum()),
+        }
+        first = explore.first_state(source, self._numbers.most)
+        self._state = explore.restored(_REMEMBERED.get(self._place), first, source, self._numbers.most)
+        self._stale = {"problem", "what_if"}
+        self._show_atlas()
+        if self._state.problem is None and self._order:
+            self._state = explore.next_state(self._state, {"problem": [self._order[0], ""]}, source, self._numbers.most)
+        self._show()
+        self.on_msg(self._hear)
+
+    def choose(self, **change: Any) -> Explorer:
+        """Change one choice from Python, as the page does: `choose(problem=["lab-test-0004", "sw"])`, `choose(budget=4)`."""
+        self._take([change])
+        return self
+
+    def _hear(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
+        try:
+            self._take(content.get("changes", []))
+        finally:
+            self.send({"done": True})
+
+    def _take(self, changes: list[dict[str, Any]]) -> None:
+        before = self._state
+        for change in changes:
+            self._state = explore.next_state(self._state, change, self._source, self._numbers.most)
+        changed = {name for name in vars(before) if getattr(before, name) != getattr(self._state, name)}
+        if changed & _ATLAS:
+            self._show_atlas()
+        if changed & {"problem", "seed", "reward_model", "budget", "allocation", "languages", "offsets"}:
+            self._stale.add("problem")
+        if changed & {"strategy", "reward_model", "budget", "allocation", "languages", "offsets"}:
+            self._stale.add("what_if")
+        self._show()
+
+    def _show_atlas(self) -> None:
+        model, source = self._state.reward_model, self._source
+        if model and model not in self._mistakes:
+            self._mistakes[model] = explore.count_mistakes(source, model)
+        problems = explore.describe_problems(source.cells, self._mistakes[model] if model else None)
+        self._order = explore.choose_problems(problems, self._state.sort, self._state.filters)
+        self.atlas = explore.atlas_page(source.cells, problems, self._order, source.languages, self._state.page)
+
+    def _show(self) -> None:
+        """Bring what is on the page up to date; what is hidden waits until it is looked at."""
+        _REMEMBERED[self._place] = self._state
+        shown = self._state.tab
+        if shown in self._stale:
+            self._stale.discard(shown)
+            if shown == "what_if":
+                self.what_if = self._answer(lambda: explore.what_if(self._numbers, explore.setting_of(self._state)))
+            elif self._state.problem is not None:
+                self.problem = self._answer(self._problem)
+        self.state = explore.describe_state(self._state, self._numbers.most)
+
+    def _problem(self) -> dict[str, Any]:
+        state = self._state
+        problem_id = str(state.problem)
+        if self._rows is None or self._rows[0] != problem_id:
+            self._rows = (problem_id, explore.candidates_of(self._source, problem_id))
+        return explore.problem_view(
+            self._source, problem_id, allocation=explore.allocation_of(state, self._numbers.most), seed=state.seed,
+            reward_model=state.reward_model, offsets=state.offsets, table=self._rows[1],
+        )  # fmt: skip
+
+    @staticmethod
+    def _answer(make: Any) -> dict[str, Any]:
+        try:
+            return make()
+        except (ValueError, OSError) as error:
+            return {"error": explore.visible(str(error))}
+
+
+def explorer(run: Run | str, split: str | None = "test") -> Explorer:
+    """The explorer of one run, as the last expression of a cell.
+
+    Args:
+        run: its name in `data/runs`, or the run.
+        split: which problems; None: all.
+
+    Raises:
+        FileNotFoundError: the run, its problems or its readings are missing; says which.
+    """
+    return Explorer(explore.open_run(run, split))
