@@ -7,6 +7,7 @@ deliberately has no opinion on which curve matters: that is `claims`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.selection import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values
-from bestofl_lib.tables import check_table
+from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
 
@@ -60,8 +61,8 @@ def curves(
         pool: made by `Pool.of` from a run's tables.
         budgets: completions per problem; by default `default_budgets` up to what the largest arm can serve. Each arm's
             curve stops at the largest budget that its every problem can serve.
-        pools: arms; by default `default_pools`. "planned" exists for oracle, best_of_k, logprob and shortest, and is
-            judged on problems it was not planned on.
+        pools: arms; by default `default_pools`. "planned" exists for oracle and best_of_k, and is judged on problems
+            it was not planned on.
         strategies: by default all that the pool has numbers for.
         draws: per problem, for the strategies that need a Monte Carlo (its error is the column `mc_error`).
         replicates: resamplings of problems for the 95 % intervals.
@@ -87,7 +88,7 @@ def curves(
         widest = max(reach, key=lambda name: reach[name])
         # refuses, naming problem and language
         arm_values(pool, "mixed" if widest == "planned" else widest, "oracle", None, wanted)
-    arms: list[tuple[dict, Array, Array, Array | None]] = []
+    arms: list[tuple[dict[str, Any], Array, Array, Array | None]] = []
     for name in pools:
         ks = [k for k in wanted if k <= reach[name]]
         if not ks:
@@ -98,7 +99,7 @@ def curves(
             label = {"target": target, "pool": name, "strategy": strategy, "reward_model": model, "budget": ks}
             if name == "planned":
                 objective = model if strategy == "best_of_k" else strategy
-                if strategy in ("random", "majority", "weighted") or not _covers(pool, strategy, str(objective)):
+                if strategy not in ("oracle", "best_of_k") or not _covers(pool, strategy, str(objective)):
                     continue
                 plan = planned_values(pool, ks, str(objective), folds, seed)
                 arms.append((label, plan.accuracy, np.zeros(len(ks)), plan.tokens))
@@ -110,23 +111,26 @@ def curves(
         raise ValueError(f"the pool has no numbers for {', '.join(chosen)} in {', '.join(pools)}; score it first")
     every = np.concatenate([accuracy for _, accuracy, _, _ in arms], 1)
     spread = un.mean_interval(every, replicates=replicates, seed=seed)
-    frames = []
+    base = {name: _ends(pool, name, [k for k in wanted if k <= reach[name]]) for name in pools}
+    columns: dict[str, list] = {name: [] for name in SCHEMAS["curves"]}
     done = 0
     for label, accuracy, error, tokens in arms:
-        part = slice(done, done + accuracy.shape[1])
-        done = part.stop
-        frames.append(pl.DataFrame({
-            "budget": label["budget"],
-            "tokens": [None] * accuracy.shape[1] if tokens is None else tokens.mean(0),
-            "accuracy": np.clip(spread.estimate[part], 0, 1),
-            "low": np.clip(spread.low[part], 0, 1),
-            "high": np.clip(spread.high[part], 0, 1),
-            "mc_error": error,
-        }, schema_overrides={"tokens": pl.Float64}).with_columns(
-            *(pl.lit(label[c], pl.String).alias(c) for c in ("target", "pool", "strategy", "reward_model")),
-            n_problems=pl.lit(pool.n_problems),
-        ))
-    return check_table("curves", _with_efficiency(pl.concat(frames), pool))
+        count = accuracy.shape[1]
+        part, done = slice(done, done + count), done + count
+        low, high = base[label["pool"]]
+        room = high - low
+        efficiency = (spread.estimate[part] - low) / np.where(room > 1e-9, room, 1)
+        for name in ("target", "pool", "strategy", "reward_model"):
+            columns[name] += [label[name]] * count
+        columns["budget"] += label["budget"]
+        columns["tokens"] += [None] * count if tokens is None else tokens.mean(0).tolist()
+        columns["accuracy"] += np.clip(spread.estimate[part], 0, 1).tolist()
+        columns["low"] += np.clip(spread.low[part], 0, 1).tolist()
+        columns["high"] += np.clip(spread.high[part], 0, 1).tolist()
+        columns["mc_error"] += error.tolist()
+        columns["efficiency"] += [float(e) if r > 1e-9 else None for e, r in zip(efficiency, room, strict=True)]
+        columns["n_problems"] += [pool.n_problems] * count
+    return check_table("curves", pl.DataFrame(columns, schema=SCHEMAS["curves"]))
 
 
 def _arms(pool: Pool, strategies: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -145,16 +149,11 @@ def _largest(pool: Pool, name: str) -> int:
     return pool.largest_budget(name)
 
 
-def _with_efficiency(table: pl.DataFrame, pool: Pool) -> pl.DataFrame:
-    """(strategy − random) / (oracle − random) within each pool and budget; planned arms against the mixed pool's."""
-    base = []
-    for name in table["pool"].unique(maintain_order=True):
-        behind = "mixed" if name == "planned" else name
-        ks = table.filter(pl.col("pool") == name)["budget"].unique().sort().to_list()
-        levels = [arm_values(pool, behind, strategy, None, ks) for strategy in ("random", "oracle")]
-        low, high = (values.accuracy.mean(0) for values in levels if values is not None)
-        base.append(pl.DataFrame({"pool": name, "budget": ks, "random": low, "oracle": high}))
-    joined = table.join(pl.concat(base), on=["pool", "budget"], how="left", maintain_order="left")
-    room = pl.col("oracle") - pl.col("random")
-    efficiency = pl.when(room > 1e-9).then((pl.col("accuracy") - pl.col("random")) / room)
-    return joined.with_columns(efficiency=efficiency).drop("random", "oracle")
+def _ends(pool: Pool, name: str, ks: Sequence[int]) -> tuple[Array, Array]:
+    """Random and oracle accuracy of an arm at its budgets; the planned arm is held against the mixed pool's."""
+    if not ks:
+        return np.zeros(0), np.zeros(0)
+    low, high = (arm_values(pool, "mixed" if name == "planned" else name, s, None, ks) for s in ("random", "oracle"))
+    if low is None or high is None:
+        raise ValueError(f"pool {name!r} has no candidates to draw")
+    return low.accuracy.mean(0), high.accuracy.mean(0)

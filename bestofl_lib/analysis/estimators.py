@@ -391,15 +391,105 @@ class Contest:
                 result[code] = self.last + self.step @ below + self.ties.allocation(self, more)
         return result
 
+    def shapley(self, budget: int) -> Array:
+        """(problems, languages) exact Shapley value of each language for the winner's expected payoff.
+
+        The game: a set of languages shares `budget` equally (leftovers at random); the empty set is worth 0. All
+        2^L sets count, but none is enumerated: the sum over sets of one size is a coefficient of
+        Π_l (1 + x (F_l(q) + y F_l(q + 1))), and leaving one language out is one division.
+        """
+        n = len(self.languages)
+        for position, code in enumerate(self.languages):
+            _check_budget(self.n_candidates[:, position], budget, self.problem_ids, code)
+        total = np.zeros((n + 1, len(self.last)))  # sums over sets of one size
+        without = np.zeros((n, n + 1, len(self.last)))  # the same over sets that lack a language
+        for size in range(1, n + 1):
+            total[size] = comb(n, size) * self.last
+            without[:, size] = comb(n - 1, size) * self.last
+        for q in {budget // size for size in range(1, n + 1)}:
+            sizes = [size for size in range(1, n + 1) if budget // size == q]
+            more = any(budget % size for size in sizes)
+            low = [self._below(position, q) for position in range(n)]
+            high = [self._below(position, q + 1) for position in range(n)] if more else low
+            self._set_sums(low, high, sizes, budget, total, without, lambda x: self.step @ x)
+            for rows, nodes, weights in self.ties._batches(budget):
+                low, high = (
+                    [
+                        np.stack([value, slope * self.ties.excess[rows, position, None]])
+                        for position in range(n)
+                        for value, slope in [self.ties._pgf(self, rows, position, k, nodes)]
+                    ]
+                    for k in (q, q + 1 if more else q)
+                )
+                where = self.ties.row[rows]
+
+                def read(x: Array, weights: Array = weights, where: Array = where) -> Array:
+                    return np.bincount(where, x[1] @ weights, minlength=len(self.last))
+
+                self._set_sums(low, high, sizes, budget, total, without, read)
+        value = np.zeros((len(self.last), n))
+        for position in range(n):
+            for size in range(n):
+                joined = total[size + 1] - without[position, size + 1]
+                value[:, position] += (joined - without[position, size]) / comb(n - 1, size) / n
+        return value
+
+    @staticmethod
+    def _set_sums(
+        low: list[Array],
+        high: list[Array],
+        sizes: list[int],
+        budget: int,
+        total: Array,
+        without: Array,
+        read: Callable[[Array], Array],
+    ) -> None:
+        """Add to `total` and `without` what `read` makes of the coefficients of x^size y^(budget % size)."""
+        dual = low[0].ndim == 3  # (value, slope) pairs: products follow the product rule
+
+        def times(a: Array, b: Array) -> Array:
+            return np.stack([a[0] * b[0], a[0] * b[1] + a[1] * b[0]]) if dual else a * b
+
+        top, extra = max(sizes), max(budget % size for size in sizes)
+        one = np.ones(low[0].shape)
+        if dual:
+            one[1] = 0
+        zero = np.zeros_like(one)
+        table = [[zero] * (extra + 1) for _ in range(top + 1)]
+        table[0][0] = one
+        for a, b in zip(low, high, strict=True):
+            for s in range(top, 0, -1):
+                for r in range(min(extra, s), -1, -1):
+                    if table[s - 1][r] is not zero:
+                        table[s][r] = table[s][r] + times(table[s - 1][r], a)
+                    if r and table[s - 1][r - 1] is not zero:
+                        table[s][r] = table[s][r] + times(table[s - 1][r - 1], b)
+        for size in sizes:
+            r = budget % size
+            total[size] += read(table[size][r]) / comb(size, r)
+        for position, (a, b) in enumerate(zip(low, high, strict=True)):
+            rest = [[zero] * (extra + 1) for _ in range(top + 1)]
+            rest[0][0] = one
+            for s in range(1, top + 1):
+                for r in range(min(extra, s) + 1):
+                    left = table[s][r] - times(rest[s - 1][r], a)
+                    rest[s][r] = left - times(rest[s - 1][r - 1], b) if r else left
+            for size in sizes:
+                r = budget % size
+                if size < len(low):
+                    without[position, size] += read(rest[size][r]) / comb(size, r)
+
     def _below(self, position: int, k: int) -> Array:
         """(entries,) chance that k draws of one language all rank at or below the entry."""
         return self._ratio(self.at_most[:, position], self.n_candidates[self.row, position], k)
 
     def _ratio(self, b: Array, n: Array, k: int) -> Array:
         """C(b, k) / C(n, k) by table."""
-        sizes = np.unique(self.n_candidates)
+        if "sizes" not in self._tables:
+            self._tables["sizes"] = np.unique(self.n_candidates)
+        sizes = self._tables["sizes"]
         if k not in self._tables:
-            start = max((known for known in self._tables if known < k), default=0)
+            start = max((known for known in self._tables if known != "sizes" and known < k), default=0)
             table = self._tables.get(start, np.ones((len(sizes), int(sizes.max(initial=0)) + 1)))
             for j in range(start, k):
                 table = table * np.maximum(np.arange(table.shape[1]) - j, 0) / np.maximum(sizes - j, 1)[:, None]

@@ -154,8 +154,8 @@ def plan_table(
         One row per budget and arm (`arm`: planned, en, mixed, hindsight): `budget`, `objective`, `arm`, `allocation`
         (such as "en 2, th 1"; of `planned`: made on all problems, to be used on new ones), `accuracy`, `low`, `high`
         (of `planned`: held out), `gain` of the plan over this arm with `gain_low`, `gain_high`, `p`, `regret`
-        (hindsight minus this arm), `exhaustive` (whether hindsight tried all allocations), `n_problems`. An arm that cannot serve
-        a budget has no row.
+        (hindsight minus this arm), `exhaustive` (whether hindsight tried all allocations), `n_problems`. An arm that
+        cannot serve a budget has no row.
     """
     held = planned_values(pool, budgets, objective, folds, seed)
     final = greedy_path(pool, int(max(budgets)), objective)

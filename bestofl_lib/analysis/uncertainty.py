@@ -318,7 +318,7 @@ def _bca(
             rows = np.arange(len(means))
             value = centre + means[rows, lower] + (at - lower) * (means[rows, upper] - means[rows, lower])
             reach = (1 - tail ** (1 / n)) * (bounds[0] - centre if sign < 0 else bounds[1] - centre)
-            end[part] = np.where(varied, value, centre + reach)
+            end[part] = np.clip(np.where(varied, value, centre + reach), *bounds)
         if null is not None:
             w = _z(means, (null - centre)[:, None]) - bias
             z = w / _floor(1 + skew * w) - bias

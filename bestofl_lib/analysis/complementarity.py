@@ -1,0 +1,272 @@
+"""Do languages solve different problems, and is that more than drawing again would give?
+
+Tables of exclusive solves, gains over resampling, greedy order, Shapley values, and what explains problems that one
+language alone solves. Everything is an exact expectation over the stored pool. It deliberately judges no claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.analysis import estimators as est
+from bestofl_lib.analysis import uncertainty as un
+from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.selection import contest
+
+Array = np.ndarray
+
+EXCLUSIVE_SCHEMA = pl.Schema({
+    "language": pl.String, "other": pl.String, "budget": pl.Int32, "exclusive": pl.Float64, "both_wrong": pl.Float64,
+    "both_right": pl.Float64, "phi": pl.Float64, "exclusive_resampled": pl.Float64, "n_problems": pl.Int32,
+})
+GAIN_SCHEMA = pl.Schema({
+    "language": pl.String, "base": pl.String, "budget": pl.Int32, "added": pl.Int32, "coverage_base": pl.Float64,
+    "coverage_with": pl.Float64, "coverage_again": pl.Float64, "with_low": pl.Float64, "with_high": pl.Float64,
+    "again_low": pl.Float64, "again_high": pl.Float64, "gain": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+    "p": pl.Float64, "p_holm": pl.Float64, "mde": pl.Float64, "n_problems": pl.Int32,
+})
+GREEDY_SCHEMA = pl.Schema({
+    "step": pl.Int32, "language": pl.String, "pool": pl.String, "objective": pl.String, "budget": pl.Int32,
+    "accuracy": pl.Float64, "low": pl.Float64, "high": pl.Float64, "gain": pl.Float64, "n_problems": pl.Int32,
+})
+SHAPLEY_SCHEMA = pl.Schema({
+    "language": pl.String, "objective": pl.String, "budget": pl.Int32, "shapley": pl.Float64, "low": pl.Float64,
+    "high": pl.Float64, "share": pl.Float64, "total": pl.Float64, "n_problems": pl.Int32,
+})
+SOLVER_SCHEMA = pl.Schema({
+    "language": pl.String, "cause": pl.String, "problems": pl.Float64, "share": pl.Float64, "budget": pl.Int32,
+    "n_problems": pl.Int32,
+})
+CAUSES = ("answer reading", "revised question", "resampling", "left")
+
+
+def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
+    """Language × language: which problems one solves and the other does not, with `budget` completions each.
+
+    "Solves" means that at least one of the completions is correct; all counts are expectations over which are drawn.
+
+    Returns:
+        One row per ordered pair of different languages: `language` (solves), `other` (does not), `budget` (completions
+        of each), `exclusive`, `both_wrong` (double faults), `both_right` (expected problems), `phi` (correlation of the
+        two over problems; null where one never varies), `exclusive_resampled` (problems that `language` would solve and
+        a second, disjoint draw of itself would not: the part of `exclusive` that needs no second language; null where
+        the pool is too small), `n_problems`.
+    """
+    solved, twice = {}, {}
+    for code in pool.languages:
+        n, c = pool.n_candidates(code), np.nansum(pool.is_correct[code], 1)
+        solved[code] = est.coverage(c, n, budget, problem_ids=pool.problem_ids, language=code)
+        if pool.fewest(code) >= 2 * budget:
+            twice[code] = est.coverage(c, n, 2 * budget)
+    rows = []
+    for code in pool.languages:
+        for other in pool.languages:
+            if code == other:
+                continue
+            a, b = solved[code], solved[other]
+            right, wrong = float((a * b).sum()), float(((1 - a) * (1 - b)).sum())
+            mine, theirs = float((a * (1 - b)).sum()), float((b * (1 - a)).sum())
+            spread = (right + mine) * (theirs + wrong) * (right + theirs) * (mine + wrong)
+            rows.append({
+                "language": code, "other": other, "budget": budget, "exclusive": mine, "both_wrong": wrong,
+                "both_right": right,
+                "phi": (right * wrong - mine * theirs) / spread**0.5 if spread > 1e-12 else None,
+                "exclusive_resampled": float((twice[code] - a).sum()) if code in twice else None,
+                "n_problems": pool.n_problems,
+            })
+    return pl.DataFrame(rows, schema=EXCLUSIVE_SCHEMA)
+
+
+def gain_values(pool: Pool, code: str, budget: int, base: str = "en") -> tuple[Array, Array]:
+    """(problems,) coverage of base and language together, and of base alone, both with `budget` completions.
+
+    The language gets half of the budget, rounded down; base the rest.
+    """
+    added = budget // 2
+    correct = {c: pool.is_correct[c] for c in (base, code)}
+    with_it = est.coverage_of_allocation(correct, {base: budget - added, code: added}, problem_ids=pool.problem_ids)
+    again = est.coverage_of_allocation(correct, {base: budget}, problem_ids=pool.problem_ids)
+    return with_it, again
+
+
+def gain_budgets(pool: Pool, base: str = "en") -> list[int]:
+    """Budgets 2, 4, 8, … at which a language can be held against drawing `base` again."""
+    if base not in pool.languages or len(pool.languages) < 2:
+        return []
+    least = min(pool.fewest(code) for code in pool.languages if code != base)
+    return [k for k in (2**i for i in range(1, 12)) if k <= pool.fewest(base) and k // 2 <= least]
+
+
+def gain_over_resampling(
+    pool: Pool,
+    budgets: Sequence[int] | None = None,
+    base: str = "en",
+    replicates: int = un.REPLICATES,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """What each language adds to `base` beyond drawing `base` again, at equal budget.
+
+    Both arms start from the same k − k // 2 completions of `base`; one adds k // 2 of the language, the other k // 2
+    more of `base`. `gain` is the difference of the two gains in coverage, paired by problem; Holm over languages within
+    each budget.
+
+    Args:
+        budgets: completions per problem; by default `gain_budgets`.
+
+    Returns:
+        One row per language other than `base` and budget, with intervals of coverage and of the gain; `mde` is the gain
+        that this many problems would find with 80 % power. Empty where `base` has a single candidate per problem or is
+        not in the pool.
+    """
+    budgets = gain_budgets(pool, base) if budgets is None else list(budgets)
+    if base not in pool.languages:
+        return pl.DataFrame(schema=GAIN_SCHEMA)
+    others = [code for code in pool.languages if code != base]
+    frames = [pl.DataFrame(schema=GAIN_SCHEMA)]
+    for k in budgets:
+        if k < 2:
+            raise ValueError(f"budget {k} leaves no room for a second language; use 2 or more")
+        if not others:
+            continue
+        added = k // 2
+        pairs = [gain_values(pool, code, k, base) for code in others]
+        both, again = np.stack([a for a, _ in pairs], 1), np.stack([b for _, b in pairs], 1)
+        test = un.paired_difference(both, again, replicates=replicates, seed=seed)
+        first, second = (un.mean_interval(x, replicates=replicates, seed=seed) for x in (both, again))
+        start = est.coverage_of_allocation(pool.is_correct, {base: k - added}, problem_ids=pool.problem_ids).mean()
+        frames.append(pl.DataFrame({
+            "language": others, "base": [base] * len(others), "budget": [k] * len(others),
+            "added": [added] * len(others), "coverage_base": [float(start)] * len(others),
+            "coverage_with": first.estimate, "coverage_again": second.estimate, "with_low": first.low,
+            "with_high": first.high, "again_low": second.low, "again_high": second.high, "gain": test.effect,
+            "low": test.low, "high": test.high, "p": test.p, "p_holm": un.holm(test.p), "mde": test.mde,
+            "n_problems": [pool.n_problems] * len(others),
+        }, schema=GAIN_SCHEMA))
+    return pl.concat(frames)
+
+
+def greedy_order(
+    pool: Pool, budget: int | None = None, objective: str = "oracle", replicates: int = un.REPLICATES, seed: int = 0
+) -> pl.DataFrame:
+    """Languages in the order in which each helps most, at a fixed budget shared equally.
+
+    The order is found and judged on the same problems, so later gains are flattered; `planner` holds problems out.
+
+    Args:
+        budget: completions per problem over all languages; by default what every single language can serve.
+        objective: "oracle" for coverage, or a reward model that chooses.
+
+    Returns:
+        One row per step: `step`, `language` added, `pool` so far (joined by "+"), `accuracy` with interval, `gain` over
+        the step before (null at the first; may be negative: the budget stays the same).
+    """
+    budget = _single(pool) if budget is None else budget
+    ranked = contest(pool, objective, pool.languages)
+    current: list[str] = []
+    rows: list[dict] = []
+    while len(current) < len(pool.languages):
+        options = {c: ranked.shares([budget], [*current, c])[:, 0] for c in pool.languages if c not in current}
+        best = max(options, key=lambda code: float(options[code].mean()))
+        current.append(best)
+        spread = un.mean_interval(options[best], replicates=replicates, seed=seed)
+        value = float(spread.estimate)
+        rows.append({
+            "step": len(current), "language": best, "pool": "+".join(current), "objective": objective, "budget": budget,
+            "accuracy": value, "low": float(spread.low), "high": float(spread.high),
+            "gain": value - rows[-1]["accuracy"] if rows else None, "n_problems": pool.n_problems,
+        })
+    return pl.DataFrame(rows, schema=GREEDY_SCHEMA)
+
+
+def shapley(
+    pool: Pool, budget: int | None = None, objective: str = "oracle", replicates: int = un.REPLICATES, seed: int = 0
+) -> pl.DataFrame:
+    """Exact Shapley value of each language, over all sets of languages that share one budget equally.
+
+    Args:
+        budget: completions per problem, whatever the set; by default what every single language can serve.
+        objective: "oracle" for coverage, or a reward model that chooses.
+
+    Returns:
+        One row per language: `shapley` (points of accuracy; they sum to `total`, the accuracy of all languages
+        together), interval over problems, `share` of the total (null where nothing is solved).
+    """
+    budget = _single(pool) if budget is None else budget
+    values = contest(pool, objective, pool.languages).shapley(budget)
+    spread = un.mean_interval(values, replicates=replicates, seed=seed, bounds=(-1.0, 1.0))
+    total = float(values.sum(1).mean())
+    return pl.DataFrame({
+        "language": list(pool.languages), "objective": [objective] * len(pool.languages),
+        "budget": [budget] * len(pool.languages), "shapley": spread.estimate, "low": spread.low, "high": spread.high,
+        "share": [float(v) / total if total > 1e-12 else None for v in spread.estimate],
+        "total": [total] * len(pool.languages), "n_problems": [pool.n_problems] * len(pool.languages),
+    }, schema=SHAPLEY_SCHEMA)
+
+
+def sole_solvers(pool: Pool) -> pl.DataFrame:
+    """Artefact or reasoning? Problems that one language alone solves, split by what explains them.
+
+    A problem counts for a language as far as it is its sole solver when every language draws h = n // 2 candidates (an
+    expectation over the draws). Each is put down to the first cause that applies:
+
+    * answer reading: it would not be its sole solver if every unread or doubtful reading of the other languages were
+      right, and its own doubtful ones wrong; an upper bound on what misreading can explain;
+    * revised question: a revised edition of the data replaced this problem's question in some language of the pool;
+    * resampling: a second, disjoint draw of h in every language would not repeat it (the sole solver fails, or another
+      language solves it);
+    * left: neither of these. What complementary reasoning there is, is in here.
+
+    With one candidate per language there is no second draw: "resampling" is null and "left" still contains it.
+
+    Returns:
+        One row per language and cause: `problems` (expected), `share` of all sole solves, `budget` (h of each
+        language), `n_problems`.
+    """
+    h = max(1, min(pool.fewest(code) for code in pool.languages) // 2)
+    twice = all(pool.fewest(code) >= 2 * h for code in pool.languages)
+    right = {code: np.nan_to_num(pool.is_correct[code]) > 0 for code in pool.languages}
+    revised = np.any([pool.is_revised[code] for code in pool.languages], 0)
+
+    def missed(code: str, correct: Array) -> tuple[Array, Array]:
+        """(problems,) chance that h draws all fail, and that 2 h do."""
+        miss = est._miss(pool.n_candidates(code), correct.sum(1).astype(float), 2 * h if twice else h)
+        return miss[:, h], miss[:, -1]
+
+    def sole(code: str, own: Array, others: dict[str, Array]) -> tuple[Array, Array]:
+        """(problems,) chance to be the sole solver of one draw, and of each of two disjoint draws."""
+        once, both = missed(code, own)
+        first, again = 1 - once, 1 - 2 * once + both if twice else 1 - once
+        for other, correct in others.items():
+            miss = missed(other, correct)
+            first, again = first * miss[0], again * miss[1]
+        return first, again
+
+    rows: list[tuple[str, str, float | None, int]] = []
+    for code in pool.languages:
+        rest = [other for other in pool.languages if other != code]
+        plain, _ = sole(code, right[code], {o: right[o] for o in rest})
+        hopeful = {o: right[o] | pool.doubtful[o] & pool.exists[o] for o in rest}
+        firm, again = sole(code, right[code] & ~pool.doubtful[code], hopeful)
+        counts: tuple[float | None, ...] = (
+            max(0.0, float((plain - firm).sum())),
+            float(firm[revised].sum()),
+            max(0.0, float((firm - again)[~revised].sum())) if twice else None,
+            float(again[~revised].sum()),
+        )
+        rows += [(code, cause, count, h) for cause, count in zip(CAUSES, counts, strict=True)]
+    total = sum(count for _, _, count, _ in rows if count is not None)
+    return pl.DataFrame(
+        [
+            (code, cause, count, count / total if count is not None and total > 1e-12 else None, h, pool.n_problems)
+            for code, cause, count, h in rows
+        ],
+        schema=SOLVER_SCHEMA,
+        orient="row",
+    )
+
+
+def _single(pool: Pool) -> int:
+    return min(pool.fewest(code) for code in pool.languages)
