@@ -1,0 +1,38 @@
+"""Prompts: their wording per language and style."""
+
+from __future__ import annotations
+
+import pytest
+
+from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.problems.prompts import STYLES, messages
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_the_native_style_puts_the_language_s_instruction_before_the_question(code):
+    (message,) = messages("2 + 3 = ?", code, "native")
+    assert message == {"role": "user", "content": f"{LANGUAGES[code].instruction}\n\n2 + 3 = ?"}
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_the_question_style_sends_the_question_alone(code):
+    assert messages("2 + 3 = ?", code, "question") == [{"role": "user", "content": "2 + 3 = ?"}]
+
+
+def test_the_native_style_is_the_default():
+    assert messages("2 + 3 = ?", "sw") == messages("2 + 3 = ?", "sw", "native")
+    assert STYLES == ("native", "question")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("2 + 3", "en", "nativ"), "unknown prompt style 'nativ'; use one of: native, question"),
+        (("2 + 3", "swa"), "unknown language 'swa'"),
+        (("", "de"), "a question in 'de' has no text"),
+        ((" \n", "de"), "a question in 'de' has no text"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        messages(*arguments)
