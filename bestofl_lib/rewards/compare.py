@@ -79,7 +79,9 @@ def compare_tunings(
 
 def main() -> None:
     """The command line: see the top of this file."""
-    parser = argparse.ArgumentParser(description="Set ways of tuning reward models side by side on the data of one run.")
+    parser = argparse.ArgumentParser(
+        description="Set ways of tuning reward models side by side on the data of one run."
+    )
     parser.add_argument("run", help="name of a run with candidates and readings of the splits train and test")
     parser.add_argument("--base", default="data/lab/policy", help="folder or Hub id")
     parser.add_argument("--variants", nargs="+", default=["cross", "multi", "mono-en"])

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DynamicCache
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils import logging as transformers_logging
@@ -106,6 +106,13 @@ class RewardBackbone:
         located = locate(source)
         changes: dict[str, Any] = {} if require_head else {"num_labels": 1}
         if layers is not None:
+            with _loading(str(source)):
+                have = AutoConfig.from_pretrained(located, revision=revision, trust_remote_code=False)
+            deepest = getattr(have.get_text_config(), "num_hidden_layers", 0)
+            if not 1 <= layers <= deepest:
+                raise ValueError(
+                    f"layers={layers}: model {str(source)!r} has {deepest} layers, of which 1 or more can be kept"
+                )
             changes["num_hidden_layers"] = layers
         torch.manual_seed(seed)
         verbosity = transformers_logging.get_verbosity()
@@ -119,18 +126,16 @@ class RewardBackbone:
                 )
         finally:
             transformers_logging.set_verbosity(verbosity)
-        if self.model.config.num_labels != 1:
-            raise ValueError(
-                f"model {str(source)!r} has {self.model.config.num_labels} outputs; a reward model has 1 (num_labels=1)"
-            )
         new = [name for name in report["missing_keys"] if name.split(".")[0] in ("score", "classifier")]
         if require_head and new:
             raise ValueError(
                 f"model {str(source)!r} has no trained head ({', '.join(new)} is missing): it is not a reward model; "
                 "train one from it with train_reward_models"
             )
-        if layers is not None and not 1 <= layers <= len(getattr(self.model.base_model, "layers", [])):
-            raise ValueError(f"layers={layers}: model {str(source)!r} has not so many layers to keep")
+        if self.model.config.num_labels != 1:
+            raise ValueError(
+                f"model {str(source)!r} has {self.model.config.num_labels} outputs; a reward model has 1 (num_labels=1)"
+            )
         self._set_padding()
         self.model.to(self.device).eval()
         self.is_causal = isinstance(self.model, GenericForSequenceClassification) and isinstance(

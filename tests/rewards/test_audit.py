@@ -87,10 +87,10 @@ def test_honest_log_odds_are_calibrated_raw_and_platt_repairs_a_stretched_reward
     )
     honest = readings.select(*KEY, reward_model=pl.lit("cross"), reward=pl.Series(logit))
     stretched = honest.with_columns(reward=pl.col("reward") * 5 + 3)
-    assert calibration(honest, readings, "raw")[1]["ece"].max() < 0.02
+    assert calibration(honest, readings, "raw")[1]["ece"].max() < 0.03
     assert calibration(stretched, readings, "raw")[1]["ece"].min() > 0.15
     diagram, error = calibration(stretched, readings, "platt")
-    assert error["ece"].max() < 0.02
+    assert error["ece"].max() < 0.03
     assert (diagram["probability"] - diagram["share_correct"]).abs().max() < 0.08
     assert diagram["n_candidates"].sum() == n
 
