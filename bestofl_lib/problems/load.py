@@ -73,24 +73,24 @@ def load(
         OSError: the source cannot be reached or read.
     """
     codes = check_languages(languages) if languages is not None else None
-    own = False
+    own = source not in SOURCES and (is_remote(source) or find(source).is_file())
+    unused = {"columns": bool(columns) and not own, "folder": folder is not None and source not in HUB}
+    for name in (name for name, is_so in unused.items() if is_so):
+        raise ValueError(f"{source} has no use for `{name}`; leave it out")
     if source == "lab":
         table = lab.problems(codes or list(LANGUAGES))
     elif source in HUB:
         table = _benchmark(source, codes, find(folder) if folder is not None else None)
     elif not is_remote(source) and find(source).is_dir():
         table = _benchmark(_kind(find(source)), codes, find(source))
-    elif is_remote(source) or find(source).exists():
-        table, own = _own(source, columns or {}), True
+    elif own:
+        table = _own(source, columns or {})
     else:
         near = difflib.get_close_matches(source, SOURCES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
             f"no problems at {source!r}; {hint}expected {', '.join(SOURCES)}, an existing file or folder, or hf://…"
         )
-    unused = {"columns": bool(columns) and not own, "folder": folder is not None and source not in HUB}
-    for name in (name for name, is_so in unused.items() if is_so):
-        raise ValueError(f"{source} has no use for `{name}`; leave it out")
     if revised is not None:
         table = _mark_revised(table, revised)
     if codes is not None:
@@ -139,12 +139,13 @@ def check_problems(table: pl.DataFrame, parallel: bool = True) -> pl.DataFrame:
         table = table.with_columns(split=pl.lit("test"))
     if "is_revised" not in table.columns:
         table = table.with_columns(is_revised=pl.lit(None, pl.Boolean))
+    if set(COLUMNS) <= set(table.columns):  # else check_table says what is missing
+        _refuse(table.filter(pl.struct("problem_id", "language").is_duplicated()), "stand twice in a language")
     table = check_table("problems", table)
     for column in ("problem_id", "language", "question", "reference", "split"):
         _refuse(table.filter(pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")), f"have no {column}")
     check_languages(table["language"].unique(maintain_order=True))
     _refuse(table.filter(~pl.col("split").is_in(["train", "dev", "test"])), "have a split other than train, dev and test", "split")
-    _refuse(table.filter(pl.struct("problem_id", "language").is_duplicated()), "stand twice in a language")
     table = table.with_columns(question=map_texts("question", clean_text), stated=pl.col("reference"))
     table = table.with_columns(reference=map_texts("reference", canonical_reference))
     _refuse(table.filter(pl.col("reference").is_null()), "have a reference that is not one number", "stated")

@@ -1,0 +1,427 @@
+"""Pools made elsewhere: tables of any shape and the logs that the real tools wrote (see make_pool_files.py)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bestofl_lib.candidates.eval_logs import inspect_rows
+from bestofl_lib.candidates.pools import read_pool, store_pool
+from bestofl_lib.candidates.store import Store
+from bestofl_lib.problems.files import FileWarning
+from bestofl_lib.problems.load import load
+from bestofl_lib.tables import KEY, SCHEMAS, Run
+
+FILES = Path(__file__).resolve().parent / "pool_files"
+SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
+S1 = SHARED / "pools/s1_mgsm_3b_7b_32b.parquet"
+needs_s1 = pytest.mark.skipif(not S1.exists(), reason="the s1 pool is not beside the project")
+
+
+def rows(**columns: list) -> pl.DataFrame:
+    """Two problems in two languages, one completion each, with columns replaced, added or (None) removed."""
+    table = {
+        "problem_id": ["p1", "p1", "p2", "p2"],
+        "language": ["en", "sw", "en", "sw"],
+        "completion": ["The answer is 18.", "Jibu ni 18.", "The answer is 3.", "Jibu ni 4."],
+        "reference": ["18", "18", "3", "3"],
+    } | columns
+    return pl.DataFrame({name: values for name, values in table.items() if values is not None})
+
+
+def write(path: Path, table: pl.DataFrame) -> Path:
+    getattr(table, {"parquet": "write_parquet", "jsonl": "write_ndjson", "csv": "write_csv"}[path.suffix[1:]])(path)
+    return path
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_a_table_of_any_kind_gives_the_same_pool(tmp_path, ending):
+    pool = read_pool(write(tmp_path / f"pool.{ending}", rows()))
+    assert pool.problems.schema == SCHEMAS["problems"] and pool.candidates.schema == SCHEMAS["candidates"]
+    assert pool.candidates["completion"].to_list() == rows()["completion"].to_list()
+    assert pool.candidates.equals(read_pool(rows()).candidates)
+    assert pool.problems["reference"].to_list() == ["18", "18", "3", "3"]
+    assert pool.notes[-1] == "4 candidates of 2 problems in 2 languages, 1 each."
+
+
+def test_conditions_count_as_samples_in_an_order_that_the_file_does_not_decide():
+    table = pl.concat([rows().with_columns(condition=pl.lit(name)) for name in ("wait", "prefix")])
+    pool = read_pool(table)
+    assert pool.candidates.filter(problem_id="p1", language="en")["condition"].to_list() == ["prefix", "wait"]
+    assert pool.candidates.filter(problem_id="p1", language="en")["sample_index"].to_list() == [0, 1]
+    assert read_pool(table.reverse()).candidates.equals(pool.candidates)
+    assert set(read_pool(table, conditions=["wait"]).candidates["condition"]) == {"wait"}
+    with pytest.raises(ValueError, match="no condition weit; the chosen model has prefix, wait"):
+        read_pool(table, conditions=["weit"])
+
+
+def test_samples_without_an_index_keep_the_order_of_the_file():
+    table = pl.concat([rows(), rows(completion=["a", "b", "c", "d"])])
+    assert read_pool(table).candidates.filter(problem_id="p1", language="sw")["completion"].to_list() == ["Jibu ni 18.", "b"]
+
+
+def test_unequal_numbers_of_candidates_per_language_are_normal():
+    table = pl.concat([rows(), rows().filter(pl.col("language") == "en").with_columns(completion=pl.lit("Hm."))])
+    pool = read_pool(table)
+    assert dict(pool.candidates.group_by("language").len().iter_rows()) == {"en": 4, "sw": 2}
+    assert "1 to 2 each" in pool.notes[-1]
+
+
+def test_either_language_can_be_the_axis():
+    table = rows(question_language=["bn", "bn", "bn", "bn"], reasoning_language=["en", "bn", "en", "bn"], language=None)
+    by_question = read_pool(table).candidates
+    assert set(by_question["language"]) == {"bn"}
+    assert by_question.filter(problem_id="p1")["condition"].to_list() == [None, "reasoned in en"]
+    by_reasoning = read_pool(table, axis="reasoning").candidates
+    assert by_reasoning.filter(problem_id="p1").select("language", "condition").rows() == [("bn", None), ("en", "asked in bn")]
+    with pytest.raises(ValueError, match="unknown axis 'trace'; use one of: question, reasoning"):
+        read_pool(table, axis="trace")
+    with pytest.raises(ValueError, match="the pool does not say which language was reasoned in"):
+        read_pool(rows(), axis="reasoning")
+
+
+def test_a_pool_of_several_models_asks_for_one():
+    table = pl.concat([rows().with_columns(model=pl.lit(name)) for name in ("7B", "32B")])
+    with pytest.raises(ValueError, match=r"holds 2 models: 32B, 7B; choose one with model='32B'"):
+        read_pool(table)
+    assert set(read_pool(table, model="7B").candidates["model"]) == {"7B"}
+    with pytest.raises(ValueError, match="no model '8B'; it holds 32B, 7B"):
+        read_pool(table, model="8B")
+
+
+def test_columns_are_mapped_as_a_table_or_as_texts():
+    table = rows().rename({"completion": "txt", "reference": "sol"})
+    wanted = read_pool(rows()).candidates
+    assert read_pool(table, columns={"completion": "txt", "reference": "sol"}).candidates.equals(wanted)
+    assert read_pool(table, columns=["completion:txt", "reference:sol"]).candidates.equals(wanted)
+    with pytest.raises(ValueError, match="columns entry 'txt': write ours:theirs"):
+        read_pool(table, columns=["txt"])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        ("completoin", r"no column for completion; is it 'completoin'\? say which it is with columns=\{'completion': 'completoin'\}"),
+        ("wrote", r"no column for completion; .*it has problem_id, language, wrote, reference"),
+    ],
+)
+def test_a_column_of_an_unknown_name_is_an_error_with_a_suggestion(theirs, message):
+    with pytest.raises(ValueError, match=message):
+        read_pool(rows().rename({"completion": theirs}))
+
+
+def test_what_the_pool_knows_of_tokens_probabilities_and_ends_is_kept():
+    table = rows(n_tokens=[7, 8, 9, None], logprob=[-1.5, -2.0, None, -3.0], stop_reason=["eos", "max_tokens", "length", "odd"])
+    got = read_pool(table).candidates
+    assert got["n_tokens"].to_list() == [7, 8, 9, None]
+    assert got["logprob"].to_list() == [-1.5, -2.0, None, -3.0]
+    assert got["finish_reason"].to_list() == ["stop", "length", "length", None]
+
+
+def test_rewards_of_the_pool_are_taken_when_named():
+    table = rows(scores=[[0.1, 0.9], [0.2], [0.3, 0.4], [0.5]])
+    assert read_pool(table).rewards is None
+    rewards = read_pool(table, columns={"reward": "scores"}).rewards
+    assert rewards.schema == SCHEMAS["rewards"]
+    assert rewards["reward"].to_list() == [0.9, 0.2, 0.4, 0.5]
+
+
+# -- the problems behind a pool ----------------------------------------------------------------------------------------
+
+
+def known(**columns: list) -> pl.DataFrame:
+    table = {
+        "problem_id": ["m-1", "m-1", "m-2", "m-2"],
+        "language": ["en", "sw", "en", "sw"],
+        "split": ["test"] * 4,
+        "question": ["Eggs?", "Mayai?", "Robe?", "Joho?"],
+        "reference": ["18", "18", "3", "3"],
+        "is_revised": [False, False, True, False],
+    }
+    return pl.DataFrame(table | columns)
+
+
+def test_questions_come_from_the_pool_or_from_given_problems_or_are_said_to_be_missing():
+    assert read_pool(rows(question=["a", "b", "c", "d"])).problems["question"].to_list() == ["a", "b", "c", "d"]
+    absent = read_pool(rows())
+    assert absent.problems["question"][0] == "[the pool does not hold the question of problem p1]"
+    assert "4 questions are not in the pool" in absent.notes[0]
+    given = read_pool(rows(problem_id=["m-1", "m-1", "m-2", "m-2"]), problems=known())
+    assert given.problems.equals(known())
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_running_numbers_count_the_given_problems_from_where_the_references_agree(first):
+    pool = read_pool(rows(problem_id=[first, first, first + 1, first + 1]), problems=known())
+    assert pool.problems.equals(known())
+    assert f"count the given problems from {first}" in pool.notes[0]
+
+
+def test_references_come_from_the_given_problems_where_the_pool_has_none():
+    numbered = rows(reference=None, problem_id=[0, 0, 1, 1])
+    assert read_pool(numbered, problems=known()).problems.equals(known())
+    with pytest.raises(ValueError, match="the pool has no references; name their column"):
+        read_pool(numbered)
+
+
+def test_problems_that_do_not_fit_the_pool_are_refused_with_the_difference():
+    with pytest.raises(ValueError, match=r"disagree with the given problems: m-2 \(en\) '3', m-2 \(sw\) '3'"):
+        read_pool(rows(problem_id=["m-1", "m-1", "m-2", "m-2"]), problems=known(reference=["18", "18", "5", "5"]))
+    with pytest.raises(ValueError, match=r"from 0: 2 references differ, 0 numbers too many; from 1: .* 1 numbers too many"):
+        read_pool(rows(problem_id=[0, 0, 1, 1]), problems=known(reference=["18", "18", "5", "5"]))
+    with pytest.raises(ValueError, match=r"not among those given: p1 \(en\)"):
+        read_pool(rows(), problems=known())
+
+
+def test_whole_numbers_as_ids_sort_as_numbers():
+    ids = read_pool(rows(problem_id=[2, 2, 10, 10])).problems["problem_id"].unique(maintain_order=True).to_list()
+    assert ids == ["02", "10"]
+
+
+def test_a_worked_solution_is_a_reference_by_what_follows_its_mark():
+    table = rows(reference=["9 + 9 = 18\n#### 18"] * 2 + ["#### 3"] * 2)
+    assert read_pool(table).problems["reference"].to_list() == ["18", "18", "3", "3"]
+
+
+def test_problems_that_lack_a_language_are_refused_or_set_aside_with_their_number():
+    table = rows().head(3)
+    with pytest.raises(ValueError, match=r"1 of 2 problems have no candidate in some language: p2 \(sw\).*sw 1.*set_aside=True"):
+        read_pool(table)
+    pool = read_pool(table, set_aside=True)
+    assert set(pool.candidates["problem_id"]) == {"p1"}
+    assert "1 problems without candidates in every language were set aside." in pool.notes
+    assert len(read_pool(table, languages=["en"]).candidates) == 2
+
+
+def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_their_number():
+    table = rows(reference=["18", "18", "(1, 2)", "(1, 2)"])
+    with pytest.raises(ValueError, match=r"references are not one number.*p2 \(en\) '\(1, 2\)'"):
+        read_pool(table)
+    assert "1 problems whose reference is not one number were set aside." in read_pool(table, set_aside=True).notes
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"reference": ["18", "19", "3", "3"]}, r"references differ between rows of one problem: p1 \(en\) '18', p1 \(sw\) '19'"),
+        ({"problem_id": ["p1", None, "p2", "p2"]}, r"1 rows have no problem id, the first of them row 2"),
+        ({"language": ["en", None, "en", "sw"]}, r"1 rows have no language, the first of problem p1"),
+        ({"language": None}, r"no column of languages; name it .* or give the language of all rows with language='en'"),
+        ({"language": ["English", "sw", "English", "sw"]}, r"unknown language 'English'; did you mean 'en'"),
+        ({"language": ["xx", "sw", "xx", "sw"]}, r"unknown language 'xx'.*a new one is added in bestofl_lib/languages\.py"),
+        ({"completion": [1, 2, 3, 4]}, r"column 'completion' holds Int64, not text"),
+        ({"completion": [None] * 4}, r"holds no completion|not text"),
+        ({"n_tokens": ["many", "7", "8", "9"]}, r"columns are not what their names say"),
+    ],
+)
+def test_a_pool_that_cannot_be_right_is_refused_with_its_rows(columns, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        read_pool(rows(**columns))
+
+
+def test_a_candidate_that_stands_twice_is_refused_by_its_key():
+    table = pl.concat([rows(sample_index=[0, 0, 0, 0])] * 2)
+    with pytest.raises(ValueError, match=r"8 rows share their key.*problem_id 'p1', language 'en', sample_index 0"):
+        read_pool(table)
+
+
+def test_equal_completions_count_as_drawn_and_are_mentioned():
+    pool = read_pool(pl.concat([rows(), rows()]))
+    assert len(pool.candidates) == 8
+    assert any("8 completions equal another one" in note for note in pool.notes)
+
+
+def test_null_completions_are_set_aside_and_counted_but_empty_ones_are_candidates():
+    pool = read_pool(pl.concat([rows(completion=["", "b", "c", "d"]), rows(completion=[None, "b", "c", None])]))
+    assert len(pool.candidates) == 6
+    assert "2 rows without a completion (null) were set aside." in pool.notes
+    assert pool.candidates["completion"].to_list().count("") == 1
+
+
+def test_a_language_for_all_rows_is_given_only_where_the_pool_does_not_say():
+    assert set(read_pool(rows(language=None).head(1), language="th").candidates["language"]) == {"th"}
+    with pytest.raises(ValueError, match="the pool says its languages itself"):
+        read_pool(rows(), language="en")
+    with pytest.raises(ValueError, match="nothing in de; it has en, sw"):
+        read_pool(rows(), languages=["en", "de"])
+
+
+def test_markup_scripts_and_control_characters_stay_text():
+    nasty = ["<script>alert(1)</script> 18", "\x1b[31m18 \u202e", "=HYPERLINK('x') 3", "</script>\x00 4"]
+    assert read_pool(rows(completion=nasty)).candidates["completion"].to_list() == nasty
+
+
+def test_completions_of_a_megabyte_survive_every_kind_of_file(tmp_path):
+    long = ["x, \"y\"\n" * 150_000 + "18", "Jibu ni 18.", "3", "4"]
+    for ending in ("parquet", "jsonl", "csv"):
+        pool = read_pool(write(tmp_path / f"pool.{ending}", rows(completion=long)))
+        assert pool.candidates["completion"].to_list() == long
+
+
+def test_a_torn_last_line_loses_one_row_with_a_warning(tmp_path):
+    path = write(tmp_path / "pool.jsonl", pl.concat([rows(), rows()]))
+    path.write_text(path.read_text("utf8")[:-30], "utf8")
+    with pytest.warns(FileWarning, match=r"its last line, 8, was cut short"):
+        assert len(read_pool(path).candidates) == 7
+
+
+def test_crlf_and_a_byte_order_mark_change_nothing(tmp_path):
+    path = tmp_path / "pool.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + rows().write_csv().replace("\n", "\r\n").encode())
+    assert read_pool(path).candidates.equals(read_pool(rows()).candidates)
+
+
+def test_a_pool_that_is_not_there_or_no_pool_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no pool at nowhere"):
+        read_pool("nowhere")
+    with pytest.raises(ValueError, match=r"holds no \.eval"):
+        read_pool(tmp_path)
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="expected a log of inspect_ai"):
+        read_pool(tmp_path / "x.json")
+
+
+# -- stored in a run ---------------------------------------------------------------------------------------------------
+
+
+def test_a_stored_pool_reads_back_as_it_was_and_storing_it_again_adds_nothing(tmp_path):
+    run, pool = Run("pool", tmp_path), read_pool(rows())
+    assert (store_pool(run, pool), store_pool(run, pool)) == (4, 0)
+    assert Store(run.folder / "candidates").candidates().equals(pool.candidates.sort(*KEY))
+    assert run.read("problems").equals(pool.problems)
+
+
+def test_another_choice_from_the_pool_replaces_the_first_without_mixing(tmp_path):
+    run, table = Run("pool", tmp_path), pl.concat([rows().with_columns(model=pl.lit(m)) for m in ("a", "b")])
+    store_pool(run, read_pool(table, model="a"))
+    store_pool(run, read_pool(table, model="b", languages=["en"]))
+    stored = Store(run.folder / "candidates").candidates()
+    assert stored.select("model", "language").unique().rows() == [("b", "en")]
+
+
+# -- logs that the real tools wrote ------------------------------------------------------------------------------------
+
+
+def test_inspect_logs_of_both_formats_make_one_pool():
+    pool = read_pool([FILES / "inspect_en.eval", FILES / "inspect_te.json"])
+    assert pool.problems.group_by("language").len().sort("language").rows() == [("en", 3), ("te", 3)]
+    assert pool.problems["problem_id"].unique().sort().to_list() == [f"lab-test-{n:04d}" for n in range(3)]
+    lab = load("lab", ["en", "te"], "test").join(pool.problems, on=["problem_id", "language"], how="semi")
+    assert pool.problems.select("question", "reference").equals(lab.select("question", "reference"))
+    assert pool.candidates["sample_index"].to_list() == [0, 1] * 6  # two epochs
+    assert set(pool.candidates["model"]) == {"hf/policy"}
+    assert pool.candidates["n_tokens"].min() > 0
+    assert pool.candidates["completion"].str.len_chars().min() > 0
+
+
+def test_an_inspect_log_gives_reasoning_probabilities_choices_and_failures():
+    rows = inspect_rows(FILES / "inspect_mock.eval")
+    assert [row["problem_id"] for row in rows] == ["1", "2", "3", "3", "4"]  # de-1 and fr-1 would be one problem
+    assert {row["language"] for row in rows} == {"de"} and {row["condition"] for row in rows} == {"mock"}
+    assert rows[0]["completion"].startswith("<think>\n9 plus 9") and rows[0]["completion"].endswith("Die Antwort lautet 18.")
+    assert rows[0]["logprob"] == -0.75 and rows[0]["n_tokens"] == 7
+    assert rows[1]["finish_reason"] == "max_tokens"
+    assert [row["sample_index"] for row in rows[2:4]] == [0, 1]
+    assert rows[4]["completion"] is None  # the sample failed
+    pool = read_pool(FILES / "inspect_mock.eval")
+    assert "1 rows without a completion (null) were set aside." in pool.notes
+
+
+def test_a_damaged_inspect_log_is_refused_by_name(tmp_path):
+    whole = (FILES / "inspect_en.eval").read_bytes()
+    (tmp_path / "cut.eval").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.eval is no whole log of inspect_ai"):
+        read_pool(tmp_path / "cut.eval")
+    with zipfile.ZipFile(FILES / "inspect_en.eval") as archive:
+        entry = next(i for i in archive.infolist() if i.filename.startswith("samples/"))
+    at = entry.header_offset + 30 + len(entry.filename) + entry.compress_size // 2
+    (tmp_path / "flip.eval").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+    with pytest.raises(ValueError, match=r"flip\.eval: samples/.* is damaged"):
+        read_pool(tmp_path / "flip.eval")
+    with zipfile.ZipFile(tmp_path / "other.eval", "w") as archive:
+        archive.writestr("a.txt", "x")
+    with pytest.raises(ValueError, match="no log of inspect_ai"):
+        read_pool(tmp_path / "other.eval")
+
+
+def test_lm_eval_samples_give_each_repeat_once_however_many_filters_there_are():
+    pool = read_pool(FILES / "lm_eval")
+    assert pool.problems.select("problem_id", "language").rows() == [(str(n), c) for n in range(3) for c in ("en", "te")]
+    assert pool.candidates["sample_index"].to_list() == [0, 1] * 6  # two repeats, two filters
+    assert set(pool.candidates["model"]) == {"data/lab/policy"} and set(pool.candidates["condition"]) == {"lab"}
+    first = load("lab", ["te"], "test", limit=1)
+    assert pool.problems.filter(problem_id="0", language="te")["question"].item() == first["question"].item()
+    with_known = read_pool(FILES / "lm_eval", problems=load("lab", ["en", "te"], "test"))
+    assert with_known.problems["problem_id"][0] == "lab-test-0000"
+
+
+def test_the_model_of_lm_eval_samples_is_known_by_their_folder_too(tmp_path):
+    folder = tmp_path / "Qwen__Qwen2.5-7B"
+    shutil.copytree(FILES / "lm_eval/data__lab__policy", folder, ignore=shutil.ignore_patterns("results*"))
+    assert set(read_pool(folder).candidates["model"]) == {"Qwen/Qwen2.5-7B"}
+
+
+def test_lm_eval_samples_of_likelihoods_are_refused(tmp_path):
+    line = {"doc_id": 0, "doc": {}, "target": "1", "resps": [[[-1.0, False]]]}
+    (tmp_path / "samples_arc_de_2026-01-01T00-00-00.0.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(ValueError, match="document 0 has likelihoods, not completions"):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["best_of_n_completions.jsonl", "best_of_n_completions.parquet"])
+def test_a_list_of_completions_per_row_becomes_one_candidate_each(name):
+    pool = read_pool(FILES / name, language="en", columns={"reward": "scores"})
+    assert pool.candidates["sample_index"].to_list() == [0, 1] * 3
+    assert pool.candidates["n_tokens"].null_count() == 0
+    assert pool.problems["question"][0].startswith("A rectangular floor")
+    assert pool.problems["problem_id"][0] == "lab-test-0000"
+    scores = pl.read_parquet(FILES / "best_of_n_completions.parquet")["scores"][0]
+    assert pool.rewards["reward"].to_list()[:2] == [steps[-1] for steps in scores]
+
+
+def test_problems_of_one_language_without_ids_are_known_by_their_question():
+    table = pl.read_parquet(FILES / "best_of_n_completions.parquet").drop("unique_id")
+    pool = read_pool(table, language="en")
+    assert pool.candidates["problem_id"].n_unique() == 3
+    assert pool.candidates["problem_id"].str.starts_with("question-").all()
+
+
+def test_lists_of_different_lengths_are_refused():
+    table = pl.DataFrame({"id": ["a"], "answer": ["1"], "completions": [["x", "y"]], "completion_tokens": [[1]]})
+    with pytest.raises(ValueError, match="lists of 'completion_tokens' and 'completions' differ in length"):
+        read_pool(table, language="en")
+
+
+# -- a real pool -------------------------------------------------------------------------------------------------------
+
+
+@needs_s1
+def test_the_s1_pool_is_recognised_by_itself():
+    pool = read_pool(S1, model="32B")
+    assert len(pool.candidates) == 13_250 and pool.candidates["language"].n_unique() == 11
+    counts = dict(pool.candidates.filter(problem_id="000").group_by("language").len().iter_rows())
+    assert counts == dict.fromkeys(sorted(counts), 5) | {"te": 3}
+    assert set(pool.candidates["finish_reason"]) == {"stop", "length"}
+    reasoning = read_pool(S1, model="32B", axis="reasoning").candidates
+    assert len(reasoning.filter(problem_id="000", language="en")) == 15
+
+
+@needs_s1
+def test_the_s1_pool_joins_the_questions_of_mgsm():
+    asked = load("mgsm", folder=SHARED / "mgsm", revised=SHARED / "mgsm_rev2_replaced.json")
+    pool = read_pool(S1, model="7B", problems=asked, limit=10)
+    assert pool.problems["problem_id"].unique().sort().to_list() == [f"mgsm-{n:03d}" for n in range(1, 11)]
+    assert pool.problems["is_revised"].null_count() == 0
+    with pytest.raises(ValueError, match="244 of 250 problems have no candidate in some language"):
+        read_pool(S1, model="3B")
