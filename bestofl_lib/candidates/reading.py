@@ -143,7 +143,7 @@ _OPERATOR = re.compile(
 _FORMULA = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)")
 _EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
 _EITHER = re.compile(
-    rf"[\s*]*(?:{_trie(_spellings({w for r in _ALL for w in r.either}))}|,|、|;|\\text\{{\s*(?:or|and)\s*\}})[\s*]+(?=[\d$])"
+    rf"[\s*]*(?:{_trie(_spellings({w for r in _ALL for w in r.either}))}|\\text\{{\s*(?:or|and)\s*\}})[\s*]*(?=[\d$])"
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^<\n]{1,200})</b>")
 _BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
@@ -413,7 +413,7 @@ def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found 
     other = _EITHER.match(text, number.end)
     if other and number.value is not None:
         second = number_at(text, other.end(), code)
-        if second is not None and second.value != number.value and other[0].strip()[:1] not in ",、;":
+        if second is not None and second.value != number.value:
             return _Found(None, number.start, second.end, "two numbers offered")
     return _Found(number.value, number.start, number.end, number.note)
 

@@ -1,0 +1,81 @@
+"""Every case of every language reads as its row says, with and without prose before it."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bestofl_lib.candidates.reading import read_answer, read_answers, read_completions
+from bestofl_lib.languages import LANGUAGES
+
+HERE = Path(__file__).parent / "reading_cases"
+PROBES = Path(__file__).resolve().parents[2] / "../shared/data/answer_probes.jsonl"
+PROSE = "First we count: there are 3 boxes with 7 things each, so 3 × 7 = 21.\n\n"
+
+
+def cases(code: str) -> list[tuple[Fraction | None, str]]:
+    rows = []
+    for line in (HERE / f"{code}.tsv").read_text("utf8").split("\n"):
+        if line and not line.startswith("# "):
+            value, _, completion = line.partition("\t")
+            text = completion.replace("\\\\", "\0").replace("\\n", "\n").replace("\\t", "\t").replace("\0", "\\")
+            rows.append((None if value == "-" else Fraction(value), text))
+    return rows
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_case_of_a_language_reads_as_its_row_says(code: str) -> None:
+    wrong = [(text, value, read_answer(text, code)) for value, text in cases(code) if read_answer(text, code).value != value]
+    assert not wrong
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_prose_before_an_answer_changes_nothing_but_its_place(code: str) -> None:
+    for value, text in cases(code):
+        alone, behind = read_answer(text, code), read_answer(PROSE + text, code)
+        if alone.rule in ("boxed", "cue", "cue_sentence"):
+            assert (behind.value, behind.rule) == (value, alone.rule), text
+            assert behind.start == alone.start + len(PROSE)
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_the_span_of_a_reading_is_what_it_says_was_written(code: str) -> None:
+    for _, text in cases(code):
+        reading = read_answer(text, code)
+        if reading.start is not None:
+            assert text[reading.start : reading.end] == reading.text
+
+
+def test_there_are_at_least_three_hundred_cases() -> None:
+    assert sum(len(cases(code)) for code in LANGUAGES) >= 300
+
+
+def test_a_table_reads_every_case_like_one_completion_at_a_time() -> None:
+    rows = [(code, text) for code in LANGUAGES for _, text in cases(code)]
+    rows += [(code, PROSE + text) for code, text in rows]
+    frame = pl.DataFrame(rows, schema=["language", "completion"], orient="row")
+    read = read_completions(frame["completion"], frame["language"])
+    for (code, text), row in zip(rows, read.iter_rows(), strict=True):
+        one = read_answer(text, code)
+        assert row == (one.answer, one.rule, one.start, one.end, one.note), text
+
+
+def test_the_probes_of_the_shared_data_all_read_right() -> None:
+    if not PROBES.exists():
+        pytest.skip("the shared answer probes are not on this machine (../shared/data/answer_probes.jsonl)")
+    probes = [json.loads(line) for line in PROBES.read_text("utf8").splitlines()]
+    assert [read_answer(p["completion"], p["language"]).value for p in probes] == [Fraction(p["value"]) for p in probes]
+    candidates = pl.DataFrame(
+        {
+            "problem_id": [str(i) for i in range(len(probes))],
+            "language": [p["language"] for p in probes],
+            "sample_index": [0] * len(probes),
+            "completion": [p["completion"] for p in probes],
+        }
+    )
+    problems = candidates.select("problem_id", "language", reference=pl.Series([p["value"] for p in probes]))
+    assert read_answers(candidates, problems)["is_correct"].all()
