@@ -577,12 +577,12 @@ def run_study(
         raise StudyError(f"cannot write to {run.folder}: {error.strerror}; free some space or set BESTOFL_RUNS") from error
     lock = filelock.FileLock(run.folder / ".study.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise StudyError(
             f"run {name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p run={name}-2"
         ) from error
-    with lock:
+    with held:
         run.record("study", {"name": study, "title": asked.title, "overrides": overrides or {}})
         try:
             for step in chosen:
@@ -814,12 +814,15 @@ def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Call
     if index.exists() and run.recorded().get("report", {}).get("key") == key:
         say(f"  report: up to date, {index}")
         return index
-    from bestofl_lib.display.report import build_report
+    from bestofl_lib.display.report import LARGEST, build_report
 
     began = time.monotonic()
     build_report(run, target, title=title, states={name: (state.state, state.why) for name, state in now.items()})
     run.record("report", {"key": key, "seconds": round(time.monotonic() - began, 1)})
-    say(f"  report: {index}")
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    say(f"  report: {index} ({size / 1e6:.1f} MB)")
+    if size > LARGEST:
+        say(f"  report: larger than {LARGEST / 1e6:.0f} MB; show shorter tables or fewer charts in the notebooks")
     return index
 
 

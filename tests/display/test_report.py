@@ -132,7 +132,7 @@ def test_code_is_folded(run, tmp_path):
 
 
 def test_a_failed_notebook_has_a_banner_and_the_claims_are_withheld(run, tmp_path):
-    target, pages = build(run, tmp_path, **{"01_make_numbers": ("failed", "cell [3]: <KeyError>"), "06_budget_curves": ("stale", "earlier table changed")})
+    _, pages = build(run, tmp_path, **{"01_make_numbers": ("failed", "cell [3]: <KeyError>"), "06_budget_curves": ("stale", "earlier table changed")})
     assert set(pages) == {"index.html", "01_make_numbers.html"}
     assert 'role="alert"' in pages["01_make_numbers.html"] and "cell [3]: &lt;KeyError&gt;" in pages["01_make_numbers.html"]
     assert "06_budget_curves (stale: earlier table changed)" in pages["index.html"]

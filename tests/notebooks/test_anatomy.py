@@ -100,9 +100,3 @@ def test_it_imports_the_library_and_no_model_chart_or_runner_directly(path):
         )
     }
     assert not names & {"torch", "transformers", "altair", "papermill", "nbconvert"}
-
-
-@EVERY
-def test_it_says_what_it_found(path):
-    text = "\n".join(source(cell) for cell in cells(path, "markdown"))
-    assert "takeaway" in text.lower(), "a notebook ends with its takeaways"
