@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.tables import Run
 
 Array = np.ndarray
 KEYS = ["problem_id", "language", "sample_index"]
@@ -229,6 +231,34 @@ class Pool:
     def without_revised(self) -> Pool:
         """The pool without the problems whose question was replaced in any of its languages."""
         return self.subset(~np.any([self.is_revised[code] for code in self.languages], 0))
+
+    def summary(self) -> pl.DataFrame:
+        """One row per language: `language`, `n_problems`, `fewest` and `most` candidates per problem, `accuracy`."""
+        return pl.DataFrame(
+            [
+                (code, self.n_problems, self.fewest(code), int(self.n_candidates(code).max()), float(np.nanmean(self.is_correct[code])))
+                for code in self.languages
+            ],
+            schema={"language": pl.String, "n_problems": pl.Int32, "fewest": pl.Int32, "most": pl.Int32, "accuracy": pl.Float64},
+            orient="row",
+        )
+
+
+def pool_of_run(run: Run, unrevised_only: bool = False, split: str = "test") -> Pool:
+    """The pool of a run folder: its candidates, readings and, where it has them, rewards.
+
+    Candidates that ended in an error are left out. Problems that lack candidates in some language are left out and
+    counted in `n_dropped`.
+
+    Args:
+        run: with tables `problems`, `readings`, the candidate store and perhaps `rewards`.
+        unrevised_only: leave out the problems that a revised edition replaced in any language.
+        split: which problems are judged.
+    """
+    candidates = Store(run.folder / "candidates").candidates().filter(pl.col("finish_reason").ne_missing("error"))
+    rewards = run.read("rewards") if run.has("rewards") else None
+    pool = Pool.of(candidates, run.read("readings"), rewards, run.read("problems"), split=split, drop_incomplete=True)
+    return pool.without_revised() if unrevised_only else pool
 
 
 def _spread(column: pl.Series, at: tuple[Array, Array], shape: tuple[int, int]) -> Array:
