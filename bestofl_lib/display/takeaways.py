@@ -76,6 +76,74 @@ def reward_quality(table: pl.DataFrame) -> Markdown:
     return Markdown("Mean AUC within problems: " + "; ".join(parts) + ". Guessing is 0.5.")
 
 
+def exclusive(table: pl.DataFrame) -> Markdown:
+    """The pair that complements each other most, beside what drawing the same language again would do.
+
+    Table of `complementarity.exclusive_solves`.
+    """
+    if table.is_empty():
+        return Markdown("The pool has one language only; there is nothing to compare.")
+    top = table.sort("exclusive", descending=True).row(0, named=True)
+    text = (
+        f"{_name(top)} solves {top['exclusive']:.1f} of {top['n_problems']} problems that {_name({'language': top['other']})} does not, "
+        "the most of any pair"
+    )
+    again = top["exclusive_resampled"]
+    return Markdown(
+        text + (f"; a second draw of {_name(top)} itself solves {again:.1f} that the first did not." if again is not None else ".")
+    )
+
+
+def gains(table: pl.DataFrame) -> Markdown:
+    """Which languages add more than another draw. Table of `complementarity.gain_over_resampling`."""
+    if table.is_empty():
+        return Markdown("There are too few candidates of the base language to draw it again, so nothing can be compared.")
+    last = table.filter(pl.col("budget") == pl.col("budget").max())
+    clear = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") > 0)).sort("gain", descending=True)
+    worse = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") < 0))
+    base = _name({"language": last["base"][0]})
+    parts = [f"{_name(row)} ({100 * row['gain']:+.1f} points)" for row in clear.iter_rows(named=True)]
+    text = f"At {last['budget'][0]} completions, {len(clear)} of {len(last)} languages add more than drawing {base} again (Holm-corrected, 5 %)"
+    text += ": " + ", ".join(parts) + "." if parts else "."
+    return Markdown(
+        text + (f" {len(worse)} add significantly less. " if len(worse) else " ")
+        + f"A gain of {100 * last['mde'].median():.1f} points would be found with 80 % power in the median language."
+    )
+
+
+def claims(table: pl.DataFrame) -> Markdown:
+    """The verdicts, one line each. Table of `claims.claims`."""
+    return Markdown("\n".join(f"* **{row['claim']}: {row['verdict']}.** {row['sentence']}" for row in table.iter_rows(named=True)))
+
+
+def curves(table: pl.DataFrame) -> Markdown:
+    """The best arm at the largest budget that all arms reach. Table of `curves.curves`."""
+    choices = table.filter(~pl.col("strategy").is_in(["oracle", "random"]))
+    reach = choices.group_by("pool", "strategy", "reward_model").agg(pl.col("budget").max())["budget"].min()
+    shared = choices.filter(pl.col("budget") == reach).sort("accuracy", descending=True)
+    best = shared.row(0, named=True)
+    how = best["strategy"].replace("_", " ") + (f" by {best['reward_model']}" if best["reward_model"] else "")
+    return Markdown(
+        f"At {reach} completions the best choice is {how} from the pool {best['pool']}: {_percent(best)} of "
+        f"{best['n_problems']} problems. It is the best of {len(shared)} arms looked at, so part of its lead is luck."
+    )
+
+
+def plan(table: pl.DataFrame) -> Markdown:
+    """What planning buys at the largest budget. Table of `planner.plan_table`."""
+    last = table.filter(pl.col("budget") == pl.col("budget").max())
+    planned = last.filter(pl.col("arm") == "planned").row(0, named=True)
+    others = [
+        f"{100 * row['gain']:+.1f} points over {name} (95 % interval {100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f})"
+        for name, arm in (("English only", "en"), ("equal shares", "mixed"))
+        for row in last.filter(pl.col("arm") == arm).iter_rows(named=True)
+    ]
+    return Markdown(
+        f"With {planned['budget']} completions the plan is {planned['allocation']}. Judged on problems it was not made on, it reaches "
+        f"{_percent(planned)}" + (": " + "; ".join(others) if others else "") + f". It loses {100 * planned['regret']:.1f} points to hindsight."
+    )
+
+
 def _name(row: dict) -> str:
     return LANGUAGES[row["language"]].name if row["language"] in LANGUAGES else row["language"]
 
