@@ -36,16 +36,18 @@ from functools import cache
 import polars as pl
 
 from bestofl_lib.candidates.expressions import evaluate
-from bestofl_lib.candidates.numerals import (
+from bestofl_lib.languages import LANGUAGES, language
+from bestofl_lib.numerals import (
     SIGNS,
+    UNIT_DIGITS,
     Number,
-    kanji_at,
+    any_number,
+    canonical,
     number_at,
     numbers_in,
     plain,
-    words_at,
+    read_number,
 )
-from bestofl_lib.languages import LANGUAGES, language
 from bestofl_lib.tables import KEY
 
 _REACH = 1_000  # characters behind a cue in which its number may stand
@@ -71,15 +73,6 @@ class Reading:
     def answer(self) -> str | None:
         """Canonical form of the value, such as "18" or "7/2"; None if there is no value."""
         return None if self.value is None else canonical(self.value)
-
-
-def canonical(value: Fraction) -> str:
-    """One spelling for each number: "18", "-5", "7/2".
-
-    >>> canonical(Fraction(36, 2)), canonical(Fraction("3.5"))
-    ('18', '7/2')
-    """
-    return str(value)
 
 
 def _spellings(words: set[str]) -> list[str]:
@@ -149,7 +142,6 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^
 _BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
 _BRACKETED_END = re.compile(r"\([^()\n]*\)[\s.。*]*$")
 _TEXT_GROUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s*\{([^{}]*)\}")
-_UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*\^?\s*\{?\s*[23](?![\d.,])|[²³]")
 _RUNS_ON = re.compile(r"[^\W\d_]")
 _MATH = re.compile(r"\\(?:d?frac|sqrt|pi|times|div|cdot|left|pm|overline)|[+*/^()×÷√π]|\d\s*-\s*\d")
 _SCALE_WORDS = _spellings({w for r in _ALL for w, _ in (*r.scales, *r.leading_scales)})
@@ -157,7 +149,6 @@ _BOX_BEFORE = re.compile(rf"boxed\s?\{{([^{{}}\n]{{1,40}})\}}([^\d=\n]{{1,{_BEHI
 _LIST_ITEM = re.compile(r"1[.)]\s")
 _SECOND_ITEM = re.compile(r"\n\s*(?:\*\*)?2[.)]\s")
 _BRACE = re.compile(r"[{}]")
-_COUNTERS = frozenset("个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n ")
 
 
 @cache
@@ -304,12 +295,12 @@ def _box_content(text: str, start: int, end: int, code: str) -> _Found | None:
     lead = _LEAD.match(text[:end], start)
     at = lead.end() if lead else start
     window = text[:end]
-    number = _any_number(window, at, code, words=not re.search(r"\d", inner))
+    number = any_number(window, at, code, words=not re.search(r"\d", inner))
     if number is not None:
         chained = _chain(window, number, end, code)
         if chained is not None:
             return chained
-        rest = _UNIT_DIGITS.sub("", _BRACKETED_END.sub("", text[number.end : end]))
+        rest = UNIT_DIGITS.sub("", _BRACKETED_END.sub("", text[number.end : end]))
         if number.value is None or not re.search(r"\d", rest):
             number = _scaled_behind(text, number, end, code)
             return _Found(number.value, number.start, number.end, number.note)
@@ -364,27 +355,6 @@ def _english(expression: str, code: str) -> str:
 # --- cues
 
 
-def _any_number(text: str, at: int, code: str, words: bool) -> Number | None:
-    """A number at this place: in digits, or (where no digits follow) in Chinese characters or in words."""
-    if at >= len(text):
-        return None
-    number = number_at(text, at, code)
-    if number is not None:
-        return number
-    kanji = kanji_at(text, at, code)
-    if kanji is not None:
-        lone = kanji.end - kanji.start == 1
-        follows = text[kanji.end : kanji.end + 1]
-        if re.search(r"\d", text[kanji.start : kanji.end]) or (words and (not lone or not follows or follows in _COUNTERS)):
-            return kanji
-    if words:
-        for known in dict.fromkeys((code, "en")):
-            spoken = words_at(text, at, known)
-            if spoken is not None and (spoken.value != 1 or not text[spoken.end : spoken.end + 2].strip(" *_\n") or text[spoken.end] in ".!,।。"):
-                return spoken
-    return None
-
-
 def _sentence_end(text: str, at: int) -> int:
     ended = _SENTENCE_END.search(text, at, min(len(text), at + _REACH))
     return ended.start() if ended else min(len(text), at + _REACH)
@@ -403,7 +373,7 @@ def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found 
         number = number_at(text, place, code)
     else:
         until = _sentence_end(text, place)
-        number = _any_number(text, place, code, words=not re.search(r"\d", text[place:until]))
+        number = any_number(text, place, code, words=not re.search(r"\d", text[place:until]))
     if number is None:
         return None
     end = _line_end(text, number.end)
@@ -553,11 +523,7 @@ def read_reference(text: str) -> Fraction | None:
     >>> read_reference("1,800"), read_reference("7/2"), read_reference("n/a")
     (Fraction(1800, 1), Fraction(7, 2), None)
     """
-    shown = plain(str(text)).strip()
-    number = _any_number(shown, 0, "en", words=not re.search(r"\d", shown))
-    if number is None:
-        return None
-    return number.value if not re.search(r"\d", _UNIT_DIGITS.sub("", shown[number.end :])) else None
+    return read_number(text)
 
 
 READINGS = pl.Schema(

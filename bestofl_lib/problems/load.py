@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from bestofl_lib.languages import LANGUAGES, check_languages
-from bestofl_lib.numbers import canonical, read_number
+from bestofl_lib.numerals import canonical, read_number
 from bestofl_lib.problems import lab
 from bestofl_lib.problems.files import find, is_remote, json_lines, pick, read_table, read_text
 from bestofl_lib.tables import check_table

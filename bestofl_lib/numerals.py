@@ -1,7 +1,7 @@
 """Numbers as eleven languages write them: digits of every script, marks, scales, fractions, words.
 
 Everything here works at one place of a text that `plain` has made uniform, and says what stands there. It knows nothing
-of completions, cues or boxes: which number is the answer is decided in `reading.py`.
+of completions, cues or boxes: which number is the answer is decided in `candidates/reading.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from bestofl_lib.candidates.number_words import words_of
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.number_words import words_of
 
 MAX_DIGITS = 300  # a longer run of digits is never the answer to a question; int() of it would only cost time
 
@@ -309,3 +309,52 @@ def numbers_in(text: str, start: int, end: int, code: str, limit: int = 200) -> 
 _START = re.compile(
     rf"(?:(?<![\w)\]}}$%])[-–](?=\\?[{SIGNS}]?\d))|(?<![A-Za-z0-9_^])(?<![A-Za-z]\{{)[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]|\\[dtc]?frac|(?<![\d\w.])\.(?=\d)"
 )
+
+
+_COUNTERS = frozenset("个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n ")
+UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*\^?\s*\{?\s*[23](?![\d.,])|[²³]")  # the 2 of m2
+
+
+def any_number(text: str, at: int, code: str, words: bool) -> Number | None:
+    """A number at this place: in digits, or (where no digits follow) in Chinese characters or in words."""
+    if at >= len(text):
+        return None
+    number = number_at(text, at, code)
+    if number is not None:
+        return number
+    kanji = kanji_at(text, at, code)
+    if kanji is not None:
+        lone = kanji.end - kanji.start == 1
+        follows = text[kanji.end : kanji.end + 1]
+        if re.search(r"\d", text[kanji.start : kanji.end]) or (words and (not lone or not follows or follows in _COUNTERS)):
+            return kanji
+    if words:
+        for known in dict.fromkeys((code, "en")):
+            spoken = words_at(text, at, known)
+            if spoken is not None and (spoken.value != 1 or not text[spoken.end : spoken.end + 2].strip(" *_\n") or text[spoken.end] in ".!,।。"):
+                return spoken
+    return None
+
+
+def read_number(text: str) -> Fraction | None:
+    """The number that a text is, with or without a unit behind it; None if it is none or several.
+
+    References are read by this, so that they and the answers of `candidates/reading.py` are read alike.
+
+    >>> read_number("1,800"), read_number("3,5 €"), read_number("18 m2"), read_number("n/a")
+    (Fraction(1800, 1), Fraction(7, 2), Fraction(18, 1), None)
+    """
+    shown = plain(str(text)).strip()
+    number = any_number(shown, 0, "en", words=not re.search(r"\d", shown))
+    if number is None:
+        return None
+    return number.value if not re.search(r"\d", UNIT_DIGITS.sub("", shown[number.end :])) else None
+
+
+def canonical(value: Fraction) -> str:
+    """One spelling for each number: "18", "-5", "7/2".
+
+    >>> canonical(Fraction(36, 2)), canonical(Fraction("3.5"))
+    ('18', '7/2')
+    """
+    return str(value)
