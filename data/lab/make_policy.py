@@ -2,7 +2,7 @@
 
     python data/lab/make_policy.py            # trains, or goes on from the newest checkpoint; writes data/lab/policy
 
-The policy sees only problems of the policy split. Its languages are as uneven as the web's (MIX), and within a language
+The policy sees only problems of the policy split. Its languages are as uneven as the web's (PHASES), and within a language
 some topics are common and others rare (TOPIC_SPREAD, drawn once from the seed): a language is strong where its training
 data are. A part of the training rows is plain arithmetic, in no language. Everything is drawn from the seed; the machine's
 floating point may still differ in the last bits, so a second training gives an equally good model, not the same bytes.
@@ -36,11 +36,12 @@ from bestofl_lib.problems import lab
 from bestofl_lib.tables import ROOT
 
 SEED = 7
-MIX = {  # share of the training rows told in each language, in percent
-    "en": 45, "zh": 14, "es": 11, "de": 8.5, "fr": 7, "ru": 5, "ja": 4, "th": 2.2, "bn": 1.4, "sw": 1.1, "te": 0.8,
-}  # fmt: skip
+PHASES = (  # (steps, share of the rows told in each language in percent): steep at first, then less so
+    (1400, {"en": 45, "zh": 14, "es": 11, "de": 8.5, "fr": 7, "ru": 5, "ja": 4, "th": 2.2, "bn": 1.4, "sw": 1.1, "te": 0.8}),
+    (2200, {"en": 30, "zh": 13, "es": 12, "de": 10, "fr": 9, "ru": 7, "ja": 6, "th": 4.5, "bn": 3.5, "sw": 2.8, "te": 2.2}),
+)
 TOPIC_SPREAD = 1.2  # standard deviation of the logarithm of a topic's weight within a language
-ARITHMETIC = 0.15  # share of the training rows that are plain equations
+ARITHMETIC = 0.1  # share of the training rows that are plain equations
 BATCH = 64
 VOCABULARY = 3072
 CHAT_TEMPLATE = (
@@ -50,11 +51,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def topic_weights() -> dict[tuple[str, str], float]:
-    """How often each language tells each template; sums to 1."""
+def topic_weights(mix: dict[str, float]) -> dict[tuple[str, str], float]:
+    """How often each language tells each template; sums to 1. A language's common topics are the same in all phases."""
     rng = random.Random(SEED)
     weights = {}
-    for code, share in MIX.items():
+    for code, share in mix.items():
         raw = {name: math.exp(rng.gauss(0, TOPIC_SPREAD)) for name in lab.TEMPLATES}
         weights |= {(code, name): share / 100 * value / sum(raw.values()) for name, value in raw.items()}
     total = sum(weights.values())
@@ -76,12 +77,12 @@ def equations(rng: random.Random) -> str:
     return ". ".join(parts) + "."
 
 
-def rows(count: int) -> list[tuple[str, str]]:
+def rows(count: int, mix: dict[str, float], phase: int) -> list[tuple[str, str]]:
     """`count` training rows (question, solution); rows of arithmetic have an empty question."""
-    rng = random.Random(f"rows {SEED}")
+    rng = random.Random(f"rows {SEED} {phase}")
     by_template: dict[str, list[lab.Problem]] = {name: [] for name in lab.TEMPLATES}
     source = lab.policy_problems()
-    weights = topic_weights()
+    weights = topic_weights(mix)
     drawn = rng.choices(list(weights), list(weights.values()), k=count)
     made = []
     for code, name in drawn:
@@ -99,7 +100,7 @@ def rows(count: int) -> list[tuple[str, str]]:
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """BPE over characters with bytes for unknown ones, single digits, operators with their spaces; all languages equal."""
     problems = list(itertools.islice(lab.policy_problems(), 1500))
-    texts = [text for code in MIX for problem in problems for text in lab.tell(problem, code)]
+    texts = [text for code in PHASES[0][1] for problem in problems for text in lab.tell(problem, code)]
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=None))
     pattern = r" [×÷+=-] |\p{N}| ?[\p{L}\p{M}]+| ?[^\s\p{L}\p{M}\p{N}]+|\s"
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
@@ -121,38 +122,46 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 class Rows(Dataset):
-    """Token ids of each row and the position where its solution begins."""
+    """Token ids of each row, and which of them are learnt: the solution, and of plain arithmetic the results."""
 
-    def __init__(self, made: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast):
-        prompts = ["<|user|>" + question + "<|assistant|>" if question else "" for question, _ in made]
-        heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        tails = tokenizer([solution + "<|end|>" for _, solution in made], add_special_tokens=False)["input_ids"]
-        rows = [(head + tail, max(len(head), 1)) for head, tail in zip(heads, tails, strict=True)]
-        # neighbours of like length fill a batch without padding; the batches then come in random order
+    def __init__(self, phases: list[list[tuple[str, str]]], tokenizer: PreTrainedTokenizerFast):
+        self.rows: list[tuple[list[int], list[bool]]] = []
+        equals, stop = tokenizer.convert_tokens_to_ids([" = ", "."])
         rng, block = random.Random(SEED), BATCH * 50
-        batches = []
-        for start in range(0, len(rows) - block + 1, block):
-            part = sorted(rows[start : start + block], key=lambda row: len(row[0]))
-            batches += [part[i : i + BATCH] for i in range(0, block, BATCH)]
-        rng.shuffle(batches)
-        self.rows = [row for batch in batches for row in batch]
+        for made in phases:
+            prompts = ["<|user|>" + question + "<|assistant|>" if question else "" for question, _ in made]
+            heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+            tails = tokenizer([solution + "<|end|>" for _, solution in made], add_special_tokens=False)["input_ids"]
+            ready = []
+            for head, tail in zip(heads, tails, strict=True):
+                learnt, result = [True] * len(tail), False
+                if not head:
+                    for place, token in enumerate(tail):
+                        learnt[place] = result
+                        result = (result or token == equals) and token != stop
+                ready.append((head + tail, [False] * len(head) + learnt))
+            # neighbours of like length fill a batch without padding; the batches then come in random order
+            batches = []
+            for start in range(0, len(ready), block):
+                part = sorted(ready[start : start + block], key=lambda row: len(row[0]))
+                batches += [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
+            rng.shuffle(batches)
+            self.rows += [row for batch in batches for row in batch]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, object]:
-        ids, start = self.rows[index]
-        return {"ids": ids, "start": start}
+    def __getitem__(self, index: int) -> tuple[list[int], list[bool]]:
+        return self.rows[index]
 
 
-def collate(items: list[dict]) -> dict[str, torch.Tensor]:
-    width = max(len(item["ids"]) for item in items)
+def collate(items: list[tuple[list[int], list[bool]]]) -> dict[str, torch.Tensor]:
+    width = max(len(ids) for ids, _ in items)
     input_ids = torch.zeros(len(items), width, dtype=torch.long)
     labels = torch.full((len(items), width), -100)
-    for row, item in enumerate(items):
-        ids = torch.tensor(item["ids"])
-        input_ids[row, : len(ids)] = ids
-        labels[row, item["start"] : len(ids)] = ids[item["start"] :]
+    for row, (ids, learnt) in enumerate(items):
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        labels[row, : len(ids)] = torch.where(torch.tensor(learnt), torch.tensor(ids), -100)
     return {"input_ids": input_ids, "labels": labels}
 
 
@@ -182,7 +191,6 @@ class Clock(TrainerCallback):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=lab.FOLDER / "policy")
     parser.add_argument("--work", type=Path, default=ROOT / "data" / "policy-training", help="checkpoints")
     arguments = parser.parse_args()
@@ -205,14 +213,14 @@ def main() -> None:
     )
     model = LlamaForCausalLM(config)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens", flush=True)
-    data = Rows(rows(arguments.steps * BATCH + BATCH * 50), tokenizer)
+    data = Rows([rows(steps * BATCH, mix, phase) for phase, (steps, mix) in enumerate(PHASES)], tokenizer)
     print(f"{len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each", flush=True)
     clock = Clock()
     trainer = PolicyTrainer(
         model=model,
         args=TrainingArguments(
             output_dir=str(arguments.work),
-            max_steps=arguments.steps,
+            max_steps=sum(steps for steps, _ in PHASES),
             per_device_train_batch_size=BATCH,
             learning_rate=2e-3,
             lr_scheduler_type="cosine_with_min_lr",
@@ -228,6 +236,7 @@ def main() -> None:
             seed=SEED,
             remove_unused_columns=False,
             disable_tqdm=True,
+            dataloader_pin_memory=False,
         ),
         train_dataset=data,
         data_collator=collate,
