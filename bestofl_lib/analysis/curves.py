@@ -96,7 +96,8 @@ def curves(
         target = name if name in pool.languages else None
         tokens = None if name == "planned" else arm_tokens(pool, name, ks)
         for strategy, model in _arms(pool, chosen):
-            label = {"target": target, "pool": name, "strategy": strategy, "reward_model": model, "budget": ks}
+            label: dict[str, Any] = {"target": target, "pool": name, "strategy": strategy, "reward_model": model}
+            label["budget"] = ks
             if name == "planned":
                 objective = model if strategy == "best_of_k" else strategy
                 if strategy not in ("oracle", "best_of_k") or not _covers(pool, strategy, str(objective)):

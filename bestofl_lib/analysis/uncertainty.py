@@ -241,6 +241,8 @@ def break_even(
     spans = np.array([_lead(*row) for row in zip(xa, ya, xb, yb, strict=True)])  # start, end; ±inf
     smallest, largest = max(xa[0, 0], xb[0, 0]), min(xa[0, -1], xb[0, -1])
     low, high = np.quantile(spans[1:, 1], [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    if n < 2:  # one problem says nothing about the others
+        low, high = -np.inf, np.inf
     start, end = spans[0]
     return BreakEven(
         start=float(start) if np.isfinite(start) else None,
