@@ -131,7 +131,7 @@ _PARAGRAPH_END = re.compile(r"\n\s*\n")
 _LINE_OPENS = re.compile(r"(?:\A|\n)[\s#*_>\-•(\[【「✅👉]*(?:[^\W\d_]+[ ,*-]+){0,4}+(?:\w{0,12})$")
 _OPERATOR = re.compile(
     r"\s*(?:(?:[^\W\d_]+|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*){0,4}"
-    r"(?P<op>[+*/×÷·=≈≃^-]|−|–|x(?=\s?[\d(])|\\(?:times|div|cdot|approx|pm))\s*(?=[\d(\\$€£¥₹.√-])"
+    r"(?P<op>\*\*(?=\d)|\^(?=\{)|[+*/×÷·=≈≃^-]|−|–|x(?=\s?[\d(])|\\(?:times|div|cdot|approx|pm))\s*(?=[\d({\\$€£¥₹.√-])"
 )
 _FORMULA = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)")
 _EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
@@ -187,7 +187,8 @@ def read_answer(completion: str | None, language_code: str) -> Reading:
     if not completion:
         return Reading(None, note="empty")
     if _INVISIBLE.search(completion):
-        places = [i for i, c in enumerate(completion) if not _INVISIBLE.match(c)]
+        unseen = set(_INVISIBLE.findall(completion))
+        places = [i for i, c in enumerate(completion) if c not in unseen]
         seen = _read("".join(completion[i] for i in places), code)
         if seen.start is None or seen.end is None or seen.start >= len(places):
             return seen
@@ -424,9 +425,9 @@ def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
         return None if operator["op"] in "=≈≃\\approx" else _Found(None, number.start, sentence, "an equation without result")
     op = operator["op"]
     direct = text[number.end : operator.start("op")].strip() == ""
-    if op in "-–−^" and not direct:
+    if op in ("-", "–", "−", "^", "**") and not direct:
         return None
-    if op in "-–−" and not text[operator.start("op") - 1].isspace():
+    if op in ("-", "–", "−") and not text[operator.start("op") - 1].isspace():
         return _Found(None, number.start, operator.end(), "a range")
     last = number.end
     while (piece := _FORMULA.match(text, last, end)) and piece.end() > last:

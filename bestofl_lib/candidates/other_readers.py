@@ -1,0 +1,161 @@
+"""What other readers would have said: three public styles beside ours, for the audit.
+
+They are written as their originals behave, faults included, and nothing else in the project uses them: the last number of
+the text; the last number behind the answer's cue with commas stripped; and math-verify on the raw completion.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import polars as pl
+
+from bestofl_lib.candidates.expressions import math_verify_reading
+from bestofl_lib.candidates.reading import canonical, read_answers, read_reference
+from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.tables import KEY
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def _fraction(written: str) -> Fraction | None:
+    return Fraction(written) if len(written) <= 300 else None
+
+
+def last_number(completion: str, language: str) -> Fraction | None:
+    """The last number of the text, commas stripped, as many public GSM8K harnesses read.
+
+    >>> last_number("Antwort: 5.600 Kalorien", "de")
+    Fraction(28, 5)
+    """
+    found = _NUMBER.findall(completion.replace(",", ""))
+    return _fraction(found[-1]) if found else None
+
+
+def after_cue(completion: str, language: str) -> Fraction | None:
+    """The last number behind the last "Answer:" in the question's language or in English, commas stripped.
+
+    >>> after_cue("Antwort: 18,00 €", "de")
+    Fraction(1800, 1)
+    """
+    cues = {LANGUAGES[language].cues[0], LANGUAGES["en"].cues[0]}
+    lowered = completion.lower()
+    if len(lowered) != len(completion):
+        lowered = completion
+    places = [place + len(cue) for cue in cues if (place := lowered.rfind(cue)) >= 0]
+    if not places:
+        return None
+    found = _NUMBER.findall(completion[max(places) :].replace(",", ""))
+    return _fraction(found[-1]) if found else None
+
+
+def math_verify(completion: str, language: str) -> Fraction | None:
+    """What math-verify reads in the raw completion; it knows no language. Slow: about a hundred a second."""
+    return math_verify_reading(completion[-6000:])
+
+
+READERS: dict[str, Callable[[str, str], Fraction | None]] = {
+    "last_number": last_number,
+    "after_cue": after_cue,
+    "math_verify": math_verify,
+}
+
+
+def read_with_others(
+    candidates: pl.DataFrame,
+    problems: pl.DataFrame,
+    readers: Sequence[str] = tuple(READERS),
+    limit: int | None = 100,
+) -> pl.DataFrame:
+    """The same candidates read by ours and by other readers.
+
+    Args:
+        candidates: one row per candidate, with the key columns and `completion`.
+        problems: one row per problem and language, with `problem_id`, `language`, `reference`.
+        readers: names in `READERS`.
+        limit: candidates per language, evenly spread over the table; None reads all (math-verify is slow).
+
+    Returns:
+        One row per candidate and reader ("ours" first): key, reader, answer (canonical or null), is_correct, reference,
+        ours (our answer).
+
+    Raises:
+        ValueError: an unknown reader, naming those known; what `read_answers` raises.
+    """
+    unknown = [name for name in readers if name not in READERS]
+    if unknown:
+        raise ValueError(f"unknown reader {unknown[0]!r}; known: {', '.join(READERS)}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; expected at least 1 candidate per language, or None for all")
+    if limit is not None:
+        place, size = pl.int_range(pl.len()).over("language"), pl.len().over("language")
+        step = (size / limit).ceil().cast(pl.Int64).clip(1)
+        candidates = candidates.filter(place % step == 0)
+    ours = read_answers(candidates, problems)
+    spelled = {text: value for text in problems["reference"].unique().to_list() if (value := read_reference(text)) is not None}
+    references = (
+        problems.select("problem_id", "language", "reference")
+        .unique(["problem_id", "language"])
+        .with_columns(reference=pl.col("reference").replace_strict({t: canonical(v) for t, v in spelled.items()}, return_dtype=pl.String))
+    )
+    base = (
+        ours.select(*KEY, ours=pl.col("answer"))
+        .join(references, on=["problem_id", "language"], how="left", maintain_order="left")
+        .with_columns(completion=candidates["completion"])
+    )
+    parts = [base.with_columns(reader=pl.lit("ours"), answer=pl.col("ours"))]
+    for name in readers:
+        read = READERS[name]
+        answers = [
+            None if text is None or (value := read(text, code)) is None else canonical(value)
+            for text, code in base.select("completion", "language").iter_rows()
+        ]
+        parts.append(base.with_columns(reader=pl.lit(name), answer=pl.Series(answers, dtype=pl.String)))
+    return (
+        pl.concat(parts)
+        .with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))
+        .select(*KEY, "reader", "answer", "is_correct", "reference", "ours")
+    )
+
+
+def accuracy_by_reader(readings: pl.DataFrame) -> pl.DataFrame:
+    """How accurate a language looks under each reader.
+
+    Args:
+        readings: what `read_with_others` returns.
+
+    Returns:
+        One row per language and reader: language, reader, n_candidates, n_read, accuracy, gap (accuracy minus ours).
+    """
+    counted = readings.group_by("language", "reader", maintain_order=True).agg(
+        n_candidates=pl.len(), n_read=pl.col("answer").is_not_null().sum(), accuracy=pl.col("is_correct").mean()
+    )
+    ours = counted.filter(pl.col("reader") == "ours").select("language", our_accuracy="accuracy")
+    return (
+        counted.join(ours, on="language", how="left", maintain_order="left")
+        .with_columns(gap=pl.col("accuracy") - pl.col("our_accuracy"))
+        .drop("our_accuracy")
+    )
+
+
+def disagreements(readings: pl.DataFrame, candidates: pl.DataFrame, characters: int = 200) -> pl.DataFrame:
+    """Where another reader said something else than ours.
+
+    Args:
+        readings: what `read_with_others` returns.
+        candidates: the candidates it read.
+        characters: of the completion's end that are shown.
+
+    Returns:
+        One row per candidate and reader that differs: key, reader, answer, ours, reference, is_correct, ending (the end of
+        the completion).
+    """
+    keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
+    return (
+        readings.filter((pl.col("reader") != "ours") & pl.col("answer").ne_missing(pl.col("ours")))
+        .join(keyed, on=list(KEY), how="left", maintain_order="left")
+        .with_columns(ending=pl.col("completion").str.tail(characters))
+        .select(*KEY, "reader", "answer", "ours", "reference", "is_correct", "ending")
+    )
