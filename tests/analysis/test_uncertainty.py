@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bestofl_lib.analysis import uncertainty as un
+
+N = 250
+
+
+def bernoulli(rate):
+    return lambda rng, runs: (rng.random((N, runs)) < rate).astype(float)
+
+
+def eighths(rate, spread):
+    """Share correct of 8 candidates, problems of unequal difficulty."""
+    return lambda rng, runs: rng.binomial(8, rng.beta(rate * spread, (1 - rate) * spread, (N, runs))) / 8
+
+
+@pytest.mark.parametrize(
+    ("draw", "truth"),
+    [
+        (bernoulli(0.5), 0.5),
+        (bernoulli(0.9), 0.9),
+        (bernoulli(0.98), 0.98),
+        (eighths(0.7, 1), 0.7),
+        (eighths(0.98, 0.8), 0.98),
+        (eighths(0.98, 10), 0.98),
+    ],
+    ids=["half", "0.9", "near the top", "unequal problems", "unequal problems near the top", "alike near the top"],
+)
+def test_a_95_percent_interval_over_250_problems_covers_93_to_97_percent(draw, truth):
+    runs = 1500
+    low, high = un.mean_interval(draw(np.random.default_rng(11), runs), replicates=1000)[1:]
+    covered = ((low <= truth) & (truth <= high)).mean()
+    noise = 2 * np.sqrt(0.95 * 0.05 / runs)  # of the simulation itself
+    assert 0.93 - noise <= covered <= 0.97 + noise
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng, runs: (rng.binomial(8, 0.6, (N, runs)) - rng.binomial(8, 0.6, (N, runs))) / 8,
+        lambda rng, runs: rng.choice([-1, 0, 1.0], p=[0.15, 0.7, 0.15], size=(N, runs)),
+        lambda rng, runs: rng.choice([-0.1, 0, 1.0], p=[0.2, 0.78, 0.02], size=(N, runs)),
+    ],
+    ids=["eighths", "0/1", "rare large gains against frequent small losses"],
+)
+def test_the_paired_test_rejects_a_true_null_in_4_to_6_percent(draw):
+    runs = 3000
+    values = draw(np.random.default_rng(5), runs)
+    test = un.paired_difference(values, np.zeros_like(values), replicates=1000)
+    noise = 2 * np.sqrt(0.05 * 0.95 / runs)
+    assert 0.04 - noise <= (test.p < 0.05).mean() <= 0.06 + noise
+
+
+def test_interval_and_p_value_never_contradict_each_other():
+    rng = np.random.default_rng(2)
+    values = rng.normal(0.1, 1, (60, 400)) / 4
+    test = un.paired_difference(values, np.zeros_like(values))
+    clear = np.minimum(np.abs(test.low), np.abs(test.high)) > 2e-3  # replicates are finite
+    assert ((test.p < 0.05) == ((test.low > 0) | (test.high < 0)))[clear].all()
+
+
+def test_large_samples_agree_with_the_t_interval():
+    values = np.random.default_rng(3).normal(0.4, 0.1, 400)
+    got = un.mean_interval(values, replicates=6000)
+    want = stats.t.interval(0.95, 399, values.mean(), stats.sem(values))
+    assert (got.low, got.high) == pytest.approx(want, abs=5e-4)
+    other = values + np.random.default_rng(4).normal(0.008, 0.08, 400)
+    p = stats.ttest_rel(values, other).pvalue
+    assert un.paired_difference(values, other, replicates=6000).p == pytest.approx(p, rel=0.2)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_few_problems_give_a_finite_wide_interval(n):
+    got = un.mean_interval(np.linspace(0.2, 0.9, n))
+    assert np.isfinite([got.low, got.high]).all()
+    assert 0 <= got.low <= got.estimate <= got.high <= 1
+    if n == 1:
+        assert got.high - got.low > 0.9
+
+
+def test_a_sample_without_variation_still_admits_what_it_cannot_exclude():
+    got = un.mean_interval(np.ones((N, 2)))
+    assert got.low == pytest.approx(0.025 ** (1 / N) * np.ones(2))
+    assert (got.high == 1).all()
+    same = un.paired_difference(np.ones(N), np.ones(N))
+    assert same.p == 1
+    assert same.low == pytest.approx(-same.high)
+    assert un.paired_difference(np.ones(N), np.zeros(N)).p < 0.06
+
+
+def test_holm_equals_its_definition_and_leaves_untested_ones_alone():
+    assert un.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    got = un.holm([0.02, None, 0.9])
+    assert np.isnan(got[1])
+    assert got[[0, 2]] == pytest.approx([0.04, 0.9])
+
+
+def test_the_detectable_effect_is_detected_with_80_percent_power():
+    rng = np.random.default_rng(6)
+    base = rng.normal(0, 0.3, (N, 1000))
+    effect = un.minimum_detectable_effect(base).mean()
+    test = un.paired_difference(base + effect, np.zeros_like(base), replicates=1000)
+    assert (test.p < 0.05).mean() == pytest.approx(0.8, abs=0.05)
+    assert un.minimum_detectable_effect(base[:, 0], tests=11) > un.minimum_detectable_effect(base[:, 0])
+
+
+def around(levels, seed):
+    """(problems, budgets) whose mean over problems is exactly `levels`."""
+    noise = np.random.default_rng(seed).normal(0, 0.1, (N, len(levels)))
+    return np.asarray(levels) + noise - noise.mean(0)
+
+
+def test_the_break_even_budget_is_where_the_curves_cross():
+    budgets = np.array([1, 2, 4, 8, 16.0])
+    found = un.break_even(around([0.5, 0.6, 0.66, 0.68, 0.7], 1), around([0.52, 0.58, 0.64, 0.7, 0.74], 2), budgets)
+    assert found.start == pytest.approx(1.5)  # halfway between 1 and 2
+    assert found.end == pytest.approx(6)  # halfway between 4 and 8
+    assert found.low < 6 < found.high
+    assert found.share_ahead > 0.9
+
+
+def test_the_break_even_in_tokens_uses_each_curves_own_spend():
+    mixed, english = np.tile([0.5, 0.7, 0.8], (N, 1)), np.tile([0.6, 0.75, 0.8], (N, 1))
+    same = un.break_even(mixed, english, np.array([10, 20, 40.0]))
+    assert same.end is None
+    assert same.start is None  # at equal spend it is never ahead
+    cheaper = un.break_even(mixed, english, np.array([10, 20, 40.0]), np.array([20, 40, 80.0]))
+    assert (cheaper.smallest, cheaper.largest) == pytest.approx((20, 40))
+    assert cheaper.start == pytest.approx(20)  # half the tokens a completion: ahead as soon as both can be bought
+    assert cheaper.end is None
+    assert cheaper.high is None
+
+
+def test_a_curve_that_is_never_ahead_has_no_break_even():
+    found = un.break_even(np.full((N, 3), 0.4), np.full((N, 3), 0.6), np.array([1, 2, 4]))
+    assert found.start is None
+    assert found.end is None
+    assert found.share_ahead == 0
+
+
+def test_resampling_candidates_too_is_conservative_and_candidates_alone_narrower():
+    rng = np.random.default_rng(8)
+    rates = rng.beta(2, 2, (N, 1))
+    drawn = rng.random((N, 8)) < rates
+    exists = np.ones_like(drawn)
+
+    def redraw(generator):
+        return np.take_along_axis(drawn, un.redrawn(exists, generator), 1).mean(1)
+
+    plain = un.mean_interval(drawn.mean(1))
+    both = un.two_level_interval(drawn.mean(1), redraw)
+    same_problems = un.two_level_interval(drawn.mean(1), redraw, problems=False)
+    assert both.high - both.low > 0.98 * (plain.high - plain.low)
+    assert same_problems.high - same_problems.low < 0.7 * (plain.high - plain.low)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: un.mean_interval(np.zeros((0, 2))), "table is empty"),
+        (lambda: un.mean_interval(np.array([0.5, np.nan])), "value of problem 1, figure 0 is nan"),
+        (lambda: un.paired_difference(np.zeros(3), np.zeros(4)), "align them by problem"),
+        (lambda: un.resampling_weights(5, 10), "10 replicates are too few"),
+        (lambda: un.break_even(np.zeros((3, 2)), np.zeros((3, 2)), np.zeros((2, 2))), "spend is"),
+    ],
+)
+def test_a_wrong_call_says_what_is_expected(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
