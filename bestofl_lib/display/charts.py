@@ -19,8 +19,8 @@ from bestofl_lib.languages import LANGUAGES
 
 __all__ = [
     "accuracy_by_language", "accuracy_by_reader", "allocation", "budget_curves", "calibration", "claims_forest",
-    "coverage_by_language", "enable_charts", "english_against_mixed", "exclusive_solves", "gain_over_resampling",
-    "planner_regret", "reading_rules", "reward_quality", "selected_languages", "shapley", "trace_languages",
+    "coverage_by_language", "enable_charts", "english_against_mixed", "exclusive_solves", "gain_over_resampling", "greedy_order",
+    "planner_regret", "reading_rules", "reward_quality", "selected_languages", "shapley", "sole_solvers", "trace_languages",
 ]
 
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, GREY = (
@@ -74,18 +74,24 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Does a reward model rank correct candidates of the same problem above wrong ones?
 
     Args:
-        table: one row per reward model and language: `reward_model` (such as "mono", "multi", "cross"), `language`,
-            `auc`, `n_pairs`; and, where known, `low` and `high`.
+        table: one row per reward model and language: `reward_model`, `language` (null: all together), `auc`; and, where
+            known, `low`, `high`, `n_problems`. The mono model of each language is shown in its own language, as "mono".
     """
-    _need(table, "reward_model", "language", "auc", "n_pairs")
-    table = _named(table.filter(pl.col("auc").is_not_null() & pl.col("auc").is_not_nan()))
-    order = table.group_by("language_name").agg(pl.col("auc").mean()).sort("auc", descending=True)["language_name"].to_list()
+    _need(table, "reward_model", "language", "auc")
+    mono = pl.col("reward_model").str.starts_with("mono-")
+    own = pl.col("reward_model") == pl.lit("mono-") + pl.col("language")
+    table = table.filter(pl.col("auc").is_not_null() & pl.col("auc").is_not_nan() & (~mono | own.fill_null(False)))
+    _need(table, "auc")
+    table = table.with_columns(pl.when(mono).then(pl.lit("mono")).otherwise(pl.col("reward_model")).alias("reward_model"))
+    table = _named(table.with_columns(pl.col("language").fill_null("all languages")))
+    order = _order(table.group_by("language_name").agg(pl.col("auc").mean()), "auc")
+    order = [name for name in order if name != "all languages"] + ["all languages"] * ("all languages" in order)
     models = _models(table["reward_model"])
     base = alt.Chart(table)
     y = alt.Y("language_name:N", sort=order, title=None)
     shift = alt.YOffset("reward_model:N", sort=models)
     colour, shape = _model_looks(models)
-    tips = _tips(table, "language_name", "reward_model", "auc", "low", "high", "n_pairs")
+    tips = _tips(table, "language_name", "reward_model", "auc", "low", "high", "n_problems", "n_pairs")
     x = alt.X("auc:Q", title="AUC within problems", scale=alt.Scale(zero=False, nice=True))
     layers = [base.mark_point(filled=True, size=55, opacity=1).encode(y=y, x=x, yOffset=shift, color=colour, shape=shape, tooltip=tips)]
     if {"low", "high"} <= set(table.columns):
@@ -95,8 +101,9 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
         alt.layer(chance, *layers).properties(width=WIDTH - 100, height=alt.Step(10 if len(models) > 1 else 20)),
         "reward_quality",
         "Does each reward model tell correct from wrong candidates of the same problem?",
-        f"AUC over pairs of a correct and a wrong candidate of one problem ({_range(table['n_pairs'])} pairs per point); "
-        "the dashed line, 0.5, is guessing.",
+        "Chance that a correct candidate is ranked above a wrong one of the same problem"
+        + (f" ({_range(table['n_problems'])} problems that have both)" if "n_problems" in table.columns else "")
+        + "; lines are 95 % intervals; 0.5, the dashed line, is guessing.",
     )
 
 
@@ -128,27 +135,31 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
 
     Args:
         table: one row per language and budget: `language`, `gain` (coverage with that language minus coverage with
-            English again, same budget), `low`, `high`, `n_problems`, `budget`; and, where known, `p_holm`.
+            English again, same budget), `low`, `high`, `n_problems`, `budget`; and, where known, `p_holm` and `base` (the
+            language drawn again, if not English).
     """
     _need(table, "language", "gain", "low", "high", "n_problems", "budget")
+    sure = pl.col("p_holm") < 0.05 if "p_holm" in table.columns else (pl.col("low") > 0) | (pl.col("high") < 0)
     table = _named(table).with_columns(
-        shown=pl.when(pl.col("low") > 0).then(pl.lit("adds")).when(pl.col("high") < 0).then(pl.lit("costs")).otherwise(pl.lit("undecided"))
+        shown=pl.when(sure & (pl.col("gain") > 0)).then(pl.lit("adds")).when(sure & (pl.col("gain") < 0)).then(pl.lit("costs"))
+        .otherwise(pl.lit("undecided"))
     )
+    again = LANGUAGES[base].name if (base := table["base"][0] if "base" in table.columns else "en") in LANGUAGES else base
     order = _order(table.group_by("language_name").agg(pl.col("gain").mean()), "gain")
     budgets = table["budget"].unique().sort().to_list()
-    base = alt.Chart(table)
+    drawn = alt.Chart(table)
     y = alt.Y("language_name:N", sort=order, title=None)
     colour = alt.Color(
         "shown:N", title=None, scale=alt.Scale(domain=["adds", "undecided", "costs"], range=[GREEN, GREY, ORANGE])
     )
     tips = _tips(table, "language_name", "budget", "gain", "low", "high", "p_holm", "n_problems")
     layers = alt.layer(
-        base.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", color=colour, tooltip=tips),
-        base.mark_point(filled=True, size=60, opacity=1).encode(
+        drawn.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", color=colour, tooltip=tips),
+        drawn.mark_point(filled=True, size=60, opacity=1).encode(
             y=y, x=alt.X("gain:Q", title="gain in coverage (percentage points)", axis=_points_axis()), color=colour,
             shape=alt.Shape("shown:N", title=None, scale=alt.Scale(domain=["adds", "undecided", "costs"])), tooltip=tips,
         ),
-        base.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
+        drawn.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
     )
     chart = (
         layers.properties(width=WIDTH - 120, height=alt.Step(22))
@@ -160,9 +171,10 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
     return _finish(
         chart,
         "gain_over_resampling",
-        "What does each language add beyond drawing English again?",
-        f"Coverage of English and that language minus coverage of English alone, both with {_range(table['budget'])} completions "
-        f"per problem; {_range(table['n_problems'])} problems; lines are 95 % intervals, paired by problem.",
+        f"What does each language add beyond drawing {again} again?",
+        f"Coverage of {again} and that language minus coverage of {again} alone, both with {_range(table['budget'])} completions "
+        f"per problem; {_range(table['n_problems'])} problems; lines are 95 % intervals, paired by problem"
+        + ("; coloured where significant after Holm's correction." if "p_holm" in table.columns else "."),
     )
 
 
@@ -293,8 +305,10 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
             `budget`; and, where known, `pool_share` (what choosing at random would give), `n_problems`.
     """
     _need(table, "language", "share", "strategy", "reward_model", "budget")
+    many = table["budget"].n_unique() > 1
     table = _named(table).with_columns(
         arm=pl.struct("strategy", "reward_model").map_elements(lambda s: _strategy_label(s["strategy"], s["reward_model"]), return_dtype=pl.String)
+        + (pl.format(", {} completions", pl.col("budget")) if many else pl.lit(""))
     )
     order = _order(table.group_by("language_name").agg(pl.col("share").mean()), "share")
     base = alt.Chart(table)
@@ -303,7 +317,7 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     layers = [base.mark_bar(color=BLUE, opacity=0.85).encode(y=y, x=_share("share", "share of choices", top=None), tooltip=tips)]
     if "pool_share" in table.columns:
         layers.append(base.mark_tick(color=ORANGE, thickness=2, size=16).encode(y=y, x="pool_share:Q", tooltip=tips))
-    chart = alt.layer(*layers).properties(width=210, height=alt.Step(18)).facet(facet=alt.Facet("arm:N", title=None), columns=3)
+    chart = alt.layer(*layers).properties(width=210, height=alt.Step(18)).facet(facet=alt.Facet("arm:N", title=None, sort=table["arm"].unique(maintain_order=True).to_list()), columns=3)
     note = " The orange tick is what choosing at random gives." if "pool_share" in table.columns else ""
     return _finish(
         chart,
@@ -468,30 +482,29 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What is each language's fair share of the mixed pool's accuracy?
 
     Args:
-        table: one row per language and value: `language`, `value` (share of problems), `budget`, `n_problems`; and, where
-            known, `measure` ("coverage", "best of k by cross reward", …), `low` and `high`.
+        table: one row per language and objective: `language`, `shapley` (share of problems), `objective` ("oracle" for
+            coverage, or a reward model that chooses), `budget`, `n_problems`, `low`, `high`.
     """
-    _need(table, "language", "value", "budget", "n_problems")
-    table = _named(table if "measure" in table.columns else table.with_columns(measure=pl.lit("coverage")))
-    order = _order(table.group_by("language_name").agg(pl.col("value").mean()), "value")
+    _need(table, "language", "shapley", "objective", "budget", "n_problems", "low", "high")
+    table = _named(table).with_columns(objective=_objective())
+    order = _order(table.group_by("language_name").agg(pl.col("shapley").mean()), "shapley")
     base = alt.Chart(table)
     y = alt.Y("language_name:N", sort=order, title=None)
-    tips = _tips(table, "language_name", "measure", "value", "low", "high", "budget", "n_problems")
-    layers = [
+    tips = _tips(table, "language_name", "objective", "shapley", "low", "high", "budget", "n_problems")
+    layers = (
         base.mark_bar(opacity=0.85).encode(
-            y=y, x=alt.X("value:Q", title="percentage points", axis=_points_axis()), tooltip=tips,
-            color=alt.condition("datum.value < 0", alt.value(ORANGE), alt.value(BLUE)),
-        )
-    ]
-    if {"low", "high"} <= set(table.columns):
-        layers.append(base.mark_rule(color=INK).encode(y=y, x="low:Q", x2="high:Q", tooltip=tips))
-    one = table["measure"].n_unique() == 1
+            y=y, x=alt.X("shapley:Q", title="percentage points", axis=_points_axis()), tooltip=tips,
+            color=alt.condition("datum.shapley < 0", alt.value(ORANGE), alt.value(BLUE)),
+        ),
+        base.mark_rule(color=INK).encode(y=y, x="low:Q", x2="high:Q", tooltip=tips),
+    )
+    one = table["objective"].n_unique() == 1
     chart = alt.layer(*layers).properties(width=WIDTH - 100 if one else 260, height=alt.Step(22))
     return _finish(
-        chart if one else chart.facet(facet=alt.Facet("measure:N", title=None), columns=2),
+        chart if one else chart.facet(facet=alt.Facet("objective:N", title=None), columns=2),
         "shapley", "How much of the mixed pool's accuracy is each language's doing?",
         f"Shapley value: what a language adds on average over all orders of joining; {_range(table['budget'])} completions per problem, "
-        f"{_range(table['n_problems'])} problems" + ("; lines are 95 % intervals." if len(layers) > 1 else "."),
+        f"{_range(table['n_problems'])} problems; lines are 95 % intervals.",
     )
 
 
@@ -503,15 +516,16 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
             where known, `language`, `statement`, `p`, `mde`.
     """
     _need(table, "claim", "effect", "low", "high", "verdict")
-    table = table.filter(pl.col("effect").is_not_null() & pl.col("effect").is_not_nan())
-    table = _named(table) if "language" in table.columns else table
+    table = (_named(table) if "language" in table.columns else table).with_columns(pl.col("effect", "low", "high").fill_nan(None))
     name = pl.col("claim") + (pl.lit(" ") + pl.col("language_name").fill_null("") if "language" in table.columns else pl.lit(""))
     table = table.with_columns(row=name.str.strip_chars())
+    if table["row"].is_duplicated().any() and "budget" in table.columns:
+        table = table.with_columns(row=pl.format("{}, {} completions", "row", "budget"))
     verdicts = ["supported", "undecided", "not supported"]
     colour = alt.Color("verdict:N", title=None, sort=verdicts, scale=alt.Scale(domain=verdicts, range=[GREEN, GREY, ORANGE]))
     base = alt.Chart(table)
     y = alt.Y("row:N", sort=table["row"].to_list(), title=None)
-    tips = _tips(table, "row", "statement", "effect", "low", "high", "p", "mde", "verdict")
+    tips = _tips(table, "row", "statement", "effect", "low", "high", "p", "p_holm", "mde", "verdict")
     chart = alt.layer(
         base.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
         base.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", color=colour, tooltip=tips),
@@ -519,6 +533,7 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
             y=y, x=alt.X("effect:Q", title="effect (percentage points)", axis=_points_axis()), color=colour,
             shape=alt.Shape("verdict:N", title=None, sort=verdicts, scale=alt.Scale(domain=verdicts, range=["circle", "diamond", "square"])), tooltip=tips,
         ),
+        base.transform_filter("!isValid(datum.effect)").mark_text(align="left", dx=6, color=GREY).encode(y=y, x=alt.datum(0), text="verdict:N"),
     ).properties(width=WIDTH - 120, height=alt.Step(26))
     return _finish(
         chart, "claims_forest", "What does this run say about each claim?",
@@ -530,52 +545,123 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How does the planner spread a budget over languages?
 
     Args:
-        table: one row per budget and language: `budget`, `language`, `completions` (mean over folds), `n_problems`.
+        table: one row per budget and language: `budget`, `objective`, `language`, `completions`, `n_problems`; and, where
+            known, `least` and `most` (over the plans of the folds).
+
+    Raises:
+        ValueError: the table has several objectives.
     """
-    _need(table, "budget", "language", "completions", "n_problems")
-    table = _named(table)
+    _need(table, "budget", "objective", "language", "completions", "n_problems")
+    if table["objective"].n_unique() > 1:
+        raise ValueError(f"the table has plans for {', '.join(table['objective'].unique())}; filter it to one objective")
+    table = _named(table).with_columns(objective=_objective())
     order = _order(table.group_by("language_name").agg(pl.col("completions").sum()), "completions")
-    most = _most(table["completions"], 1)
     base = alt.Chart(table).encode(
         x=alt.X("budget:O", title="completions per problem", axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
         y=alt.Y("language_name:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False)),
-        tooltip=_tips(table, "language_name", "budget", "completions", "n_problems"),
+        tooltip=_tips(table, "language_name", "budget", "completions", "least", "most", "n_problems"),
     )
     return _finish(
-        _heat(base, "completions", "completions", most, ".2~f", least=0.005), "allocation", "How does the planner spread a budget over languages?",
-        f"Completions per problem and language, mean over folds; chosen on other problems than it is judged on ({_range(table['n_problems'])} problems).",
+        _heat(base, "completions", "completions", _most(table["completions"], 1), ".2~f", least=0.005), "allocation",
+        "How does the planner spread a budget over languages?",
+        f"Completions per problem in each language, planned for {table['objective'][0]} on {_range(table['n_problems'])} problems.",
     )
 
 
 def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """How much does each way of spending lose against the best allocation in hindsight?
+    """How near does each way of spending come to the best allocation in hindsight, and what does planning gain?
 
     Args:
-        table: one row per budget and arm: `budget`, `arm` ("planner", "equal shares", "English only", …), `regret` (share
-            of problems; 0 is the best in hindsight), `n_problems`; and, where known, `low` and `high`.
+        table: one row per budget and arm: `budget`, `arm` (planned, en, mixed, hindsight), `accuracy`, `regret` (hindsight
+            minus this arm), `gain` (of the plan over this arm), `gain_low`, `gain_high`, `n_problems`.
     """
-    _need(table, "budget", "arm", "regret", "n_problems")
-    domain = [a for a in ("planner", "equal shares", "English only") if a in table["arm"].unique().to_list()]
+    _need(table, "budget", "arm", "accuracy", "regret", "gain", "gain_low", "gain_high", "n_problems")
+    names = {"planned": "planner", "mixed": "equal shares", "en": "English only"}
+    table = table.filter(pl.col("arm") != "hindsight").with_columns(pl.col("arm").replace(names))
+    _need(table, "arm")
+    domain = [name for name in names.values() if name in table["arm"].to_list()]
     domain += sorted(set(table["arm"]) - set(domain))
-    base = alt.Chart(table)
     colour = alt.Color(
-        "arm:N", title=None, sort=domain, legend=_lines(), scale=alt.Scale(domain=domain, range=([ORANGE, GREEN, BLUE, PINK, YELLOW, SKY] * 3)[: len(domain)])
+        "arm:N", title=None, sort=domain, legend=_lines(),
+        scale=alt.Scale(domain=domain, range=([ORANGE, GREEN, BLUE, PINK, YELLOW, SKY] * 3)[: len(domain)]),
     )
-    x = alt.X("budget:Q", title="completions per problem", scale=alt.Scale(type="log", base=2), axis=_budget_axis(table["budget"]))
-    y = alt.Y("regret:Q", title="regret (percentage points)", axis=_points_axis())
-    layers = [
-        base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=25)).encode(
-            x=x, y=y, color=colour,
-            strokeDash=alt.StrokeDash("arm:N", title=None, legend=_lines(), sort=domain, scale=alt.Scale(domain=domain, range=([[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]] * 5)[: len(domain)])),
-            tooltip=_tips(table, "arm", "budget", "regret", "low", "high", "n_problems"),
-        )
-    ]
-    if {"low", "high"} <= set(table.columns):
-        layers.insert(0, base.mark_area(opacity=0.14, clip=True).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q", color=colour))
+    dash = alt.StrokeDash(
+        "arm:N", title=None, sort=domain, legend=_lines(),
+        scale=alt.Scale(domain=domain, range=([[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]] * 5)[: len(domain)]),
+    )
+    base = alt.Chart(table)
+    x = alt.X("budget:O", title="completions per problem", axis=alt.Axis(labelAngle=0))
+    left = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30)).encode(
+        x=x, y=alt.Y("regret:Q", title="regret (percentage points)", axis=_points_axis()), color=colour, strokeDash=dash,
+        tooltip=_tips(table, "arm", "budget", "accuracy", "regret", "n_problems"),
+    ).properties(width=270, height=230)
+    gains = base.transform_filter("isValid(datum.gain)")
+    shift, tips = alt.XOffset("arm:N", sort=domain), _tips(table, "arm", "budget", "gain", "gain_low", "gain_high", "n_problems")
+    right = alt.layer(
+        base.mark_rule(strokeDash=[4, 3], color=GREY).encode(y=alt.datum(0)),
+        gains.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("gain_low:Q", title=""), y2="gain_high:Q", xOffset=shift, color=colour, tooltip=tips),
+        gains.mark_point(filled=True, size=45, opacity=1).encode(
+            x=x, y=alt.Y("gain:Q", title="gain of planning over it (points)", axis=_points_axis()), xOffset=shift, color=colour, tooltip=tips
+        ),
+    ).properties(width=270, height=230)
     return _finish(
-        alt.layer(*layers).properties(width=WIDTH - 60, height=260), "planner_regret",
-        "How much does each way of spending lose against the best allocation in hindsight?",
-        f"Accuracy of the best allocation in hindsight minus the arm's, on {_range(table['n_problems'])} problems that did not choose it; 0 is perfect.",
+        alt.hconcat(left, right, spacing=24), "planner_regret",
+        "How near does each way of spending come to the best allocation in hindsight?",
+        f"Left: accuracy of the best allocation in hindsight minus the arm's; right: the plan's accuracy minus the arm's, with 95 % "
+        f"intervals paired by problem. {_range(table['n_problems'])} problems; plans are judged on problems that did not make them.",
+    )
+
+
+def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Which language helps most, then which next?
+
+    Args:
+        table: one row per step: `step`, `language` added, `accuracy` with `low` and `high`, `objective`, `budget`, `n_problems`.
+    """
+    _need(table, "step", "language", "accuracy", "low", "high", "objective", "budget", "n_problems")
+    table = _named(table).with_columns(objective=_objective()).with_columns(added=pl.format("{}. {}", "step", "language_name"))
+    base = alt.Chart(table)
+    y = alt.Y("added:N", sort=alt.EncodingSortField("step"), title=None)
+    tips = _tips(table, "step", "language_name", "accuracy", "low", "high", "budget", "n_problems")
+    chart = alt.layer(
+        base.mark_line(color=BLUE, opacity=0.5).encode(y=y, x="accuracy:Q", order="step:Q"),
+        base.mark_rule(color=BLUE, strokeWidth=1.5).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", tooltip=tips),
+        base.mark_point(color=BLUE, filled=True, size=55, opacity=1).encode(
+            y=y, x=alt.X("accuracy:Q", title="accuracy", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)), tooltip=tips
+        ),
+    ).properties(width=WIDTH - 120, height=alt.Step(22))
+    one = table["objective"].n_unique() == 1
+    return _finish(
+        chart if one else chart.properties(width=250).facet(facet=alt.Facet("objective:N", title=None), columns=2).resolve_scale(y="independent"),
+        "greedy_order", "Which language helps most, then which next?",
+        f"Accuracy ({'; '.join(table['objective'].unique(maintain_order=True))}) as languages join, {_range(table['budget'])} completions per "
+        f"problem shared equally; {_range(table['n_problems'])} problems; 95 % intervals. Found and judged on the same problems, so later gains are flattered.",
+    )
+
+
+def sole_solvers(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Of the problems that one language alone solves, what explains how many?
+
+    Args:
+        table: one row per language and cause: `language`, `cause` (answer reading, revised question, resampling, left),
+            `problems` (an expectation; null where unknown), `budget`, `n_problems`.
+    """
+    _need(table, "language", "cause", "problems", "budget", "n_problems")
+    table = _named(table)
+    order = _order(table.group_by("language_name").agg(pl.col("problems").sum()), "problems")
+    words = {"answer reading": ORANGE, "revised question": YELLOW, "resampling": GREY, "left": BLUE}
+    domain = [cause for cause in words if cause in table["cause"].to_list()]
+    chart = alt.Chart(table).mark_bar().encode(
+        y=alt.Y("language_name:N", sort=order, title=None),
+        x=alt.X("problems:Q", title="problems that this language alone solves"),
+        color=alt.Color("cause:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[words[cause] for cause in domain])),
+        order=alt.Order("place:Q"),
+        tooltip=_tips(table, "language_name", "cause", "problems", "share", "n_problems"),
+    ).transform_calculate(place=f"indexof({domain!r}, datum.cause)").properties(width=WIDTH - 100, height=alt.Step(22))
+    return _finish(
+        chart, "sole_solvers", "Of the problems that one language alone solves, what explains how many?",
+        f"Expected problems of {_range(table['n_problems'])} when every language draws {_range(table['budget'])}; what is left is not explained by "
+        "reading, by faulty questions or by another draw.",
     )
 
 
@@ -640,7 +726,7 @@ def _most(column: pl.Series, otherwise: float = 0) -> float:
 def _tips(table: pl.DataFrame, *columns: str) -> list[alt.Tooltip]:
     """What a pointer shows: the columns that the table has, shares as percentages."""
     shares = ("accuracy", "low", "high", "unreadable", "share", "pool_share", "gain", "coverage", "effect", "mde",
-              "regret", "predicted", "observed", "value")
+              "regret", "predicted", "observed", "shapley", "gain_low", "gain_high")
     names = {"language_name": "language", "panel_name": "language", "other_name": "other language", "arm": "way of choosing"}
     return [
         alt.Tooltip(
@@ -704,6 +790,13 @@ def _model_looks(models: list[str]) -> tuple[alt.Color, alt.Shape]:
 
 def _strategy_label(strategy: str, model: str | None) -> str:
     return f"{STRATEGY_NAMES.get(strategy, strategy)} by {model} reward" if model else STRATEGY_NAMES.get(strategy, strategy)
+
+
+def _objective() -> pl.Expr:
+    """An objective in words: coverage, or choosing by a reward."""
+    known = pl.col("objective").is_in(["oracle", "logprob", "shortest"])
+    words = pl.col("objective").replace({"oracle": "coverage", "logprob": "log-probability"})
+    return pl.when(known).then(words).otherwise(pl.format("best of k by {} reward", "objective"))
 
 
 def _arm(pool: str, strategy: str, model: str | None) -> tuple[str, str, str | None, str, str, list[int]]:

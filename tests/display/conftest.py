@@ -21,7 +21,7 @@ def made_up() -> dict[str, pl.DataFrame]:
     rows: dict[str, list[dict]] = {name: [] for name in (
         "accuracy_by_language", "reward_quality", "exclusive_solves", "gain_over_resampling", "curves", "selected_languages",
         "reading_rules", "accuracy_by_reader", "trace_languages", "calibration", "coverage_by_language", "shapley", "claims_forest",
-        "allocation", "planner_regret",
+        "allocation", "planner_regret", "greedy_order", "sole_solvers",
     )}
     for code, p in SKILL.items():
         rows["accuracy_by_language"].append({
@@ -30,7 +30,7 @@ def made_up() -> dict[str, pl.DataFrame]:
         })
         for model, bonus in (("mono", 0), ("multi", 0.03), ("cross", 0.05)):
             auc = 0.62 + 0.3 * p + bonus + rng.normal(0, 0.01)
-            rows["reward_quality"].append({"reward_model": model, "language": code, "auc": auc, "low": auc - 0.025, "high": auc + 0.025, "n_pairs": int(2000 * p)})
+            rows["reward_quality"].append({"reward_model": f"mono-{code}" if model == "mono" else model, "language": code, "auc": auc, "low": auc - 0.025, "high": auc + 0.025, "n_problems": N})
         for other, q in SKILL.items():
             if other != code:
                 rows["exclusive_solves"].append({"language": code, "other": other, "exclusive": N * p * (1 - q) * 0.6, "n_problems": N})
@@ -46,18 +46,27 @@ def made_up() -> dict[str, pl.DataFrame]:
         for k in (1, 2, 4, 8):
             value = 1 - (1 - p) ** (0.6 * k + 0.4)
             rows["coverage_by_language"].append({"language": code, "budget": k, "coverage": value, "low": value - 0.05, "high": min(1.0, value + 0.04), "n_problems": N})
-            rows["allocation"].append({"budget": k, "language": code, "completions": k * p**3 / sum(v**3 for v in SKILL.values()), "n_problems": N})
-        for measure in ("coverage", "best of k by cross reward"):
-            rows["shapley"].append({"language": code, "value": 0.16 * p - 0.02, "low": 0.16 * p - 0.03, "high": 0.16 * p - 0.01, "measure": measure, "budget": 11, "n_problems": N})
+            rows["allocation"].append({"budget": k, "language": code, "completions": round(k * p**3 / sum(v**3 for v in SKILL.values())), "objective": "oracle", "n_problems": N})
+        for objective in ("oracle", "cross"):
+            rows["shapley"].append({"language": code, "shapley": 0.16 * p - 0.02, "low": 0.16 * p - 0.03, "high": 0.16 * p - 0.01, "objective": objective, "budget": 11, "n_problems": N})
+        for cause, part in (("answer reading", 0.1), ("revised question", 0.1), ("resampling", 0.5), ("left", 0.3)):
+            rows["sole_solvers"].append({"language": code, "cause": cause, "problems": 6 * p * part, "share": part / 11, "budget": 4, "n_problems": N})
         for strategy, model in (("best_of_k", "cross"), ("best_of_k", "multi"), ("random", None)):
             rows["selected_languages"].append({"language": code, "share": p / sum(SKILL.values()), "pool_share": 1 / 11, "strategy": strategy, "reward_model": model, "budget": 11})
     for model, tilt in (("mono", 0.8), ("multi", 0.9), ("cross", 0.97)):
         for x in np.linspace(0.05, 0.95, 10):
             y = 0.5 + tilt * (x - 0.5)
             rows["calibration"].append({"reward_model": model, "predicted": x, "observed": y, "low": y - 0.03, "high": y + 0.03, "n": int(800 + 3000 * abs(x - 0.5))})
-    for k in (1, 2, 4, 8, 16):
-        for arm, loss in (("planner", 0.012), ("equal shares", 0.06), ("English only", 0.03)):
-            rows["planner_regret"].append({"budget": k, "arm": arm, "regret": loss + 0.01 * np.log2(k), "low": loss + 0.01 * np.log2(k) - 0.01, "high": loss + 0.01 * np.log2(k) + 0.01, "n_problems": N})
+    for k in (2, 4, 8):
+        for arm, loss in (("planned", 0.012), ("mixed", 0.06), ("en", 0.03), ("hindsight", 0.0)):
+            gain = None if arm == "planned" else loss - 0.012
+            rows["planner_regret"].append({
+                "budget": k, "arm": arm, "accuracy": 0.8 - loss, "regret": loss + 0.005 * np.log2(k) * (loss > 0), "gain": gain,
+                "gain_low": None if gain is None else gain - 0.02, "gain_high": None if gain is None else gain + 0.02, "n_problems": N,
+            })
+    for step, (code, _) in enumerate(sorted(SKILL.items(), key=lambda item: -item[1]), 1):
+        value = 0.9 - 0.2 / step
+        rows["greedy_order"].append({"step": step, "language": code, "accuracy": value, "low": value - 0.04, "high": value + 0.04, "objective": "oracle", "budget": 8, "n_problems": N})
     effects = (0.083, 0.061, 0.012, 0.024)
     for claim, effect, verdict in zip(("H1", "H2", "H3", "H4"), effects, ("supported", "supported", "undecided", "not supported"), strict=True):
         rows["claims_forest"].append({

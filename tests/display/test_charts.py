@@ -60,7 +60,7 @@ def test_every_chart_refuses_an_empty_table(tables, name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in NAMES if n not in ("exclusive_solves", "reading_rules", "accuracy_by_reader", "trace_languages", "allocation", "selected_languages")]
+    "name", [n for n in NAMES if n not in ("exclusive_solves", "reading_rules", "accuracy_by_reader", "trace_languages", "allocation", "selected_languages", "sole_solvers", "planner_regret")]
 )
 def test_estimates_come_with_their_interval(tables, name):
     assert {"low", "high"} <= fields(spec_of(name, tables))
@@ -144,8 +144,36 @@ def test_gains_at_several_budgets_get_a_panel_each(tables):
 
 
 def test_a_gain_is_called_one_only_when_its_whole_interval_is_above_nothing(tables):
-    shown = {(row["low"] > 0, row["high"] < 0): row["shown"] for row in data(spec_of("gain_over_resampling", tables))}
+    plain = tables["gain_over_resampling"].drop("p_holm")
+    shown = {(row["low"] > 0, row["high"] < 0): row["shown"] for row in data(charts.gain_over_resampling(plain).to_dict())}
     assert shown[(True, False)] == "adds" and shown[(False, False)] == "undecided"
+
+
+def test_a_gain_that_does_not_survive_correction_is_undecided(tables):
+    table = tables["gain_over_resampling"].with_columns(p_holm=pl.lit(0.3))
+    assert {row["shown"] for row in data(charts.gain_over_resampling(table).to_dict())} == {"undecided"}
+
+
+def test_a_mono_model_is_shown_in_its_own_language_only(tables):
+    other = tables["reward_quality"].head(1).with_columns(reward_model=pl.lit("mono-en"), language=pl.lit("sw"))
+    overall = tables["reward_quality"].head(1).with_columns(reward_model=pl.lit("cross"), language=pl.lit(None, pl.String))
+    rows = data(charts.reward_quality(pl.concat([tables["reward_quality"], other, overall])).to_dict())
+    assert {row["reward_model"] for row in rows} == {"mono", "multi", "cross"} and len(rows) == 34
+    assert [row["language_name"] for row in rows if row["language_name"] == "all languages"] == ["all languages"]
+
+
+def test_a_claim_that_was_not_tested_keeps_its_row(tables):
+    table = tables["claims_forest"].with_columns(
+        pl.when(pl.col("claim") == "H1").then(None).otherwise(pl.col(c)).alias(c) for c in ("effect", "low", "high")
+    )
+    spec = charts.claims_forest(table).to_dict()
+    assert [row["row"] for row in data(spec)] == ["H1", "H2", "H3", "H4"]
+
+
+def test_plans_for_several_objectives_are_not_drawn_over_each_other(tables):
+    both = pl.concat([tables["allocation"], tables["allocation"].with_columns(objective=pl.lit("cross"))])
+    with pytest.raises(ValueError, match="filter it to one objective"):
+        charts.allocation(both)
 
 
 def test_an_unreadable_answer_is_the_last_part_of_the_rules(tables):

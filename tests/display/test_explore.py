@@ -1,0 +1,310 @@
+"""What the explorer shows: rows, numbers, order, text. Figures are compared with the library's own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from made_up_runs import write_run
+
+from bestofl_lib.analysis import selection
+from bestofl_lib.display import explore
+from bestofl_lib.display.explorer import Explorer
+from bestofl_lib.display.explorer.launch import write_notebook
+from bestofl_lib.tables import Run
+
+LANGUAGES = ("bn", "en", "sw", "th")
+KEYS = ["problem_id", "language", "sample_index"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs"), n_problems=40, n=6, languages=LANGUAGES)
+
+
+@pytest.fixture(scope="module")
+def source(run):
+    return explore.open_run(run)
+
+
+@pytest.fixture(scope="module")
+def numbers(source):
+    return explore.Numbers(source)
+
+
+def setting(**changes):
+    base = {"languages": LANGUAGES, "budget": 6, "allocation": None, "strategy": "best_of_k", "reward_model": "cross", "offsets": {}}
+    return explore.Setting(**(base | changes))
+
+
+# -- atlas
+
+
+def test_a_cell_counts_what_the_readings_say(run, source):
+    readings = run.read("readings").filter(pl.col("problem_id") == "lab-test-0007", pl.col("language") == "sw")
+    cell = source.cells.filter(pl.col("problem_id") == "lab-test-0007", pl.col("language") == "sw").row(0, named=True)
+    assert (cell["n"], cell["n_correct"]) == (6, int(readings["is_correct"].sum()))
+    assert cell["n_unread"] == readings["answer"].null_count()
+
+
+def test_a_mistake_is_a_wrong_best_reward_where_a_right_answer_was(run, source):
+    joined = run.read("rewards").filter(pl.col("reward_model") == "cross").join(run.read("readings"), on=KEYS)
+    slow = {}
+    for (problem,), rows in joined.group_by("problem_id"):
+        best = rows.sort("reward", descending=True).row(0, named=True)
+        slow[problem] = bool(rows["is_correct"].any() and not best["is_correct"])
+    assert dict(explore.count_mistakes(source, "cross").iter_rows()) == slow
+    assert any(slow.values())
+
+
+@pytest.mark.parametrize("sort", list(explore.SORTS))
+def test_every_order_holds_every_problem_once(source, sort):
+    problems = explore.describe_problems(source.cells, explore.count_mistakes(source, "multi"))
+    assert sorted(explore.choose_problems(problems, sort)) == sorted(problems["problem_id"])
+
+
+def test_orders_put_first_what_they_say(source):
+    problems = explore.describe_problems(source.cells, explore.count_mistakes(source, "multi"))
+    facts = {row["problem_id"]: row for row in problems.iter_rows(named=True)}
+    by = {sort: [facts[i] for i in explore.choose_problems(problems, sort)] for sort in explore.SORTS}
+    assert [row["share"] for row in by["difficulty"]] == sorted(row["share"] for row in by["difficulty"])
+    assert [row["exclusive"] is None for row in by["exclusive"]] == sorted(row["exclusive"] is None for row in by["exclusive"])
+    assert [not row["mistake"] for row in by["mistake"]] == sorted(not row["mistake"] for row in by["mistake"])
+
+
+@pytest.mark.parametrize("name", list(explore.FILTERS))
+def test_a_filter_keeps_exactly_what_it_names(source, name):
+    problems = explore.describe_problems(source.cells, explore.count_mistakes(source, "multi"))
+    column = {"revised": "revised", "unreadable": "unreadable", "disagreement": "disagreement", "mistake": "mistake"}[name]
+    assert set(explore.choose_problems(problems, filters=[name])) == set(problems.filter(pl.col(column))["problem_id"])
+
+
+def test_an_unknown_order_is_refused(source):
+    with pytest.raises(ValueError, match=r"no sort or filter 'size'; known: difficulty"):
+        explore.choose_problems(explore.describe_problems(source.cells), "size")
+
+
+def test_a_page_of_the_atlas_places_every_cell(source):
+    problems = explore.describe_problems(source.cells)
+    order = explore.choose_problems(problems)
+    page = explore.atlas_page(source.cells, problems, order, source.languages)
+    assert page["ids"] == order
+    for row in source.cells.sample(20, seed=1).iter_rows(named=True):
+        assert page["correct"][source.languages.index(row["language"])][order.index(row["problem_id"])] == row["n_correct"]
+
+
+def test_only_the_split_that_was_asked_for_is_shown(tmp_path):
+    run = write_run(tmp_path, n_problems=4, n=2, languages=("en", "sw"))
+    problems = run.read("problems").with_columns(split=pl.when(pl.col("problem_id") == "lab-test-0000").then(pl.lit("train")).otherwise("split"))
+    run.write("problems", problems)
+    assert explore.open_run(run).cells["problem_id"].n_unique() == 3
+    assert explore.open_run(run, None).cells["problem_id"].n_unique() == 4
+    with pytest.raises(ValueError, match="no candidates of split 'dev'; its problems are test, train"):
+        explore.open_run(run, "dev")
+
+
+def test_a_run_without_readings_is_told_what_is_missing(tmp_path):
+    Run("bare", tmp_path).write("problems", write_run(tmp_path, n_problems=1, n=1, languages=("en",)).read("problems"))
+    with pytest.raises(FileNotFoundError, match="run 'bare' has no table 'readings' yet"):
+        explore.open_run(Run("bare", tmp_path))
+
+
+# -- text
+
+
+def test_the_read_span_is_marked_and_nothing_is_lost():
+    text = "So 3 + 4 = 7.\nThe answer is 7. Bye"
+    cut = explore.segments(text, 28, 29)
+    assert "".join(piece["text"] for piece in cut) == text
+    assert [piece["text"] for piece in cut if piece.get("read")] == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas"),
+    [(r"so $\frac{1}{2}$ is", 1), (r"so \(x^2\) and \[y\]", 2), ("costs $5 and $6 each", 0), ("$5", 0), ("$$a+b$$", 1), (r"\$5$", 0)],
+)
+def test_maths_is_told_from_money(text, formulas):
+    assert sum("math" in piece for piece in explore.segments(text)) == formulas
+
+
+@pytest.mark.parametrize("latex", [r"\href{javascript:alert(1)}{x}", r"\unknowncommand{", "{", r"\frac{1}", r"\style{background:url(x)}{y}", "^", "&&&"])
+def test_odd_latex_is_harmless(latex):
+    tree = explore.typeset(latex)
+    words = json.dumps(tree)
+    assert tree is None or ("href" not in words.replace(json.dumps(latex)[1:-1], "") or '"href":' not in words)
+
+    def check(node):
+        assert node[0] in explore._MATHML
+        assert set(node[1]) <= explore._MATHML_ATTRIBUTES
+        for child in node[2] if isinstance(node[2], list) else []:
+            check(child)
+
+    if tree:
+        check(tree)
+
+
+def test_controls_are_shown_and_do_nothing():
+    assert explore.visible("a\x1b[31m\rb\x00\nc\td") == "a␛[31m␍b␀\nc\td"
+
+
+def test_a_huge_completion_is_cut_around_what_was_read():
+    text = "x" * 600_000 + "The answer is 7." + "y" * 400_000
+    cut = explore.segments(text, 600_014, 600_015)
+    assert cut[0]["cut"] + cut[-1]["cut"] == len(text) - explore.LONGEST
+    assert [piece["text"] for piece in cut if piece.get("read")] == ["7"]
+
+
+def test_right_to_left_languages_and_unknown_ones_are_described():
+    assert explore.describe_language("te") == {"code": "te", "name": "Telugu", "endonym": "తెలుగు", "dir": "ltr"}
+    assert explore.describe_language("<b>")["name"] == "<b>"
+
+
+# -- problem
+
+
+def test_each_strategy_picks_what_the_library_picks(run, source):
+    allocation = {"bn": 1, "en": 2, "sw": 1, "th": 1}
+    view = explore.problem_view(source, "lab-test-0011", allocation=allocation, seed=3, reward_model="cross")
+    table = explore.candidates_of(source, "lab-test-0011")
+    pool = explore._one_problem(table, "cross", {})[0]
+    for pick in view["picks"]:
+        model = "cross" if pick["strategy"] in explore.NEEDS_REWARD else None
+        row = selection.picks(pool, allocation, pick["strategy"], model, 3).row(0, named=True)
+        if pick["card"]:
+            assert pick["card"] == f"{row['language']}-{row['sample_index']}"
+        else:
+            assert not row["is_correct"]
+    assert view["n_drawn"] == 5
+    assert sum(column["drawn"] for column in view["columns"]) == 5
+    json.dumps(view)
+
+
+def test_the_reason_names_the_reward_and_the_runner_up(source):
+    view = explore.problem_view(source, "lab-test-0011", allocation={"en": 3}, reward_model="multi")
+    drawn = sorted((card["reward"] for column in view["columns"] for card in column["cards"] if card["drawn"]), reverse=True)
+    why = next(pick["why"] for pick in view["picks"] if pick["strategy"] == "best_of_k").replace("−", "-")
+    assert f"highest reward, {drawn[0]:.2f}; next en #" in why and why.endswith(f"with {drawn[1]:.2f}")
+
+
+def test_an_offset_moves_the_pick_to_its_language(source):
+    allocation = {"en": 3, "sw": 3}
+    view = explore.problem_view(source, "lab-test-0002", allocation=allocation, reward_model="cross", offsets={"sw": 50.0})
+    assert next(pick for pick in view["picks"] if pick["strategy"] == "best_of_k")["language"] == "sw"
+
+
+def test_the_tally_counts_every_candidate_once(source):
+    view = explore.problem_view(source, "lab-test-0002", allocation={"en": 3, "sw": 1})
+    assert sum(vote["all"] for vote in view["votes"]) == view["n"] == 24
+    assert sum(vote["drawn"] for vote in view["votes"]) == view["n_drawn"] == 4
+
+
+def test_a_problem_without_candidates_is_named(source):
+    with pytest.raises(ValueError, match="no candidates of problem 'lab-test-9999'"):
+        explore.candidates_of(source, "lab-test-9999")
+
+
+# -- what if
+
+
+@pytest.mark.parametrize("strategy", list(explore.STRATEGIES))
+def test_equal_shares_give_the_library_s_figure(numbers, strategy):
+    model = "cross" if strategy in explore.NEEDS_REWARD else None
+    found = explore.what_if(numbers, setting(strategy=strategy))
+    exact = selection.arm_values(numbers.pool(), "mixed", strategy, model, [6], draws=400)
+    tolerance = 1e-12 if found["error"] is None else 5 * found["error"] + 0.002
+    assert found["accuracy"] == pytest.approx(exact.accuracy.mean(), abs=tolerance)
+    assert found["low"] <= found["accuracy"] <= found["high"]
+    on_curve = next(point for point in found["lines"][0]["points"] if point[0] == 6)
+    assert on_curve[1] == pytest.approx(found["accuracy"])
+
+
+@pytest.mark.parametrize("strategy", list(explore.STRATEGIES))
+def test_all_candidates_of_one_language_by_hand_equal_that_language_s_curve(numbers, strategy):
+    model = "cross" if strategy in explore.NEEDS_REWARD else None
+    by_hand = explore.what_if(numbers, setting(strategy=strategy, allocation={"bn": 0, "en": 6, "sw": 0, "th": 0}))
+    exact = selection.arm_values(numbers.pool(), "en", strategy, model, [6], draws=400)
+    tolerance = 1e-9 if by_hand["error"] is None else 5 * by_hand["error"] + 0.002
+    assert by_hand["accuracy"] == pytest.approx(exact.accuracy.mean(), abs=tolerance)
+
+
+def test_a_language_with_a_great_offset_wins_everything(numbers):
+    found = explore.what_if(numbers, setting(allocation={"bn": 2, "en": 2, "sw": 1, "th": 1}, offsets={"sw": 100.0}))
+    assert {row["language"]: round(row["share"], 9) for row in found["selected"]} == {"bn": 0, "en": 0, "sw": 1, "th": 0}
+
+
+def test_selected_shares_equal_the_library_s(numbers):
+    found = explore.what_if(numbers, setting())
+    exact = selection.selected_languages(numbers.pool(), "mixed", "cross", [6])
+    assert {row["language"]: pytest.approx(row["share"]) for row in found["selected"]} == dict(zip(exact["language"], exact["share"], strict=True))
+
+
+def test_a_budget_beyond_the_pool_is_refused(numbers):
+    with pytest.raises(ValueError, match="budget 25 is outside 1 to 24"):
+        explore.what_if(numbers, setting(budget=25))
+
+
+def test_a_reward_model_that_is_not_there_is_named(numbers):
+    with pytest.raises(ValueError, match="no rewards by 'gold'"):
+        explore.what_if(numbers, setting(reward_model="gold"))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_sliders_always_sum_to_the_budget(seed):
+    rng = np.random.default_rng(seed)
+    most = {code: int(rng.integers(1, 9)) for code in LANGUAGES}
+    allocation = explore.spread(int(rng.integers(1, sum(most.values()) + 1)), LANGUAGES, most)
+    budget = sum(allocation.values())
+    for _ in range(30):
+        code = str(rng.choice(LANGUAGES))
+        allocation = explore.move(allocation, code, int(rng.integers(-1, 12)), most)
+        assert sum(allocation.values()) == budget
+        assert all(0 <= allocation[c] <= most[c] for c in LANGUAGES)
+
+
+# -- choices
+
+
+def test_choices_are_kept_when_the_cell_runs_again(run):
+    first = Explorer(explore.open_run(run))
+    first.choose(problem=["lab-test-0005", "sw"]).choose(budget=3).choose(slider=["th", 2]).choose(tab="what_if")
+    again = Explorer(explore.open_run(run))
+    assert (again.state["problem"], again.state["budget"], again.state["tab"]) == ("lab-test-0005", 3, "what_if")
+    assert again.state["allocation"]["th"] == 2
+    assert again.what_if["accuracy"] == first.what_if["accuracy"]
+
+
+def test_every_choice_changes_what_is_shown(run):
+    page = Explorer(explore.open_run(run)).choose(equal=True).choose(budget=4).choose(tab="what_if")
+    figures = {"start": page.what_if["accuracy"]}
+    for name, change in {
+        "budget": {"budget": 9}, "language": {"language": ["en", False]}, "offset": {"offset": ["bn", 2.0]},
+        "model": {"reward_model": "multi"}, "strategy": {"strategy": "logprob"}, "slider": {"slider": ["sw", 5]},
+    }.items():  # fmt: skip
+        figures[name] = page.choose(**change).what_if["accuracy"]
+    assert len(set(figures.values())) == len(figures)
+
+
+def test_a_choice_that_does_not_exist_is_refused(run):
+    with pytest.raises(ValueError, match="strategy 'best' is not to be had; choose one of best_of_k"):
+        Explorer(explore.open_run(run)).choose(strategy="best")
+
+
+def test_a_run_without_rewards_is_explored_all_the_same(tmp_path):
+    run = write_run(tmp_path, n_problems=5, n=2, languages=("en", "sw"))
+    run.path("rewards").unlink()
+    page = Explorer(explore.open_run(run)).choose(tab="what_if")
+    assert page.state["strategy"] == "majority" and 0 <= page.what_if["accuracy"] <= 1
+    assert {pick["strategy"] for pick in page.choose(tab="problem").problem["picks"]} == {"majority", "logprob", "shortest", "random", "oracle"}
+
+
+def test_the_command_s_notebook_names_its_run(run):
+    path = write_notebook(run)
+    assert path.parent == run.folder and "'made-up'" in path.read_text("utf8")
+
+
+def test_what_stands_out_is_said_with_denominators(source):
+    sentences = explore.say_what_stands_out(source, "multi")
+    assert all(" of " in sentence or " in " in sentence for sentence in sentences) and "40 problems" in sentences[0]
+    assert set(explore.worth_opening(source, "multi").columns) == {"problem_id", "why", "share", "exclusive"}
