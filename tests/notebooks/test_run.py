@@ -1,0 +1,72 @@
+"""Every notebook of the study `lab`, run through papermill on a small slice of the lab."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bestofl_lib.study import Folders, run_study
+from bestofl_lib.tables import ROOT, SCHEMAS, Run, check_table
+
+SLICE = {
+    "run": "slice",
+    "languages": "en,es,te",
+    "train_problems": "30",
+    "train_candidates": "4",
+    "test_problems": "12",
+    "test_candidates": "4",
+    "rows": "60",
+    "budgets": "[2, 4]",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    base = tmp_path_factory.mktemp("slice")
+    folders = Folders(ROOT / "notebooks", base / "runs", base / "reports")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("BESTOFL_RUNS", str(folders.runs))  # the notebooks' own processes read it
+    run_study("lab", SLICE, folders=folders)
+    patch.undo()
+    return Run("slice", folders.runs), folders.reports / "slice"
+
+
+def test_the_whole_path_leaves_every_table_with_its_schema(finished):
+    run, _ = finished
+    for name in ("problems", "readings", "rewards", "curves"):
+        table = run.read(name)
+        assert len(table) and table.columns == check_table(name, table).columns
+        assert set(SCHEMAS[name]) <= set(table.columns)
+    for name in ("accuracy", "trained", "reward_quality", "exclusive", "gains", "shapley", "claims", "plan", "allocations"):
+        assert len(run.read(name)), name
+
+
+def test_the_run_has_the_candidates_that_were_asked_for(finished):
+    run, _ = finished
+    readings = run.read("readings").join(run.read("problems").select("problem_id", "split").unique(), on="problem_id")
+    assert dict(readings.group_by("split").agg(pl.len()).iter_rows()) == {"train": 30 * 4 * 3, "test": 12 * 4 * 3}
+
+
+def test_all_reward_models_learnt_from_the_same_number_of_rows(finished):
+    trained = finished[0].read("trained").filter(pl.col("rows") > 0)
+    assert {"multi", "cross"} <= set(trained["reward_model"])
+    assert trained["rows"].n_unique() == 1
+
+
+def test_every_claim_has_a_verdict_and_a_sentence(finished):
+    claims = finished[0].read("claims")
+    assert claims["claim"].to_list() == ["H1", "H2", "H3", "H4"]
+    assert set(claims["verdict"]) <= {"supported", "not supported", "undecided", "not tested"}
+    assert claims["sentence"].str.len_chars().min() > 40
+
+
+def test_the_report_has_a_page_for_each_notebook_and_fits_its_limit(finished):
+    run, report = finished
+    pages = {path.stem for path in report.glob("*.html")}
+    names = {f"0{k}" for k in range(1, 8)}
+    assert names <= {page[:2] for page in pages} and "index" in pages
+    assert sum(path.stat().st_size for path in report.rglob("*") if path.is_file()) < 6e6
+    assert json.loads((run.folder / "run.json").read_text("utf8"))
