@@ -1,6 +1,6 @@
 """What does a cheaper tuning cost? Trains reward models of one run in several ways and sets their quality side by side.
 
-    python -m bestofl_lib.rewards.compare lab --variants cross multi mono-en --tunings head full
+    python -m bestofl_lib.rewards.compare lab --variants cross multi mono-en --tunings head probe full
 
 Same candidates, same pairs, same rows; printed as a table and written to the run folder as `reward_tunings.parquet`.
 The reward models of the run itself are not touched.
@@ -17,8 +17,8 @@ import polars as pl
 
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.rewards.audit import across_language_accuracy, within_problem_auc
-from bestofl_lib.rewards.scoring import score
-from bestofl_lib.rewards.training import train_reward_models
+from bestofl_lib.rewards.scoring import FROZEN, score
+from bestofl_lib.rewards.training import TUNINGS, train_reward_models
 from bestofl_lib.tables import Run
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("run", help="name of a run with candidates and readings of the splits train and test")
     parser.add_argument("--base", default="data/lab/policy", help="folder or Hub id")
     parser.add_argument("--variants", nargs="+", default=["cross", "multi", "mono-en"])
-    parser.add_argument("--tunings", nargs="+", default=["head", "full"], choices=["head", "lora", "full"])
+    parser.add_argument("--tunings", nargs="+", default=["head", "probe", "full"], choices=TUNINGS)
     parser.add_argument("--loss", default="pairwise", choices=["pairwise", "bce"])
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--style", default="question")
@@ -101,7 +101,7 @@ def main() -> None:
         base=given.base,
         folder=run.folder / "reward_tunings",
         settings=[
-            {"tuning": tuning, "loss": given.loss} | ({} if tuning == "head" else trained) for tuning in given.tunings
+            {"tuning": tuning, "loss": given.loss} | ({} if tuning in FROZEN else trained) for tuning in given.tunings
         ],
         variants=given.variants,
         rows=given.rows,

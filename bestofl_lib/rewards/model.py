@@ -11,12 +11,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, DynamicCache
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DynamicCache,
+)
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils import logging as transformers_logging
@@ -33,7 +40,9 @@ from bestofl_lib.candidates.hf import (
 from bestofl_lib.problems.prompts import messages
 from bestofl_lib.tables import ROOT
 
-_PROBE = "\u2042probe\u2042"
+_MARK = "\u2042completion\u2042"
+_STATISTICS = 8
+_LOGITS_AT_ONCE = 1 << 26  # numbers
 
 
 def locate(source: str | Path) -> str:
@@ -62,6 +71,14 @@ def fingerprint(source: str | Path, revision: str | None) -> str:
     return f"{located}@{_hub_commit(located, revision)}"
 
 
+@dataclass(frozen=True)
+class _Prefilled:
+    """What several prompts of one length leave behind."""
+
+    layers: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values: (prompts, heads, tokens, size)
+    last: torch.Tensor  # (prompts, hidden), the state after the last token
+
+
 class RewardBackbone:
     """An `AutoModelForSequenceClassification` with one output, its tokenizer and its way to write a candidate down.
 
@@ -79,6 +96,9 @@ class RewardBackbone:
             may take at most half, and loses its beginning too. Default: the model's limit, at most 4096.
         device, dtype: see `choose_device` and `choose_dtype` in candidates/hf.py.
         batch_tokens: tokens per forward pass; None: 2,048 on a CPU, 32,768 elsewhere.
+        reads: what `values` returns. None: the pooled hidden state of a causal backbone, the reward of any other.
+            "probe": for causal language models, the pooled hidden state, the mean hidden state over the completion, and eight
+            statistics of how likely the completion's tokens were (see `_likelihoods`); there is no head then.
         seed: of the new head, where there is one.
         require_head: refuse a checkpoint without a trained head (for imported reward models).
 
@@ -97,14 +117,17 @@ class RewardBackbone:
         device: str = "auto",
         dtype: str = "auto",
         batch_tokens: int | None = None,
+        reads: str | None = None,
         seed: int = 0,
         require_head: bool = False,
     ):
+        if reads not in (None, "probe"):
+            raise ValueError(f"reads={reads!r}; a backbone is opened with reads=None or 'probe'")
         self.source, self.revision, self.style, self.layers = str(source), revision, style, layers
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         located = locate(source)
-        changes: dict[str, Any] = {} if require_head else {"num_labels": 1}
+        changes: dict[str, Any] = {} if require_head or reads else {"num_labels": 1}
         if layers is not None:
             with _loading(str(source)):
                 have = AutoConfig.from_pretrained(located, revision=revision, trust_remote_code=False)
@@ -121,7 +144,8 @@ class RewardBackbone:
             with _loading(str(source)):
                 common = {"revision": revision, "trust_remote_code": False}
                 self.tokenizer = AutoTokenizer.from_pretrained(located, **common)
-                self.model, report = AutoModelForSequenceClassification.from_pretrained(
+                family = AutoModelForCausalLM if reads else AutoModelForSequenceClassification
+                self.model, report = family.from_pretrained(
                     located, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **common, **changes
                 )
         finally:
@@ -132,21 +156,26 @@ class RewardBackbone:
                 f"model {str(source)!r} has no trained head ({', '.join(new)} is missing): it is not a reward model; "
                 "train one from it with train_reward_models"
             )
-        if self.model.config.num_labels != 1:
+        if reads and report["missing_keys"]:
+            raise ValueError(
+                f"model {str(source)!r} is no causal language model: it lacks {', '.join(report['missing_keys'])}"
+            )
+        if not reads and self.model.config.num_labels != 1:
             raise ValueError(
                 f"model {str(source)!r} has {self.model.config.num_labels} outputs; a reward model has 1 (num_labels=1)"
             )
         self._set_padding()
         self.model.to(self.device).eval()
-        self.is_causal = isinstance(self.model, GenericForSequenceClassification) and isinstance(
-            getattr(self.model, "score", None), torch.nn.Linear
+        self.is_causal = bool(reads) or (
+            isinstance(self.model, GenericForSequenceClassification)
+            and isinstance(getattr(self.model, "score", None), torch.nn.Linear)
         )
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 4096
         self.max_tokens = max_tokens or min(limit, 4096)
         if not 8 <= self.max_tokens <= limit:
             raise ValueError(f"max_tokens={self.max_tokens}: model {str(source)!r} takes 8 to {limit} tokens")
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 32768)
-        self.reads = "features" if self.is_causal else "reward"  # what `values` returns
+        self.reads = reads or ("features" if self.is_causal else "reward")  # what `values` returns
         self.adapter = ""  # what else shaped the weights, where something was merged into them
         self._ending: tuple[str, bool] | None = None
         self._shares_prompts: bool | None = None
@@ -154,8 +183,9 @@ class RewardBackbone:
 
     @property
     def width(self) -> int:
-        """Numbers per candidate that `values` returns: the hidden size where features are read, else 1."""
-        return self.model.score.in_features if self.is_causal and self.reads == "features" else 1
+        """Numbers per candidate that `values` returns: 1 where rewards are read, else by the hidden size."""
+        size = int(self.model.config.get_text_config().hidden_size)
+        return {"features": size, "probe": 2 * size + _STATISTICS, "reward": 1}[self.reads]
 
     def identity(self) -> str:
         """What the values depend on besides the text: weights, layers, dtype, token limit."""
@@ -181,8 +211,10 @@ class RewardBackbone:
         chat = messages(question, language, self.style)
         if self.tokenizer.chat_template is None:
             return "\n".join(message["content"] for message in chat) + "\n"
-        text = self.tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": _PROBE}], tokenize=False)
-        return text.split(_PROBE)[0]
+        return self._rendered([*chat, {"role": "assistant", "content": _MARK}]).split(_MARK)[0]
+
+    def _rendered(self, chat: list[dict[str, str]]) -> str:
+        return str(self.tokenizer.apply_chat_template(chat, tokenize=False))
 
     def ending(self) -> tuple[str, bool]:
         """What stands after the completion, and whether the template strips the completion's white space."""
@@ -190,14 +222,14 @@ class RewardBackbone:
             if self.tokenizer.chat_template is None:
                 self._ending = (self.tokenizer.eos_token or "", False)
             else:
-                chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": f" {_PROBE} "}]
-                text = self.tokenizer.apply_chat_template(chat, tokenize=False)
-                if text.count(_PROBE) != 1:
+                chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": f" {_MARK} "}]
+                text = self._rendered(chat)
+                if text.count(_MARK) != 1:
                     raise ValueError(
                         f"the chat template of {self.source!r} does not write the assistant's message once; "
                         "use a model whose template takes a user and an assistant message"
                     )
-                tail = text.split(_PROBE)[1]
+                tail = text.split(_MARK)[1]
                 stripped = not tail.startswith(" ")
                 self._ending = (tail if stripped else tail[1:], stripped)
         return self._ending
@@ -308,7 +340,10 @@ class RewardBackbone:
         order = np.flatnonzero(lone)
         whole = {int(row): head[owner[row]] + body[row] for row in order}
         for rows in _by_tokens(order, [len(whole[int(row)]) for row in order], lambda: self.batch_tokens):
-            part = self._halving(rows, lambda rows: self._plain([whole[int(row)] for row in rows]))
+            part = self._halving(
+                rows,
+                lambda rows: self._plain([whole[int(r)] for r in rows], [len(head[owner[int(r)]]) for r in rows]),
+            )
             yield rows, part, truncated[rows]
 
     def _shared(
@@ -326,7 +361,7 @@ class RewardBackbone:
             for part in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
                 yield from self._shared(part, head, body, members)
             return
-        keys, length = prefill, len(head[chunk[0]])
+        known, length = prefill, len(head[chunk[0]])
         lengths = [len(body[row]) for row in rows]
 
         def budget() -> int:
@@ -338,62 +373,99 @@ class RewardBackbone:
                 self._halving(
                     batch,
                     lambda rows: self._continue(
-                        keys, length, [slot[int(r)] for r in rows], [body[int(r)] for r in rows]
+                        known, length, [slot[int(r)] for r in rows], [body[int(r)] for r in rows]
                     ),
                 ),
             )
 
-    def _prefill_or_none(self, ids: list[list[int]]) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
+    def _prefill_or_none(self, ids: list[list[int]]) -> _Prefilled | None:
         try:
             with torch.inference_mode():
                 cache = DynamicCache(config=self.model.config.get_text_config())
-                self.model.base_model(torch.tensor(ids, device=self.device), past_key_values=cache, use_cache=True)
-                return [(layer.keys, layer.values) for layer in cache.layers]
+                hidden = self.model.base_model(
+                    torch.tensor(ids, device=self.device), past_key_values=cache, use_cache=True
+                ).last_hidden_state
+                layers: list[Any] = cache.layers
+                return _Prefilled([(layer.keys, layer.values) for layer in layers], hidden[:, -1])
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
             self._free()
             return None
 
-    def _continue(
-        self, prompts: list[tuple[torch.Tensor, torch.Tensor]], length: int, slots: list[int], ids: list[list[int]]
-    ) -> np.ndarray:
-        """Hidden state at the last token of each completion, after a prompt of `length` tokens already computed."""
-        longest = max(map(len, ids))
+    def _continue(self, prompts: _Prefilled, length: int, slots: list[int], ids: list[list[int]]) -> np.ndarray:
+        """Values of completions after prompts of `length` tokens already computed; slots: the prompt of each."""
         with torch.inference_mode():
-            tokens = torch.full((len(ids), longest), self.pad)
-            for i, row in enumerate(ids):
-                tokens[i, : len(row)] = torch.tensor(row)
-            tokens = tokens.to(self.device)
+            tokens = self._padded(ids)
             cache = DynamicCache(config=self.model.config.get_text_config())
             index = torch.tensor(slots, device=self.device)
-            for layer, (keys, values) in enumerate(prompts):
+            for layer, (keys, values) in enumerate(prompts.layers):
                 cache.update(keys[index], values[index], layer)
             # right padding and a causal mask: what follows a row's last token cannot reach it, so no mask is needed
-            positions = torch.arange(length, length + longest, device=self.device)[None]
+            positions = torch.arange(length, length + tokens.shape[1], device=self.device)[None]
             hidden = self.model.base_model(
                 tokens, position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
-            last = torch.tensor([len(row) - 1 for row in ids], device=self.device)
-            return self._read(hidden[torch.arange(len(ids), device=self.device), last])
+            states = torch.cat([prompts.last[index][:, None], hidden], 1)
+            return self._read(states, tokens, [0] * len(ids), [len(row) for row in ids])
 
-    def _plain(self, ids: list[list[int]]) -> np.ndarray:
-        longest = max(map(len, ids))
+    def _plain(self, ids: list[list[int]], starts: list[int]) -> np.ndarray:
+        """Values of whole texts whose completions begin at `starts`."""
         with torch.inference_mode():
-            tokens = torch.full((len(ids), longest), self.pad)
-            mask = torch.zeros((len(ids), longest), dtype=torch.long)
-            for i, row in enumerate(ids):
-                tokens[i, : len(row)] = torch.tensor(row)
-                mask[i, : len(row)] = 1
+            tokens = self._padded(ids)
+            mask = torch.arange(tokens.shape[1])[None] < torch.tensor([len(row) for row in ids])[:, None]
             hidden = self.model.base_model(
-                tokens.to(self.device), attention_mask=mask.to(self.device), use_cache=False
+                tokens, attention_mask=mask.long().to(self.device), use_cache=False
             ).last_hidden_state
-            last = torch.tensor([len(row) - 1 for row in ids], device=self.device)
-            return self._read(hidden[torch.arange(len(ids), device=self.device), last])
+            states = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], 1)
+            starts = [min(start, len(row) - 1) for start, row in zip(starts, ids, strict=True)]
+            return self._read(states, tokens, starts, [len(row) for row in ids])
 
-    def _read(self, hidden: torch.Tensor) -> np.ndarray:
-        """(rows, hidden size) -> (rows, width): the states themselves, or the head's output."""
-        return (hidden if self.reads == "features" else self.model.score(hidden)).float().cpu().numpy()
+    def _padded(self, ids: list[list[int]]) -> torch.Tensor:
+        longest = max(map(len, ids))
+        return torch.tensor([row + [self.pad] * (longest - len(row)) for row in ids], device=self.device)
+
+    def _read(self, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]) -> np.ndarray:
+        """What `reads` asks for, of each row.
+
+        Args:
+            states: (rows, 1 + tokens, hidden), the state *before* each token, and after the last one.
+            tokens: (rows, tokens), right-padded.
+            starts, ends: where each row's completion begins and ends in tokens.
+
+        Returns:
+            (rows, width) float32.
+        """
+        rows = torch.arange(len(ends), device=self.device)
+        last = states[rows, torch.tensor(ends, device=self.device)]
+        if self.reads == "reward":
+            return self.model.score(last).float().cpu().numpy()
+        if self.reads == "features":
+            return last.float().cpu().numpy()
+        first, end = (torch.tensor(edge, device=self.device)[:, None] for edge in (starts, ends))
+        place = torch.arange(tokens.shape[1], device=self.device)[None]
+        inside = (place >= first) & (place < end)
+        mean = (states[:, 1:].float() * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
+        statistics = self._likelihoods(states[:, :-1], tokens, inside)
+        return torch.cat([last.float(), mean, statistics], 1).cpu().numpy()
+
+    def _likelihoods(self, states: torch.Tensor, tokens: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """(rows, 8) float32: of the completion's log-probabilities the sum, mean, least, mean of the three least and mean
+        of the last six; the mean and the greatest entropy; the number of tokens."""
+        head = self.model.get_output_embeddings()
+        before, after = states[inside], tokens[inside]
+        logprob, entropy = [], []
+        for part in torch.arange(len(after), device=self.device).split(max(1, _LOGITS_AT_ONCE // head.weight.shape[0])):
+            logs = head(before[part]).float().log_softmax(-1)
+            logprob.append(logs.gather(1, after[part][:, None])[:, 0])
+            entropy.append(-(logs.exp() * logs).sum(-1))
+        rows = []
+        sizes = inside.sum(1).tolist()
+        for p, e in zip(torch.cat(logprob).split(sizes), torch.cat(entropy).split(sizes), strict=True):
+            low = p.topk(min(3, len(p)), largest=False).values
+            numbers = [p.sum(), p.mean(), low[0], low.mean(), p[-6:].mean(), e.mean(), e.max()]
+            rows.append(torch.stack([*numbers, torch.full_like(low[0], len(p))]))
+        return torch.stack(rows)
 
     def _encoder_batches(
         self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
@@ -430,7 +502,7 @@ class RewardBackbone:
         self.tokenizer.truncation_side = "left"
         half = self.max_tokens // 2
         short = [
-            text if len(ids) <= half else self.tokenizer.decode(ids[-half:])
+            text if len(ids) <= half else str(self.tokenizer.decode(ids[-half:]))
             for text, ids in zip(ask, self.tokenizer(ask, add_special_tokens=False)["input_ids"], strict=True)
         ]
         first = [short[p] for p in prompt_of]

@@ -19,6 +19,7 @@ from bestofl_lib.rewards.training import RewardModelSpec, head_weights, open_rew
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 SCOPES = ("own", "all")
+FROZEN = ("head", "probe")  # kinds that leave the base as it is, so that several share a pass
 
 SET_ASIDE = pl.Schema(KEY | {"reward_model": pl.String, "reason": pl.String})
 
@@ -45,7 +46,7 @@ def score(
 ) -> Scores:
     """Rewards of the candidates of `problems` by the reward models of a folder.
 
-    Reward models of kind "head" with the same base share one pass over the candidates. What was computed is kept under
+    Reward models on a frozen base ("head", "probe") share one pass over the candidates. What was computed is kept under
     `<folder>/cache` by content: a stopped run goes on where it was, and new candidates are scored alone. Candidates of
     other problems are left out, so pass the problems of one split to score that split.
 
@@ -79,7 +80,8 @@ def score(
     shared: tuple[str, RewardBackbone, pl.DataFrame, Values] | None = None
     # heads of one base stand together, so that one pass and one set of features is in memory at a time
     for place, spec in sorted(
-        models, key=lambda m: (m[1].kind != "head", m[1].weights, str(m[1].layers), m[1].name, m[1].fold or 0)
+        models,
+        key=lambda m: (m[1].kind not in FROZEN, m[1].kind, m[1].weights, str(m[1].layers), m[1].name, m[1].fold or 0),
     ):
         mine = _of_model(table, spec, scope)
         if not mine.height:
@@ -89,12 +91,12 @@ def score(
         )
         check_disjoint(spec.trained_problems, spec.trained_questions, scored, spec.name)
         finished = mine.filter(pl.col("finish_reason") != "error")
-        if spec.kind == "head":
-            group = f"{spec.base} {spec.weights} {spec.layers} {spec.max_tokens} {spec.style}"
+        if spec.kind in FROZEN:
+            group = f"{spec.kind} {spec.base} {spec.weights} {spec.layers} {spec.max_tokens} {spec.style}"
             if shared is None or shared[0] != group:
                 backbone = open_reward_model(place, spec, device, dtype, batch_tokens)
-                of_group = [s for _, s in models if s.kind == "head" and
-                            f"{s.base} {s.weights} {s.layers} {s.max_tokens} {s.style}" == group]  # fmt: skip
+                of_group = [s for _, s in models if s.kind == spec.kind and
+                            f"{s.kind} {s.base} {s.weights} {s.layers} {s.max_tokens} {s.style}" == group]  # fmt: skip
                 needed = table.filter(pl.col("finish_reason") != "error")
                 if scope == "own" and all(s.name.startswith("mono-") for s in of_group):
                     needed = needed.filter(pl.col("language").is_in([s.name.removeprefix("mono-") for s in of_group]))

@@ -7,6 +7,7 @@ A reward model is a folder with `reward_model.json` and, by kind:
 
 * head: `head.safetensors`, the `score.weight` of `AutoModelForSequenceClassification` over a frozen base named in
   the JSON (an ordinary checkpoint is written by `export_reward_model`);
+* probe: `head.safetensors`, one weight per number that a probe reads off the frozen base (see `RewardBackbone`);
 * lora: an adapter of `peft` over the base named in the JSON;
 * full: an ordinary checkpoint with its tokenizer;
 * imported: nothing else; the JSON names the folder or Hub id.
@@ -37,13 +38,13 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from bestofl_lib.languages import check_languages
 from bestofl_lib.rewards.cache import cached_values
-from bestofl_lib.rewards.linear import LinearHead, fit_head
+from bestofl_lib.rewards.linear import fit_head
 from bestofl_lib.rewards.model import RewardBackbone, fingerprint
 from bestofl_lib.rewards.pairs import available_pairs, fold_of, question_hashes, reward_model_names, training_pairs
 from bestofl_lib.tables import KEY, replace_file
 
 LOSSES = ("pairwise", "bce")
-TUNINGS = ("head", "lora", "full")
+TUNINGS = ("head", "probe", "lora", "full")
 
 # one row per reward model and fold
 TRAINED = pl.Schema(
@@ -70,7 +71,7 @@ class RewardModelSpec:
     """What `reward_model.json` says."""
 
     name: str  # "mono-en", "multi", "cross" or an imported name
-    kind: str  # "head", "lora", "full" or "imported"
+    kind: str  # "head", "probe", "lora", "full" or "imported"
     base: str  # folder or Hub id of the base (the model itself when imported)
     revision: str | None  # Hub revision of the base
     weights: str  # fingerprint of the base's weights: another policy under the same name is noticed
@@ -147,7 +148,9 @@ def train_reward_models(
         folder: where they go, one sub-folder per name (with `folds`, fold-0, fold-1, … inside it).
         variants: "mono" (one model per language), "multi", "cross", or single ones such as "mono-en".
         loss: "pairwise", -log sigmoid(r_chosen - r_rejected); "bce", each pair as two labelled rows.
-        tuning: "head" (base frozen and run once for all models), "lora" (needs the extra `lora`), "full".
+        tuning: "head" (base frozen and run once for all models; the last token's state is read, as in any sequence
+            classifier), "probe" (as head, and the states' mean and the likelihoods of the tokens are read too: much better on
+            a small frozen policy, but no longer an ordinary checkpoint), "lora" (needs the extra `lora`), "full".
         rows: pairs per model at most; every model gets the number that all of them can have.
         folds: 0, or the number of cross-fitting folds by problem for data without a training split; each fold's model
             learns from the other folds and later scores its own. Rewards of different folds are never compared: a choice
@@ -170,9 +173,10 @@ def train_reward_models(
     if tuning not in TUNINGS:
         raise ValueError(f"unknown tuning {tuning!r}; use one of: {', '.join(TUNINGS)}")
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_pairs": batch_pairs}
-    if tuning == "head" and any(value is not None for value in given.values()):
+    frozen = tuning in ("head", "probe")
+    if frozen and any(value is not None for value in given.values()):
         raise ValueError(
-            f"{', '.join(k for k, v in given.items() if v is not None)}: tuning 'head' is solved exactly and has no such "
+            f"{', '.join(k for k, v in given.items() if v is not None)}: tuning {tuning!r} is solved exactly and has no such "
             "setting; leave it out or use tuning 'lora' or 'full'"
         )
     if tuning == "lora" and importlib.util.find_spec("peft") is None:
@@ -227,9 +231,9 @@ def train_reward_models(
             row |= {"rows": pairs.height, "n_problems": pairs["problem_id"].n_unique(), "n_candidates": len(keys)}
             jobs.append(_Job(name, fold, place, pairs, recipe, row))
     if jobs:
-        opening = {"revision": revision, "style": style, "layers": layers, "max_tokens": max_tokens,
+        opening: dict[str, Any] = {"revision": revision, "style": style, "layers": layers, "max_tokens": max_tokens,
                    "device": device, "dtype": dtype, "batch_tokens": batch_tokens, "seed": seed}  # fmt: skip
-        train = _train_heads if tuning == "head" else _train_with_trainer
+        train = _train_heads if frozen else _train_with_trainer
         hashes: dict[str, list[str]] = {}
         for digest, problem in question_hashes(problems).items():
             hashes.setdefault(problem, []).append(digest)
@@ -240,8 +244,8 @@ def train_reward_models(
                 seed=seed, recipe=job.recipe, trained_problems=tuple(ids),
                 trained_questions=tuple(digest for p in ids for digest in hashes.get(p, [])),
             )  # fmt: skip
-        extra = (
-            {} if tuning == "head" else {"epochs": epochs, "learning_rate": learning_rate, "batch_pairs": batch_pairs}
+        extra: dict[str, Any] = (
+            {} if frozen else {"epochs": epochs, "learning_rate": learning_rate, "batch_pairs": batch_pairs}
         )
         found += train(jobs, table, problems, base, folder, opening, loss, **extra)
     order = {name: i for i, name in enumerate(names)}
@@ -314,7 +318,8 @@ def _train_heads(
     opening: dict[str, Any], loss: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """All heads on the features of one pass over the candidates that any of them needs."""
-    backbone = RewardBackbone(base, **opening)
+    is_probe = jobs[0].row["tuning"] == "probe"
+    backbone = RewardBackbone(base, reads="probe" if is_probe else None, **opening)
     if not backbone.is_causal:
         raise ValueError(
             f"base {str(base)!r} ({type(backbone.model).__name__}) is not a causal backbone with a linear head; use tuning 'full'"
@@ -329,7 +334,9 @@ def _train_heads(
         started = time.monotonic()
         groups = job.pairs["problem_id"].rank("dense").to_numpy()
         head = fit_head(features.values[place[chosen]], features.values[place[rejected]], groups, loss)
-        _save_head(head, job.folder)
+        weight = torch.tensor(head.weights, dtype=torch.float32)[None]
+        name = "score.weight" if backbone.reads == "features" else "probe.weight"
+        replace_file(job.folder / "head.safetensors", save({name: weight}))
         cut = features.truncated[place[np.unique(np.concatenate([chosen, rejected]))]]
         numbers = {
             "held_out_accuracy": None if np.isnan(head.held_out_accuracy) else head.held_out_accuracy,
@@ -338,11 +345,6 @@ def _train_heads(
         }
         done.append(job.finish(backbone.max_tokens, head.offset, numbers))
     return done
-
-
-def _save_head(head: LinearHead, folder: Path) -> None:
-    weight = torch.tensor(head.weights, dtype=torch.float32)[None]
-    replace_file(folder / "head.safetensors", save({"score.weight": weight}))
 
 
 # -- trained backbone -----------------------------------------------------------------------------------------------
@@ -507,8 +509,8 @@ def reward_models(folder: str | Path) -> list[tuple[Path, RewardModelSpec]]:
 
 
 def head_weights(folder: Path) -> np.ndarray:
-    """(features,) float64, the weights of a reward model of kind "head"."""
-    return load_file(folder / "head.safetensors")["score.weight"][0].double().numpy()
+    """(features,) float64, the weights of a reward model of kind "head" or "probe"."""
+    return next(iter(load_file(folder / "head.safetensors").values()))[0].double().numpy()
 
 
 def open_reward_model(
@@ -535,6 +537,7 @@ def open_reward_model(
         dtype=dtype,
         batch_tokens=batch_tokens,
         require_head=spec.kind in ("full", "imported"),
+        reads="probe" if spec.kind == "probe" else None,
     )
     if spec.kind == "head":
         weight = load_file(folder / "head.safetensors")["score.weight"]
@@ -549,7 +552,7 @@ def open_reward_model(
         merged = PeftModel.from_pretrained(backbone.model, str(folder), use_safetensors=True).merge_and_unload()
         backbone.model = merged.eval()
         backbone.adapter = spec.recipe
-    if spec.kind != "head":
+    if spec.kind not in ("head", "probe"):
         backbone.reads = "reward"
     return backbone
 
@@ -563,7 +566,13 @@ def export_reward_model(folder: str | Path, target: str | Path) -> Path:
         target, which `AutoModelForSequenceClassification.from_pretrained` opens.
     """
     folder, target = Path(folder), Path(target)
-    backbone = open_reward_model(folder, RewardModelSpec.read(folder), device="cpu", dtype="float32")
+    spec = RewardModelSpec.read(folder)
+    if spec.kind == "probe":
+        raise ValueError(
+            f"reward model {spec.name!r} is a probe: it reads token likelihoods, which a sequence classifier has no place for; "
+            "train with tuning 'head', 'lora' or 'full' to export"
+        )
+    backbone = open_reward_model(folder, spec, device="cpu", dtype="float32")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         backbone.model.save_pretrained(scratch)

@@ -56,6 +56,29 @@ def test_rewards_are_those_of_the_transformers_model_on_the_same_tokens(backbone
     assert np.allclose(backbone.values(*texts)[0] @ head, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_a_probe_s_numbers_are_those_of_the_language_model_and_shared_prompts_change_none(tiny_policy, texts):
+    probe = RewardBackbone(tiny_policy, device="cpu", reads="probe", batch_tokens=300)
+    probe.tokenizer.chat_template = TEMPLATE
+    shared, _ = probe.values(*texts)
+    plain, _ = probe.values(*texts, share=False)
+    filled = np.array([bool(text.strip()) for text in texts[2]])
+    assert shared.shape == (60, 2 * 32 + 8)
+    assert np.abs(shared - plain)[filled].max() < 1e-4 * np.abs(plain).max()
+    prompts, owner, completions = texts
+    head, body, _ = probe.encode(prompts, owner, completions)
+    ids, start = torch.tensor([head[owner[3]] + body[3]]), len(head[owner[3]])
+    with torch.inference_mode():
+        out = probe.model(ids, output_hidden_states=True)
+    logs = out.logits.log_softmax(-1)[0, start - 1 : -1]
+    own = logs.gather(1, ids[0, start:, None])[:, 0]
+    assert shared[3, 64] == pytest.approx(own.sum().item(), rel=1e-4)
+    assert shared[3, 66] == pytest.approx(own.min().item(), rel=1e-4)
+    assert shared[3, 69] == pytest.approx(-(logs.exp() * logs).sum(-1).mean().item(), rel=1e-4)
+    assert shared[3, 71] == len(body[3])
+    assert np.allclose(shared[3, :32], out.hidden_states[-1][0, -1].numpy(), atol=1e-4)
+    assert np.allclose(shared[3, 32:64], out.hidden_states[-1][0, start:].mean(0).numpy(), atol=1e-4)
+
+
 def test_the_text_is_the_chat_template_s_whatever_it_strips(backbone):
     ids, _ = backbone.whole_texts([("what?", "en")], [0], ["  seven \n"])
     chat = [{"role": "user", "content": backbone.prompt_text("what?", "en").removeprefix("<|user|>").removesuffix("<|assistant|>")},

@@ -85,6 +85,14 @@ def test_an_exported_head_is_an_ordinary_checkpoint_with_the_same_rewards(world,
     assert np.allclose(ours["reward"] - offset, theirs["reward"], atol=1e-4)
 
 
+def test_a_probe_learns_too_and_says_that_it_is_no_ordinary_checkpoint(world, tiny_policy, tmp_path):
+    _train(world, tiny_policy, tmp_path / "rm", variants=["multi"], tuning="probe")
+    rewards = score(world.candidates, world.split("test"), tmp_path / "rm", device="cpu").rewards
+    assert within_problem_auc(rewards, world.readings)["auc"].min() > 0.8
+    with pytest.raises(ValueError, match="'multi' is a probe"):
+        export_reward_model(tmp_path / "rm" / "multi", tmp_path / "out")
+
+
 def test_a_policy_that_changed_after_the_head_was_trained_is_noticed(world, tiny_policy, tmp_path):
     base = shutil.copytree(tiny_policy, tmp_path / "policy")
     _train(world, base, tmp_path / "rm", variants=["multi"])
@@ -133,7 +141,7 @@ def test_an_adapter_is_trained_and_merged_back(world, tiny_policy, tmp_path):
 def test_settings_that_do_not_exist_or_do_not_apply_are_refused(world, tiny_policy, tmp_path, monkeypatch):
     for settings, words in (
         ({"loss": "hinge"}, "unknown loss 'hinge'; use one of: pairwise, bce"),
-        ({"tuning": "heads"}, "unknown tuning 'heads'; use one of: head, lora, full"),
+        ({"tuning": "heads"}, "unknown tuning 'heads'; use one of: head, probe, lora, full"),
         ({"epochs": 3.0}, "epochs: tuning 'head' is solved exactly and has no such setting"),
         ({"variants": ["multy"]}, "unknown reward model variant 'multy'"),
         ({"base": "no/such/model/here"}, "no model folder 'no/such/model/here'"),
