@@ -34,8 +34,8 @@ def accuracy(table: pl.DataFrame) -> Markdown:
     return Markdown(text)
 
 
-def readers(table: pl.DataFrame, ours: str = "this reader") -> Markdown:
-    """How much of the gap between languages is reading. Table of `compare_readers`."""
+def readers(table: pl.DataFrame, ours: str = "ours") -> Markdown:
+    """How much of the gap between languages is reading. Table of `accuracy_by_reader`."""
     spread = {
         reader: part["accuracy"].max() - part["accuracy"].min()
         for (reader,), part in table.group_by("reader", maintain_order=True)
@@ -45,10 +45,10 @@ def readers(table: pl.DataFrame, ours: str = "this reader") -> Markdown:
         lost=pl.col("mine") - pl.col("accuracy")
     )
     worst = other.sort(pl.col("lost").abs()).row(-1, named=True)
-    gaps = "; ".join(f"{100 * gap:.1f} points by {reader}" for reader, gap in spread.items())
+    gaps = "; ".join(f"{100 * gap:.1f} points by {reader.replace('_', ' ')}" for reader, gap in spread.items())
     return Markdown(
         f"The gap between the best and the weakest language is {gaps}. The largest difference that a reader makes is in "
-        f"{_name(worst)}: {100 * worst['accuracy']:.1f} % by {worst['reader']}, {100 * worst['mine']:.1f} % here."
+        f"{_name(worst)}: {100 * worst['accuracy']:.1f} % by {worst['reader'].replace('_', ' ')}, {100 * worst['mine']:.1f} % here."
     )
 
 
@@ -108,6 +108,19 @@ def gains(table: pl.DataFrame) -> Markdown:
     return Markdown(
         text + (f" {len(worse)} add significantly less. " if len(worse) else " ")
         + f"A gain of {100 * last['mde'].median():.1f} points would be found with 80 % power in the median language."
+    )
+
+
+def sole_solvers(table: pl.DataFrame) -> Markdown:
+    """What explains the problems that one language alone solves. Table of `complementarity.sole_solvers`."""
+    total = table["problems"].sum()
+    if not total:
+        return Markdown("No problem is solved by one language alone.")
+    causes = table.group_by("cause", maintain_order=True).agg(pl.col("problems").sum()).filter(pl.col("problems").is_not_null())
+    parts = [f"{row['cause']} {row['problems'] / total:.0%}" for row in causes.iter_rows(named=True)]
+    return Markdown(
+        f"With {table['budget'][0]} completions of each language, {total:.1f} of {table['n_problems'][0]} problems are solved by one "
+        f"language alone (expected number). Explained by: {', '.join(parts)}."
     )
 
 
