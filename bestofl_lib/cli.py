@@ -1,4 +1,4 @@
-"""The command line: `bestofl run | status | doctor`.
+"""The command line: `bestofl run | status | explore | doctor`.
 
 Each command is a few lines over the library. An error of the user's or the machine's is one clear message and an exit
 status that is not 0; `bestofl --debug …` shows the traceback. Nothing heavy is imported before a command needs it.
@@ -75,6 +75,18 @@ def status(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = 
 
     for line in describe_run(run):
         typer.echo(line)
+
+
+@app.command()
+def explore(
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
+    split: Annotated[str, typer.Option("--split", help="Which problems: test, dev or train.")] = "test",
+    browser: Annotated[bool, typer.Option(help="Open a browser; otherwise the address is printed.")] = True,
+) -> None:
+    """Look at a run's candidates in JupyterLab, and ask what if."""
+    from bestofl_lib.display.explorer.launch import launch
+
+    raise typer.Exit(launch(run, split, [] if browser else ["--no-browser"]))
 
 
 @app.command()

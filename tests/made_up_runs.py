@@ -68,7 +68,7 @@ def write_run(
             store.add(row)
     traces = np.where(rng.random(len(rows)) < 0.05, "en", candidates["language"].to_numpy())
     readings = run.write("readings", read_answers(candidates, table).with_columns(trace_language=pl.Series(traces.tolist())))
-    quality = {"cross": 1.5, "multi": 1.2} | ({f"mono-{code}": 0.5 + SKILL[code] for code in languages} if mono else {})
+    quality = {"cross": 1.1, "multi": 0.9} | ({f"mono-{code}": 0.3 + SKILL[code] for code in languages} if mono else {})
     right = readings["is_correct"].to_numpy().astype(float)
     rewards = [
         readings.select("problem_id", "language", "sample_index").with_columns(

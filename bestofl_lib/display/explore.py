@@ -291,6 +291,39 @@ def atlas_page(
     }
 
 
+def worth_opening(source: Source, model: str | None = None, limit: int = 8) -> pl.DataFrame:
+    """The problems to open first: the reward model's worst mistakes, then those that one language alone solves.
+
+    Args:
+        model: a reward model; None: no mistakes are known.
+
+    Returns:
+        One row per problem, at most `limit`: `problem_id`, `why`, `share` (of its candidates that are correct), `exclusive`.
+    """
+    problems = describe_problems(source.cells, count_mistakes(source, model) if model else None)
+    mistake, alone = pl.col("mistake").fill_null(False), pl.col("exclusive").is_not_null()
+    why = pl.when(mistake).then(pl.lit("reward model picks wrong")).when(alone).then(pl.lit("one language only"))
+    marked = problems.filter(mistake | alone).with_columns(why=why)
+    easy_first = pl.when(mistake).then(-pl.col("share")).otherwise(pl.col("share"))
+    return marked.sort(~mistake, easy_first, "problem_id").head(limit).select("problem_id", "why", "share", "exclusive")
+
+
+def say_what_stands_out(source: Source, model: str | None = None) -> list[str]:
+    """Sentences with their numbers and denominators, true for whichever run."""
+    problems = describe_problems(source.cells, count_mistakes(source, model) if model else None)
+    n, solved = len(problems), int((problems["n_solving"] > 0).sum())
+    every, alone = int((problems["n_solving"] == len(source.languages)).sum()), int(problems["exclusive"].is_not_null().sum())
+    sentences = [
+        f"{solved} of {n} problems are solved at least once in some language, {every} in every language, {alone} in one language only.",
+        f"In {int(problems['disagreement'].sum())} of {n} problems the languages' most frequent answers differ; "
+        f"in {int(problems['unreadable'].sum())} an answer could not be read.",
+    ]
+    if model:
+        missed = int(problems["mistake"].fill_null(False).sum())
+        sentences.append(f"Given all candidates, reward model {model} picks a wrong one in {missed} of the {solved} problems that were solved.")
+    return sentences
+
+
 # -- text, inert -------------------------------------------------------------------------------------------------------
 
 _MATHS = re.compile(
@@ -578,7 +611,7 @@ def _pick(
     at = (row["language"], row["sample_index"])
     if strategy == "oracle" and not row["is_correct"]:
         return None, explain(list(taken.values()), taken[at], strategy)
-    return at, explain(list(taken.values()), taken[at], strategy)
+    return at, explain(list(taken.values()), taken[at], strategy).replace(" -", " −")
 
 
 def _card(row: Mapping[str, Any], reward: float | None, drawn: bool) -> dict[str, Any]:
@@ -955,8 +988,10 @@ def _changed(state: State, name: str, value: Any, source: Source, most: Mapping[
         return replace(state, page=0 if name == "sort" else state.page, **{name: value})
     if name == "filters":
         return replace(state, filters=tuple(value), page=0)
-    if name in ("page", "seed"):
-        return replace(state, **{name: max(int(value), 0)})
+    if name == "page":
+        return replace(state, page=max(int(value), 0))
+    if name == "seed":
+        return replace(state, seed=max(int(value), 0))
     if name == "problem":
         problem, code = value
         return replace(state, problem=problem, show=code, tab="problem")

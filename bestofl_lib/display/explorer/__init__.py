@@ -53,7 +53,7 @@ class Explorer(anywidget.AnyWidget):
             "reward_labels": REWARD_LABELS,
             "n_problems": cells["problem_id"].n_unique(),
             "n_candidates": int(cells["n"].sum()),
-            "share": float(cells["n_correct"].sum() / cells["n"].sum()),
+            "share": int(cells["n_correct"].sum()) / int(cells["n"].sum()),
         }
         first = explore.first_state(source, self._numbers.most)
         self._state = explore.restored(_REMEMBERED.get(self._place), first, source, self._numbers.most)

@@ -114,7 +114,7 @@ function render({ model, el }) {
 
   function drawAtlas() {
     const atlas = model.get("atlas");
-    if (!atlas.ids) return;
+    if (!atlas.ids || !root.isConnected) return; // the observer below calls again once the page holds it
     const room = grid.clientWidth || 800;
     cell = Math.max(3, Math.min(26, room / Math.max(atlas.ids.length, 1)));
     const width = Math.max(1, Math.round(cell * atlas.ids.length));
@@ -386,7 +386,7 @@ function render({ model, el }) {
   const level = h("button", { class: "equal", on: { click: () => ask({ offsets: {} }) } }, "No offsets");
   const rows = meta.languages.map(({ code }) => {
     const on = h("input", { type: "checkbox", on: { change: () => ask({ language: [code, on.checked] }) } });
-    const share = h("input", { type: "range", min: 0, step: 1, "aria-label": `Completions in ${name(code)}`, "data-share": code, on: { input: () => { given.textContent = share.value; ask({ slider: [code, Number(share.value)] }); } } });
+    const share = h("input", { type: "range", min: 0, step: 1, "aria-label": `Completions in ${name(code)}`, "data-share": code, on: { input: () => { const k = Math.round(share.value); given.textContent = k; ask({ slider: [code, k] }); } } });
     const given = h("output", {});
     const offset = h("input", { type: "range", min: -3, max: 3, step: 0.1, "aria-label": `Reward offset of ${name(code)}`, "data-offset": code, on: { input: () => { moved.textContent = signed(offset.value); ask({ offset: [code, Number(offset.value)] }); } } });
     const moved = h("output", {});
@@ -424,7 +424,8 @@ function render({ model, el }) {
       row.row.classList.toggle("out", !active);
       row.share.max = Math.min(most[row.code] ?? 0, now.budget);
       row.share.disabled = !active;
-      row.share.value = now.shown[row.code] ?? 0;
+      row.share.step = now.allocation === null ? "any" : 1;
+      row.share.value = now.allocation === null && active ? now.budget / now.languages.length : now.shown[row.code] ?? 0;
       row.given.textContent = active ? (now.allocation === null ? trim(now.budget / now.languages.length) : now.shown[row.code]) : "–";
       row.offset.disabled = !active || !rewarded;
       row.offset.value = now.offsets[row.code] ?? 0;
@@ -439,15 +440,16 @@ function render({ model, el }) {
     }
     result.replaceChildren(
       h("p", { class: "figure" }, h("b", { "data-accuracy": data.accuracy }, percent(data.accuracy)), h("span", {}, `${percent(data.low)} to ${percent(data.high)}`)),
-      h("p", {}, `of ${data.n_problems} problems right with ${data.budget} completion${data.budget === 1 ? "" : "s"} each, by ${meta.strategies[now.strategy]}${rewarded ? ` (${meta.reward_labels[now.reward_model] ?? now.reward_model})` : ""}; 95 % interval over problems. `,
+      h("p", {}, `of ${data.n_problems} problems right with ${data.budget} completion${data.budget === 1 ? "" : "s"} each, choosing by ${meta.strategies[now.strategy].replace("best of k by reward", "reward")}${rewarded ? ` (${now.reward_model})` : ""}. 95 % interval over problems. `,
         data.error ? `Simulated, ± ${percent(data.error, 2)}. ` : "Exact over all draws. "),
       h("p", { class: "context" }, `Random choice ${percent(data.random)} · oracle ${percent(data.oracle)}${data.tokens === null ? "" : ` · ${Math.round(data.tokens).toLocaleString("en")} tokens per problem`}`));
     chart.replaceChildren(curves(data));
+    const widest = Math.max(...(data.selected ?? []).flatMap((row) => [row.share, row.given]), 0.05);
     shares.replaceChildren(...(data.selected ? [h("h4", {}, "Whose answer is chosen", h("small", {}, " bar: share of problems won; line: share of the budget")),
       ...data.selected.map((row) => {
         const line = h("span", { class: "given" });
-        line.style.left = `${100 * row.given}%`;
-        return h("div", { class: "share" }, h("span", {}, name(row.language)), h("span", { class: "bar", title: `${percent(row.share)} of problems, ${percent(row.given)} of the budget` }, fill(row.share), line), h("span", { class: "n" }, percent(row.share, 0)));
+        line.style.left = `${(100 * row.given) / widest}%`;
+        return h("div", { class: "share" }, h("span", {}, name(row.language)), h("span", { class: "bar", title: `${percent(row.share)} of problems, ${percent(row.given)} of the budget` }, fill(row.share / widest), line), h("span", { class: "n" }, percent(row.share, 0)));
       })] : [h("p", { class: "context" }, "A vote and the oracle choose an answer, not a candidate: no language wins.")]));
   }
   const trim = (x) => (Number.isInteger(x) ? String(x) : x.toFixed(1));

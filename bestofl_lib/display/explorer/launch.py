@@ -1,0 +1,51 @@
+"""Opens JupyterLab on the explorer of one run: what `bestofl explore` does.
+
+It knows the notebook and a process. It knows nothing of what the notebook shows.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from bestofl_lib.display.explore import open_run
+from bestofl_lib.tables import ROOT, Run, replace_file
+
+NOTEBOOK = ROOT / "notebooks" / "08_explore_candidates.ipynb"
+
+
+def write_notebook(run: Run, split: str = "test", notebook: Path = NOTEBOOK) -> Path:
+    """A copy of the explorer's notebook with this run as its parameter, in the run's folder.
+
+    Raises:
+        FileNotFoundError: the run, or a table that the explorer needs, is missing.
+        ValueError: the notebook has no cell tagged `parameters`.
+    """
+    open_run(run, split)  # says what is missing before a browser opens
+    content = nbformat.read(notebook, as_version=4)
+    tagged = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
+    if not tagged:
+        raise ValueError(f"{notebook} has no cell tagged 'parameters'; tag the one that sets run and split")
+    tagged[0].source = f"run: str = {run.name!r}  # folder in data/runs\nsplit: str = {split!r}  # which problems to look at"
+    target = run.folder / "explore.ipynb"
+    replace_file(target, nbformat.writes(content).encode())
+    return target
+
+
+def launch(run: str, split: str = "test", options: Sequence[str] = ()) -> int:
+    """Open JupyterLab on a run and wait until it is closed.
+
+    Args:
+        run: its name in `data/runs`.
+        split: which problems.
+        options: handed on to JupyterLab, such as `--no-browser`.
+
+    Returns:
+        JupyterLab's exit status.
+    """
+    notebook = write_notebook(Run(run), split)
+    return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook), *options])
