@@ -6,7 +6,7 @@ on some problems and judged on others. This file deliberately knows no prices: a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -67,8 +67,8 @@ def best_allocation(
 ) -> tuple[Allocation, bool]:
     """The best allocation of one budget on these problems, and whether all were tried.
 
-    All allocations are tried where there are at most 2,000; otherwise the greedy one is improved by moving single
-    completions between languages until no move helps.
+    All allocations are tried where there are at most 2,000; otherwise single completions are moved between
+    languages until no move helps, from several starts: the greedy allocation, equal shares and every language alone.
     """
     ranked = contest(pool, objective, pool.languages)
     index = np.arange(pool.n_problems) if problems is None else np.arange(pool.n_problems)[problems]
@@ -85,7 +85,14 @@ def best_allocation(
         if worth(best) <= worth(greedy) + 1e-12:
             return greedy, True
         return {code: k for code, k in best.items() if k}, True
-    current, value = greedy, worth(greedy)
+    starts = [greedy, _equal(pool, budget)]
+    starts += [{code: budget} for code in pool.languages if budget <= pool.fewest(code)]
+    return max((_climbed(pool, start, worth) for start in starts if start), key=worth), False
+
+
+def _climbed(pool: Pool, start: Allocation, worth: Callable[[Allocation], float]) -> Allocation:
+    """Move single completions between languages until no move helps."""
+    current, value = start, worth(start)
     while True:
         moves = [
             {c: k + (c == target) - (c == source) for c in pool.languages if (k := current.get(c, 0)) or c == target}
@@ -95,8 +102,15 @@ def best_allocation(
         ]
         better = max(moves, key=worth, default=current)
         if worth(better) <= value + 1e-12:
-            return current, False
+            return current
         current, value = {code: k for code, k in better.items() if k}, worth(better)
+
+
+def _equal(pool: Pool, budget: int) -> Allocation:
+    """Equal shares, leftovers to the first languages; empty where the pool cannot serve them."""
+    q, r = divmod(budget, len(pool.languages))
+    shares = {code: q + (i < r) for i, code in enumerate(pool.languages)}
+    return {c: k for c, k in shares.items() if k} if all(k <= pool.fewest(c) for c, k in shares.items()) else {}
 
 
 def planned_values(

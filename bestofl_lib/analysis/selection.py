@@ -207,7 +207,7 @@ def picks(
         lot=pl.Series(np.random.default_rng(seed + 1).random(len(table))),
     )
     if strategy in ("majority", "weighted"):
-        weight = pl.lit(1.0)
+        weight = pl.col("lot") * 0 + 1.0  # one vote each
         if strategy == "weighted":
             weight = 1 / (1 + (-pl.col("value")).exp()) if vote_weights == "logistic" else pl.col("value")
         tally = (

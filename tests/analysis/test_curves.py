@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bestofl_lib.analysis import estimators as est
+from bestofl_lib.analysis.curves import curves, default_budgets
+from bestofl_lib.analysis.selection import arm_values, drawn, picks, selected_languages
+
+
+@pytest.fixture(scope="module")
+def pool(make_pool):
+    return make_pool(n_problems=25, n=4, quality={"mono": 1, "multi": 1.2, "cross": 1.5})
+
+
+@pytest.fixture(scope="module")
+def table(pool):
+    return curves(pool, budgets=[1, 2, 4, 8, 16], draws=60, replicates=500)
+
+
+def pick(table, pool, strategy, model, budget):
+    model = pl.col("reward_model").is_null() if model is None else pl.col("reward_model") == model
+    row = table.filter(
+        (pl.col("pool") == pool) & (pl.col("strategy") == strategy) & model & (pl.col("budget") == budget)
+    )
+    assert len(row) == 1
+    return row.row(0, named=True)
+
+
+def test_every_arm_and_strategy_stands_once_at_every_budget_it_can_serve(table):
+    key = ["target", "pool", "strategy", "reward_model", "budget"]
+    assert not table.select(key).is_duplicated().any()
+    assert table.filter(pl.col("pool") == "en")["budget"].max() == 4  # the curve stops, it never draws twice
+    assert table.filter(pl.col("pool") == "mixed")["budget"].max() == 16
+    assert set(table["strategy"]) == {"random", "oracle", "majority", "logprob", "shortest", "best_of_k", "weighted"}
+    assert set(table["pool"]) == {"en", "de", "sw", "th", "mixed", "mixed-en", "planned"}
+    assert table.filter(pl.col("pool") == "de")["target"].unique().to_list() == ["de"]
+    assert table.filter(pl.col("pool") == "mixed")["target"].is_null().all()
+
+
+def test_no_figure_is_missing_or_outside_its_interval(table):
+    for column in ("accuracy", "low", "high", "mc_error"):
+        assert table[column].is_finite().all()
+        assert table[column].is_between(0, 1).all()
+    assert (table["low"] <= table["accuracy"] + 1e-12).all()
+    assert (table["accuracy"] <= table["high"] + 1e-12).all()
+
+
+def test_at_budget_1_every_strategy_is_a_random_draw(table):
+    first = table.filter((pl.col("budget") == 1) & (pl.col("pool") != "planned"))
+    spread = first.group_by("pool").agg(
+        pl.col("accuracy").max() - pl.col("accuracy").min(), pl.col("mc_error").max()
+    )
+    assert (spread["accuracy"] <= 6 * spread["mc_error"] + 1e-12).all()
+
+
+def test_figures_are_those_of_the_estimators(pool, table):
+    correct = {c: pool.is_correct[c] for c in pool.languages}
+    want = est.best_of_shares(pool.rewards["cross"], correct, 8).mean()
+    assert pick(table, "mixed", "best_of_k", "cross", 8)["accuracy"] == pytest.approx(want)
+    want = est.best_of_k(pool.rewards["mono-th"]["th"], correct["th"], 2).mean()
+    assert pick(table, "th", "best_of_k", "mono", 2)["accuracy"] == pytest.approx(want)
+    without = {c: v for c, v in correct.items() if c != "en"}
+    want = est.coverage_of_shares(without, 4).mean()
+    assert pick(table, "mixed-en", "oracle", None, 4)["accuracy"] == pytest.approx(want)
+
+
+def test_tokens_are_those_of_the_completions_drawn(pool, table):
+    got = pick(table, "mixed", "random", None, 8)["tokens"]
+    assert got == pytest.approx(8 * np.mean([np.nanmean(pool.tokens[c]) for c in pool.languages]))
+
+
+def test_selector_efficiency_runs_from_random_to_oracle(table):
+    assert pick(table, "en", "oracle", None, 4)["efficiency"] == pytest.approx(1)
+    assert pick(table, "en", "random", None, 4)["efficiency"] == pytest.approx(0)
+    assert pick(table, "en", "random", None, 1)["efficiency"] is None
+
+
+def test_a_budget_that_no_arm_can_serve_names_problem_and_language(pool):
+    with pytest.raises(ValueError, match=r"budget 17 .*exceeds the 4 candidates of problem p000 \(de\)"):
+        curves(pool, budgets=[4, 17])
+
+
+def test_budgets_are_refused_per_arm_with_problem_and_language(pool):
+    with pytest.raises(ValueError, match=r"budget 5 exceeds the 4 candidates of problem p000 \(sw\)"):
+        arm_values(pool, "sw", "majority", None, [5])
+
+
+@pytest.mark.parametrize(
+    ("settings", "pools"),
+    [
+        ({"n_problems": 1, "n": 2}, {"en", "de", "sw", "th", "mixed", "mixed-en"}),
+        ({"n": 1, "n_problems": 5}, {"en", "de", "sw", "th", "mixed", "mixed-en", "planned"}),
+        ({"languages": ("en",), "n_problems": 5}, {"en"}),
+        ({"n_problems": 5, "rates": {"sw": np.zeros(5)}}, {"en", "de", "sw", "th", "mixed", "mixed-en", "planned"}),
+        (
+            {"n_problems": 4, "n": {"en": [5, 3, 4, 6], "de": [1, 2, 3, 1], "sw": [2] * 4, "th": [4] * 4}},
+            {"en", "de", "sw", "th", "mixed", "mixed-en", "planned"},
+        ),
+    ],
+    ids=["one problem", "one candidate", "one language", "never correct", "unequal"],
+)
+def test_thin_pools_give_finite_figures_in_every_arm(make_pool, settings, pools):
+    got = curves(make_pool(**settings, quality={"cross": 1}), draws=20, replicates=200)
+    assert set(got["pool"]) == pools
+    for column in ("accuracy", "low", "high", "tokens", "mc_error"):
+        assert got[column].is_finite().all()
+    assert got["efficiency"].drop_nulls().is_finite().all()
+
+
+def test_a_pool_without_rewards_logprobs_or_tokens_still_has_its_votes(make_tables):
+    from bestofl_lib.analysis.pool import Pool
+
+    tables = make_tables(n_problems=4, tokens=False)
+    bare = tables["candidates"].drop("logprob", "n_tokens", "completion")
+    got = curves(Pool.of(bare, tables["readings"]), draws=20, replicates=200)
+    assert set(got["strategy"]) == {"random", "oracle", "majority"}
+    assert got["tokens"].is_null().all()
+
+
+def test_equal_rewards_make_best_of_k_a_random_draw(make_tables):
+    from bestofl_lib.analysis.pool import Pool
+
+    tables = make_tables(n_problems=6, quality={"cross": 1})
+    flat = tables["rewards"].with_columns(reward=pl.lit(0.0))
+    got = curves(Pool.of(tables["candidates"], tables["readings"], flat), strategies=["random", "best_of_k"])
+    wide = got.filter(pl.col("pool") != "planned").pivot("strategy", index=["pool", "budget"], values="accuracy")
+    assert wide["best_of_k"].to_numpy() == pytest.approx(wide["random"].to_numpy())
+
+
+def test_default_budgets_cover_small_ones_densely_and_stop_in_time():
+    assert default_budgets(3) == [1, 2, 3]
+    assert default_budgets(64)[-3:] == [40, 48, 64]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "model"),
+    [("best_of_k", "cross"), ("majority", None), ("weighted", "cross"), ("oracle", None), ("shortest", None),
+     ("logprob", None), ("random", None)],
+)
+def test_picks_come_from_the_draw_and_are_right_as_often_as_the_curve_says(pool, strategy, model):
+    allocation = {"en": 2, "th": 2}
+    held = drawn(pool, allocation, seed=4)
+    got = picks(pool, allocation, strategy, model, seed=4)
+    key = ["problem_id", "language", "sample_index"]
+    assert len(got.join(held, on=key, how="semi")) == len(got)
+    assert held.group_by("problem_id", "language").len()["len"].unique().to_list() == [2]
+    share = [picks(pool, allocation, strategy, model, seed=s)["is_correct"].sum() / pool.n_problems for s in range(16)]
+    want = arm_values(pool, "en+th", strategy, model, [4], draws=400).accuracy.mean()
+    assert np.mean(share) == pytest.approx(want, abs=0.05)
+
+
+def test_the_same_seed_gives_the_same_draw_and_another_seed_another(pool):
+    assert drawn(pool, {"en": 2}, seed=1).equals(drawn(pool, {"en": 2}, seed=1))
+    assert not drawn(pool, {"en": 2}, seed=1).equals(drawn(pool, {"en": 2}, seed=2))
+
+
+def test_selected_shares_sum_to_1_and_follow_an_offset(make_pool):
+    plain = make_pool(n_problems=20, quality={"cross": 1}, seed=5)
+    raised = make_pool(n_problems=20, quality={"cross": 1}, shift={"cross": {"sw": 50}}, seed=5)
+    got = selected_languages(plain, budgets=[1, 4])
+    assert got.group_by("budget").agg(pl.col("share").sum())["share"].to_numpy() == pytest.approx(1)
+    assert got.filter(pl.col("budget") == 1)["share"].to_numpy() == pytest.approx(0.25)
+    assert selected_languages(raised).filter(pl.col("language") == "sw")["share"][0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "model", "said"),
+    [
+        ("best", None, "unknown strategy 'best'"),
+        ("best_of_k", None, "needs a reward model"),
+        ("majority", "cross", "takes no reward model"),
+        ("best_of_k", "croos", "no rewards by 'croos'; known: mono, multi, cross"),
+    ],
+)
+def test_an_arm_that_makes_no_sense_is_refused(pool, strategy, model, said):
+    with pytest.raises(ValueError, match=said):
+        arm_values(pool, "en", strategy, model, [1])
+
+
+def test_vote_weights_change_the_weighted_vote(pool):
+    one, other = (
+        arm_values(pool, "mixed", "weighted", "cross", [8], vote_weights=w).accuracy.mean()
+        for w in ("logistic", "reward")
+    )
+    assert one != other
+    with pytest.raises(ValueError, match="unknown vote_weights"):
+        arm_values(pool, "mixed", "weighted", "cross", [8], vote_weights="softmax")

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bestofl_lib.analysis.pool import Pool
+
+
+def build(tables, **changes):
+    given = tables | changes
+    return Pool.of(given["candidates"], given["readings"], given["rewards"], given["problems"])
+
+
+def test_tables_in_any_row_order_make_the_same_pool(make_tables):
+    tables = make_tables(n_problems=8, n=3, quality={"mono": 1, "cross": 1})
+    pool = build(tables)
+    mixed = build({k: v.sample(fraction=1, shuffle=True, seed=3) for k, v in tables.items()})
+    assert pool.problem_ids == mixed.problem_ids
+    for code in pool.languages:
+        assert (pool.answers[code] == mixed.answers[code]).all()
+        assert (pool.rewards["cross"][code] == mixed.rewards["cross"][code]).all()
+        assert (pool.sample_index[code] == [[0, 1, 2]] * 8).all()
+
+
+def test_equal_answers_share_a_code_across_languages_and_the_reference_is_0(make_tables):
+    tables = make_tables(n_problems=5, n=4)
+    pool = build(tables)
+    table = tables["readings"].filter(pl.col("problem_id") == "p002")
+    codes = {}
+    for _, code, i, answer, right, _ in table.iter_rows():
+        got = pool.answers[code][2, i]
+        assert (got == 0) == right
+        assert (got == -1) == (answer is None)
+        assert codes.setdefault(answer, got) == got
+    assert len(set(codes.values())) == len(codes)
+
+
+def test_unequal_numbers_of_candidates_are_normal(make_tables):
+    many = {"en": np.array([3, 1, 2]), "th": np.array([1, 4, 2])}
+    pool = build(make_tables(languages=("en", "th"), n_problems=3, n=many))
+    assert pool.n_candidates("th").tolist() == [1, 4, 2]
+    assert pool.largest_budget("mixed") == 2
+    assert np.isnan(pool.is_correct["th"][0, 1:]).all()
+
+
+def test_only_the_judged_split_is_kept(make_tables):
+    tables = make_tables(n_problems=6)
+    train = pl.when(pl.col("problem_id") < "p002").then(pl.lit("train")).otherwise(pl.lit("test"))
+    pool = build(tables, problems=tables["problems"].with_columns(split=train))
+    assert pool.n_problems == 4
+    with pytest.raises(ValueError, match="no problems in split 'test'; the table has dev"):
+        build(tables, problems=tables["problems"].with_columns(split=pl.lit("dev")))
+
+
+def test_a_problem_without_candidates_in_some_language_is_named_or_dropped(make_tables):
+    tables = make_tables(n_problems=4)
+    gap = (pl.col("problem_id") == "p001") & (pl.col("language") == "sw")
+    less = tables | {"candidates": tables["candidates"].filter(~gap)}
+    with pytest.raises(ValueError, match=r"1 of 4 problems lack candidates in some language, such as p001 \(sw\)"):
+        build(less)
+    pool = Pool.of(less["candidates"], less["readings"], drop_incomplete=True)
+    assert (pool.n_problems, pool.n_dropped) == (3, 1)
+
+
+def test_a_candidate_without_reading_or_reward_is_named(make_tables):
+    tables = make_tables(n_problems=4, quality={"cross": 1})
+    one = (pl.col("problem_id") == "p003") & (pl.col("language") == "de") & (pl.col("sample_index") == 2)
+    with pytest.raises(ValueError, match=r"1 candidates have no reading, such as p003 \(de\) number 2"):
+        build(tables, readings=tables["readings"].filter(~one))
+    with pytest.raises(ValueError, match=r"'cross' lacks rewards for 1 of 16 candidates in de, such as p003 \(de\)"):
+        build(tables, rewards=tables["rewards"].filter(~one))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
+def test_a_reward_that_is_not_a_number_names_model_and_candidate(make_tables, bad):
+    tables = make_tables(n_problems=2, quality={"cross": 1})
+    one = (pl.col("problem_id") == "p001") & (pl.col("language") == "th") & (pl.col("sample_index") == 0)
+    broken = tables["rewards"].with_columns(reward=pl.when(one).then(pl.lit(bad, pl.Float64)).otherwise("reward"))
+    with pytest.raises(ValueError, match=r"reward model 'cross' gives .* to p001 \(th\) number 0"):
+        build(tables, rewards=broken)
+
+
+def test_a_reward_model_may_leave_out_whole_languages(make_tables):
+    tables = make_tables(n_problems=3, quality={"mono": 1, "cross": 1})
+    pool = build(tables, rewards=tables["rewards"].filter(pl.col("language") != "sw"))
+    assert pool.reward("cross", pool.languages) is None
+    assert set(pool.reward("mono", ["en", "de"])) == {"en", "de"}
+    assert pool.reward_models == ("mono", "cross")
+
+
+def test_shortest_falls_back_on_characters_where_token_counts_are_unknown(make_tables):
+    tables = make_tables(n_problems=3, tokens=False)
+    pool = build(tables)
+    assert pool.mean_tokens(pool.languages) is None
+    assert pool.reward("shortest", ["en"])["en"][0, 0] == -len(tables["candidates"]["completion"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("mixd", "did you mean 'mixed'"), ("en+xx", "unknown pool"), ("mixed-fr", "is empty or all")]
+)
+def test_an_unknown_pool_name_is_refused(make_pool, name, said):
+    with pytest.raises(ValueError, match=said):
+        make_pool(n_problems=2).members(name)
+
+
+def test_a_language_without_candidates_is_refused_by_name(make_tables):
+    tables = make_tables(n_problems=2)
+    with pytest.raises(ValueError, match="no candidates in bn; the pool has de, en, sw, th"):
+        Pool.of(tables["candidates"], tables["readings"], languages=["en", "bn"])
+
+
+def test_revised_problems_can_be_left_out(make_pool):
+    pool = make_pool(n_problems=30)
+    marked = np.any([pool.is_revised[c] for c in pool.languages], 0)
+    assert 0 < marked.sum() < 30
+    assert pool.without_revised().n_problems == 30 - marked.sum()

@@ -1,0 +1,49 @@
+"""The whole analysis on real completions, where the shared pool is at hand; `-s` prints the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bestofl_lib.analysis.claims import claim_details, claims
+from bestofl_lib.analysis.complementarity import gain_over_resampling, shapley, sole_solvers
+from bestofl_lib.analysis.curves import curves
+from bestofl_lib.analysis.planner import plan_table
+from bestofl_lib.analysis.pool import Pool
+
+DATA = Path(__file__).resolve().parents[2] / "../shared/data"
+FILE = DATA / "pools" / "s1_mgsm_3b_7b_32b.parquet"
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    if not FILE.exists():
+        pytest.skip(f"no shared pool at {FILE.name}; it lies beside the project, not in it")
+    pools = pytest.importorskip("bestofl_lib.candidates.pools")
+    from bestofl_lib.candidates.reading import read_answers
+    from bestofl_lib.problems.load import load
+
+    problems = load("mgsm", folder=DATA / "mgsm", revised=DATA / "mgsm_rev2_replaced.json")
+    found = pools.read_pool(FILE, model="32B", axis="question", problems=problems)
+    return Pool.of(found.candidates, read_answers(found.candidates, found.problems), problems=found.problems)
+
+
+def test_a_real_pool_without_reward_models_gives_every_table(pool):
+    assert len(pool.languages) == 11
+    with pl.Config(tbl_rows=80, tbl_cols=20, tbl_width_chars=220, fmt_str_lengths=900):
+        gains = gain_over_resampling(pool, budgets=[2, 4])
+        print(gains.drop("base", "added", "p").with_columns(pl.selectors.float().round(4)))
+        judged = claims(pool)
+        print(*judged["sentence"], sep="\n")
+        print(claim_details(pool).drop("reward_model", "n_problems"))
+        table = curves(pool)
+        print(table.filter(pl.col("budget").is_in([2, 4]) & pl.col("pool").is_in(["en", "mixed", "planned"])))
+        print(shapley(pool), sole_solvers(pool).group_by("cause").agg(pl.col("problems").sum()))
+        print(plan_table(pool, [2, 4]))
+    assert table.select(pl.col("accuracy", "low", "high").is_finite().all()).row(0) == (True, True, True)
+    assert gains["language"].n_unique() == 10
+    assert set(judged["verdict"][:2]) == {"not tested"}
+    assert "not tested" not in judged["verdict"][2:]
+    assert (gains["coverage_again"] > 0.5).all()

@@ -1,0 +1,135 @@
+"""Speed and precision of the analysis on 250 problems × 11 languages × 64 candidates; `pytest tests/benchmarks`."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import numpy as np
+import pytest
+
+from bestofl_lib.analysis import complementarity, estimators
+from bestofl_lib.analysis.curves import curves
+from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.languages import LANGUAGES
+
+BUDGETS = list(range(1, 65))
+EXACT = ["random", "oracle", "logprob", "shortest", "best_of_k"]
+
+
+def big_pool(n_problems: int = 250, n: int = 64, seed: int = 0) -> Pool:
+    rng = np.random.default_rng(seed)
+    codes = tuple(LANGUAGES)
+    shape = (n_problems, n)
+    base = rng.beta(1.5, 1, (n_problems, 1))
+    right = {c: (rng.random(shape) < base * rng.uniform(0.5, 1)).astype(float) for c in codes}
+    rewards = {
+        name: {c: rng.normal(right[c] * apart) for c in codes} for name, apart in (("multi", 1.0), ("cross", 1.5))
+    } | {f"mono-{c}": {c: rng.normal(right[c])} for c in codes}
+    every = {c: np.ones(shape, bool) for c in codes}
+    tokens = {c: rng.integers(40, 160, shape).astype(float) for c in codes}
+    return Pool(
+        problem_ids=tuple(f"p{p:05}" for p in range(n_problems)),
+        languages=codes,
+        exists=every,
+        is_correct=right,
+        answers={c: np.where(right[c] > 0, 0, rng.integers(-1, 12, shape)).astype(float) for c in codes},
+        sample_index={c: np.broadcast_to(np.arange(n), shape) for c in codes},
+        tokens=tokens,
+        length=tokens,
+        logprob={c: rng.normal(right[c]) for c in codes},
+        doubtful={c: np.zeros(shape, bool) for c in codes},
+        rewards=rewards,
+        is_revised={c: np.zeros(n_problems, bool) for c in codes},
+    )
+
+
+def study(pool: Pool) -> int:
+    """All exact strategies at all budgets, with 2,000 bootstrap replicates."""
+    several = [*pool.languages, "mixed", "mixed-en"]
+    return len(curves(pool, BUDGETS, several, EXACT)) + len(curves(pool, BUDGETS, pool.languages, ["majority"]))
+
+
+@pytest.mark.slow
+def test_all_exact_curves_of_a_study_take_at_most_5_seconds_and_2_gb(benchmark):
+    pool = big_pool()
+    rows = benchmark.pedantic(study, (pool,), rounds=1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    benchmark.extra_info |= {"rows": rows, "peak_gb": round(peak, 2)}
+    print(f"{rows} curve points with intervals, peak memory {peak:.2f} GB")
+    assert rows > 6_000
+    assert peak < 2
+
+
+@pytest.mark.slow
+def test_ten_times_the_problems_take_at_most_eleven_times_as_long(benchmark):
+    seconds = []
+    for n_problems in (250, 2500):
+        pool = big_pool(n_problems, n=16)
+        start = time.process_time()
+        curves(pool, BUDGETS[:16], ["en", "mixed"], EXACT)
+        seconds.append(time.process_time() - start)
+    benchmark.extra_info["growth"] = seconds[1] / seconds[0]
+    benchmark.pedantic(lambda: None, rounds=1)
+    print(f"growth {seconds[1] / seconds[0]:.1f} for 10 times the problems ({seconds[0]:.2f} s to {seconds[1]:.2f} s)")
+    assert seconds[1] / seconds[0] < 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["oracle", "cross"])
+def test_shapley_over_11_languages(benchmark, objective):
+    pool = big_pool(n=8)
+    complementarity.contest(pool, objective, pool.languages)
+    table = benchmark.pedantic(complementarity.shapley, (pool, 8, objective), rounds=3)
+    assert len(table) == 11
+
+
+def monte_carlo(rewards, correct, budgets, subsets, rng):
+    """The usual way: random subsets, the highest reward of each."""
+    result = np.empty((len(rewards), len(budgets)))
+    for column, k in enumerate(budgets):
+        chosen = rng.random((subsets, rewards.shape[1])).argpartition(k - 1, 1)[:, :k] if k < 64 else np.arange(64)[None]
+        best = rewards[:, chosen].argmax(2)
+        picked = np.broadcast_to(chosen, (len(rewards), *chosen.shape))
+        result[:, column] = np.take_along_axis(correct, np.take_along_axis(picked, best[..., None], 2)[..., 0], 1).mean(1)
+    return result
+
+
+@pytest.mark.slow
+def test_exact_best_of_k_is_at_least_50_times_faster_than_1000_subsets_per_budget(benchmark):
+    pool = big_pool()
+    rewards, correct = pool.rewards["cross"]["en"], pool.is_correct["en"]
+    start = time.process_time()
+    exact = benchmark.pedantic(estimators.best_of_k, (rewards, correct), {"budgets": BUDGETS}, rounds=5)
+    own = benchmark.stats.stats.min if benchmark.stats else (time.process_time() - start) / 5
+    some = BUDGETS[::8]
+    start = time.perf_counter()
+    drawn = monte_carlo(rewards, correct, some, 1000, np.random.default_rng(0))
+    theirs = (time.perf_counter() - start) * len(BUDGETS) / len(some)
+    assert np.abs(drawn.mean(0) - exact[:, ::8].mean(0)).max() < 0.02
+    benchmark.extra_info["times_faster"] = theirs / own
+    print(f"exact {own * 1e3:.1f} ms, 1,000 subsets per budget {theirs:.1f} s: {theirs / own:.0f} times")
+    assert theirs / own > 50
+
+
+@pytest.mark.slow
+def test_exact_figures_scatter_less_than_first_k_over_200_pools(benchmark):
+    """Standard deviation over pools of 16 candidates: the first k of each pool against all its subsets of k."""
+
+    def ratios():
+        rng = np.random.default_rng(1)
+        rates = rng.beta(1.5, 1, (250, 1))
+        first, exact = [], []
+        for _ in range(200):
+            correct = rng.random((250, 16)) < rates
+            rewards = rng.normal(correct * 1.5)
+            exact.append(estimators.best_of_k(rewards, correct, budgets=[1, 2, 4, 8]).mean(0))
+            first.append([
+                np.take_along_axis(correct, rewards[:, :k].argmax(1)[:, None], 1).mean() for k in (1, 2, 4, 8)
+            ])
+        return np.std(first, 0) / np.std(exact, 0)
+
+    got = benchmark.pedantic(ratios, rounds=1)
+    benchmark.extra_info["deviation_ratio"] = [round(float(r), 2) for r in got]
+    print("standard deviation of first-k over exact at k = 1, 2, 4, 8:", got.round(2))
+    assert (got > 1.1).all()
