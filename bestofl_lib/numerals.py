@@ -125,7 +125,7 @@ def value_of(written: str, code: str) -> tuple[Fraction | None, str]:
         groups = len(after) == 3 and 1 <= len(before) <= 3 and before != "0" and not spaced
         if not groups:
             mark = here
-        if groups and here == LANGUAGES[code].decimal:
+        if groups and here != LANGUAGES[code].groups[0]:
             note = f"{written!r}: three digits after the mark read as thousands"
         elif not groups and here == "," and LANGUAGES[code].decimal != "," and before:
             note = f"{written!r}: comma read as decimal mark"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 SECONDS = 5.0  # for one expression
-START_SECONDS = 60.0  # for the worker to import its libraries
+START_SECONDS = 300.0  # for the worker to import its libraries; some seconds, minutes on a machine that is very busy
 MAX_CHARACTERS = 200
 _LARGE_POWER = re.compile(r"(?:\^|\*\*)\s*\{?\s*\(?\s*-?(?:\d{3,}|\d+\s*\}?\s*(?:\^|\*\*)|\{|\\|[a-z])|\d\s*!|\^.*\^.*\^")
 

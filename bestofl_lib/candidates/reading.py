@@ -255,6 +255,8 @@ def _last_box(text: str, begin: int, code: str) -> tuple[_Found | None, int]:
             close = inner + 1
             while close < len(text) and text[close].isdigit():
                 close += 1
+        if close >= len(text) and text[inner - 1] == "{":
+            continue  # the text was cut off within the box
         found = _box_content(text, inner, close, code)
         if found is not None:
             return _unless_several(text, begin, opened.start(), found, code), close

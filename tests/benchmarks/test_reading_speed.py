@@ -1,0 +1,84 @@
+"""How many completions of 500 characters a second are read, ours beside math-verify. Run by `make bench`."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import polars as pl
+import pytest
+from babel.numbers import format_decimal
+
+from bestofl_lib.candidates.expressions import math_verify_reading
+from bestofl_lib.candidates.reading import read_answers
+from bestofl_lib.candidates.trace import trace_languages
+from bestofl_lib.languages import LANGUAGES
+
+ROWS = 100_000
+POOL = Path(__file__).resolve().parents[2] / "../shared/data/pools/s1_mgsm_3b_7b_32b.parquet"
+
+
+def announced(rows: int = ROWS) -> pl.DataFrame:
+    """Completions of 500 characters in 11 languages that end with the language's answer line."""
+    random.seed(0)
+    words = {code: record.instruction.split() for code, record in LANGUAGES.items()}
+    codes = list(LANGUAGES)
+    texts, languages = [], []
+    for i in range(rows):
+        code = codes[i % len(codes)]
+        end = "\n" + LANGUAGES[code].answer_line.format(
+            answer=format_decimal(random.randrange(20_000), locale=code, numbering_system="latn")
+        )
+        body = ""
+        while len(body) < 500:
+            body += f"{random.choice(words[code])} {random.randrange(100)} + {random.randrange(100)} "
+        texts.append(body[: 500 - len(end)] + end)
+        languages.append(code)
+    return _table(texts, languages)
+
+
+def real(rows: int = ROWS) -> pl.DataFrame:
+    """The ends, 500 characters long, of real completions that reached an answer, repeated to the number of rows."""
+    if not POOL.exists():
+        pytest.skip("the pool of real completions is not on this machine (../shared/data/pools)")
+    pool = pl.read_parquet(POOL).filter("reached_answer").with_columns(
+        pl.concat_str(pl.lit("Let us see. " * 42), "completion_tail").str.tail(500)
+    )
+    texts = pool["literal"].to_list()
+    codes = pool["question_language"].to_list()
+    times = -(-rows // len(texts))
+    return _table((texts * times)[:rows], (codes * times)[:rows])
+
+
+def _table(texts: list[str], codes: list[str]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"problem_id": "p", "language": codes, "sample_index": range(len(texts)), "completion": texts},
+        schema_overrides={"sample_index": pl.Int32},
+    )
+
+
+PROBLEMS = pl.DataFrame({"problem_id": "p", "language": list(LANGUAGES), "reference": "18"})
+
+
+@pytest.mark.parametrize("kind", [announced, real], ids=["answer-lines", "real-completions"])
+def test_reading_a_hundred_thousand_completions(benchmark, kind) -> None:
+    table = kind()
+    read_answers(table.head(2000), PROBLEMS)
+    read = benchmark.pedantic(read_answers, (table, PROBLEMS), rounds=5)
+    benchmark.extra_info["completions_per_second"] = round(ROWS / benchmark.stats.stats.min)
+    assert read["answer"].null_count() < 0.02 * ROWS
+
+
+@pytest.mark.parametrize("kind", [announced, real], ids=["answer-lines", "real-completions"])
+def test_math_verify_on_three_hundred_of_the_same_completions(benchmark, kind) -> None:
+    texts = kind(3000)["completion"].gather_every(10).to_list()
+    math_verify_reading(texts[0])
+    benchmark.pedantic(lambda: [math_verify_reading(text) for text in texts], rounds=1)
+    benchmark.extra_info["completions_per_second"] = round(len(texts) / benchmark.stats.stats.min)
+
+
+def test_telling_the_language_of_three_thousand_completions(benchmark) -> None:
+    texts = real(3000)["completion"]
+    trace_languages(texts[:10])
+    benchmark.pedantic(trace_languages, (texts,), rounds=3)
+    benchmark.extra_info["completions_per_second"] = round(len(texts) / benchmark.stats.stats.min)
