@@ -711,8 +711,8 @@ def _execute(step: Step, target: Path) -> None:
             failed = _Failed(f"[{error.exec_count}]", error.ename, error.evalue, error.source)
         except DeadKernelError:
             failed = _Failed(
-                _last_cell(part), "the kernel was killed", "most often for want of memory; close other programs or lower "
-                "the batch, then", exit_code=138,
+                _last_cell(part), "the kernel was killed", "most often for want of memory (close other programs or lower the "
+                "batch), or by an exit() in a cell", exit_code=138,
             )
         except CellTimeoutError as error:
             failed = _Failed(_last_cell(part), "time-out", str(error).splitlines()[0])

@@ -9,6 +9,7 @@ aggregated tables, at most a few thousand rows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from typing import Any
 
 import altair as alt
@@ -483,8 +484,10 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
 
     Args:
         table: one row per language and objective: `language`, `shapley` (share of problems), `objective` ("oracle" for
-            coverage, or a reward model that chooses), `budget`, `n_problems`, `low`, `high`.
+            coverage, or a reward model that chooses), `budget`, `n_problems`, `low`, `high`. The names `value` and
+            `measure` are taken for `shapley` and `objective`.
     """
+    table = table.rename({"value": "shapley", "measure": "objective"}, strict=False)
     _need(table, "language", "shapley", "objective", "budget", "n_problems", "low", "high")
     table = _named(table).with_columns(objective=_objective())
     order = _order(table.group_by("language_name").agg(pl.col("shapley").mean()), "shapley")
@@ -780,7 +783,7 @@ def _token_axis(tokens: pl.Series) -> alt.Axis:
 def _model_looks(models: list[str]) -> tuple[alt.Color, alt.Shape]:
     """Colour and shape of each reward model, the same in every chart."""
     fixed = {"mono": BLUE, "multi": GREEN, "cross": ORANGE}
-    spare = iter((PINK, YELLOW, SKY, GREY) * 8)
+    spare = cycle((PINK, YELLOW, SKY, GREY))
     colours = [fixed.get(model) or next(spare) for model in models]
     return (
         alt.Color("reward_model:N", title="reward model", sort=models, scale=alt.Scale(domain=models, range=colours)),

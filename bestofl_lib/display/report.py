@@ -25,6 +25,8 @@ POLICY = (
     "base-uri 'none'; form-action 'none'"
 )  # unsafe-eval: Vega compiles its expressions; scripts written into a page never run
 HEADLINES = ("claims_forest", "english_against_mixed", "gain_over_resampling", "reward_quality", "accuracy_by_language")
+CLAIM_COLUMNS = ("claim", "statement", "verdict", "effect", "p_holm", "mde", "budget", "n_problems")  # shown; the rest is folded
+HEADINGS = {"effect": "effect [95 %]", "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems"}
 LARGEST = 6_000_000  # bytes of a whole report
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -207,27 +209,42 @@ def _claims(run: Run, fresh: bool) -> str:
     parts = []
     if "sentence" in table.columns:
         parts.append('<ul class="lead">' + "".join(f"<li>{_text(row)}</li>" for row in table["sentence"] if row) + "</ul>")
-    columns = [column for column in table.columns if column != "sentence"]
-    parts.append('<h2>Claims and verdicts</h2><div class="scroll" tabindex="0"><table class="claims"><thead><tr>')
-    kinds = {column: "number" if table[column].dtype.is_numeric() else "" for column in columns}
-    parts += [f'<th scope="col" class="{kinds[c]}">{_text(c.replace("_", " "))}</th>' for c in columns]
-    parts.append("</tr></thead><tbody>")
-    for row in table.iter_rows(named=True):
-        parts.append("<tr>" + "".join(f'<td class="{kinds[c]}">{_claim_cell(c, row[c])}</td>' for c in columns) + "</tr>")
-    parts.append("</tbody></table></div>")
+    first = [column for column in CLAIM_COLUMNS if column in table.columns] or table.columns
+    rest = [column for column in table.columns if column not in (*first, "sentence", "low", "high")]
+    parts.append("<h2>Claims and verdicts</h2>" + _claim_table(table, first))
+    parts.append(
+        '<p class="note">Effects and detectable effects in percentage points, with 95 % intervals; p corrected by Holm where the '
+        "table says p holm. The detectable effect is what this many problems would find four times in five.</p>"
+    )
+    if rest:
+        parts.append(f'<details class="code"><summary>all columns</summary>{_claim_table(table, ["claim", *rest])}</details>')
     return "".join(parts)
 
 
-def _claim_cell(column: str, value: Any) -> str:
-    if value is None:
+def _claim_table(table: Any, columns: list[str]) -> str:
+    kinds = {column: "number" if table[column].dtype.is_numeric() else "" for column in columns}
+    head = "".join(f'<th scope="col" class="{kinds[c]}">{_text(HEADINGS.get(c, c.replace("_", " ")))}</th>' for c in columns)
+    rows = [
+        "<tr>" + "".join(f'<td class="{kinds[c]}">{_claim_cell(c, row)}</td>' for c in columns) + "</tr>"
+        for row in table.iter_rows(named=True)
+    ]
+    return f'<div class="scroll" tabindex="0"><table class="claims"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _claim_cell(column: str, row: dict[str, Any]) -> str:
+    value = row[column]
+    if value is None or value != value:
         return "–"
     if column == "verdict":
         return f'<span class="verdict {re.sub("[^a-z]+", "-", str(value).lower())}">{_text(value)}</span>'
-    if isinstance(value, float):
-        if column in ("effect", "low", "high", "mde"):
-            return f"{100 * value:+.1f}" if column != "mde" else f"{100 * value:.1f}"
-        return f"{value:.3g}"
-    return _text(value)
+    if column == "effect":
+        low, high = row.get("low"), row.get("high")
+        return f"{100 * value:+.1f}" + (f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None and high is not None else "")
+    if column == "mde":
+        return f"{100 * value:.1f}"
+    if column in ("p", "p_holm"):
+        return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
+    return f"{value:.4g}" if isinstance(value, float) else _text(value)
 
 
 def _text(value: Any) -> str:
