@@ -40,6 +40,7 @@ PHASES = (  # (steps, share of the rows told in each language in percent): steep
     (1400, {"en": 45, "zh": 14, "es": 11, "de": 8.5, "fr": 7, "ru": 5, "ja": 4, "th": 2.2, "bn": 1.4, "sw": 1.1, "te": 0.8}),
     (2200, {"en": 30, "zh": 13, "es": 12, "de": 10, "fr": 9, "ru": 7, "ja": 6, "th": 4.5, "bn": 3.5, "sw": 2.8, "te": 2.2}),
 )
+STOP = 2200  # of these steps: a policy that is right nearly always leaves nothing to study (see data/README.md)
 TOPIC_SPREAD = 1.2  # standard deviation of the logarithm of a topic's weight within a language
 ARITHMETIC = 0.1  # share of the training rows that are plain equations
 BATCH = 64
@@ -179,14 +180,17 @@ class PolicyTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
 
-class Clock(TrainerCallback):
-    """Keeps the seconds of training in the trainer's log."""
+class Watch(TrainerCallback):
+    """Ends the training at STOP and adds up its seconds in this process."""
+
+    seconds = 0.0
 
     def on_step_begin(self, args, state, control, **_):
         self.started = time.monotonic()
 
     def on_step_end(self, args, state, control, **_):
-        self.seconds = getattr(self, "seconds", 0.0) + time.monotonic() - self.started
+        self.seconds += time.monotonic() - self.started
+        control.should_training_stop = state.global_step >= STOP
 
 
 def main() -> None:
@@ -215,7 +219,7 @@ def main() -> None:
     print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens", flush=True)
     data = Rows([rows(steps * BATCH, mix, phase) for phase, (steps, mix) in enumerate(PHASES)], tokenizer)
     print(f"{len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each", flush=True)
-    clock = Clock()
+    watch = Watch()
     trainer = PolicyTrainer(
         model=model,
         args=TrainingArguments(
@@ -240,12 +244,12 @@ def main() -> None:
         ),
         train_dataset=data,
         data_collator=collate,
-        callbacks=[clock],
+        callbacks=[watch],
     )
     arguments.work.mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(arguments.work)))
     model.save_pretrained(arguments.out)
-    print(f"{getattr(clock, 'seconds', 0.0):.0f} s of training in this process; written to {arguments.out}")
+    print(f"{watch.seconds:.0f} s of training in this process; written to {arguments.out}")
 
 
 if __name__ == "__main__":
