@@ -93,8 +93,8 @@ def _text(solution: str, answer: int, code: str, kind: str, rng: np.random.Gener
     return f"{steps}\n{last}"
 
 
-def write_large_run(root: Path, *, n_problems: int = 5_682, n: int = 16, completion: str = "x" * 400) -> Run:
-    """A run of a million candidates whose texts differ by their key alone: for measuring how it opens."""
+def write_large_run(root: Path, *, n_problems: int = 5_682, n: int = 16, words: int = 20) -> Run:
+    """A run of a million candidates with texts of `words` large numbers, which compress as badly as prose: for measuring how it opens."""
     run, rng, codes = Run("large", root), np.random.default_rng(0), list(LANGUAGES)
     ids = [f"p{place:05d}" for place in range(n_problems)]
     cells = pl.DataFrame({"problem_id": ids}).join(pl.DataFrame({"language": codes}), how="cross")
@@ -106,7 +106,7 @@ def write_large_run(root: Path, *, n_problems: int = 5_682, n: int = 16, complet
     keys = keys.sample(fraction=1.0, shuffle=True, seed=1)  # a sampler batches by length, not by problem
     correct = rng.random(len(keys)) < 0.5
     keys = keys.with_columns(correct=pl.Series(correct), other=pl.Series(rng.integers(19, 29, len(keys))).cast(pl.String))
-    text = pl.concat_str("problem_id", pl.lit(" "), "language", pl.lit(" "), "sample_index", pl.lit(" " + completion))
+    text = pl.concat_str("problem_id", pl.lit(" "), "language", pl.lit(" "), "sample_index", *(pl.concat_str(pl.lit(" "), pl.struct(pl.all()).hash(seed)) for seed in range(words)))
     folder = run.folder / "candidates"
     folder.mkdir(parents=True)
     for number, start in enumerate(range(0, len(keys), 20_000)):

@@ -563,13 +563,18 @@ class _Ties:
         reach = contest._ratio(b + t, n, k)
         if k == 0 or not t.any():
             return np.repeat(reach[:, None], len(nodes), 1), np.zeros((len(rows), len(nodes)))
-        pairs, back = np.unique(np.stack([b, t], 1), axis=0, return_inverse=True)
+        wide = int(t.max()) + 1
+        key = b * wide + t
+        seen = np.zeros(int(key.max()) + 1, bool)  # few distinct (below, tied) pairs: find them without sorting
+        seen[key] = True
+        distinct = np.flatnonzero(seen)
+        back = (np.cumsum(seen) - 1)[key]
+        pairs = np.stack([distinct // wide, distinct % wide], 1)
         j = np.arange(min(int(t.max()), k) + 1)
         mass = _hypergeometric(pairs[:, :1], pairs[:, 1:], k, j)
         power = nodes[:, None] ** j
         slope = np.zeros_like(power)
         slope[:, 1:] = power[:, :-1] * j[1:]
-        back = back.reshape(-1)
         return reach[:, None] * (mass @ power.T)[back], reach[:, None] * (mass @ slope.T)[back]
 
 

@@ -423,7 +423,7 @@ class _SharedLayer(CacheLayerMixin):
         self.keys = keys.new_zeros(rows, heads, new, keys.shape[3])
         self.values = values.new_zeros(rows, heads, new, values.shape[3])
         self.is_initialized = True
-        self.places: torch.Tensor | None = None  # where this step's keys go in the flattened buffer
+        self.places = torch.zeros(0, dtype=torch.long)  # where this step's keys go in the flattened buffer
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing to do: the buffers are made with the layer."""
@@ -493,13 +493,14 @@ def _attend(
     step = _STEP.get()
     if step is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    layer = step.layers[module.layer_idx]
+    layer = step.layers[int(module.layer_idx)]  # type: ignore[arg-type]
     rows, query_heads, _, size = query.shape
     heads = layer.keys.shape[1]
     per = query_heads // heads
     scale = kwargs.get("scaling") or size**-0.5
     q = (query * scale).view(rows, heads, per, size)
-    grid = q.new_zeros(step.groups * step.width, heads, per, size).index_copy_(0, step.cells, q)
+    # places of the grid without a row hold anything: nothing reads what comes of them
+    grid = q.new_empty(step.groups * step.width, heads, per, size).index_copy_(0, step.cells, q)
     grid = grid.view(step.groups, step.width, heads, per, size).transpose(1, 2).flatten(2, 3)
     keys = layer.prompt_keys[: step.groups, :, : step.prompt]
     over_prompt = torch.matmul(grid, keys.transpose(2, 3))  # (groups, heads, width * per, prompt)
@@ -515,7 +516,7 @@ def _attend(
             step.windows[window] = torch.where(step.distance < window, 0.0, -math.inf)
         scores = scores + step.windows[window]
     weights = scores.softmax(-1).to(query.dtype)
-    grid = weights.new_zeros(step.groups * step.width, heads, per, step.prompt)
+    grid = weights.new_empty(step.groups * step.width, heads, per, step.prompt)
     grid = grid.index_copy_(0, step.cells, weights[..., : step.prompt])
     grid = grid.view(step.groups, step.width, heads, per, -1).transpose(1, 2).flatten(2, 3)
     out = torch.matmul(grid, layer.prompt_values[: step.groups, :, : step.prompt])
@@ -545,7 +546,7 @@ class _Decoder:
             self.model = AutoModelForCausalLM.from_pretrained(
                 self.source, use_safetensors=True, dtype=options["dtype"], attn_implementation=_ATTENTION, **common
             )
-        self.model.to(self.device).eval()
+        self.model.to(self.device).eval()  # type: ignore[arg-type]
         self.vocabulary = int(self.model.get_output_embeddings().weight.shape[0])
         ends = self._end_tokens(common)
         self.is_end = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)

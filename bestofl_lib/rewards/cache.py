@@ -12,6 +12,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -140,4 +141,5 @@ def _read(home: Path | None, width: int) -> pl.DataFrame:
 
 
 def _schema(width: int) -> pl.Schema:
-    return pl.Schema({"key": pl.String, "truncated": pl.Boolean, "values": pl.Array(pl.Float32, width)})
+    columns: dict[str, Any] = {"key": pl.String, "truncated": pl.Boolean, "values": pl.Array(pl.Float32, width)}
+    return pl.Schema(columns)

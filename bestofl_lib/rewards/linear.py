@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+STRENGTHS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def fit_head(
     loss: str,
     strengths: Sequence[float] = STRENGTHS,
     folds: int = 4,
+    trust: np.ndarray | None = None,
 ) -> LinearHead:
     """Fit a linear reward on pairs; the L2 strength is the one that does best on held-out problems.
 
@@ -49,6 +50,8 @@ def fit_head(
         groups: (pairs,) int, the problem of each pair; a problem is never split between fit and held-out.
         loss: "pairwise" (Bradley-Terry) or "bce" (each pair is two labelled rows).
         strengths: L2 strengths to try, in units of standardised features and mean loss; one value: nothing is held out.
+        trust: (features,) how large each standardised feature stands in the fit; a smaller number is penalised more.
+            None: all 1.
         folds: held-out folds for the choice of strength; fewer when there are fewer problems.
 
     Raises:
@@ -65,6 +68,8 @@ def fit_head(
         )
     mean, scale = stacked.mean(0), stacked.std(0)
     scale[scale < 1e-8 * max(float(scale.max()), 1e-30)] = np.inf  # a constant feature gets weight 0
+    if trust is not None:
+        scale = scale / trust
     stacked = (stacked - mean) / scale
     n = len(chosen)
     if loss == "pairwise":

@@ -144,7 +144,7 @@ class RewardBackbone:
             with _loading(str(source)):
                 common = {"revision": revision, "trust_remote_code": False}
                 self.tokenizer = AutoTokenizer.from_pretrained(located, **common)
-                family = AutoModelForCausalLM if reads else AutoModelForSequenceClassification
+                family: Any = AutoModelForCausalLM if reads else AutoModelForSequenceClassification
                 self.model, report = family.from_pretrained(
                     located, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **common, **changes
                 )
@@ -186,6 +186,14 @@ class RewardBackbone:
         """Numbers per candidate that `values` returns: 1 where rewards are read, else by the hidden size."""
         size = int(self.model.config.get_text_config().hidden_size)
         return {"features": size, "probe": 2 * size + _STATISTICS, "reward": 1}[self.reads]
+
+    def trust(self) -> np.ndarray | None:
+        """(width,) weight of each number in a fit, for `fit_head`: the many dimensions of a state count less than the few
+        statistics (by the fourth root of their number, the best of five tried on a lab policy); None: all alike."""
+        if self.reads != "probe":
+            return None
+        states = self.width - _STATISTICS
+        return np.concatenate([np.full(states, (states / 2) ** -0.25), np.ones(_STATISTICS)])
 
     def identity(self) -> str:
         """What the values depend on besides the text: weights, layers, dtype, token limit."""

@@ -333,7 +333,9 @@ def _train_heads(
     for job, (chosen, rejected) in zip(jobs, sides, strict=True):
         started = time.monotonic()
         groups = job.pairs["problem_id"].rank("dense").to_numpy()
-        head = fit_head(features.values[place[chosen]], features.values[place[rejected]], groups, loss)
+        head = fit_head(
+            features.values[place[chosen]], features.values[place[rejected]], groups, loss, trust=backbone.trust()
+        )
         weight = torch.tensor(head.weights, dtype=torch.float32)[None]
         name = "score.weight" if backbone.reads == "features" else "probe.weight"
         replace_file(job.folder / "head.safetensors", save({name: weight}))

@@ -248,6 +248,7 @@ def main() -> None:
     )
     arguments.work.mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(arguments.work)))
+    model.config.use_cache = True  # the trainer turns it off
     model.save_pretrained(arguments.out)
     print(f"{watch.seconds:.0f} s of training in this process; written to {arguments.out}")
 

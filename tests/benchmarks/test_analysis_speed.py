@@ -88,10 +88,9 @@ def monte_carlo(rewards, correct, budgets, subsets, rng):
     """The usual way: random subsets, the highest reward of each."""
     result = np.empty((len(rewards), len(budgets)))
     for column, k in enumerate(budgets):
-        chosen = rng.random((subsets, rewards.shape[1])).argpartition(k - 1, 1)[:, :k] if k < 64 else np.arange(64)[None]
-        best = rewards[:, chosen].argmax(2)
-        picked = np.broadcast_to(chosen, (len(rewards), *chosen.shape))
-        result[:, column] = np.take_along_axis(correct, np.take_along_axis(picked, best[..., None], 2)[..., 0], 1).mean(1)
+        chosen = rng.random((subsets, rewards.shape[1])).argsort(1)[:, :k]
+        best = rewards[:, chosen].argmax(2)  # (problems, subsets)
+        result[:, column] = np.take_along_axis(correct, chosen[np.arange(subsets), best], 1).mean(1)
     return result
 
 
