@@ -148,6 +148,17 @@ def selected_languages(
     )
 
 
+def selected_by_every_rule(pool: Pool, budget: int | None = None, name: str = "mixed") -> pl.DataFrame:
+    """`selected_languages` of each reward model that covers the pool, of log-probability and of length.
+
+    Args:
+        budget: completions per problem; by default one of each language of the pool.
+    """
+    budgets = [len(pool.members(name)) if budget is None else budget]
+    models = [selected_languages(pool, name, model, budgets) for model in pool.reward_models if pool.reward(model, pool.members(name))]
+    return pl.concat([*models, *(selected_languages(pool, name, rule, budgets, rule) for rule in ("logprob", "shortest"))])
+
+
 def drawn(pool: Pool, allocation: Mapping[str, int], seed: int = 0) -> pl.DataFrame:
     """One random draw per problem with this allocation: which stored candidates it holds.
 
