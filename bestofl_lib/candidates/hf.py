@@ -47,6 +47,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.candidates.sampling import Completion, Request, Sampling
+from bestofl_lib.problems.files import find
 
 _ATTENTION = "bestofl_shared_prompt"
 _UNIFORM_BLOCK = 256  # tokens for which a row's random numbers are held at once
@@ -107,7 +108,7 @@ class HFSampler:
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         self._one_device = device != "auto"
-        folder = Path(model).expanduser()
+        folder = find(model)
         if folder.is_dir():
             if revision is not None:
                 raise ValueError(f"revision {revision!r} was given for the folder {folder}; only Hub models have revisions")
