@@ -27,6 +27,7 @@ import scipy.sparse
 from scipy.special import gammaln
 
 Array = np.ndarray
+_BLOCK = 8_192  # entries worked on at once, so that they stay in the processor's cache
 
 
 # ---------------------------------------------------------------- one language
@@ -342,11 +343,11 @@ class Contest:
         )
         ties = _Ties(
             group_row[uneven],
-            (at_most - tied)[uneven],
-            tied[uneven],
-            np.where(tied > 0, own - mean[:, None], 0.0)[uneven],
+            np.asfortranarray((at_most - tied)[uneven]),  # columns are read one by one
+            np.asfortranarray(tied[uneven]),
+            np.asfortranarray(np.where(tied > 0, own - mean[:, None], 0.0)[uneven]),
         )
-        return cls(languages, n, last, matrix, rows, at_most[entry], ties, problem_ids)
+        return cls(languages, n, last, matrix, rows, np.asfortranarray(at_most[entry]), ties, problem_ids)
 
     def allocation(self, allocation: Mapping[str, int]) -> Array:
         """(problems,) expected payoff of the winner when each language gives its number of the allocation."""
@@ -366,7 +367,14 @@ class Contest:
         ks = np.asarray(list(budgets), int)
         chosen = [self.languages.index(code) for code in (languages or self.languages)]
         _check_shares({self.languages[i]: self.n_candidates[:, i] for i in chosen}, ks, self.problem_ids)
-        below = _over_shares(lambda position, k: self._below(chosen[position], k), len(chosen), ks)
+        below = np.empty((len(self.row), len(ks)))
+        for start in range(0, len(self.row), _BLOCK):
+            part = slice(start, start + _BLOCK)
+
+            def factor(position: int, k: int, part: slice = part) -> Array:
+                return self._below(chosen[position], k, part)
+
+            below[part] = _over_shares(factor, len(chosen), ks)
         return self.last[:, None] + self.step @ below + self.ties.shares(self, chosen, ks)
 
     def one_more(self, allocation: Mapping[str, int]) -> dict[str, Array]:
@@ -479,12 +487,12 @@ class Contest:
                 if size < len(low):
                     without[position, size] += read(rest[size][r]) / comb(size, r)
 
-    def _below(self, position: int, k: int) -> Array:
+    def _below(self, position: int, k: int, part: slice = slice(None)) -> Array:
         """(entries,) chance that k draws of one language all rank at or below the entry."""
-        return self._ratio(self.at_most[:, position], self.n_candidates[self.row, position], k)
+        return self._ratio(self.at_most[part, position], self.row[part], position, k)
 
-    def _ratio(self, b: Array, n: Array, k: int) -> Array:
-        """C(b, k) / C(n, k) by table."""
+    def _ratio(self, b: Array, row: Array, position: int, k: int) -> Array:
+        """C(b, k) / C(n, k) by table, n being the candidates of one language in the problems `row`."""
         if "sizes" not in self._tables:
             self._tables["sizes"] = np.unique(self.n_candidates)
         sizes = self._tables["sizes"]
@@ -494,7 +502,9 @@ class Contest:
             for j in range(start, k):
                 table = table * np.maximum(np.arange(table.shape[1]) - j, 0) / np.maximum(sizes - j, 1)[:, None]
             self._tables[k] = table
-        return self._tables[k][np.searchsorted(sizes, n), b]
+        if len(sizes) == 1:
+            return self._tables[k][0][b]
+        return self._tables[k][np.searchsorted(sizes, self.n_candidates[row, position]), b]
 
 
 @dataclass(frozen=True)
@@ -526,18 +536,27 @@ class _Ties:
             extra = budgets[at] % len(chosen)
             top = int(extra.max())
             for rows, nodes, weights in self._batches(int(budgets[at].max())):
-                product = np.zeros((top + 1, len(rows), len(nodes)))
-                product[0] = 1
-                win = np.zeros_like(product)
+                product = [np.ones((len(rows), len(nodes)))]  # coefficients of y^0, y^1, …
+                win = [np.zeros((len(rows), len(nodes)))]
                 for position in chosen:
                     worth = self.excess[rows, position, None]
-                    value, slope = self._pgf(contest, rows, position, int(q), nodes)
-                    new_win, new_product = win * value + product * (slope * worth), product * value
+                    low, low_slope = self._pgf(contest, rows, position, int(q), nodes)
+                    low_slope = low_slope * worth
                     if top:
-                        value, slope = self._pgf(contest, rows, position, int(q) + 1, nodes)
-                        new_win[1:] += win[:-1] * value + product[:-1] * (slope * worth)
-                        new_product[1:] += product[:-1] * value
-                    win, product = new_win, new_product
+                        high, high_slope = self._pgf(contest, rows, position, int(q) + 1, nodes)
+                        high_slope = high_slope * worth
+                        if len(product) <= top:
+                            win.append(win[-1] * high + product[-1] * high_slope)
+                            product.append(product[-1] * high)
+                            fresh = len(product) - 1
+                        else:
+                            fresh = len(product)
+                        for r in range(fresh - 1, 0, -1):
+                            win[r] = win[r] * low + product[r] * low_slope
+                            win[r] += win[r - 1] * high + product[r - 1] * high_slope
+                            product[r] = product[r] * low + product[r - 1] * high
+                    win[0] = win[0] * low + product[0] * low_slope
+                    product[0] = product[0] * low
                 for column, r in zip(at, extra, strict=True):
                     share = win[r] @ weights / comb(len(chosen), int(r))
                     total[:, column] += np.bincount(self.row[rows], share, minlength=len(total))
@@ -548,19 +567,19 @@ class _Ties:
         if not len(self.row):
             return
         degree = np.minimum(self.tied.sum(1), budget)
-        needed = 2 ** np.ceil(np.log2(np.maximum((degree + 1) // 2, 1))).astype(int)
+        least = np.maximum((degree + 1) // 2, 1)
+        needed = np.where(least <= 4, least, 2 ** np.ceil(np.log2(least)).astype(int))
         for count in np.unique(needed):
             nodes, weights = np.polynomial.legendre.leggauss(int(count))
             rows = np.flatnonzero(needed == count)
-            size = max(1, 2_000_000 // int(count))
+            size = max(1, 4 * _BLOCK // int(count))
             for start in range(0, len(rows), size):
                 yield rows[start : start + size], (nodes + 1) / 2, weights / 2
 
     def _pgf(self, contest: Contest, rows: Array, position: int, k: int, nodes: Array) -> tuple[Array, Array]:
         """Generating function of the number of tied draws of one language (none above), and its slope, at the nodes."""
         b, t = self.below[rows, position], self.tied[rows, position]
-        n = contest.n_candidates[self.row[rows], position]
-        reach = contest._ratio(b + t, n, k)
+        reach = contest._ratio(b + t, self.row[rows], position, k)
         if k == 0 or not t.any():
             return np.repeat(reach[:, None], len(nodes), 1), np.zeros((len(rows), len(nodes)))
         wide = int(t.max()) + 1
