@@ -387,6 +387,8 @@ function render({ model, el }) {
   const rows = meta.languages.map(({ code }) => {
     const on = h("input", { type: "checkbox", on: { change: () => ask({ language: [code, on.checked] }) } });
     const share = h("input", { type: "range", min: 0, step: 1, "aria-label": `Completions in ${name(code)}`, "data-share": code, on: { input: () => { const k = Math.round(share.value); given.textContent = k; ask({ slider: [code, k] }); } } });
+    const whole = () => { const k = Math.round(share.value); share.step = 1; share.value = k; }; // equal shares are fractions; keys step by one
+    share.addEventListener("keydown", whole);
     const given = h("output", {});
     const offset = h("input", { type: "range", min: -3, max: 3, step: 0.1, "aria-label": `Reward offset of ${name(code)}`, "data-offset": code, on: { input: () => { moved.textContent = signed(offset.value); ask({ offset: [code, Number(offset.value)] }); } } });
     const moved = h("output", {});
