@@ -198,10 +198,10 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
         return None
     if char != "." and (kanji := _KANJI_NUMBER.match(text, at)) and kanji.end() > match.end():
         return Number(_kanji(kanji[0], code), at, kanji.end())
-    if repeating := _REPEATING.match(text, at):
+    if (repeating := _REPEATING.match(text, at)) and len(repeating[0]) <= MAX_DIGITS:
         whole, fixed, period = repeating[1], repeating[2], repeating[3]
-        value = Fraction(int(whole + fixed + period) - int(whole + fixed), 10 ** len(fixed) * (10 ** len(period) - 1))
-        return Number(value, at, repeating.end())
+        nines = 10 ** len(fixed) * (10 ** len(period) - 1)
+        return Number(Fraction(int(whole + fixed + period) - int(whole + fixed), nines), at, repeating.end())
     end = match.end()
     value, note = value_of(match[0], code)
     follows = text[end : end + 2]
@@ -224,9 +224,9 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
         return Number(value / int(slash[1]), at, slash.end(), note)
     if value.denominator == 1:
         if fraction := _FRAC_BEHIND.match(text, end):
-            inner = _FRAC.match(text, fraction.end())
-            if inner:
-                return _fraction(inner, at, value, code)
+            behind = _FRAC.match(text, fraction.end())
+            if behind:
+                return _fraction(behind, at, value, code)
         if (mixed := _MIXED.match(text, end)) and 0 < int(mixed[1]) < int(mixed[2]):
             return Number(value + Fraction(int(mixed[1]), int(mixed[2])), at, mixed.end(), note)
     if power := _POWER_OF_TEN.match(text, end):

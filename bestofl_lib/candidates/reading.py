@@ -566,6 +566,9 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
 _READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
 _ODD = "[<◁\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # thinking tags, invisible characters
 _BOXES_ON_A_LINE = r"boxed\s?\{[^\n]{1,85}\\f?boxed"
+_ONE_WHOLE_NUMBER = (
+    r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
+)
 # the last box with nothing behind it that could overrule it: no digit, no other box
 _BOX_AT_END = (
     r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
@@ -629,12 +632,20 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
         )
     )
     pieces = pl.concat([boxes, cues])
-    distinct = pieces.select("language", "piece", "wanted").unique(maintain_order=True)
+    by_shape = _read_by_shape(pieces)
+    left = pieces.join(by_shape, on="row", how="anti")
+    distinct = left.select("language", "piece", "wanted").unique(maintain_order=True)
     read = [_piece(piece, code, wanted) for code, piece, wanted in distinct.iter_rows()]
     decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("rule").is_not_null())
-    fast = pieces.join(decided, on=["language", "piece", "wanted"], how="inner").select(
-        "row", "answer", "rule", pl.col("start") + pl.col("before"), pl.col("end") + pl.col("before"), "note"
+    by_piece = left.join(decided, on=["language", "piece", "wanted"], how="inner").select(
+        "row",
+        "answer",
+        "rule",
+        (pl.col("start") + pl.col("before")).cast(pl.Int32),
+        (pl.col("end") + pl.col("before")).cast(pl.Int32),
+        "note",
     )
+    fast = pl.concat([by_shape, by_piece])
     others = frame.join(fast, on="row", how="anti")
     whole = others.select("language", "completion").unique(maintain_order=True)
     readings: list[Reading | None] = [read_answer(completion, code) for code, completion in whole.iter_rows()]
@@ -642,9 +653,49 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
         pl.concat([whole, _rows(readings)], how="horizontal"), on=["language", "completion"], how="left", nulls_equal=True
     ).select("row", *_READ)
     return (
-        pl.concat([fast.cast({"row": pl.UInt32}).select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow])
+        pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow])
         .sort("row")
         .select(list(_READ))
+    )
+
+
+def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
+    """Read the pieces whose only number is a whole one: what is read where does not depend on which digits it has.
+
+    Every such piece is read once with all its digits turned into nines. Where the reading is that number itself and
+    nothing is doubtful, the answer is the number's digits.
+
+    Args:
+        pieces: one row per piece: row, language, before (characters cut off), piece, wanted (the rule that must fire).
+
+    Returns:
+        One row per piece that could be read so: row, answer, rule, start, end, note.
+    """
+    shaped = (
+        pieces.with_columns(groups=pl.col("piece").str.extract_groups(_ONE_WHOLE_NUMBER))
+        .with_columns(number=pl.col("groups").struct.field("2"))
+        .filter(pl.col("number").is_not_null())
+        .with_columns(
+            shape=pl.col("groups").struct.field("1")
+            + pl.col("number").str.replace_all("[0-9]", "9")
+            + pl.col("groups").struct.field("3")
+        )
+        .select("row", "language", "before", "number", "shape", "wanted")
+    )
+    shapes = shaped.select("language", "shape", "wanted").unique(maintain_order=True)
+    rows: list[Reading | None] = []
+    for code, shape, wanted in shapes.iter_rows():
+        reading = _piece(shape, code, wanted)
+        itself = reading is not None and reading.answer == re.sub(r"\D", "", shape) and reading.text[:1] == "9"
+        rows.append(reading if itself and reading is not None and not reading.note else None)
+    read = pl.concat([shapes, _rows(rows).drop("answer")], how="horizontal").filter(pl.col("rule").is_not_null())
+    return shaped.join(read, on=["language", "shape", "wanted"], how="inner").select(
+        "row",
+        answer=pl.col("number").str.replace_all("[^0-9]", ""),
+        rule="rule",
+        start=(pl.col("start") + pl.col("before")).cast(pl.Int32),
+        end=(pl.col("end") + pl.col("before")).cast(pl.Int32),
+        note="note",
     )
 
 
@@ -681,9 +732,9 @@ def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
     joined = read.join(references, on=["problem_id", "language"], how="left", maintain_order="left")
     lost = joined.filter(pl.col("reference").is_null())
     if lost.height:
-        row = lost.row(0, named=True)
+        first = lost.row(0, named=True)
         raise ValueError(
-            f"{lost.height} candidates have no problem, the first {row['problem_id']!r} ({row['language']}); "
+            f"{lost.height} candidates have no problem, the first {first['problem_id']!r} ({first['language']}); "
             "expected each (problem_id, language) among the problems; read the problems the candidates were drawn for"
         )
     graded = joined.with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MIN_BYTES = 24  # UTF-8 bytes of words left after cleaning; about 24 Latin letters or 8 of an Asian script
 MIN_CONFIDENCE = 0.6  # of the best language among those asked for; measured in tests/candidates/test_trace.py
-_SHOWN = 400  # characters looked at: the middle of a long completion adds time, not certainty
+_SHOWN_BYTES = 480  # of its words that are classified, half from either end: more adds time, not certainty
+_KEPT = 3_000  # characters cleaned, half from either end
 
 _MATHEMATICS = re.compile(
     r"\$\$.{0,2000}?\$\$|\\\[.{0,2000}?\\\]|\\\(.{0,500}?\\\)|\$[^$\n]{0,300}\$|```.{0,2000}?```"
@@ -39,7 +40,8 @@ def words_only(completion: str) -> str:
     >>> words_only("Also gilt \\\\(3x = 18\\\\), **macht** 18 €.")
     'Also gilt macht'
     """
-    text = completion if len(completion) <= 8 * _SHOWN else completion[: 4 * _SHOWN] + " " + completion[-4 * _SHOWN :]
+    half = _KEPT // 2
+    text = completion if len(completion) <= _KEPT else completion[:half] + " " + completion[-half:]
     text = _NOT_WORDS.sub(" ", _MATHEMATICS.sub(" ", text))
     return _BLANKS.sub(" ", _LONE_LETTERS.sub(" ", text)).strip()
 
@@ -73,10 +75,12 @@ def _trace(completion: str | None, codes: tuple[str, ...]) -> tuple[str | None, 
     if not completion:
         return None, 0.0
     words = words_only(completion)
-    if len(words) > _SHOWN:
-        words = words[: _SHOWN // 2] + " " + words[-_SHOWN // 2 :]
-    if len(words.encode("utf8", errors="replace")) < MIN_BYTES:
+    size = len(words.encode("utf8", errors="replace"))
+    if size < MIN_BYTES:
         return None, 0.0
+    if size > _SHOWN_BYTES:
+        half = len(words) * _SHOWN_BYTES // size // 2
+        words = words[:half] + " " + words[-half:]
     code, confidence = _identifier(codes).classify(words)
     return (code if confidence >= MIN_CONFIDENCE else None), float(confidence)
 
