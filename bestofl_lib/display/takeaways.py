@@ -15,7 +15,7 @@ def accuracy(table: pl.DataFrame) -> Markdown:
     """The spread of accuracy over languages, and the share that could not be read. Table of `accuracy_by_language`."""
     best, worst = table.sort("accuracy", descending=True).row(0, named=True), table.sort("accuracy").row(0, named=True)
     unread = table.sort("unreadable", descending=True).row(0, named=True)
-    share = (table["unreadable"] * table["n_candidates"]).sum() / table["n_candidates"].sum()
+    share = table.select((pl.col("unreadable") * pl.col("n_candidates")).sum() / pl.col("n_candidates").sum()).item()
     text = (
         f"One candidate is right in {_percent(best)} of {best['n_problems']} problems in {_name(best)} and in {_percent(worst)} in "
         f"{_name(worst)}. Of all candidates {share:.1%} could not be read"
@@ -36,10 +36,9 @@ def accuracy(table: pl.DataFrame) -> Markdown:
 
 def readers(table: pl.DataFrame, ours: str = "ours") -> Markdown:
     """How much of the gap between languages is reading. Table of `accuracy_by_reader`."""
-    spread = {
-        reader: part["accuracy"].max() - part["accuracy"].min()
-        for (reader,), part in table.group_by("reader", maintain_order=True)
-    }
+    spread = dict(
+        table.group_by("reader", maintain_order=True).agg(pl.col("accuracy").max() - pl.col("accuracy").min()).iter_rows()
+    )
     mine = table.filter(pl.col("reader") == ours).select("language", mine="accuracy")
     other = table.filter(pl.col("reader") != ours).join(mine, on="language").with_columns(
         lost=pl.col("mine") - pl.col("accuracy")
@@ -55,10 +54,13 @@ def readers(table: pl.DataFrame, ours: str = "ours") -> Markdown:
 def training(table: pl.DataFrame) -> Markdown:
     """How many rows each reward model got. Table of `train_reward_models`."""
     made = table.filter(pl.col("rows") > 0)
+    least, most, few, many = made.select(
+        pl.col("rows").min(), pl.col("rows").max().alias("most"), pl.col("available").min(), pl.col("available").max().alias("many")
+    ).row(0)
     text = (
-        f"{made['reward_model'].n_unique()} reward models, each on {made['rows'].min():,} pairs"
-        + ("" if made["rows"].n_unique() == 1 else f" to {made['rows'].max():,} pairs, by fold")
-        + f" ({made['available'].min():,} to {made['available'].max():,} were available)."
+        f"{made['reward_model'].n_unique()} reward models, each on {least:,} pairs"
+        + ("" if least == most else f" to {most:,} pairs, by fold")
+        + f" ({few:,} to {many:,} were available)."
     )
     none = table.filter(pl.col("rows") == 0)["reward_model"].unique().sort()
     return Markdown(text + (f" No pairs, and so no model: {', '.join(none)}." if len(none) else ""))
@@ -107,19 +109,19 @@ def gains(table: pl.DataFrame) -> Markdown:
     text += ": " + ", ".join(parts) + "." if parts else "."
     return Markdown(
         text + (f" {len(worse)} add significantly less. " if len(worse) else " ")
-        + f"A gain of {100 * last['mde'].median():.1f} points would be found with 80 % power in the median language."
+        + f"A gain of {100 * last.select(pl.col('mde').median()).item():.1f} points would be found with 80 % power in the median language."
     )
 
 
 def sole_solvers(table: pl.DataFrame) -> Markdown:
     """What explains the problems that one language alone solves. Table of `complementarity.sole_solvers`."""
-    total = table["problems"].sum()
+    total = table.select(pl.col("problems").sum()).item()
     if not total:
         return Markdown("No problem is solved by one language alone.")
     causes = table.group_by("cause", maintain_order=True).agg(pl.col("problems").sum()).filter(pl.col("problems").is_not_null())
     parts = [f"{row['cause']} {row['problems'] / total:.0%}" for row in causes.iter_rows(named=True)]
     return Markdown(
-        f"With {table['budget'][0]} completions of each language, {total:.1f} of {table['n_problems'][0]} problems are solved by one "
+        f"With {table.item(0, 'budget')} completions of each language, {total:.1f} of {table.item(0, 'n_problems')} problems are solved by one "
         f"language alone (expected number). Explained by: {', '.join(parts)}."
     )
 

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from typing import Any
 
 import polars as pl
 from babel import Locale
@@ -220,7 +220,7 @@ def sorted_plurals(locale: str) -> tuple[str, ...]:
 
 
 @cache
-def words(code: str) -> dict[str, dict[str, str] | dict[str, list[str]]]:
+def words(code: str) -> dict[str, dict[str, Any]]:
     """The lab's texts in one language: `names` and, per template, `question` and `solution`.
 
     Raises:
