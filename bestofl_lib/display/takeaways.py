@@ -134,7 +134,7 @@ def claims(table: pl.DataFrame) -> Markdown:
 def curves(table: pl.DataFrame) -> Markdown:
     """The best arm at the largest budget that all arms reach. Table of `curves.curves`."""
     choices = table.filter(~pl.col("strategy").is_in(["oracle", "random"]))
-    reach = choices.group_by("pool", "strategy", "reward_model").agg(pl.col("budget").max())["budget"].min()
+    reach = choices.group_by("pool", "strategy", "reward_model").agg(pl.col("budget").max()).select(pl.col("budget").min()).item()
     shared = choices.filter(pl.col("budget") == reach).sort("accuracy", descending=True)
     best = shared.row(0, named=True)
     how = best["strategy"].replace("_", " ") + (f" by {best['reward_model']}" if best["reward_model"] else "")
