@@ -806,7 +806,7 @@ def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Call
     target = folders.reports / run.name
     records = run.recorded().get("notebooks", {})
     now = {state.name: state for state in states(run, steps)}
-    looks = [LIBRARY / "display" / "report.py", LIBRARY / "display" / "embed.py", *(LIBRARY / "display" / "page").rglob("*.*")]
+    looks = [LIBRARY / "display" / "report.py", LIBRARY / "display" / "embed.py", LIBRARY / "display" / "atlas.py", *(LIBRARY / "display" / "page").rglob("*.*")]
     code = {path.name: file_digest(path) for path in looks if path.is_file()}
     shown = [[n, s.state, records.get(n, {}).get("started"), records.get(n, {}).get("outputs")] for n, s in now.items()]
     key = hashlib.sha256(json.dumps([title, code, shown], sort_keys=True).encode()).hexdigest()[:16]

@@ -17,7 +17,7 @@ from typing import Any
 
 import nbformat
 
-from bestofl_lib.display import embed
+from bestofl_lib.display import atlas, embed
 from bestofl_lib.tables import Run
 
 POLICY = (
@@ -51,6 +51,9 @@ def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[
     shown = [n for n, (state, _) in states.items() if state in ("up to date", "failed") and _executed(run, n).exists()]
     notebooks = {name: nbformat.read(_executed(run, name), as_version=4) for name in shown}
     heads = {name: _head(notebook, name) for name, notebook in notebooks.items()}
+    seen = _atlas(run, states, records)
+    if seen is not None:
+        heads["atlas"] = ("Atlas", "Which problems are solved in which language, and what was written there?")
     pages = {
         f"{name}.html": _page(
             title=f"{heads[name][0]} · {run.name}",
@@ -70,6 +73,8 @@ def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[
         links=heads,
         footer=_summary(records, states),
     )
+    if seen is not None:
+        pages["atlas.html"] = _page(title=f"Atlas · {run.name}", body=seen, run=run, here="atlas", links=heads, footer="")
     new = target.with_name(f".{target.name}.{os.getpid()}.part")
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -80,7 +85,9 @@ def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[
         (new / "assets" / "charts.js").write_text(
             embed.page_file("charts.js") + 'addEventListener("load", () => window.bestofl.drawAll());\n', "utf8"
         )
-        (new / "assets" / "page.css").write_text(embed.page_file("charts.css") + embed.page_file("page.css"), "utf8")
+        (new / "assets" / "page.css").write_text("".join(map(embed.page_file, ("charts.css", "page.css", "atlas.css"))), "utf8")
+        if seen is not None:
+            (new / "assets" / "atlas.js").write_text(embed.page_file("atlas.js"), "utf8")
         _put_in_place(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -98,6 +105,15 @@ def _put_in_place(new: Path, target: Path) -> None:
 
 def _executed(run: Run, name: str) -> Path:
     return run.folder / "notebooks" / f"{name}.ipynb"
+
+
+def _atlas(run: Run, states: dict[str, tuple[str, str]], records: dict[str, Any]) -> str | None:
+    """The body of the atlas, from tables that are fresh; None where the run has no fresh readings."""
+    fresh = {file for name, (state, _) in states.items() if state == "up to date" for file in records.get(name, {}).get("outputs", {})}
+    if "readings.parquet" not in fresh:
+        return None
+    data = atlas.atlas_data(run, with_rewards="rewards.parquet" in fresh)
+    return None if data is None else atlas.atlas_body(data)
 
 
 # -- one page ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,280 @@
+"""The atlas of a report: every problem in every language, and what was written there, for readers without Python.
+
+Makes one block of data, capped to a number of bytes; a script in `page/atlas.js` draws it. Which rows, which order and
+which counts come from `explore.py`. Nothing here becomes HTML: the data travels packed (gzip, base64), so that no text in
+it can end a script or open a tag, and the page sets every piece of it as text. What was left out is said in words.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from bestofl_lib.display import explore
+from bestofl_lib.tables import Run
+
+LARGEST = 2_700_000  # bytes of the packed data
+MOST_PROBLEMS = 1_000  # columns of the heat map
+MOST_CANDIDATES = 40_000  # completions looked at for embedding
+MOST_ANSWERS = 8  # answers in the count of votes
+QUESTION = 1_500  # characters of a question
+AFTER = 80  # characters kept behind the answer where a completion is cut
+KEYS = explore.KEYS
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Cap:
+    """How much of the candidates is embedded."""
+
+    problems: int  # with their candidates
+    per_cell: int  # candidates of one problem in one language
+    characters: int  # of one completion
+
+
+def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -> dict[str, Any] | None:
+    """Everything the atlas shows, as JSON that packs into `largest` bytes.
+
+    Args:
+        run: with problems, candidates and readings; its test problems are shown, or all where none was for testing.
+        with_rewards: whether the run's rewards are fresh enough to be shown.
+        largest: bytes after `pack`; candidates are cut first, then left out.
+
+    Returns:
+        `languages`, `models`, `sorts`, `filters`, `orders` (problem numbers), `ids`, `n`/`correct`/`unread`/`revised`
+        (one list per language), `flags` and `exclusive` per problem, `problems` (see `_problem`), `capped` (sentences on
+        what is left out; empty where nothing is). None where the run has no readings to show.
+    """
+    source = _open(run, with_rewards)
+    if source is None:
+        return None
+    model = source.reward_models[0] if source.reward_models else None
+    facts = explore.describe_problems(source.cells, explore.count_mistakes(source, model) if model else None)
+    everything = facts["problem_id"].to_list()
+    facts = facts.head(MOST_PROBLEMS)
+    ids = facts["problem_id"].to_list()
+    place = {problem: number for number, problem in enumerate(ids)}
+    grid = explore.atlas_page(source.cells, facts, ids, source.languages)
+    sorts = {name: text for name, text in explore.SORTS.items() if name != "mistake" or model}
+    filters = {name: text for name, text in explore.FILTERS.items() if name != "mistake" or model}
+    data: dict[str, Any] = {
+        "run": run.name,
+        "split": source.split,
+        "languages": [explore.describe_language(code) for code in source.languages],
+        "models": source.reward_models,
+        "judge": model,
+        "sorts": sorts,
+        "orders": {name: [place[problem] for problem in explore.choose_problems(facts, name)] for name in sorts},
+        "filters": filters,
+        "flags": {name: facts[name].fill_null(False).cast(pl.Int8).to_list() for name in filters},
+        "total": len(everything),
+        "ids": ids,
+        "shares": [round(row["share"], 4) for row in grid["rows"]],
+    } | {name: grid[name] for name in ("n", "correct", "unread", "revised", "exclusive")}  # fmt: skip
+    rows = _rows(source, ids)
+    for cap in _caps(len(ids), rows.height, max(map(max, grid["n"]))):
+        sample = ids[: cap.problems : 8] if cap.problems > 64 else ids[: cap.problems]
+        guess = len(pack(_problems(source, rows, sample, cap))) * min(cap.problems, len(ids)) / len(sample)
+        if guess > largest * 0.97:
+            continue
+        filled = data | {"problems": _problems(source, rows, ids, cap)}
+        filled["capped"] = _said(filled, rows, cap, len(everything), source)
+        if len(pack(filled)) <= largest:
+            return filled
+    raise ValueError(f"the atlas of run {run.name!r} does not fit into {largest:,} bytes; allow it more")
+
+
+def pack(data: Any) -> str:
+    """JSON as base64 of gzip: letters, digits, `+`, `/` and `=`, whatever the data says. The same data, the same text."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode("utf8", "replace"), 6, mtime=0)).decode()
+
+
+def atlas_body(data: Mapping[str, Any]) -> str:
+    """The body of the atlas' page: words, the data, and the script that draws it."""
+    n, languages = len(data["ids"]), len(data["languages"])
+    said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in data["capped"])
+    note = f"Not everything is on this page:<ul>{said}</ul>" if said else "Every candidate of these problems is on this page, whole."
+    return (
+        "<h1>Atlas of problems and candidates</h1>"
+        f"<blockquote><p>Which of {n} problems are solved in which of {languages} languages, and what was written there?</p></blockquote>"
+        "<p>The darker a cell is, the larger is the share of its candidates that are correct (in dark mode, the brighter). "
+        "Choose a cell to read the problem and its candidates in that language and in the others.</p>"
+        f'<div class="atlas" data-atlas><p class="note">The atlas is drawn by a script; it appears in a moment.</p>'
+        f'<script type="application/json">"{pack(data)}"</script></div>'
+        f'<div class="note">{note}</div>'
+        '<script src="assets/atlas.js"></script>'
+    )
+
+
+# -- which rows ----------------------------------------------------------------------------------------------------------
+
+
+def _open(run: Run, with_rewards: bool) -> explore.Source | None:
+    if not (run.has("problems") and run.has("readings")):
+        return None
+    splits = set(run.read("problems")["split"].unique())
+    try:
+        source = explore.open_run(run, "test" if "test" in splits else None)
+    except ValueError:
+        return None  # no candidate of these problems was read
+    return source if with_rewards else replace(source, rewards=None, models=())
+
+
+def _caps(n_problems: int, n_candidates: int, most: int) -> Iterator[Cap]:
+    """From everything downwards: completions are cut first, then candidates left out, problems last."""
+    for characters in (4_000, 1_500, 800):
+        yield Cap(n_problems, most, characters)
+    for part in (2, 4, 8):
+        for characters in (800, 400):
+            if most // part >= 1:
+                yield Cap(n_problems, most // part, characters)
+    problems = n_problems
+    while problems >= 1:
+        yield Cap(problems, 1, 250)
+        problems //= 2
+    yield Cap(0, 1, 250)
+
+
+def _rows(source: explore.Source, ids: list[str]) -> pl.DataFrame:
+    """One row per candidate of these problems, with its reading and its rewards, in the order in which they are kept."""
+    here = pl.col("problem_id").is_in(ids)
+    columns = ("completion", "n_tokens", "finish_reason", "logprob", "condition")
+    asked = source.cells.filter(here)["n"].sum()
+    most = max(1, MOST_CANDIDATES * int(source.cells.filter(here)["n"].max() or 1) // max(int(asked), 1))
+    number = pl.col("sample_index").rank("ordinal").over("problem_id", "language")
+    candidates = source.candidates().filter(here).select(*KEYS, *columns).unique(KEYS, keep="first")
+    if asked > MOST_CANDIDATES:
+        candidates = candidates.filter(number <= most)
+    table = candidates.join(source.readings.filter(here), on=KEYS, how="left")
+    tops = []
+    for model in source.reward_models:
+        mine = source.rewards_by(model).select(*KEYS, pl.col("reward").alias(f"reward: {model}"))
+        table = table.join(mine, on=KEYS, how="left")
+        tops.append(pl.col(f"reward: {model}") == pl.col(f"reward: {model}").max().over("problem_id"))
+    top = pl.any_horizontal(tops) if tops else pl.lit(False)
+    return (
+        table.with_columns(top=top.fill_null(False))
+        .sort("problem_id", "language", ~pl.col("top"), "sample_index")
+        .collect()
+    )  # fmt: skip
+
+
+def _problems(source: explore.Source, rows: pl.DataFrame, ids: list[str], cap: Cap) -> list[dict[str, Any]]:
+    """What is shown of each problem, in the order of `ids`; those beyond the cap have questions and votes, no candidates."""
+    shown, models = set(ids[: cap.problems]), source.reward_models
+    kept = rows.filter(pl.col("problem_id").is_in(list(shown))).group_by("problem_id", "language", maintain_order=True).head(cap.per_cell)
+    cells: dict[tuple[str, str], list[list[Any]]] = {}
+    for row in kept.iter_rows(named=True):
+        cells.setdefault((row["problem_id"], row["language"]), []).append(_candidate(row, models, cap.characters))
+    told = {(row["problem_id"], row["language"]): row for row in source.problems.iter_rows(named=True)}
+    votes = _votes(source, ids)
+    winners = _winners(source, ids)
+    made = []
+    for problem in ids:
+        mine = [told.get((problem, code), {}) for code in source.languages]
+        made.append({
+            "reference": next((row["reference"] for row in mine if row), None),
+            "questions": [_cut(row.get("question") or "", QUESTION) for row in mine],
+            "votes": votes.get(problem, []),
+            "winners": winners.get(problem, []),
+            "candidates": [cells.get((problem, code), []) for code in source.languages] if problem in shown else None,
+        })  # fmt: skip
+    return made
+
+
+def _candidate(row: Mapping[str, Any], models: list[str], characters: int) -> list[Any]:
+    """[number, left out, before, read, after, left out, answer, correct, rule, note, rewards, log-probability, tokens,
+    finish, trace language, condition]: positions that `atlas.js` knows by the same names."""
+    text, start, end = row["completion"] or "", row["start"], row["end"]
+    found = start is not None and end is not None and start < end
+    start, end = (min(start, len(text)), min(end, len(text))) if found else (len(text), len(text))
+    low, high = 0, len(text)
+    if high > characters:
+        high = min(high, max(end + AFTER, characters))
+        low = max(0, high - characters)
+        if low > start:
+            low, high = start, start + characters
+            end = min(end, high)
+    return [
+        row["sample_index"], low, _visible(text[low:start]), _visible(text[start:end]), _visible(text[end:high]), len(text) - high,
+        row["answer"], int(bool(row["is_correct"])), row["rule"] or "", row["note"] or "",
+        [_number(row[f"reward: {model}"], 3) for model in models], _number(row["logprob"], 1), row["n_tokens"],
+        row["finish_reason"] or "", row["trace_language"], row["condition"],
+    ]  # fmt: skip
+
+
+def _votes(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
+    """Per problem its most frequent answers over all candidates: answer (None: unread), votes, correct; unread ones last."""
+    counts = source.readings.filter(pl.col("problem_id").is_in(ids)).group_by("problem_id", "answer").agg(
+        pl.len().alias("votes"), pl.col("is_correct").any().alias("correct")
+    )
+    ranked = counts.sort("problem_id", pl.col("answer").is_null(), -pl.col("votes").cast(pl.Int64), "answer").collect()
+    made: dict[str, list[list[Any]]] = {}
+    for problem, answer, votes, correct in ranked.iter_rows():
+        made.setdefault(problem, []).append([answer, votes, int(correct)])
+    return {
+        problem: rows if len(rows) <= MOST_ANSWERS + 1 else [*rows[:MOST_ANSWERS], ["", sum(r[1] for r in rows[MOST_ANSWERS:]), len(rows) - MOST_ANSWERS]]
+        for problem, rows in made.items()
+    }
+
+
+def _winners(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
+    """Per problem and reward model the candidate with the highest reward of all: [model, language number, sample number,
+    answer, correct, reward, how many share it]."""
+    number = {code: place for place, code in enumerate(source.languages)}
+    made: dict[str, list[list[Any]]] = {}
+    for model in source.reward_models:
+        here = source.rewards_by(model).filter(pl.col("problem_id").is_in(ids) & pl.col("reward").is_finite())
+        best = here.filter(pl.col("reward") == pl.col("reward").max().over("problem_id"))
+        table = best.join(source.readings.select(*KEYS, "answer", "is_correct"), on=KEYS, how="left").sort(*KEYS)
+        top = table.group_by("problem_id", maintain_order=True).agg(pl.all().first(), tied=pl.len()).collect()
+        for row in top.iter_rows(named=True):
+            made.setdefault(row["problem_id"], []).append([
+                model, number[row["language"]], row["sample_index"], row["answer"], int(bool(row["is_correct"])), _number(row["reward"], 3), row["tied"],
+            ])  # fmt: skip
+    return made
+
+
+def _said(data: Mapping[str, Any], rows: pl.DataFrame, cap: Cap, n_everything: int, source: explore.Source) -> list[str]:
+    """What the page leaves out, one sentence each, counted on what it holds."""
+    held = [candidate for problem in data["problems"] for cell in problem["candidates"] or [] for candidate in cell]
+    total, n = int(source.cells["n"].sum()), len(data["ids"])
+    said = []
+    if n < n_everything:
+        said.append(f"{n:,} of {n_everything:,} problems are in the heat map, the first by their id.")
+    if cap.problems < n:
+        said.append(f"Candidates are embedded for the first {cap.problems:,} of these problems only.")
+    if len(held) < total:
+        first = "those with the highest reward of their problem, then " if source.models else ""
+        said.append(
+            f"{len(held):,} of {total:,} candidates are embedded, at most {cap.per_cell} of a problem in one language: {first}those drawn "
+            "first. Counts, shares and votes are over all of them."
+        )
+    cut = sum(bool(candidate[1] or candidate[5]) for candidate in held)
+    if cut:
+        said.append(f"{cut:,} completions of more than {cap.characters:,} characters are cut to the part around their answer.")
+    long = int(source.problems.select((pl.col("question").str.len_chars() > QUESTION).sum()).item())
+    if long:
+        said.append(f"{long:,} questions of more than {QUESTION:,} characters are cut.")
+    return [*said, "`bestofl explore` shows everything."] if said else []
+
+
+def _cut(text: str, most: int) -> str:
+    return _visible(text if len(text) <= most else text[:most] + " […]")
+
+
+def _visible(text: str) -> str:
+    return explore.visible(text) if _CONTROL.search(text) else text
+
+
+def _number(value: float | None, digits: int) -> float | None:
+    return None if value is None or value != value or value in (float("inf"), float("-inf")) else round(value, digits)

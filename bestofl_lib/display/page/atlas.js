@@ -1,0 +1,401 @@
+// Draws the atlas of a report from the data that stands beside it: heat map, problem, candidates.
+// Needs nothing and asks for nothing. Every text is set with textContent; nothing a model wrote becomes markup.
+(function () {
+  "use strict";
+  const MATHML = "http://www.w3.org/1998/Math/MathML";
+  const FIELDS = ["index", "low", "before", "read", "after", "high", "answer", "correct", "rule", "note", "rewards", "logprob", "tokens", "finish", "trace", "condition"];
+  const percent = (x, digits) => (100 * x).toFixed(digits || 0) + " %";
+  const number = (x, digits) => (x === null || x === undefined ? "–" : x.toFixed(digits === undefined ? 2 : digits).replace("-", "−"));
+
+  function h(tag, attributes) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (name === "on") for (const [event, run] of Object.entries(value)) node.addEventListener(event, run);
+      else if (value === true) node.setAttribute(name, "");
+      else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+    }
+    for (const child of Array.prototype.slice.call(arguments, 2).flat()) if (child !== null && child !== undefined && child !== "") node.append(child);
+    return node;
+  }
+
+  async function unpack(text) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
+  }
+
+  // -- maths: the small part of LaTeX that solutions of word problems use; anything else stays as it was written
+
+  const SIGNS = { times: "×", cdot: "·", div: "÷", pm: "±", le: "≤", leq: "≤", ge: "≥", geq: "≥", ne: "≠", neq: "≠", approx: "≈", rightarrow: "→", to: "→",
+    Rightarrow: "⇒", implies: "⇒", therefore: "∴", ldots: "…", dots: "…", cdots: "⋯", circ: "∘", pi: "π", alpha: "α", beta: "β", theta: "θ", quad: "\u2003", qquad: "\u2003\u2003",
+    ",": "\u2009", ";": "\u2005", ":": "\u2005", " ": " ", "!": "", "%": "%", "$": "$", "#": "#", "&": "&", "_": "_", "{": "{", "}": "}", left: "", right: "", displaystyle: "", infty: "∞" };
+  const WORDS = { text: "mtext", textbf: "mtext", mathrm: "mtext", mathbf: "mtext", textit: "mtext", operatorname: "mtext" };
+
+  function typeset(source) {
+    const tokens = source.match(/\\[a-zA-Z]+|\\.|\d+(?:[.,]\d+)*|\s+|[\s\S]/gu) || [];
+    let at = 0;
+    const m = (tag, ...children) => {
+      const node = document.createElementNS(MATHML, tag);
+      node.append(...children);
+      return node;
+    };
+    const skip = () => { while (/^\s+$/.test(tokens[at] || "")) at += 1; };
+    const group = () => { // {…} or one atom
+      skip();
+      if (tokens[at] !== "{") return atom();
+      at += 1;
+      const row = list("}");
+      if (tokens[at] !== "}") throw new Error("open group");
+      at += 1;
+      return row;
+    };
+    const words = () => {
+      skip();
+      if (tokens[at] !== "{") throw new Error("no words");
+      let text = "", depth = 1;
+      for (at += 1; at < tokens.length; at += 1) {
+        if (tokens[at] === "{") depth += 1;
+        if (tokens[at] === "}" && !(depth -= 1)) break;
+        text += tokens[at].replace(/^\\([%$#&_{} ])$/, "$1");
+      }
+      if (depth) throw new Error("open words");
+      at += 1;
+      return text;
+    };
+    const atom = () => {
+      const token = tokens[at];
+      if (token === undefined) throw new Error("nothing");
+      at += 1;
+      if (/^\d/.test(token)) return m("mn", token);
+      if (token[0] !== "\\") {
+        if (/[{}]/.test(token)) throw new Error("group");
+        return m(/[\p{L}]/u.test(token) ? "mi" : "mo", token === "-" ? "−" : token);
+      }
+      const name = token.slice(1);
+      if (/^[dt]?frac$/.test(name)) return m("mfrac", group(), group());
+      if (name === "sqrt") return m("msqrt", group());
+      if (name === "boxed") { const box = m("mrow", group()); box.setAttribute("class", "boxed"); return box; }
+      if (WORDS[name]) return m("mtext", words());
+      if (name in SIGNS) return m("mo", SIGNS[name]);
+      throw new Error("unknown " + name);
+    };
+    const list = (end) => {
+      const row = m("mrow");
+      for (skip(); at < tokens.length && tokens[at] !== end; skip()) {
+        if (tokens[at] === "^" || tokens[at] === "_") {
+          const tag = tokens[at] === "^" ? "msup" : "msub";
+          at += 1;
+          const base = row.lastChild || m("mrow");
+          base.remove();
+          row.append(m(tag, base, group()));
+        } else row.append(atom());
+      }
+      return row;
+    };
+    try {
+      const row = list();
+      if (at < tokens.length) return null;
+      const math = m("math", row);
+      return math;
+    } catch (error) {
+      return null; // not of the small part: the source is shown
+    }
+  }
+
+  const MATHS = /\$\$([^$\n]{1,300}?)\$\$|\\\[([^]{1,300}?)\\\]|\\\(([^\n]{1,300}?)\\\)|(?<![\\$\w])\$([^\s$](?:[^$\n]{0,200}?[^\s$\\])?)\$(?![\d$])/gu;
+  function pieces(text) {
+    const made = [];
+    let at = 0;
+    for (const match of text.matchAll(MATHS)) {
+      const math = typeset((match[1] || match[2] || match[3] || match[4]).trim());
+      if (!math) continue;
+      made.push(text.slice(at, match.index), h("span", { title: match[0] }, math));
+      at = match.index + match[0].length;
+    }
+    made.push(text.slice(at));
+    return made;
+  }
+
+  // -- the page
+
+  function show(root, data) {
+    const languages = data.languages;
+    const n = data.ids.length;
+    const wide = () => root.clientWidth >= 640;
+    const name = (code) => { const found = languages.find((language) => language.code === code); return found ? found.name : code; };
+    const state = { order: "difficulty", filters: new Set(), shown: [], x: 0, y: 0, problem: null, language: 0 };
+
+    const order = h("select", { on: { change: () => { state.order = order.value; list(); } } }, Object.entries(data.sorts).map(([key, text]) => h("option", { value: key }, text)));
+    const boxes = Object.entries(data.filters).map(([key, text]) => {
+      const box = h("input", { type: "checkbox", on: { change: () => { state.filters[box.checked ? "add" : "delete"](key); list(); } } });
+      return h("label", { class: "chip" }, box, text);
+    });
+    const jump = h("select", { on: { change: () => jump.value !== "" && open(Number(jump.value), state.language, true) } });
+    const count = h("span", { class: "count", role: "status" });
+    const canvas = h("canvas", {});
+    const cursor = h("div", { class: "cursor", "aria-hidden": "true" });
+    const chosen = h("div", { class: "chosen", "aria-hidden": "true" });
+    const plane = h("div", { class: "plane" }, canvas, chosen, cursor);
+    const grid = h("div", { class: "grid", tabindex: "0", role: "group", "aria-roledescription": "heat map",
+      "aria-label": "Heat map, share correct by language and problem. Arrow keys move, Enter opens the problem. The list “problem” above opens the same problems." }, plane);
+    const names = h("div", { class: "names" });
+    const shares = h("div", { class: "shares" });
+    const detail = h("p", { class: "detail", "aria-live": "polite" });
+    const panel = h("section", { class: "problem", "aria-label": "Problem" });
+    root.replaceChildren(
+      h("div", { class: "bar" }, h("label", {}, "order ", order), h("label", {}, "problem ", jump), count),
+      h("fieldset", { class: "bar" }, h("legend", {}, "only problems where"), boxes),
+      h("div", { class: "map" }, names, grid, shares),
+      h("div", { class: "under" }, detail,
+        h("p", { class: "key" }, h("i", { class: "none" }), "none correct", h("i", { class: "ramp" }), "all correct", h("i", { class: "dot" }), "an answer unreadable")),
+      panel);
+    root.dataset.drawn = "yes";
+
+    // What is where: problems run along x on a wide page and along y on a narrow one.
+    let cell = { w: 4, h: 19 };
+    function draw() {
+      const flat = wide();
+      root.classList.toggle("narrow", !flat);
+      const style = getComputedStyle(root);
+      const stops = style.getPropertyValue("--ramp").trim().split(/\s+/);
+      const ink = style.getPropertyValue("--soft").trim();
+      const m = state.shown.length;
+      names.replaceChildren(...languages.map((language) => h("div", { title: language.name }, flat ? language.name : language.code)));
+      shares.replaceChildren(...languages.map((language, y) => h("div", { title: language.name + ": share of all candidates that are correct" }, percent(data.shares[y]))));
+      const room = grid.clientWidth || 300;
+      cell = flat ? { w: Math.max(3, Math.min(26, room / Math.max(m, 1))), h: 19 } : { w: room / languages.length, h: 12 };
+      const width = Math.max(1, Math.round(flat ? cell.w * m : room));
+      const height = Math.max(1, Math.round(cell.h * (flat ? languages.length : m)));
+      const ratio = window.devicePixelRatio || 1;
+      canvas.width = width * ratio;
+      canvas.height = height * ratio;
+      for (const node of [canvas, plane]) { node.style.width = width + "px"; node.style.height = height + "px"; }
+      const paint = canvas.getContext("2d");
+      paint.scale(ratio, ratio);
+      const gap = flat ? (cell.w >= 6 ? 1 : 0) : 1;
+      for (let i = 0; i < m; i += 1) {
+        for (let y = 0; y < languages.length; y += 1) {
+          const p = state.shown[i], of = data.n[y][p];
+          if (!of) continue;
+          const left = (flat ? i : y) * cell.w, top = (flat ? y : i) * cell.h;
+          paint.fillStyle = shade(stops, data.correct[y][p] / of);
+          paint.fillRect(left, top, Math.ceil(left + cell.w - gap) - left, cell.h - 1);
+          if (data.unread[y][p]) {
+            paint.fillStyle = ink;
+            paint.fillRect(left + cell.w / 2 - 1, top + cell.h / 2 - 1, 2, 2);
+          }
+        }
+      }
+      mark();
+    }
+
+    function shade(stops, share) {
+      if (share <= 0) return stops[0];
+      const place = Math.min(share, 1) * (stops.length - 2);
+      const low = Math.min(Math.floor(place), stops.length - 3);
+      const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+      const [a, b] = [rgb(stops[low + 1]), rgb(stops[low + 2])];
+      return "rgb(" + a.map((v, i) => Math.round(v + (b[i] - v) * (place - low))).join() + ")";
+    }
+
+    function mark(scroll) {
+      const m = state.shown.length, flat = wide();
+      state.x = Math.max(0, Math.min(state.x, m - 1));
+      const box = (node, i, y, grow) => {
+        node.style.left = (flat ? i : y) * cell.w - grow + "px";
+        node.style.top = (flat ? y : i) * cell.h - grow + "px";
+        node.style.width = cell.w + 2 * grow - 1 + "px";
+        node.style.height = cell.h + 2 * grow - 1 + "px";
+      };
+      cursor.hidden = !m;
+      box(cursor, state.x, state.y, 2);
+      const i = state.shown.indexOf(state.problem);
+      chosen.hidden = i < 0;
+      if (i >= 0) {
+        chosen.style.left = flat ? i * cell.w - 1 + "px" : 0;
+        chosen.style.top = flat ? 0 : i * cell.h - 1 + "px";
+        chosen.style.width = flat ? Math.max(cell.w, 3) + 2 + "px" : "100%";
+        chosen.style.height = flat ? "100%" : cell.h + 1 + "px";
+      }
+      if (scroll) {
+        const [start, size] = flat ? ["scrollLeft", "clientWidth"] : ["scrollTop", "clientHeight"];
+        const place = state.x * (flat ? cell.w : cell.h);
+        if (place < grid[start] || place + 20 > grid[start] + grid[size]) grid[start] = place - grid[size] / 2;
+      }
+      detail.textContent = m ? describe(state.shown[state.x], state.y) : "No problem fulfils all of these.";
+    }
+
+    function describe(p, y) {
+      const of = data.n[y][p];
+      const words = [data.ids[p], languages[y].name, of ? data.correct[y][p] + " of " + of + " correct" : "no candidates"];
+      if (data.unread[y][p]) words.push(data.unread[y][p] + " unreadable");
+      if (data.revised[y][p]) words.push("question revised");
+      if (data.exclusive[p]) words.push("solved in " + name(data.exclusive[p]) + " only");
+      return words.join(" · ");
+    }
+
+    function list() {
+      state.shown = data.orders[state.order].filter((p) => Array.from(state.filters).every((key) => data.flags[key][p]));
+      count.textContent = state.shown.length === data.total ? n + " problems" : state.shown.length + " of " + data.total + " problems";
+      jump.replaceChildren(h("option", { value: "" }, "choose …"), ...state.shown.map((p) => h("option", { value: p, selected: p === state.problem }, data.ids[p])));
+      draw();
+    }
+
+    const find = (event) => {
+      const box = canvas.getBoundingClientRect();
+      const a = Math.floor((event.clientX - box.left) / cell.w), b = Math.floor((event.clientY - box.top) / cell.h);
+      const [i, y] = wide() ? [a, b] : [b, a];
+      return [Math.max(0, Math.min(i, state.shown.length - 1)), Math.max(0, Math.min(y, languages.length - 1))];
+    };
+    canvas.addEventListener("mousemove", (event) => { [state.x, state.y] = find(event); mark(); });
+    canvas.addEventListener("click", (event) => { [state.x, state.y] = find(event); mark(); enter(true); });
+    const enter = (scroll) => state.shown.length && open(state.shown[state.x], state.y, scroll);
+    grid.addEventListener("keydown", (event) => {
+      const step = event.shiftKey ? 10 : 1, last = state.shown.length;
+      let move = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (move && !wide()) move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-step, 0], ArrowDown: [step, 0] }[event.key];
+      if (event.key === "Home") move = [-last, 0];
+      if (event.key === "End") move = [last, 0];
+      if (move) {
+        state.x += move[0];
+        state.y = Math.max(0, Math.min(state.y + move[1], languages.length - 1));
+      } else if (event.key === "Enter" || event.key === " ") enter(true);
+      else return;
+      event.preventDefault();
+      mark(true);
+    });
+
+    // -- one problem
+
+    function open(p, y, scroll) {
+      state.problem = p;
+      state.language = y;
+      const place = state.shown.indexOf(p);
+      if (place >= 0) { state.x = place; state.y = y; }
+      const problem = data.problems[p];
+      const step = (by) => {
+        const next = state.shown[state.shown.indexOf(p) + by];
+        return h("button", { disabled: next === undefined, on: { click: () => open(next, state.language, false) } }, by < 0 ? "‹ previous" : "next ›");
+      };
+      const most = Math.max(...problem.votes.map((vote) => vote[1]), 1);
+      const all = problem.votes.reduce((sum, vote) => sum + vote[1], 0);
+      const board = h("div", { class: "board", tabindex: "0", role: "group", "aria-label": "Question and candidates by language" }, languages.map((language, l) => column(problem, p, language, l)));
+      const go = (l) => {
+        const wanted = board.children[l];
+        board.scrollLeft = wanted.offsetLeft - board.offsetLeft;
+        for (const other of board.children) other.classList.toggle("here", other === wanted);
+      };
+      panel.replaceChildren(
+        h("header", {}, h("h2", {}, data.ids[p]), h("p", {}, "right answer ", h("b", { class: "answer" }, problem.reference === null ? "unknown" : problem.reference), " · " + all + " candidates"), h("span", { class: "tools" }, step(-1), step(1))),
+        h("div", { class: "facts" },
+          h("table", {}, h("caption", {}, "Answers of all " + all + " candidates"), h("tbody", {}, problem.votes.map(([answer, votes, correct]) => vote(answer, votes, correct, most)))),
+          problem.winners.length ? h("table", {}, h("caption", {}, "Highest reward of all"), h("tbody", {}, problem.winners.map((row) => winner(row, board, go)))) : null),
+        h("nav", { class: "chips", "aria-label": "Languages" }, languages.map((language, l) => h("button", { class: "chip", on: { click: () => { state.language = l; state.y = l; go(l); mark(); } } },
+          language.name + " ", h("small", {}, data.correct[l][p] + "/" + data.n[l][p])))),
+        problem.candidates ? null : h("p", { class: "note" }, "The candidates of this problem are not on this page."),
+        board);
+      jump.value = p;
+      for (const text of board.querySelectorAll(".text")) {
+        const button = text.parentElement.querySelector(".fold");
+        button.hidden = text.scrollHeight <= text.clientHeight + 4;
+        const read = text.querySelector("mark");
+        if (!button.hidden && read) text.scrollTop = Math.max(0, read.offsetTop - text.offsetTop - text.clientHeight + 34);
+      }
+      go(y);
+      mark(true);
+      window.location.replace("#" + encodeURIComponent(data.ids[p]) + "/" + encodeURIComponent(languages[y].code));
+      if (scroll) panel.scrollIntoView({ block: "nearest" });
+    }
+
+    function vote(answer, votes, correct, most) {
+      const rest = answer === "";
+      const bar = h("span", { class: "bar-of" + (correct && !rest ? " good" : "") });
+      bar.style.width = Math.max(1, (100 * votes) / most) + "%";
+      return h("tr", { class: correct && !rest ? "good" : "" },
+        h("th", { scope: "row" }, rest ? correct + " other answers" : answer === null ? "∅ unread" : answer, correct && !rest ? h("span", { class: "icon" }, " ✓ correct") : null),
+        h("td", { class: "long" }, bar), h("td", { class: "number" }, votes));
+    }
+
+    function winner([model, l, index, answer, correct, reward, tied], board, go) {
+      const look = h("button", { class: "link", on: { click: () => {
+        go(l);
+        const card = board.children[l].querySelector('[data-index="' + Number(index) + '"]');
+        if (card) { card.scrollIntoView({ block: "nearest", inline: "nearest" }); card.focus(); }
+      } } }, languages[l].name + " #" + index);
+      return h("tr", {}, h("th", { scope: "row" }, model), h("td", { class: correct ? "good" : "bad" }, h("span", { class: "icon" }, correct ? "✓ correct " : answer === null ? "∅ unread " : "✗ wrong "), answer === null ? "" : answer),
+        h("td", {}, look, tied > 1 ? " and " + (tied - 1) + " more" : ""), h("td", { class: "number" }, number(reward)));
+    }
+
+    function column(problem, p, language, l) {
+      const held = problem.candidates ? problem.candidates[l] : [];
+      const of = data.n[l][p];
+      return h("section", { class: "column" },
+        h("h3", {}, language.name + " ", h("small", { lang: language.code, dir: "auto" }, language.endonym === language.name ? "" : language.endonym)),
+        h("p", { class: "sum" }, data.correct[l][p] + " of " + of + " correct" + (data.unread[l][p] ? ", " + data.unread[l][p] + " unread" : "")),
+        h("div", { class: "question", lang: language.code, dir: language.dir === "rtl" ? "rtl" : "auto" }, pieces(problem.questions[l])),
+        data.revised[l][p] ? h("p", { class: "flag" }, "⚑ this question was revised") : null,
+        held.map((row) => card(row, language)),
+        problem.candidates && held.length < of ? h("p", { class: "sum" }, of - held.length + " more not on this page") : null);
+    }
+
+    function card(row, language) {
+      const c = Object.fromEntries(FIELDS.map((field, i) => [field, row[i]]));
+      const [kind, verdict] = c.correct ? ["good", "✓ correct"] : c.answer === null ? ["none", "∅ unread"] : ["bad", "✗ wrong"];
+      const missing = (k) => (k ? h("em", { class: "cut" }, "[" + k.toLocaleString("en") + " characters not shown]") : null);
+      const text = h("div", { class: "text", lang: c.trace || language.code, dir: language.dir === "rtl" ? "rtl" : "auto" },
+        missing(c.low), pieces(c.before), c.read ? h("mark", { title: "the answer was read here" }, pieces(c.read)) : null, pieces(c.after), missing(c.high));
+      const fold = h("button", { class: "link fold", "aria-expanded": "false", on: { click: () => {
+        const whole = text.classList.toggle("whole");
+        fold.textContent = whole ? "less" : "more";
+        fold.setAttribute("aria-expanded", whole);
+      } } }, "more");
+      const facts = [];
+      data.models.forEach((model, i) => c.rewards[i] !== null && facts.push(model + " " + number(c.rewards[i])));
+      if (c.logprob !== null) facts.push("log-probability " + number(c.logprob, 1));
+      if (c.tokens !== null) facts.push(c.tokens + " tokens");
+      if (c.finish === "length") facts.push("cut off at the longest length");
+      if (c.rule) facts.push("read by: " + c.rule.replaceAll("_", " "));
+      if (c.condition) facts.push(c.condition.replaceAll("_", " "));
+      return h("article", { class: "card " + kind, "data-index": c.index, tabindex: "-1", "aria-label": language.name + " candidate " + c.index },
+        h("p", { class: "top" }, h("span", { class: "icon" }, verdict), h("b", { class: "answer" }, c.answer === null ? "" : c.answer), h("small", {}, "#" + c.index)),
+        text, fold, h("p", { class: "small" }, facts.join(" · ")),
+        c.trace && c.trace !== language.code ? h("p", { class: "flag" }, "⚑ written in " + name(c.trace)) : null,
+        c.note ? h("p", { class: "flag" }, "⚑ " + c.note) : null);
+    }
+
+    const go = () => {
+      const [id, code] = window.location.hash.slice(1).split("/").map(decodeURIComponent);
+      const p = data.ids.indexOf(id);
+      if (p >= 0 && p !== state.problem) open(p, Math.max(0, languages.findIndex((language) => language.code === code)), true);
+      return p >= 0;
+    };
+    list();
+    if (!go() && n) {
+      const first = state.shown.find((p) => data.exclusive[p]); // one that a single language solves shows what this is about
+      const p = first === undefined ? state.shown[0] : first;
+      open(p, Math.max(0, languages.findIndex((language) => language.code === data.exclusive[p])), false);
+    }
+    let width = root.clientWidth;
+    new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; draw(); } }).observe(root);
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    window.addEventListener("hashchange", go);
+  }
+
+  async function start() {
+    const root = document.querySelector("main > .atlas[data-atlas]");
+    const note = root.querySelector("p");
+    if (typeof DecompressionStream === "undefined") {
+      note.textContent = "This browser is too old for the atlas (it lacks DecompressionStream, in browsers since 2023).";
+      return;
+    }
+    try {
+      show(root, await unpack(JSON.parse(root.querySelector("script").textContent)));
+      document.documentElement.dataset.atlas = "drawn";
+    } catch (error) {
+      root.replaceChildren(note);
+      note.textContent = "The atlas could not be drawn: " + error.message;
+      throw error;
+    }
+  }
+  start();
+})();
