@@ -14,6 +14,8 @@ function h(tag, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
   }
+  // JupyterLab looks for this on the focused node itself before it takes arrow keys and Enter for its own cells
+  if (["button", "input", "select", "summary"].includes(tag) || "tabindex" in attributes) node.setAttribute("data-lm-suppress-shortcuts", "true");
   for (const child of children.flat()) if (child !== null && child !== undefined) node.append(child);
   return node;
 }
@@ -483,7 +485,7 @@ function render({ model, el }) {
   }
 
   // -- all together
-  const root = h("div", { class: "bestofl-explorer", "data-lm-suppress-shortcuts": "true", "data-busy": "false" },
+  const root = h("div", { class: "bestofl-explorer", "data-busy": "false" },
     h("header", { class: "title" }, h("h2", {}, meta.run), h("p", {}, `${meta.n_problems} problems × ${meta.languages.length} languages · ${meta.n_candidates.toLocaleString("en")} candidates · ${percent(meta.share)} correct`)),
     h("section", { class: "atlas", "aria-label": "Atlas" },
       h("div", { class: "bar-top" }, sortLabel, meta.reward_models.length ? modelLabel : null, h("div", { class: "chips", role: "group", "aria-label": "Show only problems where" }, h("span", { class: "only" }, "only where"), filters.map((f) => f.label)), h("span", { class: "spring" }), count, pager),
