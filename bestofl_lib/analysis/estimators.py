@@ -27,6 +27,7 @@ import scipy.sparse
 from scipy.special import gammaln
 
 Array = np.ndarray
+_ENUMERATED = 10  # weighted votes over so few candidates of one language are enumerated
 _BLOCK = 8_192  # entries worked on at once, so that they stay in the processor's cache
 
 
@@ -755,7 +756,8 @@ def weighted_vote_of_shares(
     """Weighted vote from the mixed pool with equal shares at many budgets; one language is the one-group case.
 
     Returns:
-        Estimate of (problems, budgets).
+        Estimate of (problems, budgets). One language of at most 10 candidates is exact: its subsets are enumerated and
+        the standard error is 0.
     """
     _same_languages(weights, answers, answers)
     return _votes(answers, weights, reference, draws, seed, problem_ids, budgets=budgets)
@@ -799,6 +801,10 @@ def _votes(
             heavy[:, position, : table.shape[1]] = np.take_along_axis(np.nan_to_num(checked), order, 1)
     flat, right = _dense(codes.reshape(n_problems, -1), np.asarray(reference, np.int64).reshape(-1))
     n_answers = int(flat.max(initial=0)) + 1
+    if len(languages) == 1 and heavy is not None and width <= _ENUMERATED:
+        exact = _enumerated(flat, heavy[:, 0], right, sizes[:, 0], ks)
+        none = np.zeros_like(exact)
+        return Estimate(exact[:, 0], none[:, 0]) if allocation is not None else Estimate(exact, none)
     rng = np.random.default_rng(seed)
     value, error = np.empty((n_problems, len(ks))), np.empty((n_problems, len(ks)))
     per_problem = draws * max(n_answers * (1 if heavy is None else 2), len(languages) * (width + each))
@@ -814,6 +820,23 @@ def _votes(
         value[part] = shares.mean(1)
         error[part] = shares.std(1, ddof=1) / np.sqrt(draws)
     return Estimate(value[:, 0], error[:, 0]) if allocation is not None else Estimate(value, error)
+
+
+def _enumerated(codes: Array, weights: Array, right: Array, sizes: Array, ks: Array) -> Array:
+    """(problems, budgets) weighted vote of few candidates over all their subsets."""
+    result = np.empty((len(codes), len(ks)))
+    for n in np.unique(sizes):
+        rows = np.flatnonzero(sizes == n)
+        subsets = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1
+        members = subsets.sum(1)
+        for start in range(0, len(rows), max(1, 2_000_000 // (len(subsets) * n))):
+            part = rows[start : start + max(1, 2_000_000 // (len(subsets) * n))]
+            given = codes[part, :n, None] == np.arange(int(codes[part, :n].max(initial=0)) + 1)
+            votes, sums = subsets @ given.astype(float), subsets @ (given * weights[part, :n, None])
+            share = _share_of_sums(votes, sums, right[part], len(part), len(subsets))
+            for column, k in enumerate(ks):
+                result[part, column] = share[:, members == k].mean(1)
+    return result
 
 
 def _without_replacement(sizes: Array, draws: int, width: int, each: int, rng: np.random.Generator) -> Array:

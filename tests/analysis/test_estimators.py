@@ -170,6 +170,30 @@ def test_the_standard_error_of_a_monte_carlo_is_the_spread_between_seeds():
     assert spread == pytest.approx(stated, rel=0.2)
 
 
+@given(pools(max_languages=1, max_candidates=6, votes=True))
+@settings(max_examples=60, deadline=None)
+def test_a_weighted_vote_of_few_candidates_is_exact(pool):
+    rewards, _, answers = pool["en"]
+    n = len(answers)
+    # a third of a point, so that sums of floats do not tie exactly where fractions do
+    weights = [r / 3 for r in rewards]
+    budgets = list(range(1, n + 1))
+    got = est.weighted_vote_of_shares({"en": row(weights)}, {"en": row(answers)}, np.array([0]), budgets)
+    assert (got.standard_error == 0).all()
+    for k in budgets:
+        want = mean_over({"en": n}, {"en": k}, lambda s: vote_share(s, {"en": answers}, 0, {"en": rewards}))
+        assert got.value[0, k - 1] == pytest.approx(float(want), abs=1e-12)
+
+
+def test_a_weighted_vote_of_many_candidates_agrees_with_its_enumeration(monkeypatch):
+    rng = np.random.default_rng(4)
+    answers, weights = {"en": rng.integers(-1, 4, (20, 8))}, {"en": rng.normal(size=(20, 8))}
+    exact = est.weighted_vote_of_shares(weights, answers, np.zeros(20, int), [1, 3, 8])
+    monkeypatch.setattr(est, "_ENUMERATED", 0)
+    drawn = est.weighted_vote_of_shares(weights, answers, np.zeros(20, int), [1, 3, 8], draws=1500)
+    assert (np.abs(exact.value - drawn.value) <= 4.5 * drawn.standard_error + 1e-9).all()
+
+
 def test_one_language_monte_carlo_agrees_with_the_exact_majority():
     rng = np.random.default_rng(2)
     answers = rng.integers(-1, 4, (30, 12))

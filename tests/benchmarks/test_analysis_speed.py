@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from bestofl_lib.analysis import complementarity, estimators
+from bestofl_lib.analysis import complementarity, estimators, uncertainty
 from bestofl_lib.analysis.curves import curves
 from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.languages import LANGUAGES
@@ -66,13 +66,14 @@ def test_ten_times_the_problems_take_at_most_eleven_times_as_long(benchmark):
     seconds = []
     for n_problems in (250, 2500):
         pool = big_pool(n_problems, n=16)
+        uncertainty.resampling_weights.cache_clear()
         start = time.process_time()
         curves(pool, BUDGETS[:16], ["en", "mixed"], EXACT)
         seconds.append(time.process_time() - start)
     benchmark.extra_info["growth"] = seconds[1] / seconds[0]
     benchmark.pedantic(lambda: None, rounds=1)
     print(f"growth {seconds[1] / seconds[0]:.1f} for 10 times the problems ({seconds[0]:.2f} s to {seconds[1]:.2f} s)")
-    assert seconds[1] / seconds[0] < 15
+    assert seconds[1] / seconds[0] < 13  # 11 is the aim; the rest is for a busy machine
 
 
 @pytest.mark.slow
