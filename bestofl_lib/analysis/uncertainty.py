@@ -9,7 +9,8 @@ gamma variables with the same first three moments: counts put accuracies near 0.
 quantiles jump. Chosen by simulation at 250 problems (tests/analysis/test_uncertainty.py repeats it): t intervals fell
 to 87 to 92 % near 0.98, the studentised bootstrap was at 97.9 % there and breaks where a replicate has no variation.
 The paired p-value is the BCa interval turned around (the largest level whose interval still holds 0), so interval and
-test never contradict each other.
+test never contradict each other. Its weak spot: where two strategies differ by a whole 0/1 on fewer than about 20
+problems and agree elsewhere, a nominal 5 % test rejects a true null in up to 7 %.
 
 A sample without any variation (all problems solved, or two strategies equal everywhere) has no bootstrap spread; the
 interval then follows from what n equal values cannot exclude: a share of 1 − (α/2)^(1/n) of problems may behave
