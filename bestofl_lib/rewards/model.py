@@ -42,6 +42,7 @@ from bestofl_lib.tables import ROOT
 
 _MARK = "\u2042completion\u2042"
 _STATISTICS = 8
+_PADDING = 0.8  # prompts down to this share of the longest are run with it, padded
 _LOGITS_AT_ONCE = 1 << 26  # numbers
 
 
@@ -73,10 +74,11 @@ def fingerprint(source: str | Path, revision: str | None) -> str:
 
 @dataclass(frozen=True)
 class _Prefilled:
-    """What several prompts of one length leave behind."""
+    """What several prompts leave behind, padded on the right to the longest."""
 
     layers: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values: (prompts, heads, tokens, size)
     last: torch.Tensor  # (prompts, hidden), the state after the last token
+    lengths: torch.Tensor  # (prompts,) int, tokens without the padding
 
 
 class RewardBackbone:
@@ -327,22 +329,18 @@ class RewardBackbone:
         owner = np.asarray(prompt_of, dtype=int)
         lone = np.array([not ids for ids in body], dtype=bool)  # nothing of the completion is left to read from
         if share and self._can_share():
-            by_length: dict[int, list[int]] = {}
-            for p in np.unique(owner[~lone]):
-                by_length.setdefault(len(head[p]), []).append(int(p))
             members: dict[int, list[int]] = {}
             for row in np.flatnonzero(~lone):
                 members.setdefault(int(owner[row]), []).append(int(row))
-            for length in sorted(by_length, reverse=True):  # the largest first: memory runs out at once or never
-                if length == 0:
-                    lone[[row for p in by_length[0] for row in members[p]]] = True
-                    continue
-                size = max(1, 2 * self.batch_tokens // length)
-                group = by_length[length]
-                for start in range(0, len(group), size):
-                    chunk = group[start : start + size]
-                    for rows, part in self._shared(chunk, head, body, members):
-                        yield rows, part, truncated[rows]
+            lone[[row for p in members if not head[p] for row in members[p]]] = True
+            waiting = sorted((p for p in members if head[p]), key=lambda p: -len(head[p]))
+            while waiting:  # the longest first: memory runs out at once or never
+                longest = len(head[waiting[0]])
+                size = max(1, 2 * self.batch_tokens // longest)
+                chunk = [p for p in waiting[:size] if len(head[p]) >= _PADDING * longest]
+                del waiting[: len(chunk)]
+                for rows, part in self._shared(chunk, head, body, members):
+                    yield rows, part, truncated[rows]
         else:
             lone[:] = True
         order = np.flatnonzero(lone)
@@ -357,7 +355,7 @@ class RewardBackbone:
     def _shared(
         self, chunk: list[int], head: list[list[int]], body: list[list[int]], members: dict[int, list[int]]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Prompts of one length, run once; then their completions in batches of similar length."""
+        """Prompts of similar length, run once; then their completions in batches of similar length."""
         rows = np.array([row for p in chunk for row in members[p]])
         slot = {row: i for i, p in enumerate(chunk) for row in members[p]}
         prefill = self._prefill_or_none([head[p] for p in chunk])
@@ -369,20 +367,18 @@ class RewardBackbone:
             for part in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
                 yield from self._shared(part, head, body, members)
             return
-        known, length = prefill, len(head[chunk[0]])
+        longest = max(len(head[p]) for p in chunk)
         lengths = [len(body[row]) for row in rows]
 
         def budget() -> int:
             return self.batch_tokens
 
-        for batch in _by_tokens(rows, lengths, budget, extra=length / 4):
+        for batch in _by_tokens(rows, lengths, budget, extra=longest / 4):
             yield (
                 batch,
                 self._halving(
                     batch,
-                    lambda rows: self._continue(
-                        known, length, [slot[int(r)] for r in rows], [body[int(r)] for r in rows]
-                    ),
+                    lambda rows: self._continue(prefill, [slot[int(r)] for r in rows], [body[int(r)] for r in rows]),
                 ),
             )
 
@@ -390,29 +386,39 @@ class RewardBackbone:
         try:
             with torch.inference_mode():
                 cache = DynamicCache(config=self.model.config.get_text_config())
+                # right padding and a causal mask: padding cannot reach a prompt's own tokens, so no mask is needed
                 hidden = self.model.base_model(
-                    torch.tensor(ids, device=self.device), past_key_values=cache, use_cache=True
+                    self._padded(ids), past_key_values=cache, use_cache=True
                 ).last_hidden_state
                 layers: list[Any] = cache.layers
-                return _Prefilled([(layer.keys, layer.values) for layer in layers], hidden[:, -1])
+                lengths = torch.tensor([len(row) for row in ids], device=self.device)
+                last = hidden[torch.arange(len(ids), device=self.device), lengths - 1]
+                return _Prefilled([(layer.keys, layer.values) for layer in layers], last, lengths)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
             self._free()
             return None
 
-    def _continue(self, prompts: _Prefilled, length: int, slots: list[int], ids: list[list[int]]) -> np.ndarray:
-        """Values of completions after prompts of `length` tokens already computed; slots: the prompt of each."""
+    def _continue(self, prompts: _Prefilled, slots: list[int], ids: list[list[int]]) -> np.ndarray:
+        """Values of completions after prompts that are computed already; slots: the prompt of each."""
         with torch.inference_mode():
             tokens = self._padded(ids)
             cache = DynamicCache(config=self.model.config.get_text_config())
             index = torch.tensor(slots, device=self.device)
+            lengths = prompts.lengths[index][:, None]
+            longest = int(lengths.max())
             for layer, (keys, values) in enumerate(prompts.layers):
-                cache.update(keys[index], values[index], layer)
-            # right padding and a causal mask: what follows a row's last token cannot reach it, so no mask is needed
-            positions = torch.arange(length, length + tokens.shape[1], device=self.device)[None]
+                cache.update(keys[index, :, :longest], values[index, :, :longest], layer)
+            # a completion sees its prompt without the padding after it; its own padding comes last and reaches nothing
+            new = torch.arange(tokens.shape[1], device=self.device)[None]
+            mask = None
+            if int(lengths.min()) < longest:
+                prompt = torch.arange(longest, device=self.device)[None] < lengths
+                mask = torch.cat([prompt, torch.ones_like(tokens, dtype=torch.bool)], 1).long()
+            positions = lengths + new
             hidden = self.model.base_model(
-                tokens, position_ids=positions, past_key_values=cache, use_cache=True
+                tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
             states = torch.cat([prompts.last[index][:, None], hidden], 1)
             return self._read(states, tokens, [0] * len(ids), [len(row) for row in ids])

@@ -35,6 +35,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.languages import check_languages
 from bestofl_lib.rewards.cache import cached_values
@@ -388,6 +389,8 @@ def _train_with_trainer(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Each model on its own: adapter ("lora") or all weights ("full"), by the Trainer of Transformers."""
     done = []
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # of every checkpoint that is written
     question = {
         (p, language): q for p, language, q in problems.select("problem_id", "language", "question").iter_rows()
     }
@@ -462,6 +465,8 @@ def _train_with_trainer(
             done.append(job.finish(backbone.max_tokens, 0.0, numbers))
         del trainer, model, backbone
         gc.collect()
+    if shown:
+        transformers_logging.enable_progress_bar()
     return done
 
 
