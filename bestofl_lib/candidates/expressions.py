@@ -2,7 +2,7 @@
 
 What is not a plain number (a root, a sum in a box) is worth a computer algebra system, and nothing else is: it is slow,
 raises in threads and can run for minutes on a tower of powers. One worker process is started at first use, asked one
-expression at a time, and killed when an answer takes longer than `SECONDS`. This file knows no language and no cue.
+expression at a time, interrupted after `CPU_SECONDS` and killed after `SECONDS`. This file knows no language and no cue.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-SECONDS = 5.0  # for one expression
+CPU_SECONDS = 3.0  # for one expression, of the worker's own time, so that a busy machine reads the same
+SECONDS = 30.0  # for one expression by the clock; the worker is killed then
 START_SECONDS = 300.0  # for the worker to import its libraries; some seconds, minutes on a machine that is very busy
 MAX_CHARACTERS = 200
-_LARGE_POWER = re.compile(r"(?:\^|\*\*)\s*\{?\s*\(?\s*-?(?:\d{3,}|\d+\s*\}?\s*(?:\^|\*\*)|\{|\\|[a-z])|\d\s*!|\^.*\^.*\^")
+_TOO_LONG = f"expression took longer than {CPU_SECONDS:g} s"
+_LARGE_POWER = re.compile(r"(?:\^|\*\*)\s*\{?+\s*\(?\s*-?(?:\d{3,}|\d+\s*\}?\s*(?:\^|\*\*)|\{|\\|[a-z])|\d\s*!|\^.*\^.*\^")
 
 
 class Worker:
@@ -121,13 +123,13 @@ def evaluate(expression: str) -> tuple[Fraction | None, str]:
         return None, "power too large"
     answer = _WORKER.ask({"expression": expression})
     if answer is None:
-        return None, f"expression took longer than {SECONDS:g} s"
+        return None, _TOO_LONG
     if isinstance(answer.get("value"), str):
         return Fraction(str(answer["value"])), "expression evaluated"
     return None, str(answer.get("note", "not a number"))
 
 
-def math_verify_reading(completion: str, seconds: float = 10.0) -> Fraction | None:
+def math_verify_reading(completion: str, seconds: float = SECONDS) -> Fraction | None:
     """What math-verify alone reads in a whole completion: the public reader that ours is compared with.
 
     None: it read nothing, nothing rational, or it took longer than `seconds`.
@@ -146,6 +148,7 @@ def _serve() -> None:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     import logging
+    import signal
 
     import sympy
     from math_verify import parse
@@ -157,17 +160,26 @@ def _serve() -> None:
         if isinstance(value, sympy.Eq):
             value = value.rhs
         value = sympy.nsimplify(value, rational=True) if isinstance(value, sympy.Float) else value
-        value = sympy.simplify(value) if isinstance(value, sympy.Expr) else value
+        if isinstance(value, sympy.Expr) and not value.is_Rational and not value.is_irrational and not value.free_symbols:
+            value = sympy.simplify(value)
         if isinstance(value, sympy.Float):
             value = sympy.Rational(str(value))
         return f"{value.p}/{value.q}" if isinstance(value, sympy.Rational) else None
 
     parse(r"$\frac{1}{\sqrt{4}}$", parsing_timeout=None)  # the first use builds tables and takes seconds
+    if hasattr(signal, "setitimer"):
+
+        def interrupt(*_: object) -> None:
+            raise TimeoutError
+
+        signal.signal(signal.SIGVTALRM, interrupt)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         answer: dict[str, object] = {"note": "not a number"}
         try:
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
             text = f"${request['expression']}$" if "expression" in request else request["completion"]
             parsed = parse(text, parsing_timeout=None)
             first = next((item for item in parsed if not isinstance(item, str)), None)
@@ -176,8 +188,13 @@ def _serve() -> None:
                 answer = {"value": written}
             elif first is not None:
                 answer = {"note": "not rational"}
+        except TimeoutError:
+            answer = {"note": _TOO_LONG}
         except (Exception, TimeoutException) as error:  # whatever a foreign parser raises on junk is "not a number"
             answer = {"note": f"not a number ({type(error).__name__})"}
+        finally:
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         print(json.dumps(answer), flush=True)
 
 
