@@ -31,6 +31,8 @@ class Language:
     copulas: tuple[str, ...] = ()  # words that may stand between a cue and its number
     conclusions: tuple[str, ...] = ()  # words that open a concluding sentence: a weaker hint than a cue
     either: tuple[str, ...] = ()  # "or" between two offered numbers
+    both: tuple[str, ...] = ()  # "and" between the parts of a compound amount: 1 hour and 35 minutes
+    per: tuple[str, ...] = ()  # words behind a unit that make its number a rate's denominator: 1人あたり18円
     scales: tuple[tuple[str, int], ...] = ()  # words that multiply the number before them
     leading_scales: tuple[tuple[str, int], ...] = ()  # words that multiply the number after them
     currencies: tuple[str, ...] = ()  # currency words that may stand before a number
@@ -48,6 +50,7 @@ _RECORDS = (
         copulas=("হল", "হলো", "হ'ল", "হচ্ছে", "হবে", "হয়", "হয়", "সমান", "প্রায়", "প্রায়", "মোট"),
         conclusions=("সুতরাং", "অতএব", "তাই", "তাহলে"),
         either=("বা", "অথবা"),
+        both=("এবং", "ও"),
         scales=(("হাজার", 10**3), ("লাখ", 10**5), ("লক্ষ", 10**5), ("মিলিয়ন", 10**6), ("মিলিয়ন", 10**6), ("কোটি", 10**7)),
         currencies=("টাকা", "ডলার"),
         number_words=(("আঠার", 18), ("দুই শত", 200), ("দুইশো", 200), ("একশ", 100), ("একশো", 100), ("একশত", 100)),
@@ -61,6 +64,7 @@ _RECORDS = (
         copulas=("ist", "lautet", "beträgt", "wäre", "sind", "also", "gleich", "ungefähr", "etwa", "rund", "genau", "daher", "somit"),
         conclusions=("daher", "somit", "folglich", "also", "insgesamt", "deshalb"),
         either=("oder",),
+        both=("und",),
         scales=(("tausend", 10**3), ("tsd.", 10**3), ("millionen", 10**6), ("million", 10**6), ("mio.", 10**6), ("milliarden", 10**9), ("milliarde", 10**9), ("mrd.", 10**9)),
         currencies=("euro",),
         number_words=(("ein", 1), ("eine", 1), ("einen", 1), ("zwo", 2), ("hundert", 100), ("tausend", 1000)),
@@ -74,6 +78,7 @@ _RECORDS = (
         copulas=("is", "are", "was", "would be", "will be", "be", "should be", "must be", "equals", "equal to", "comes to", "therefore", "thus", "indeed", "still", "simply", "now", "about", "approximately", "roughly", "exactly", "then", "a total of"),
         conclusions=("therefore", "thus", "hence", "so", "in total", "in conclusion", "consequently"),
         either=("or",),
+        both=("and",),
         scales=(("thousand", 10**3), ("hundred", 100), ("million", 10**6), ("billion", 10**9), ("trillion", 10**12), ("lakhs", 10**5), ("lakh", 10**5), ("crores", 10**7), ("crore", 10**7)),
         currencies=("us", "usd", "eur", "gbp", "rs.", "rs", "inr", "jpy", "cny", "rmb", "rub", "thb", "tzs", "kes", "bdt"),
         number_words=(("a hundred", 100), ("a thousand", 1000), ("a dozen", 12), ("zero", 0)),
@@ -87,6 +92,7 @@ _RECORDS = (
         copulas=("es", "son", "sería", "será", "es de", "correcta", "final", "igual a", "aproximadamente", "unos", "unas", "por lo tanto", "entonces"),
         conclusions=("por lo tanto", "por tanto", "entonces", "así que", "así", "en total", "luego"),
         either=("o", "ó", "u"),
+        both=("y", "e", "con"),
         scales=(("mil", 10**3), ("millones", 10**6), ("millón", 10**6)),
         number_words=(("un", 1), ("una", 1), ("veintiún", 21), ("veintiuna", 21), ("doscientas", 200), ("trescientas", 300), ("cuatrocientas", 400), ("quinientas", 500), ("seiscientas", 600), ("setecientas", 700), ("ochocientas", 800), ("novecientas", 900)),
     ),
@@ -99,6 +105,7 @@ _RECORDS = (
         copulas=("est", "est de", "est donc", "donc", "sont", "serait", "sera", "vaut", "finale", "correcte", "égale à", "égal à", "environ", "exactement"),
         conclusions=("donc", "ainsi", "par conséquent", "au total", "alors"),
         either=("ou",),
+        both=("et",),
         scales=(("mille", 10**3), ("millions", 10**6), ("million", 10**6), ("milliards", 10**9), ("milliard", 10**9)),
         number_words=(("une", 1), ("vingt-et-un", 21), ("vingt et une", 21), ("quatre-vingt", 80), ("cents", 100)),
     ),
@@ -111,6 +118,8 @@ _RECORDS = (
         copulas=("は", "が", "約", "およそ", "合計", "、", "すなわち", "つまり", "次の通り"),
         conclusions=("したがって", "よって", "従って", "ゆえに", "だから", "つまり"),
         either=("または", "か", "もしくは"),
+        both=("と",),
+        per=("あたり", "当たり", "につき"),
         scales=(("百", 100), ("千", 10**3), ("万", 10**4), ("億", 10**8), ("兆", 10**12)),
     ),
     Language(
@@ -122,6 +131,7 @@ _RECORDS = (
         copulas=("равен", "равна", "равно", "составляет", "это", "является", "будет", "такой", "около", "примерно", "приблизительно", "ровно"),
         conclusions=("таким образом", "следовательно", "итак", "поэтому", "значит", "всего"),
         either=("или",),
+        both=("и",),
         scales=(("тысячи", 10**3), ("тысяча", 10**3), ("тысяч", 10**3), ("тысячу", 10**3), ("тыс.", 10**3), ("тыс", 10**3), ("миллионов", 10**6), ("миллиона", 10**6), ("миллион", 10**6), ("млн", 10**6), ("миллиардов", 10**9), ("миллиарда", 10**9), ("миллиард", 10**9), ("млрд", 10**9)),
         number_words=(("одна", 1), ("одну", 1), ("одно", 1), ("две", 2)),
     ),
@@ -133,6 +143,7 @@ _RECORDS = (
         copulas=("ni", "la mwisho", "sahihi", "la mwisho ni", "sahihi ni", "litakuwa", "ni sawa na", "sawa na", "takriban", "kuwa", "jumla ya", "jumla"),
         conclusions=("kwa hivyo", "hivyo", "kwa hiyo", "basi", "jumla"),
         either=("au",),
+        both=("na",),
         scales=(),
         leading_scales=(("elfu", 10**3), ("laki", 10**5), ("milioni", 10**6), ("bilioni", 10**9)),
         currencies=("tsh", "ksh", "shilingi", "dola"),
@@ -146,6 +157,7 @@ _RECORDS = (
         copulas=("అంటే", "ఇది", "దాదాపు", "సుమారు", "మొత్తం", "విలువ"),
         conclusions=("కాబట్టి", "అందువల్ల", "అందుచేత", "కావున"),
         either=("లేదా",),
+        both=("మరియు",),
         scales=(("వేలు", 10**3), ("వేయిల", 10**3), ("వేల", 10**3), ("వేయి", 10**3), ("లక్షలు", 10**5), ("లక్షల", 10**5), ("లక్ష", 10**5), ("మిలియన్లు", 10**6), ("మిలియన్", 10**6), ("కోట్లు", 10**7), ("కోట్ల", 10**7), ("కోటి", 10**7)),
         number_words=(("సున్నా", 0), ("ఐదు", 5), ("ఏడు", 7), ("పద్దెనిమిది", 18), ("పదిహేను", 15), ("పదకొండు", 11), ("పన్నెండు", 12), ("పదమూడు", 13), ("పద్నాలుగు", 14), ("పదహారు", 16), ("పదిహేడు", 17), ("పంతొమ్మిది", 19), ("వంద", 100), ("వెయ్యి", 1000)),
     ),
@@ -158,6 +170,7 @@ _RECORDS = (
         copulas=("คือ", "เป็น", "เท่ากับ", "ที่ถูกต้อง", "สุดท้าย", "ประมาณ", "ได้แก่", "ทั้งหมด", "จำนวน", "ว่า"),
         conclusions=("ดังนั้น", "เพราะฉะนั้น", "สรุป", "รวม"),
         either=("หรือ",),
+        both=("และ", "กับ"),
         number_words=(("เอ็ด", 1),),
         scales=(("ร้อย", 100), ("พัน", 10**3), ("หมื่น", 10**4), ("แสน", 10**5), ("ล้าน", 10**6)),
     ),
@@ -170,6 +183,7 @@ _RECORDS = (
         copulas=("是", "为", "為", "应该是", "应为", "就是", "等于", "约为", "大约", "约", "大约是", "共", "一共", "总共", "一共是"),
         conclusions=("因此", "所以", "综上", "总共", "故"),
         either=("或", "或者", "还是"),
+        both=("和", "又", "零"),
         scales=(("百", 100), ("千", 10**3), ("万", 10**4), ("萬", 10**4), ("亿", 10**8), ("億", 10**8), ("兆", 10**12)),
     ),
 )

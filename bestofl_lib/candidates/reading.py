@@ -138,6 +138,12 @@ _EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
 _EITHER = re.compile(
     rf"[\s*]*(?:{_trie(_spellings({w for r in _ALL for w in r.either}))}|\\text\{{\s*(?:or|and)\s*\}})[\s*]*(?=[\d$])"
 )
+# 1 hour and 35 minutes, 2時間30分: a unit, then another number with a unit and no operator
+_COMPOUND = re.compile(
+    rf"(?:\s*[^\W\d_][^\s\d.,;:!?()=+*/<>-]{{0,11}}\.?\s+(?:{_trie(_spellings({w for r in _ALL for w in r.both}))}\s+)?"
+    rf"|\s?[^\x00-\x7f\W\d_][^\x00-\x7f\s。、，；]{{0,5}})(?=\d+\s?[^\W\d_][^=+*×÷]*(?:$|\n|[.।。!]))"
+)
+_PER = re.compile(rf"\s*\S{{0,3}}?{_trie(_spellings({w for r in _ALL for w in r.per}))}")
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^<\n]{1,200})</b>")
 _BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
 _BRACKETED_END = re.compile(r"\([^()\n]*\)[\s.。*]*$")
@@ -383,6 +389,11 @@ def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found 
     chained = _chain(text, number, end, code)
     if chained is not None:
         return chained
+    if _PER.match(text, number.end):
+        return None
+    if number.value is not None and (compound := _COMPOUND.match(text, number.end, end)):
+        second = number_at(text, compound.end(), code)
+        return _Found(None, number.start, second.end if second else compound.end(), "several numbers")
     other = _EITHER.match(text, number.end)
     if other and number.value is not None:
         second = number_at(text, other.end(), code)
