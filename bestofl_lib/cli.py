@@ -1,4 +1,4 @@
-"""The command line: `bestofl run | status | explore | doctor`.
+"""The command line: `bestofl run | status | explore | compare | figures | doctor`.
 
 Each command is a few lines over the library. An error of the user's or the machine's is one clear message and an exit
 status that is not 0; `bestofl --debug …` shows the traceback. Nothing heavy is imported before a command needs it.
@@ -87,6 +87,42 @@ def explore(
     from bestofl_lib.display.explorer.launch import launch
 
     raise typer.Exit(launch(run, split, [] if browser else ["--no-browser"]))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A folder in data/runs.")],
+    second: Annotated[str, typer.Argument(help="Another one; differences are second minus first.")],
+) -> None:
+    """What changed between two runs and why; writes a page into reports/."""
+    from bestofl_lib.display.compare import compare as compare_runs
+    from bestofl_lib.display.compare import summary, write_page
+    from bestofl_lib.study import Folders
+    from bestofl_lib.tables import Run
+
+    folders = Folders.default()
+    found = compare_runs(Run(first, folders.runs), Run(second, folders.runs))
+    for line in summary(found):
+        typer.echo(line)
+    typer.echo(f"open {write_page(found, folders.reports)}")
+
+
+@app.command()
+def figures(
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
+    to: Annotated[str | None, typer.Option("--to", help="Where to; by default reports/<run>-figures.")] = None,
+) -> None:
+    """Every chart of a run as SVG and PNG, its table as CSV."""
+    from pathlib import Path
+
+    from bestofl_lib.display.figures import export_figures
+    from bestofl_lib.study import Folders
+    from bestofl_lib.tables import Run
+
+    folders = Folders.default()
+    made = Run(run, folders.runs)
+    target = Path(to) if to else folders.reports / f"{made.name}-figures"
+    typer.echo(f"{len(export_figures(made, target, say=typer.echo))} files in {target}")
 
 
 @app.command()

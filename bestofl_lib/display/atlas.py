@@ -56,7 +56,8 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
     source = _open(run, with_rewards)
     if source is None:
         return None
-    model = source.reward_models[0] if source.reward_models else None
+    models = _models(source)
+    model = models[0] if models else None
     facts = explore.describe_problems(source.cells, explore.count_mistakes(source, model) if model else None)
     everything = facts["problem_id"].to_list()
     facts = facts.head(MOST_PROBLEMS)
@@ -69,7 +70,7 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
         "run": run.name,
         "split": source.split,
         "languages": [explore.describe_language(code) for code in source.languages],
-        "models": source.reward_models,
+        "models": models,
         "judge": model,
         "sorts": sorts,
         "orders": {name: [place[problem] for problem in explore.choose_problems(facts, name)] for name in sorts},
@@ -129,6 +130,11 @@ def _open(run: Run, with_rewards: bool) -> explore.Source | None:
     return source if with_rewards else replace(source, rewards=None, models=())
 
 
+def _models(source: explore.Source) -> list[str]:
+    """The reward models shown: those of single languages stand together as `mono`."""
+    return [model for model in source.reward_models if not model.startswith("mono-")]
+
+
 def _caps(n_problems: int, n_candidates: int, most: int) -> Iterator[Cap]:
     """From everything downwards: completions are cut first, then candidates left out, problems last."""
     for characters in (4_000, 1_500, 800):
@@ -148,15 +154,16 @@ def _rows(source: explore.Source, ids: list[str]) -> pl.DataFrame:
     """One row per candidate of these problems, with its reading and its rewards, in the order in which they are kept."""
     here = pl.col("problem_id").is_in(ids)
     columns = ("completion", "n_tokens", "finish_reason", "logprob", "condition")
-    asked = source.cells.filter(here)["n"].sum()
-    most = max(1, MOST_CANDIDATES * int(source.cells.filter(here)["n"].max() or 1) // max(int(asked), 1))
+    counts = source.cells.filter(here)["n"].to_list()
+    asked = sum(counts)
+    most = max(1, MOST_CANDIDATES * max(counts) // asked)
     number = pl.col("sample_index").rank("ordinal").over("problem_id", "language")
     candidates = source.candidates().filter(here).select(*KEYS, *columns).unique(KEYS, keep="first")
     if asked > MOST_CANDIDATES:
         candidates = candidates.filter(number <= most)
     table = candidates.join(source.readings.filter(here), on=KEYS, how="left")
     tops = []
-    for model in source.reward_models:
+    for model in _models(source):
         mine = source.rewards_by(model).select(*KEYS, pl.col("reward").alias(f"reward: {model}"))
         table = table.join(mine, on=KEYS, how="left")
         tops.append(pl.col(f"reward: {model}") == pl.col(f"reward: {model}").max().over("problem_id"))
@@ -170,7 +177,7 @@ def _rows(source: explore.Source, ids: list[str]) -> pl.DataFrame:
 
 def _problems(source: explore.Source, rows: pl.DataFrame, ids: list[str], cap: Cap) -> list[dict[str, Any]]:
     """What is shown of each problem, in the order of `ids`; those beyond the cap have questions and votes, no candidates."""
-    shown, models = set(ids[: cap.problems]), source.reward_models
+    shown, models = set(ids[: cap.problems]), _models(source)
     kept = rows.filter(pl.col("problem_id").is_in(list(shown))).group_by("problem_id", "language", maintain_order=True).head(cap.per_cell)
     cells: dict[tuple[str, str], list[list[Any]]] = {}
     for row in kept.iter_rows(named=True):
@@ -232,7 +239,7 @@ def _winners(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]
     answer, correct, reward, how many share it]."""
     number = {code: place for place, code in enumerate(source.languages)}
     made: dict[str, list[list[Any]]] = {}
-    for model in source.reward_models:
+    for model in _models(source):
         here = source.rewards_by(model).filter(pl.col("problem_id").is_in(ids) & pl.col("reward").is_finite())
         best = here.filter(pl.col("reward") == pl.col("reward").max().over("problem_id"))
         table = best.join(source.readings.select(*KEYS, "answer", "is_correct"), on=KEYS, how="left").sort(*KEYS)

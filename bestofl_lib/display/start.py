@@ -1,0 +1,80 @@
+"""What a newcomer sees first: which run is the newest, and what it says in a few sentences.
+
+Picks rows of stored tables and words for them; it computes no figure that the tables do not hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from IPython.display import Markdown
+
+from bestofl_lib.display import explore
+from bestofl_lib.tables import Run
+
+
+def newest_run(name: str = "", root: Path | None = None) -> Run:
+    """The run of that name; for an empty name, the one whose readings or claims were written last.
+
+    Raises:
+        FileNotFoundError: there is no run, or none that has come as far as reading answers.
+    """
+    if name:
+        run = Run(name, root)
+        run.read("readings")  # says what is missing
+        return run
+    runs = [Run(path.parent.name, root) for path in Run("any", root).root.glob("*/readings.parquet")]
+    if not runs:
+        raise FileNotFoundError(f"no run in {Run('any', root).root} has read answers yet; type `make study` first (the lab takes minutes)")
+    return max(runs, key=lambda run: (max(run.path(table).stat().st_mtime_ns for table in ("readings", "claims") if run.has(table)), run.name))
+
+
+def headline(run: Run) -> Markdown:
+    """The run's size, and its verdicts where the claims have been judged."""
+    problems = run.read("problems")
+    readings = run.read("readings")
+    parts = [
+        f"Run **{_plain(run.name)}**: {readings['problem_id'].n_unique():,} problems in {readings['language'].n_unique()} languages "
+        f"({problems['question'].len():,} questions), {len(readings):,} candidates, of which {readings['is_correct'].mean():.1%} are correct "
+        f"and {readings['answer'].is_null().mean():.1%} could not be read."
+    ]
+    if run.has("claims"):
+        claims = run.read("claims")
+        parts += [f"* **{_plain(row['claim'])}: {_plain(row['verdict'])}.** {_plain(row['sentence'])}" for row in claims.iter_rows(named=True)]
+    else:
+        parts.append("Its claims have not been judged yet: `06_budget_curves` does that.")
+    return Markdown("\n\n".join(parts[:1]) + "\n\n" + "\n".join(parts[1:]))
+
+
+def one_problem(run: Run) -> pl.DataFrame:
+    """A problem that some languages solve and others do not: one row per language.
+
+    Returns:
+        `problem_id`, `language`, `question` (its first 80 characters), `reference`, `correct` (of its candidates),
+        `candidates`, `favourite` (its most frequent answer).
+    """
+    source = explore.open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
+    cells = source.cells.with_columns(share=pl.col("n_correct") / pl.col("n"))
+    mixed = cells.group_by("problem_id").agg(spread=pl.col("share").std().fill_null(0.0)).sort(-pl.col("spread"), "problem_id")
+    chosen = cells.filter(pl.col("problem_id") == mixed["problem_id"][0]).sort("share", "language", descending=[True, False])
+    told = source.problems.select("problem_id", "language", question=pl.col("question").str.head(80))
+    return chosen.join(told, on=["problem_id", "language"], how="left").select(
+        "problem_id", "language", "question", "reference", pl.col("n_correct").alias("correct"), pl.col("n").alias("candidates"), "favourite"
+    )
+
+
+def spread_of_one(table: pl.DataFrame) -> Markdown:
+    """One sentence on a table of `one_problem`."""
+    solved = table.filter(pl.col("correct") > 0)
+    best = table.row(0, named=True)
+    return Markdown(
+        f"{len(solved)} of {len(table)} languages reach the right answer {_plain(best['reference'])} at least once; "
+        f"{explore.describe_language(best['language'])['name']} does in {best['correct']} of {best['candidates']} candidates."
+    )
+
+
+def _plain(text: object) -> str:
+    """Text that Markdown leaves as it is, on one line."""
+    line = " ".join(str(text).split())
+    return "".join("\\" + letter if letter in "\\`*_[]<>#|$&!" else letter for letter in line)
