@@ -346,6 +346,7 @@ def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
     totals = table.group_by("rule").agg(pl.col("n").sum()).sort("n", descending=True)["rule"].to_list()
     rules = [rule for rule in totals if rule != "nothing readable"]
     domain = [*rules, "nothing readable"] if "nothing readable" in totals else rules
+    table = _placed(table, "rule", domain)
     colours = ([BLUE, SKY, GREEN, YELLOW, PINK, "#7b5fb0", "#a5673f", "#4d9aa5"] * 4)[: len(rules)]
     chart = alt.Chart(table).mark_bar().encode(
         y=alt.Y("language_name:N", title=None),
@@ -353,7 +354,7 @@ def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
         color=alt.Color("rule:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[*colours, ORANGE][: len(domain)])),
         order=alt.Order("place:Q"),
         tooltip=_tips(table, "language_name", "rule", "n", "share"),
-    ).transform_calculate(place=f"indexof({domain!r}, datum.rule)").properties(width=WIDTH - 60, height=alt.Step(22))
+    ).properties(width=WIDTH - 60, height=alt.Step(22))
     return _finish(
         chart, "reading_rules", "Which rule read the answer, in each language?",
         f"Share of {_range(table.group_by('language').agg(pl.col('n').sum())['n'])} candidates per language.",
@@ -654,13 +655,14 @@ def sole_solvers(table: pl.DataFrame) -> alt.TopLevelMixin:
     order = _order(table.group_by("language_name").agg(pl.col("problems").sum()), "problems")
     words = {"answer reading": ORANGE, "revised question": YELLOW, "resampling": GREY, "left": BLUE}
     domain = [cause for cause in words if cause in table["cause"].to_list()]
+    table = _placed(table, "cause", domain)
     chart = alt.Chart(table).mark_bar().encode(
         y=alt.Y("language_name:N", sort=order, title=None),
         x=alt.X("problems:Q", title="problems that this language alone solves"),
         color=alt.Color("cause:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[words[cause] for cause in domain])),
         order=alt.Order("place:Q"),
         tooltip=_tips(table, "language_name", "cause", "problems", "share", "n_problems"),
-    ).transform_calculate(place=f"indexof({domain!r}, datum.cause)").properties(width=WIDTH - 100, height=alt.Step(22))
+    ).properties(width=WIDTH - 100, height=alt.Step(22))
     return _finish(
         chart, "sole_solvers", "Of the problems that one language alone solves, what explains how many?",
         f"Expected problems of {_range(table['n_problems'])} when every language draws {_range(table['budget'])}; what is left is not explained by "
@@ -815,6 +817,11 @@ def _arms_of(curves: pl.DataFrame) -> str:
     found = curves.select("pool", "strategy", "reward_model").unique(maintain_order=True)
     words = [f"{pool} {_strategy_label(strategy, model)}" for pool, strategy, model in found.iter_rows()]
     return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+
+
+def _placed(table: pl.DataFrame, column: str, order: list[str]) -> pl.DataFrame:
+    """With the place of a part in its stack. Counted here: text of a table never goes into a chart's expressions."""
+    return table.with_columns(place=pl.col(column).replace_strict({name: i for i, name in enumerate(order)}, default=len(order)))
 
 
 def _end_labels(table: pl.DataFrame, column: str, apart: float) -> pl.DataFrame:

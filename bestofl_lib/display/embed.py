@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import os
+import re
 from functools import lru_cache
 from importlib import metadata
 from itertools import count
@@ -23,6 +24,7 @@ PAGE = Path(__file__).resolve().parent / "page"
 SETUP = "setup"  # value of the output metadata "bestofl" that marks the chart library
 CHART = "chart"  # and the one that marks a chart
 _DRAW = '<script data-bestofl="draw">'
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _numbers = count()
 
 
@@ -77,6 +79,7 @@ def chart_block(spec: dict[str, Any], draw: bool = True) -> str:
         spec: Vega-Lite, as from `Chart.to_dict()`; its title becomes the caption.
         draw: add the line that draws it; a report's own script draws all of its charts.
     """
+    spec = _without_breaks(spec)
     title = spec.get("title") or {}
     title = {"text": title} if isinstance(title, str) else title
     subtitle = title.get("subtitle", "")
@@ -91,6 +94,18 @@ def chart_block(spec: dict[str, Any], draw: bool = True) -> str:
         f'<script type="application/json">{text}</script></figure>'
         + (f"{_DRAW}window.bestofl && window.bestofl.draw({json.dumps(name)})</script>" if draw else "")
     )
+
+
+def _without_breaks(value: Any) -> Any:
+    """The same specification with control characters and line separators in its texts as spaces.
+
+    Vega-Lite writes the values of a sort order into expressions, and its parser stops at a line separator.
+    """
+    if isinstance(value, str):
+        return _BREAKS.sub(" ", value)
+    if isinstance(value, dict):
+        return {_without_breaks(key): _without_breaks(inner) for key, inner in value.items()}
+    return [_without_breaks(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _line(text: str | list[str]) -> str:

@@ -193,3 +193,15 @@ def test_an_imported_reward_model_gets_its_own_colour(tables):
     table = tables["reward_quality"].with_columns(pl.col("reward_model").replace({"multi": "org/prm-7b"}))
     scale = next(node["scale"] for node in nodes(charts.reward_quality(table).to_dict()) if node.get("field") == "reward_model" and "range" in node.get("scale", {}))
     assert scale["domain"] == ["mono", "cross", "org/prm-7b"] and len(set(scale["range"])) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text_of_a_table_never_goes_into_an_expression(tables, name):
+    marker = "x'];window.PWN=1//"
+    table = tables[name]
+    for column in ("rule", "reader", "claim", "arm", "trace_language"):
+        if column in table.columns:
+            table = table.with_columns(pl.concat_str(pl.col(column).fill_null("none"), pl.lit(marker)).alias(column))
+    spec = getattr(charts, name)(table).to_dict()
+    expressions = [node[key] for node in nodes({k: v for k, v in spec.items() if k != "datasets"}) for key in ("calculate", "filter", "test", "labelExpr", "expr") if key in node]
+    assert all(marker not in str(expression) for expression in expressions)

@@ -103,7 +103,9 @@
   }
 
   async function drawAll() {
-    for (const figure of document.querySelectorAll("figure.bestofl-chart")) await draw(figure);
+    for (const figure of document.querySelectorAll("figure.bestofl-chart")) {
+      try { await draw(figure); } catch (error) { console.error(figure.id + ": " + error.message); } // the others go on
+    }
     document.documentElement.dataset.charts = "drawn";
   }
 

@@ -1,0 +1,112 @@
+"""The data behind the report's atlas: what it holds, what it leaves out, and that it says so."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+
+import polars as pl
+import pytest
+from made_up_runs import write_run
+
+from bestofl_lib.display import atlas, explore
+
+LANGUAGES = ("en", "sw", "th")
+TEXT = {("lab-test-0000", "en", 0): "x" * 5000 + " The answer is 12,345. " + "y" * 3000, ("lab-test-0000", "sw", 1): "a\x1bb</script><b>"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs"), n_problems=12, n=4, languages=LANGUAGES, texts=TEXT)
+
+
+@pytest.fixture(scope="module")
+def data(run):
+    return atlas.atlas_data(run)
+
+
+def candidate(data, problem, language, index):
+    place = [found["code"] for found in data["languages"]].index(language)
+    rows = data["problems"][data["ids"].index(problem)]["candidates"][place]
+    return next(row for row in rows if row[0] == index)
+
+
+def test_its_counts_are_the_counts_of_the_readings(run, data):
+    readings = run.read("readings")
+    for y, code in enumerate(LANGUAGES):
+        for x, problem in enumerate(data["ids"]):
+            cell = readings.filter((pl.col("problem_id") == problem) & (pl.col("language") == code))
+            assert data["n"][y][x] == len(cell) and data["correct"][y][x] == cell["is_correct"].sum()
+            assert data["unread"][y][x] == cell["answer"].is_null().sum()
+
+
+def test_it_orders_problems_as_the_explorer_does(run, data):
+    source = explore.open_run(run)
+    facts = explore.describe_problems(source.cells, explore.count_mistakes(source, "cross"))
+    for name in data["sorts"]:
+        assert [data["ids"][place] for place in data["orders"][name]] == explore.choose_problems(facts, name)
+
+
+def test_the_span_that_was_read_stands_apart(run, data):
+    for row in run.read("readings").filter(pl.col("answer").is_not_null()).head(20).iter_rows(named=True):
+        found = candidate(data, row["problem_id"], row["language"], row["sample_index"])
+        assert found[6] == row["answer"] and len(found[3]) == row["end"] - row["start"]
+
+
+def test_a_long_completion_is_cut_around_its_answer_and_the_page_says_so(data):
+    row = candidate(data, "lab-test-0000", "en", 0)
+    assert row[1] > 0 and row[5] > 0 and "12,345" in row[3] and len(row[2] + row[3] + row[4]) == 4_000
+    assert row[1] + row[5] + 4_000 == len(TEXT["lab-test-0000", "en", 0])
+    assert any("1 completions of more than 4,000 characters are cut" in sentence for sentence in data["capped"])
+    assert "Not everything is on this page" in atlas.atlas_body(data)
+
+
+def test_control_characters_are_shown_as_symbols(data):
+    row = candidate(data, "lab-test-0000", "sw", 1)
+    assert "a␛b" in row[2] + row[3] + row[4]
+
+
+def test_the_best_rewarded_of_all_candidates_is_named(run, data):
+    rewards = run.read("rewards").filter((pl.col("reward_model") == "cross") & (pl.col("problem_id") == data["ids"][3]))
+    top = rewards.sort("reward", descending=True).row(0, named=True)
+    winner = next(row for row in data["problems"][3]["winners"] if row[0] == "cross")
+    assert (LANGUAGES[winner[1]], winner[2]) == (top["language"], top["sample_index"])
+    assert data["models"] == ["cross", "multi", "mono"], "single languages' models stand together"
+
+
+def test_votes_count_every_candidate(data):
+    for x, problem in enumerate(data["problems"]):
+        assert sum(vote[1] for vote in problem["votes"]) == sum(row[x] for row in data["n"])
+
+
+def test_what_does_not_fit_is_left_out_and_counted(run, data):
+    whole = len(atlas.pack(data))
+    small = atlas.atlas_data(run, largest=whole // 2)
+    held = sum(len(cell) for problem in small["problems"] for cell in problem["candidates"] or [])
+    assert len(atlas.pack(small)) <= whole // 2 and held < 12 * 3 * 4
+    assert any(f"{held} of 144 candidates are embedded" in sentence for sentence in small["capped"])
+    assert small["n"] == data["n"], "counts are over all candidates, embedded or not"
+
+
+def test_too_little_room_is_an_error_that_says_so(run):
+    with pytest.raises(ValueError, match="does not fit into 100 bytes"):
+        atlas.atlas_data(run, largest=100)
+
+
+def test_packed_data_is_letters_and_digits_and_the_same_every_time(data):
+    packed = atlas.pack(data)
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", packed) and packed == atlas.pack(data)
+    assert json.loads(gzip.decompress(base64.b64decode(packed)))["ids"] == data["ids"]
+
+
+def test_without_fresh_rewards_nothing_is_said_of_rewards(run):
+    data = atlas.atlas_data(run, with_rewards=False)
+    assert data["models"] == [] and "mistake" not in data["sorts"] and all(not problem["winners"] for problem in data["problems"])
+
+
+def test_a_run_without_readings_has_no_atlas(tmp_path):
+    from bestofl_lib.tables import Run
+
+    assert atlas.atlas_data(Run("empty", tmp_path)) is None
