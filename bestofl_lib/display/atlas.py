@@ -83,7 +83,7 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
     rows = _rows(source, ids)
     for cap in _caps(len(ids), rows.height, max(map(max, grid["n"]))):
         sample = ids[: cap.problems : 8] if cap.problems > 64 else ids[: cap.problems]
-        guess = len(pack(_problems(source, rows, sample, cap))) * min(cap.problems, len(ids)) / len(sample)
+        guess = len(pack(_problems(source, rows, sample, cap))) * min(cap.problems, len(ids)) / max(len(sample), 1)
         if guess > largest * 0.97:
             continue
         filled = data | {"problems": _problems(source, rows, ids, cap)}

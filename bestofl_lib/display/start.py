@@ -47,17 +47,22 @@ def headline(run: Run) -> Markdown:
     return Markdown("\n\n".join(parts[:1]) + "\n\n" + "\n".join(parts[1:]))
 
 
-def one_problem(run: Run) -> pl.DataFrame:
-    """A problem that some languages solve and others do not: one row per language.
+def one_problem(run: Run, problem_id: str = "") -> pl.DataFrame:
+    """One problem in every language, by default the one that divides the languages most: one row per language.
 
     Returns:
         `problem_id`, `language`, `question` (its first 80 characters), `reference`, `correct` (of its candidates),
         `candidates`, `favourite` (its most frequent answer).
+
+    Raises:
+        ValueError: the run has no candidates of that problem.
     """
     source = explore.open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
     cells = source.cells.with_columns(share=pl.col("n_correct") / pl.col("n"))
     mixed = cells.group_by("problem_id").agg(spread=pl.col("share").std().fill_null(0.0)).sort(-pl.col("spread"), "problem_id")
-    chosen = cells.filter(pl.col("problem_id") == mixed["problem_id"][0]).sort("share", "language", descending=[True, False])
+    chosen = cells.filter(pl.col("problem_id") == (problem_id or mixed["problem_id"][0])).sort("share", "language", descending=[True, False])
+    if chosen.is_empty():
+        raise ValueError(f"run {run.name!r} has no candidates of problem {problem_id!r}; its first is {cells['problem_id'][0]!r}")
     told = source.problems.select("problem_id", "language", question=pl.col("question").str.head(80))
     return chosen.join(told, on=["problem_id", "language"], how="left").select(
         "problem_id", "language", "question", "reference", pl.col("n_correct").alias("correct"), pl.col("n").alias("candidates"), "favourite"
