@@ -22,7 +22,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -51,6 +51,7 @@ from bestofl_lib.problems.files import find
 
 _ATTENTION = "bestofl_shared_prompt"
 _UNIFORM_BLOCK = 256  # tokens for which a row's random numbers are held at once
+_FIRST_ROOM = 64  # tokens for which a row's buffers are made at first
 _PREFILL_TOKENS = 4096  # in one forward pass, padding included
 _CPU_CACHE_BYTES = 2 << 30
 _SMALL_MODEL_BYTES = 400 << 20  # below this, CPU cores work better apart than together
@@ -59,7 +60,8 @@ _IDENTITY_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json",
 )  # fmt: skip
-_REFILL = 0.75  # share of the rows in use below which new ones are started
+_REFILL = 0.7  # share of the rows in use below which new ones are started
+_ROWS = (384, 512)  # at once, on a CPU (its caches are small) and on CUDA, memory allowing
 _STATUS = ("", "stop", "length", "error")
 
 
@@ -73,7 +75,7 @@ class HFSampler:
         revision: branch, tag or commit on the Hub; None: the default branch. The commit it stands for is recorded.
         device: "auto" (CUDA, else MPS, else CPU) or a torch device such as "cuda:1".
         dtype: "auto" (bfloat16 on CUDA where it has it, else float16; float16 on MPS; float32 on CPU), or a torch name.
-        batch_rows: completions written at once per process; None: as the memory allows, 512 at most.
+        batch_rows: completions written at once per process; None: 384, on CUDA 512, or as the memory allows.
         workers: processes; None: one per CUDA device, or one per core on a CPU when the model is small and there is
             much to do, else 1 (this process). What is drawn is the same.
         chat_template: None: the tokenizer's own; "plain": the messages' texts joined by empty lines, for base models;
@@ -304,55 +306,50 @@ def pick(
         tokens (rows,) int64; their log-probability under the untempered model (rows,) float32; and
         is_bad (rows,) bool: the row's logits hold NaN or +inf, its token and log-probability mean nothing.
     """
-    total = logits.logsumexp(-1)
-    is_bad = ~torch.isfinite(total)
+    logprobs = logits.log_softmax(-1)
+    is_bad = logprobs[:, 0].isnan()  # one NaN or +inf makes its whole row NaN
     if bool(is_bad.any()):
-        logits = torch.where(is_bad[:, None], 0.0, logits)
+        logprobs = torch.where(is_bad[:, None], -math.log(logits.shape[1]), logprobs)
     if settings.temperature == 0:
-        tokens = logits.argmax(-1)
-    elif settings.top_k == 0 and settings.top_p == 1:
-        tokens = _invert_all(logits, u, settings.temperature)
+        tokens = logprobs.argmax(-1)
     else:
-        tokens = _invert_top(logits, u, settings)
-    return tokens, logits.gather(1, tokens[:, None])[:, 0] - total, is_bad
+        weights = torch.softmax(logprobs / settings.temperature, -1)
+        is_whole = settings.top_k == 0 and settings.top_p == 1
+        tokens = _invert_all(weights, u) if is_whole else _invert_top(weights, u, settings)
+    return tokens, logprobs.gather(1, tokens[:, None])[:, 0], is_bad
 
 
-def _invert_all(logits: torch.Tensor, u: torch.Tensor, temperature: float) -> torch.Tensor:
+def _invert_all(weights: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Over the whole vocabulary, in the order of token ids: first the block of 64 tokens, then the token in it."""
-    rows, size = logits.shape
-    weights = torch.softmax(logits / temperature, -1)
+    rows, size = weights.shape
     if size % 64:
         weights = torch.nn.functional.pad(weights, (0, 64 - size % 64))
     blocks = weights.view(rows, -1, 64)
     sums = blocks.sum(-1).to(u.dtype).cumsum(-1)
-    target = (u * sums[:, -1])[:, None]
-    block = (sums <= target).sum(-1).clamp_(max=sums.shape[1] - 1)
+    target = u * sums[:, -1]
+    block = (sums <= target[:, None]).sum(-1).clamp_(max=sums.shape[1] - 1)
     before = torch.where(block > 0, sums.gather(1, (block - 1).clamp_(min=0)[:, None])[:, 0], 0)
-    inner = blocks[torch.arange(rows, device=logits.device), block].to(u.dtype)
-    return block * 64 + _invert(inner, target[:, 0] - before)
+    inner = blocks[torch.arange(rows, device=weights.device), block].to(u.dtype)
+    return block * 64 + _invert(inner, target - before)
 
 
-def _invert_top(logits: torch.Tensor, u: torch.Tensor, settings: Sampling) -> torch.Tensor:
+def _invert_top(weights: torch.Tensor, u: torch.Tensor, settings: Sampling) -> torch.Tensor:
     """Over the likeliest tokens only. Exact: the number looked at grows for the rows whose nucleus is not covered."""
-    size = logits.shape[1]
+    size = weights.shape[1]
     width = min(settings.top_k or 16, size)
-    whole = (logits / settings.temperature).logsumexp(-1) if settings.top_k == 0 else None
-    tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    tokens = torch.empty(len(weights), dtype=torch.long, device=weights.device)
     rest: torch.Tensor | None = None  # rows not decided yet; None: all
     while True:
-        part = logits if rest is None else logits[rest]
-        values, ids = part.topk(width)
-        values = (values / settings.temperature).to(u.dtype)
-        norm = values.logsumexp(-1)  # with top_k, top_p is a share of what top_k left
-        if whole is not None:
-            norm = whole.to(u.dtype) if rest is None else whole[rest].to(u.dtype)
-        weights = (values - norm[:, None]).exp()
-        reached = weights.cumsum(-1)
-        kept = weights * (reached - weights < settings.top_p)  # a token is kept while those before it fall short
+        values, ids = (weights if rest is None else weights[rest]).topk(width)
+        values = values.to(u.dtype)
+        if settings.top_k:
+            values = values / values.sum(-1, keepdim=True)  # top_p is a share of what top_k left
+        reached = values.cumsum(-1)
+        kept = values * (reached - values < settings.top_p)  # a token is kept while those before it fall short
         target = (u if rest is None else u[rest]) * kept.sum(-1)
         chosen = ids.gather(1, _invert(kept, target)[:, None])[:, 0]
         covered = reached[:, -1] >= settings.top_p
-        if whole is None or width == size or bool(covered.all()):
+        if settings.top_k or width == size or bool(covered.all()):
             if rest is None:
                 return chosen
             tokens[rest] = chosen
@@ -409,34 +406,15 @@ class _Queue:
         return [self.groups.popleft() for _ in range(min(count, len(self.groups)))]
 
 
-class _SharedLayer(CacheLayerMixin):
-    """Keys and values of one layer: prompts once per prompt, then each row's own tokens."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, groups: int, prompt: int, rows: int, new: int):
-        """keys and values: (1, heads, tokens, size) of this layer, for their shapes and type."""
-        super().__init__()
-        heads = keys.shape[1]
-        self.prompt_keys = keys.new_zeros(groups, heads, prompt, keys.shape[3])
-        self.prompt_values = values.new_zeros(groups, heads, prompt, values.shape[3])
-        self.keys = keys.new_zeros(rows, heads, new, keys.shape[3])
-        self.values = values.new_zeros(rows, heads, new, values.shape[3])
-        self.is_initialized = True
-        self.places = torch.zeros(0, dtype=torch.long)  # where this step's keys go in the flattened buffer
+class _PassingLayer(CacheLayerMixin):
+    """Hands this step's keys and values on: attention writes and reads the buffers itself."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: the buffers are made with the layer."""
+        """Nothing to prepare."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one token per row; attention reads the buffers itself."""
-        self.keys.view(-1, self.keys.shape[3]).index_copy_(0, self.places, key_states.reshape(-1, self.keys.shape[3]))
-        self.values.view(-1, self.values.shape[3]).index_copy_(
-            0, self.places, value_states.reshape(-1, self.values.shape[3])
-        )
         return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -461,25 +439,12 @@ def _held(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
         if not (isinstance(keys, torch.Tensor) and isinstance(values, torch.Tensor)):
             raise NotImplementedError(f"layer {number} keeps no keys and values ({type(layer).__name__})")
         held.append((keys, values))
+    if not held:
+        raise NotImplementedError("no layer keeps keys and values")
     return held
 
 
-@dataclass
-class _Step:
-    """What attention has to know in one decoding step."""
-
-    layers: list[Any]
-    cells: torch.Tensor  # (rows,) the row's place in the grid of groups × width
-    groups: int  # groups in use
-    width: int
-    prompt: int  # prompt positions to read
-    new: int  # own positions to read
-    mask: torch.Tensor  # (rows, 1, 1, prompt + new) float32, 0 or -inf
-    distance: torch.Tensor | None  # (rows, 1, 1, prompt + new) how far back a position lies; for sliding windows
-    windows: dict[int, torch.Tensor] = field(default_factory=dict)
-
-
-_STEP: contextvars.ContextVar[_Step | None] = contextvars.ContextVar("bestofl_step", default=None)
+_COHORTS: contextvars.ContextVar[list[_Cohort] | None] = contextvars.ContextVar("bestofl_cohorts", default=None)
 
 
 def _attend(
@@ -490,40 +455,22 @@ def _attend(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one new token per row over its prompt (read once for all rows of the prompt) and its own tokens."""
-    step = _STEP.get()
-    if step is None:
+    """Attention while decoding: one new token per row, each cohort over its own prompts and tokens; else the usual one."""
+    cohorts = _COHORTS.get()
+    if cohorts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    layer = step.layers[int(module.layer_idx)]  # type: ignore[arg-type]
-    rows, query_heads, _, size = query.shape
-    heads = layer.keys.shape[1]
-    per = query_heads // heads
-    scale = kwargs.get("scaling") or size**-0.5
-    q = (query * scale).view(rows, heads, per, size)
-    # places of the grid without a row hold anything: nothing reads what comes of them
-    grid = q.new_empty(step.groups * step.width, heads, per, size).index_copy_(0, step.cells, q)
-    grid = grid.view(step.groups, step.width, heads, per, size).transpose(1, 2).flatten(2, 3)
-    keys = layer.prompt_keys[: step.groups, :, : step.prompt]
-    over_prompt = torch.matmul(grid, keys.transpose(2, 3))  # (groups, heads, width * per, prompt)
-    over_prompt = over_prompt.view(step.groups, heads, step.width, per, -1).transpose(1, 2).flatten(0, 1)
-    over_prompt = over_prompt.index_select(0, step.cells)  # (rows, heads, per, prompt)
-    over_new = torch.matmul(q, layer.keys[:rows, :, : step.new].transpose(2, 3))
-    scores = torch.cat([over_prompt, over_new], -1).float()
-    if (softcap := kwargs.get("softcap")) is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    scores = scores + step.mask
-    if (window := kwargs.get("sliding_window")) is not None and step.distance is not None:
-        if window not in step.windows:
-            step.windows[window] = torch.where(step.distance < window, 0.0, -math.inf)
-        scores = scores + step.windows[window]
-    weights = scores.softmax(-1).to(query.dtype)
-    grid = weights.new_empty(step.groups * step.width, heads, per, step.prompt)
-    grid = grid.index_copy_(0, step.cells, weights[..., : step.prompt])
-    grid = grid.view(step.groups, step.width, heads, per, -1).transpose(1, 2).flatten(2, 3)
-    out = torch.matmul(grid, layer.prompt_values[: step.groups, :, : step.prompt])
-    out = out.view(step.groups, heads, step.width, per, -1).transpose(1, 2).flatten(0, 1).index_select(0, step.cells)
-    out = out + torch.matmul(weights[..., step.prompt :], layer.values[:rows, :, : step.new])
-    return out.reshape(rows, 1, query_heads, -1), None
+    query = query * (kwargs.get("scaling") or query.shape[3] ** -0.5)
+    parts, start = [], 0
+    for cohort in cohorts:
+        span = slice(start, start := start + cohort.rows)
+        parts.append(
+            cohort.attend(
+                int(module.layer_idx),  # type: ignore[arg-type]
+                query[span, :, 0], key[span, :, 0], value[span, :, 0], kwargs.get("softcap"), kwargs.get("sliding_window"),
+            )
+        )  # fmt: skip
+    out = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return out.reshape(query.shape[0], 1, query.shape[1], -1), None
 
 
 AttentionInterface.register(_ATTENTION, _attend)
@@ -552,7 +499,6 @@ class _Decoder:
         ends = self._end_tokens(common)
         self.is_end = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)
         self.is_end[sorted(ends)] = True
-        self.has_windows = getattr(self.model.config.get_text_config(), "sliding_window", None) is not None
         self._check()
 
     def _end_tokens(self, common: Mapping[str, Any]) -> set[int]:
@@ -578,13 +524,14 @@ class _Decoder:
         reason = None
         try:
             batch = _Batch(self, _Shape(7, 2, 2), Sampling(max_new_tokens=4), rows=2)
-            batch.prefill([_Group(ids[:7].tolist(), [])])
-            found = [batch.group_logits[0]]
-            batch.place([0, 0], [0, 1])
+            block = batch.prefill([_Group(ids[:7].tolist(), [(0, 0), (1, 1)])])
+            cohort = _Cohort(batch, block, 2)
+            batch.cohorts.append(cohort)
+            found = [block.logits[0]]
             for position in (7, 8):
-                batch.token[:2] = ids[position]
+                cohort.token[:] = ids[position]
                 found.append(batch.forward()[1])
-                batch.age[:2] += 1
+                cohort.age += 1
             gap = float((torch.stack(found).float() - plain).abs().max())
             allowed = 0.01 if self.model.dtype == torch.float32 else 0.1
             if not gap <= allowed * max(1.0, float(plain.abs().max())):
@@ -600,7 +547,7 @@ class _Decoder:
 
     def rows_for(self, shape: _Shape, settings: Sampling, token_bytes: int) -> int:
         """How many rows fit; the prompts of twice as many groups as needed are counted in."""
-        wanted = self.batch_rows or 512
+        wanted = self.batch_rows or _ROWS[self.device.type == "cuda"]
         if self.batch_rows is None:
             row = token_bytes * (settings.max_new_tokens + 2 * math.ceil(shape.prompt / shape.width)) + 16 * self.vocabulary
             free = _CPU_CACHE_BYTES
@@ -629,7 +576,7 @@ class _Decoder:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                used = batch.rows if batch is not None else (rows or self.batch_rows or 512)
+                used = batch.rows if batch is not None else (rows or self.batch_rows or max(_ROWS))
                 again.extendleft(reversed(batch.unfinished() if batch is not None else []))
             del batch  # outside the handler, where no traceback holds its buffers any more
             if self.device.type == "cuda":
@@ -648,55 +595,203 @@ class _Decoder:
             before, rows = None, before
 
 
+class _Block:
+    """Prompts after prefill, and the rows that still wait to begin from them."""
+
+    def __init__(self, groups: Sequence[_Group], keys: list[torch.Tensor], values: list[torch.Tensor], logits: torch.Tensor):
+        self.waiting = deque((slot, *row) for slot, group in enumerate(groups) for row in group.rows)
+        self.keys, self.values = keys, values  # per layer (prompts, heads, longest, size)
+        self.logits = logits  # (prompts, vocabulary) of the first new token
+        device = logits.device
+        self.lengths = torch.tensor([len(group.ids) for group in groups], device=device)
+        positions = torch.arange(keys[0].shape[2], device=device)
+        self.mask = torch.where(positions < self.lengths[:, None], 0.0, -math.inf)  # (prompts, longest)
+
+
+class _Cohort:
+    """Rows that began in the same step, from the prompts of one block: all have written the same number of tokens."""
+
+    def __init__(self, batch: _Batch, block: _Block, count: int):
+        taken = [block.waiting.popleft() for _ in range(count)]
+        device, real = batch.decoder.device, batch.decoder.real
+        self.batch = batch
+        self.rows = count
+        self.age = 0  # own tokens in the cache
+        self.started = batch.clock
+        self.indices = np.array([index for _, index, _ in taken], dtype=np.int64)
+        self.seeds = np.array([seed for _, _, seed in taken], dtype=np.int64)
+        slots = np.array([slot for slot, _, _ in taken])
+        first = np.searchsorted(slots, slots)  # rows of a prompt stand together
+        columns = np.arange(count) - first
+        self.width = int(columns.max()) + 1
+        self.prompt_keys, self.prompt_values = block.keys, block.values
+        self.prompts = len(block.lengths)
+        self.longest = block.mask.shape[1]
+        self.slot = torch.from_numpy(slots).to(device)
+        self.cell = self.slot * self.width + torch.from_numpy(columns).to(device)  # place in a grid of prompts x width
+        self.length = block.lengths.index_select(0, self.slot)
+        self.mask = block.mask.index_select(0, self.slot)[:, None, None]
+        room = min(_FIRST_ROOM, batch.settings.max_new_tokens)
+        self.keys = [k.new_empty(count, k.shape[1], room, k.shape[3]) for k in block.keys]
+        self.values = [v.new_empty(count, v.shape[1], room, v.shape[3]) for v in block.values]
+        self.token = torch.zeros(count, dtype=torch.long, device=device)  # to be fed next
+        self.status = torch.zeros(count, dtype=torch.long, device=device)  # index into _STATUS
+        self.count = torch.zeros(count, dtype=torch.long, device=device)  # tokens written
+        self.logprob = torch.zeros(count, dtype=real, device=device)
+        self.written = torch.zeros(count, room, dtype=torch.long, device=device)
+        self.uniform = torch.zeros(count, 1, dtype=real, device=device)
+        self.drawn = 0
+
+    def draws(self) -> torch.Tensor:
+        """The next random number of each row: (rows,)."""
+        if self.batch.settings.temperature > 0 and self.drawn % _UNIFORM_BLOCK == 0:
+            size = min(_UNIFORM_BLOCK, self.batch.settings.max_new_tokens)
+            block = np.stack([uniforms(int(seed), self.drawn, size) for seed in self.seeds])
+            self.uniform = torch.from_numpy(block).to(self.uniform.device, self.uniform.dtype)
+        return self.uniform[:, self.drawn % self.uniform.shape[1]]
+
+    def note(self, tokens: torch.Tensor, logprob: torch.Tensor, is_bad: torch.Tensor) -> None:
+        """Take the tokens chosen for these rows; rows that have ended stay as they are."""
+        if self.drawn == self.written.shape[1]:
+            self.written = torch.cat([self.written, torch.zeros_like(self.written)], 1)
+        alive = self.status == 0
+        good = alive & ~is_bad
+        self.written[:, self.drawn] = tokens
+        self.drawn += 1
+        self.logprob += torch.where(good, logprob, 0.0)
+        self.count += good
+        status = 2 * (self.count >= self.batch.settings.max_new_tokens)
+        status = torch.where(self.batch.decoder.is_end[tokens], 1, status)
+        status = torch.where(is_bad, 3, status)
+        self.status = torch.where(alive, status, self.status)
+        self.token = tokens
+
+    def make_room(self) -> None:
+        """Double the buffers when they are full, up to max_new_tokens."""
+        room = self.keys[0].shape[2]
+        if self.age < room:
+            return
+        more = min(room, self.batch.settings.max_new_tokens - room)
+        for held in (self.keys, self.values):
+            for number, old in enumerate(held):
+                held[number] = torch.cat([old, old.new_empty(*old.shape[:2], more, old.shape[3])], 2)
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, softcap: float | None, window: int | None
+    ) -> torch.Tensor:
+        """query (rows, query heads, size), scaled; key and value (rows, heads, size): (rows, query heads, value size).
+
+        A prompt's keys and values are read once for all its rows: its queries stand side by side in a grid.
+        """
+        rows, heads, size = key.shape
+        new = self.age + 1
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:rows, :, self.age] = key
+        values[:rows, :, self.age] = value
+        q = query.reshape(rows, heads, -1, size)
+        per = q.shape[2]
+        over_prompt = torch.matmul(self._to_grid(q), self.prompt_keys[layer].transpose(2, 3))
+        over_prompt = self._from_grid(over_prompt, per)  # (rows, heads, per, longest)
+        over_new = torch.matmul(q, keys[:rows, :, :new].transpose(2, 3))  # (rows, heads, per, new)
+        scores = torch.cat([over_prompt.float(), over_new.float()], -1)
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        scores[..., : self.longest] += self.mask
+        if window is not None and self.longest + new > window:
+            at = torch.arange(self.longest, device=q.device)
+            far = self.length[:, None] + self.age - at >= window  # (rows, longest)
+            scores[..., : self.longest].masked_fill_(far[:, None, None], -math.inf)
+            scores[..., self.longest : self.longest + max(0, new - window)] = -math.inf
+        weights = scores.softmax(-1).to(query.dtype)
+        out = torch.matmul(self._to_grid(weights[..., : self.longest]), self.prompt_values[layer])
+        return (self._from_grid(out, per) + torch.matmul(weights[..., self.longest :], values[:rows, :, :new])).flatten(1, 2)
+
+    def _to_grid(self, x: torch.Tensor) -> torch.Tensor:
+        """(rows, heads, per, n) to (prompts, heads, width * per, n); places without a row hold anything, and stay unread."""
+        _, heads, per, n = x.shape
+        grid = x.new_empty(self.prompts * self.width, heads, per, n).index_copy_(0, self.cell, x)
+        return grid.view(self.prompts, self.width, heads, per, n).transpose(1, 2).flatten(2, 3)
+
+    def _from_grid(self, x: torch.Tensor, per: int) -> torch.Tensor:
+        """The inverse of _to_grid."""
+        prompts, heads, _, n = x.shape
+        x = x.view(prompts, heads, self.width, per, n).transpose(1, 2).flatten(0, 1)
+        return x.index_select(0, self.cell)
+
+    def harvest(self) -> list[tuple[int, Completion]]:
+        """Take finished rows out and close the gaps with rows from the end."""
+        status = self.status.cpu().numpy()
+        ended = np.flatnonzero(status)
+        if not len(ended):
+            return []
+        index = torch.from_numpy(ended).to(self.token.device)
+        counts, logprobs = self.count[index].tolist(), self.logprob[index].tolist()
+        written = self.written[index].tolist()
+        ids = [line[: n - (status[row] == 1)] for row, line, n in zip(ended, written, counts, strict=True)]
+        texts = self.batch.decoder.tokenizer.batch_decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        seconds = self.batch.clock - self.started
+        finished = []
+        for row, text, n, logprob in zip(ended, texts, counts, logprobs, strict=True):
+            reason = _STATUS[status[row]]
+            completion = Completion(text, n, reason, None if reason == "error" else logprob, seconds)
+            finished.append((int(self.indices[row]), completion))
+        self.rows -= len(ended)
+        order = np.arange(self.rows)
+        holes = ended[ended < self.rows]
+        order[holes] = np.flatnonzero(status[self.rows :] == 0) + self.rows
+        to, frm = (torch.from_numpy(rows).to(index.device) for rows in (holes, order[holes]))
+        for held in (self.keys, self.values):
+            for buffer in held:
+                buffer[to, :, : self.age] = buffer[frm, :, : self.age]
+        kept = torch.from_numpy(order).to(index.device)
+        for name in ("slot", "cell", "length", "mask", "token", "status", "count", "logprob", "written", "uniform"):
+            setattr(self, name, getattr(self, name).index_select(0, kept))
+        self.indices, self.seeds = self.indices[order], self.seeds[order]
+        self._shrink()
+        return finished
+
+    def _shrink(self) -> None:
+        """Let go of prompts without rows and of room without rows, once they are the greater part."""
+        used = self.slot.unique()
+        if 2 * len(used) <= self.prompts and self.rows:
+            renamed = torch.searchsorted(used, self.slot)
+            self.cell = renamed * self.width + self.cell % self.width
+            self.slot, self.prompts = renamed, len(used)
+            self.prompt_keys = [k.index_select(0, used) for k in self.prompt_keys]
+            self.prompt_values = [v.index_select(0, used) for v in self.prompt_values]
+        if 2 * self.rows <= len(self.keys[0]):
+            self.keys = [k[: self.rows].clone() for k in self.keys]
+            self.values = [v[: self.rows].clone() for v in self.values]
+
+
 class _Batch:
-    """Rows being written, their prompts and their buffers."""
+    """Cohorts being written together."""
 
     def __init__(self, decoder: _Decoder, shape: _Shape, settings: Sampling, rows: int | None = None):
         self.decoder, self.model, self.settings = decoder, decoder.model, settings
-        device, real, new = decoder.device, decoder.real, settings.max_new_tokens
+        device = decoder.device
         with torch.inference_mode():
             probe = DynamicCache()
             self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), past_key_values=probe, use_cache=True)
             kinds = _held(probe)
             size = sum(k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size() for k, v in kinds)
-            self.rows = min(rows or decoder.rows_for(shape, settings, size), shape.rows)
-            self.width = min(shape.width, self.rows)
-            self.groups = min(2 * math.ceil(self.rows / self.width) + 1, self.rows + 1)
-            self.layers = [_SharedLayer(k, v, self.groups, shape.prompt, self.rows, new) for k, v in kinds]
-            self.cache = Cache(layers=list(self.layers))
+            self.cache = Cache(layers=[_PassingLayer() for _ in kinds])
             self.nothing = torch.zeros(1, 1, 1, 1, device=device)  # stands for a mask, so that the model makes none
-            # per group
-            self.group_logits = torch.zeros(self.groups, decoder.vocabulary, device=device)
-            self.group_mask = torch.full((self.groups, shape.prompt), -math.inf, device=device)
-            self.group_length = torch.zeros(self.groups, dtype=torch.long, device=device)
-            self.slots: list[_Group | None] = [None] * self.groups
-            self.waiting: list[list[tuple[int, int]]] = [[] for _ in range(self.groups)]
-            self.columns: list[list[int]] = [[] for _ in range(self.groups)]  # free ones of the grid
-            # per row; rows 0 … active - 1 are in use
-            self.active = 0
-            self.token = torch.zeros(self.rows, dtype=torch.long, device=device)  # to be fed next
-            self.age = torch.zeros(self.rows, dtype=torch.long, device=device)  # own tokens in the cache
-            self.group = torch.zeros(self.rows, dtype=torch.long, device=device)
-            self.cell = torch.zeros(self.rows, dtype=torch.long, device=device)
-            self.status = torch.zeros(self.rows, dtype=torch.long, device=device)  # index into _STATUS
-            self.count = torch.zeros(self.rows, dtype=torch.long, device=device)  # tokens written
-            self.logprob = torch.zeros(self.rows, dtype=real, device=device)
-            self.written = torch.zeros(self.rows, new, dtype=torch.long, device=device)
-            self.uniform = torch.zeros(self.rows, min(_UNIFORM_BLOCK, new), dtype=real, device=device)
-            self.mask = torch.full((self.rows, new), -math.inf, device=device)
-            self.per_row = [
-                self.token, self.age, self.group, self.cell, self.status, self.count, self.logprob,
-                self.written, self.uniform, self.mask,
-            ]  # fmt: skip
-            self.heads = torch.arange(max(k.shape[1] for k, _ in kinds), device=device)
-        self.indices = np.zeros(self.rows, dtype=np.int64)  # of the request
-        self.seeds = np.zeros(self.rows, dtype=np.int64)
-        self.started = np.zeros(self.rows)  # the batch's clock when the row began
-        self.ages = np.zeros(self.rows, dtype=np.int64)  # tokens drawn, on the host
-        self.clock = 0.0  # seconds per row that a row present all the time would have used
+        self.rows = min(rows or decoder.rows_for(shape, settings, size), shape.rows)
+        self.width = min(shape.width, self.rows)
+        self.cohorts: list[_Cohort] = []
+        self.block: _Block | None = None  # with rows waiting
         self.taken: list[_Group] = []  # not prefilled yet
         self.open: dict[int, tuple[_Group, int]] = {}  # by index of the request: what is taken and not finished
         self.is_exhausted = False
+        self.clock = 0.0  # seconds per row that a row present all the time would have used
+
+    @property
+    def active(self) -> int:
+        """Rows being written."""
+        return sum(cohort.rows for cohort in self.cohorts)
 
     def unfinished(self) -> list[_Group]:
         """What was begun or waits here, as groups to be drawn anew."""
@@ -706,219 +801,100 @@ class _Batch:
             left.rows.append((index, seed))
         return list(by_prompt.values())
 
+    def run(self, take: Callable[[int], list[_Group]]) -> Iterator[tuple[int, Completion]]:
+        """Write until nothing is left to take, yielding (index, completion)."""
+        while True:
+            active = self.active
+            if active <= self.rows * _REFILL:
+                self._admit(take)
+                active = self.active
+            if active == 0:
+                return
+            ended = sum(int((cohort.status != 0).sum()) for cohort in self.cohorts)
+            while ended < max(1, active // 16):
+                ended = self._advance()
+            finished = self._harvest()
+            for index, _ in finished:
+                del self.open[index]
+            yield from finished
+
     @torch.inference_mode()
     def _admit(self, take: Callable[[int], list[_Group]]) -> None:
         """Fill free rows: first from prompts that are here already, then from new ones."""
-        tick = time.perf_counter()
-        free = self.rows - self.active
-        waiting = sum(len(rows) for rows in self.waiting)
-        slots = [slot for slot, group in enumerate(self.slots) if group is None]
-        while waiting < free and slots:
-            if not self.taken:
-                self.taken = [] if self.is_exhausted else take(min(len(slots), math.ceil((free - waiting) / self.width)))
-                self.open |= {index: (group, seed) for group in self.taken for index, seed in group.rows}
-            if not self.taken:
-                self.is_exhausted = True
-                break
-            longest = max(len(group.ids) for group in self.taken)
-            part = self.taken[: max(1, _PREFILL_TOKENS // longest)]
-            used = self.prefill(part, slots)
-            slots = slots[len(used) :]
-            for slot, group in zip(used, part, strict=True):
-                self.slots[slot], self.waiting[slot] = group, list(group.rows)
-                self.columns[slot] = list(range(self.width))
-            self.taken = self.taken[len(part) :]
-            waiting += sum(len(group.rows) for group in part)
-        chosen: list[int] = []
-        columns: list[int] = []
-        first = self.active
-        for slot, rows in enumerate(self.waiting):
-            while rows and len(chosen) < free and self.columns[slot]:
-                row = first + len(chosen)
-                self.indices[row], self.seeds[row] = rows.pop(0)
-                chosen.append(slot)
-                columns.append(self.columns[slot].pop())
-        if not chosen:
-            return
-        self.place(chosen, columns)
-        span = slice(first, self.active)
-        self.started[span] = self.clock
-        self.ages[span] = 0
-        self._refresh(range(first, self.active))
-        self._record(self.group_logits.index_select(0, self.group[span]), span)
-        self.clock += (time.perf_counter() - tick) / self.active
+        while (free := self.rows - self.active) > 0:
+            tick = time.perf_counter()
+            if self.block is None:
+                if not self.taken and not self.is_exhausted:
+                    self.taken = take(math.ceil(free / self.width))
+                    self.open |= {index: (group, seed) for group in self.taken for index, seed in group.rows}
+                    self.is_exhausted = not self.taken
+                if not self.taken:
+                    return
+                part = self.taken[: max(1, _PREFILL_TOKENS // max(len(group.ids) for group in self.taken))]
+                self.block = self.prefill(part)
+                self.taken = self.taken[len(part) :]
+            block = self.block
+            cohort = _Cohort(self, block, min(free, len(block.waiting)))
+            cohort.note(*pick(block.logits.index_select(0, cohort.slot), cohort.draws(), self.settings))
+            self.cohorts.append(cohort)
+            if not block.waiting:
+                self.block = None
+            self.clock += (time.perf_counter() - tick) / self.active
 
     @torch.inference_mode()
-    def prefill(self, groups: Sequence[_Group], slots: Sequence[int] | None = None) -> list[int]:
-        """Run the prompts through the model once; returns the slots they were put in."""
+    def prefill(self, groups: Sequence[_Group]) -> _Block:
+        """Run prompts through the model, each once."""
         device = self.decoder.device
-        slots = list(slots or range(len(groups)))[: len(groups)]
         lengths = torch.tensor([len(group.ids) for group in groups], device=device)
-        longest = int(lengths.max())
+        longest = max(len(group.ids) for group in groups)
         # prompts stand on the left: a causal model never looks at the padding behind them
         ids = torch.tensor([group.ids + [0] * (longest - len(group.ids)) for group in groups], device=device)
         ends, place = torch.unique(lengths - 1, return_inverse=True)
         cache = DynamicCache()
         logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=ends).logits
-        where = torch.tensor(slots, device=device)
         if logits.shape[1] != len(ends):
             raise NotImplementedError("logits of chosen positions (logits_to_keep) are not supported")
-        self.group_logits[where] = logits[torch.arange(len(groups), device=device), place].float()
-        self.group_length[where] = lengths
-        positions = torch.arange(self.group_mask.shape[1], device=device)
-        self.group_mask[where] = torch.where(positions < lengths[:, None], 0.0, -math.inf)
-        for own, (keys, values) in zip(self.layers, _held(cache), strict=True):
-            own.prompt_keys[where, :, :longest] = keys
-            own.prompt_values[where, :, :longest] = values
-        return slots
-
-    def place(self, slots: Sequence[int], columns: Sequence[int]) -> None:
-        """Begin one row per entry, from the prompt in its slot, at its column of the grid."""
-        span = slice(self.active, self.active + len(slots))
-        device = self.decoder.device
-        self.group[span] = torch.tensor(slots, device=device)
-        self.cell[span] = self.group[span] * self.width + torch.tensor(columns, device=device)
-        for state in (self.age, self.status, self.count, self.logprob):
-            state[span] = 0
-        self.mask[span] = -math.inf
-        self.active = span.stop
+        held = _held(cache)
+        logits = logits[torch.arange(len(groups), device=device), place].float()
+        return _Block(groups, [keys for keys, _ in held], [values for _, values in held], logits)
 
     @torch.inference_mode()
     def forward(self) -> torch.Tensor:
         """Feed each row's newest token: (active, vocabulary) float32 logits of the next one."""
-        rows = self.active
-        age, group = self.age[:rows], self.group[:rows]
-        self.mask[:rows].scatter_(1, age[:, None], 0.0)
-        groups = max((slot for slot, here in enumerate(self.slots) if here is not None), default=0) + 1
-        prompt = max((len(here.ids) for here in self.slots if here is not None), default=self.group_mask.shape[1])
-        new = int(self.ages[:rows].max(initial=0)) or int(age.max()) + 1
-        mask = torch.cat([self.group_mask.index_select(0, group)[:, :prompt], self.mask[:rows, :new]], 1)
-        length = self.group_length.index_select(0, group)
-        position = length + age
-        distance = None
-        if self.decoder.has_windows:
-            at = torch.cat([
-                torch.arange(prompt, device=mask.device).expand(rows, -1),
-                length[:, None] + torch.arange(new, device=mask.device),
-            ], 1)  # fmt: skip
-            distance = (position[:, None] - at)[:, None, None]
-        step = _Step(self.layers, self.cell[:rows], groups, self.width, prompt, new, mask[:, None, None], distance)
-        places: dict[int, torch.Tensor] = {}
-        for layer in self.layers:
-            heads, size = layer.keys.shape[1], layer.keys.shape[2]
-            if heads not in places:
-                row = torch.arange(rows, device=mask.device)[:, None] * heads
-                places[heads] = ((row + self.heads[:heads]) * size + age[:, None]).flatten()
-            layer.places = places[heads]
-        token = _STEP.set(step)
+        for cohort in self.cohorts:
+            cohort.make_room()
+        token = _COHORTS.set(self.cohorts)
         try:
             logits = self.model(
-                input_ids=self.token[:rows, None],
-                position_ids=position[:, None],
+                input_ids=torch.cat([cohort.token for cohort in self.cohorts])[:, None],
+                position_ids=torch.cat([cohort.length + cohort.age for cohort in self.cohorts])[:, None],
                 past_key_values=self.cache,
                 attention_mask=self.nothing,
                 use_cache=True,
             ).logits
         finally:
-            _STEP.reset(token)
+            _COHORTS.reset(token)
         return logits[:, -1].float()
-
-    def _record(self, logits: torch.Tensor, span: slice) -> None:
-        """Choose the next token of the rows in span and note it; rows that have ended stay as they are."""
-        count = self.count[span]
-        column = count % self.uniform.shape[1]
-        u = self.uniform[span].gather(1, column[:, None])[:, 0]
-        tokens, logprob, is_bad = pick(logits, u, self.settings)
-        alive = self.status[span] == 0
-        good = alive & ~is_bad
-        self.written[span].scatter_(1, count.clamp(max=self.settings.max_new_tokens - 1)[:, None], tokens[:, None])
-        self.logprob[span] += torch.where(good, logprob, 0.0).to(self.logprob.dtype)
-        count += good
-        status = torch.where(count >= self.settings.max_new_tokens, 2, 0)
-        status = torch.where(self.decoder.is_end[tokens], 1, status)
-        status = torch.where(is_bad, 3, status)
-        self.status[span] = torch.where(alive, status, self.status[span])
-        self.token[span] = tokens
-        self.ages[span] += 1
-
-    def _refresh(self, rows: Sequence[int]) -> None:
-        """Put the next block of random numbers in place for these rows."""
-        if self.settings.temperature == 0:
-            return
-        size = self.uniform.shape[1]
-        block = np.stack([uniforms(int(self.seeds[row]), int(self.ages[row]), size) for row in rows])
-        index = torch.tensor(list(rows), device=self.decoder.device)
-        self.uniform[index] = torch.from_numpy(block).to(self.decoder.device, self.uniform.dtype)
-
-    @torch.inference_mode()
-    def _harvest(self) -> list[tuple[int, Completion]]:
-        """Take finished rows out and close the gaps with rows from the end."""
-        status = self.status[: self.active].cpu().numpy()
-        ended = np.flatnonzero(status)
-        index = torch.from_numpy(ended).to(self.decoder.device)
-        counts = self.count[index].tolist()
-        written = self.written[index].cpu().numpy()
-        logprobs, cells = self.logprob[index].tolist(), self.cell[index].tolist()
-        kept = [line[:count] for line, count in zip(written, counts, strict=True)]
-        ids = [line[:-1] if status[row] == 1 else line for row, line in zip(ended, kept, strict=True)]
-        texts = self.decoder.tokenizer.batch_decode(
-            [line.tolist() for line in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        finished = []
-        for i, row in enumerate(ended):
-            reason = _STATUS[status[row]]
-            seconds = float(self.clock - self.started[row])
-            logprob = None if reason == "error" else logprobs[i]
-            finished.append((int(self.indices[row]), Completion(texts[i], counts[i], reason, logprob, seconds)))
-            slot, column = divmod(cells[i], self.width)
-            self.columns[slot].append(column)
-        left = self.active - len(ended)
-        holes = ended[ended < left]
-        movers = np.flatnonzero(status[left:] == 0) + left
-        if len(holes):
-            to, frm = torch.from_numpy(holes).to(index.device), torch.from_numpy(movers).to(index.device)
-            for state in self.per_row:
-                state[to] = state[frm]
-            new = int(self.ages[movers].max())
-            for layer in self.layers:
-                layer.keys[to, :, :new] = layer.keys[frm, :, :new]
-                layer.values[to, :, :new] = layer.values[frm, :, :new]
-            for known in (self.indices, self.seeds, self.started, self.ages):
-                known[holes] = known[movers]
-        self.active = left
-        for index_done, _ in finished:
-            del self.open[index_done]
-        for slot, group in enumerate(self.slots):
-            if group is not None and not self.waiting[slot] and len(self.columns[slot]) == self.width:
-                self.slots[slot] = None
-        return finished
 
     @torch.inference_mode()
     def _advance(self) -> int:
         """One token for every row; returns how many rows have ended."""
         tick = time.perf_counter()
-        rows = self.active
         logits = self.forward()
-        self.age[:rows] += self.status[:rows] == 0
-        due = np.flatnonzero(self.ages[:rows] % self.uniform.shape[1] == 0)
-        if len(due):
-            self._refresh(due.tolist())
-        self._record(logits, slice(0, rows))
-        ended = int((self.status[:rows] != 0).sum())
-        self.clock += (time.perf_counter() - tick) / rows
+        chosen = pick(logits, torch.cat([cohort.draws() for cohort in self.cohorts]), self.settings)
+        rows = [cohort.rows for cohort in self.cohorts]
+        for cohort, *part in zip(self.cohorts, *(x.split(rows) for x in chosen), strict=True):
+            cohort.age += 1
+            cohort.note(*part)
+        ended = int((torch.cat([cohort.status for cohort in self.cohorts]) != 0).sum())
+        self.clock += (time.perf_counter() - tick) / sum(rows)
         return ended
 
-    def run(self, take: Callable[[int], list[_Group]]) -> Iterator[tuple[int, Completion]]:
-        """Write until nothing is left to take, yielding (index, completion)."""
-        while True:
-            if self.active <= self.rows * _REFILL and (self.taken or any(self.waiting) or not self.is_exhausted):
-                self._admit(take)
-            if self.active == 0:
-                return
-            ended = int((self.status[: self.active] != 0).sum())
-            while ended < max(1, self.active // 16):
-                ended = self._advance()
-            yield from self._harvest()
+    @torch.inference_mode()
+    def _harvest(self) -> list[tuple[int, Completion]]:
+        finished = [pair for cohort in self.cohorts for pair in cohort.harvest()]
+        self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
+        return finished
 
 
 # Several processes
