@@ -5,8 +5,10 @@ Tables in, sentences out. It computes no figure that the table does not hold.
 
 from __future__ import annotations
 
+import html
+
 import polars as pl
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from bestofl_lib.languages import LANGUAGES
 
@@ -49,6 +51,28 @@ def readers(table: pl.DataFrame, ours: str = "ours") -> Markdown:
         f"The gap between the best and the weakest language is {gaps}. The largest difference that a reader makes is in "
         f"{_name(worst)}: {100 * worst['accuracy']:.1f} % by {worst['reader'].replace('_', ' ')}, {100 * worst['mine']:.1f} % here."
     )
+
+
+def differing(table: pl.DataFrame, most: int = 60) -> HTML:
+    """Readings that another reader sees otherwise, one to open per row. Table of `other_readers.disagreements`.
+
+    Args:
+        table: language, reader, answer, ours, reference, is_correct, problem_id and ending (what was written last).
+        most: rows shown, spread over languages and readers; the count of all is said.
+    """
+    shown = table.filter(pl.int_range(pl.len()).over("language", "reader") < 2).sort("language", "reader").head(most)
+    rows = [
+        "<details><summary>{}</summary><pre lang='{}' dir='auto' style='white-space:pre-wrap'>{}</pre></details>".format(
+            html.escape(
+                f"{row['language']} · {row['problem_id']}: here {row['ours'] or 'nothing'}, {row['reader'].replace('_', ' ')} "
+                f"{row['answer'] or 'nothing'}, reference {row['reference']}"
+            ),
+            html.escape(row["language"]),
+            html.escape(row["ending"] or ""),
+        )
+        for row in shown.iter_rows(named=True)
+    ]
+    return HTML(f"<p>{len(shown)} of {len(table)} differing readings:</p>" + "".join(rows))
 
 
 def training(table: pl.DataFrame) -> Markdown:
