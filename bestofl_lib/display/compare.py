@@ -263,7 +263,7 @@ def _sentences(found: Comparison) -> list[str]:
         f"Set differently: {', '.join(steps) or 'nothing in sampling, reading or rewards'} ({found.settings.height} settings, files and versions).",
         f"{alike:,} of {counts['second']:,} candidates have the same text in both; of these {counts['reread']:,} were read differently "
         f"({counts['rejudged']:,} judged differently) and {counts['rescored']:,} rewarded differently.",
-        f"One candidate is right {_points(parts['difference'])} more often on average: {_points(parts['by_sampling'])} by other completions, "
+        f"The share of correct candidates changes by {_points(parts['difference'])} on average: {_points(parts['by_sampling'])} by other completions, "
         f"{_points(parts['by_reading'])} by other readings.",
         f"By {found.arm}, {gained} problems are newly solved and {found.flips.height - gained} newly missed.",
     ]

@@ -94,9 +94,7 @@
     };
     try {
       const row = list();
-      if (at < tokens.length) return null;
-      const math = m("math", row);
-      return math;
+      return at < tokens.length ? null : m("math", row);
     } catch (error) {
       return null; // not of the small part: the source is shown
     }
@@ -109,7 +107,7 @@
     for (const match of text.matchAll(MATHS)) {
       const math = typeset((match[1] || match[2] || match[3] || match[4]).trim());
       if (!math) continue;
-      made.push(text.slice(at, match.index), h("span", { title: match[0] }, math));
+      made.push(text.slice(at, match.index), h("span", { class: "formula", title: match[0] }, math));
       at = match.index + match[0].length;
     }
     made.push(text.slice(at));
@@ -285,7 +283,7 @@
         board.scrollLeft = wanted.offsetLeft - board.offsetLeft;
         for (const other of board.children) other.classList.toggle("here", other === wanted);
       };
-      panel.replaceChildren(
+      panel.replaceChildren(...[
         h("header", {}, h("h2", {}, data.ids[p]), h("p", {}, "right answer ", h("b", { class: "answer" }, problem.reference === null ? "unknown" : problem.reference), " · " + all + " candidates"), h("span", { class: "tools" }, step(-1), step(1))),
         h("div", { class: "facts" },
           h("table", {}, h("caption", {}, "Answers of all " + all + " candidates"), h("tbody", {}, problem.votes.map(([answer, votes, correct]) => vote(answer, votes, correct, most)))),
@@ -293,13 +291,16 @@
         h("nav", { class: "chips", "aria-label": "Languages" }, languages.map((language, l) => h("button", { class: "chip", on: { click: () => { state.language = l; state.y = l; go(l); mark(); } } },
           language.name + " ", h("small", {}, data.correct[l][p] + "/" + data.n[l][p])))),
         problem.candidates ? null : h("p", { class: "note" }, "The candidates of this problem are not on this page."),
-        board);
+        board].filter(Boolean));
       jump.value = p;
+      for (const formula of board.querySelectorAll(".formula")) { // too wide to be typeset in a column: as it was written
+        if (formula.getBoundingClientRect().width > formula.closest(".text, .question").clientWidth - 24) formula.textContent = formula.title;
+      }
       for (const text of board.querySelectorAll(".text")) {
         const button = text.parentElement.querySelector(".fold");
         button.hidden = text.scrollHeight <= text.clientHeight + 4;
         const read = text.querySelector("mark");
-        if (!button.hidden && read) text.scrollTop = Math.max(0, read.offsetTop - text.offsetTop - text.clientHeight + 34);
+        if (!button.hidden && read) text.scrollTop = Math.max(0, read.offsetTop + read.offsetHeight - text.clientHeight + 18);
       }
       go(y);
       mark(true);
