@@ -811,7 +811,8 @@ class _Batch:
             if active == 0:
                 return
             ended = sum(int((cohort.status != 0).sum()) for cohort in self.cohorts)
-            while ended < max(1, active // 16):
+            limit = self.settings.max_new_tokens  # a cohort that reaches it has ended as a whole and has no more room
+            while ended < max(1, active // 16) and all(cohort.drawn < limit for cohort in self.cohorts):
                 ended = self._advance()
             finished = self._harvest()
             for index, _ in finished:

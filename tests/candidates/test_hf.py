@@ -178,6 +178,13 @@ def test_texts_do_not_depend_on_the_batch_size(sampler, tiny_policy, rows):
     assert texts(draw(HFSampler(tiny_policy, device="cpu", batch_rows=rows))) == texts(draw(sampler))
 
 
+def test_single_rows_may_reach_the_longest_length_among_many_young_ones(tiny_policy):
+    asked = requests(60, 4)
+    wide = draw(HFSampler(tiny_policy, device="cpu", batch_rows=100), asked)
+    assert texts(wide) == texts(draw(HFSampler(tiny_policy, device="cpu", batch_rows=9), asked))
+    assert sum(c.finish_reason == "length" for c in wide.values()) > 5
+
+
 def test_texts_do_not_depend_on_order_or_neighbours(sampler):
     everything = texts(draw(sampler))
     assert texts(draw(sampler, requests()[::-1])) == everything
