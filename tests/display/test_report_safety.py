@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.display import compare, embed
+from bestofl_lib.display import charts, compare, embed
 from bestofl_lib.display.report import build_report
 from bestofl_lib.tables import Run
 
@@ -34,7 +34,7 @@ PROBLEMS = 5
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory, tables):
     """A report whose questions, completions, answers' words and names are payloads, and a comparison with another run."""
     folder = tmp_path_factory.mktemp("safety")
     keys = [(f"lab-test-{place:04d}", code, index) for place in range(PROBLEMS) for code in ("en", "th") for index in range(5)]
@@ -47,19 +47,24 @@ def report(tmp_path_factory):
     run.write("readings", readings.with_columns(note=readings["note"].clear(readings.height).fill_null(PAYLOADS[0])))
     rewards = run.read("rewards")
     run.write("rewards", rewards.with_columns(reward_model=rewards["reward_model"].replace({"multi": PAYLOADS[4]})))
-    write_notebook(run)
+    write_notebook(run, "02_check_answers", [])
+    write_notebook(run, "06_all_charts", [getattr(charts, name)(tables[name]) for name in charts.__all__ if name != "enable_charts"])
     made = {"outputs": {"readings.parquet": "0" * 16, "rewards.parquet": "0" * 16}, "parameters": {"word": PAYLOADS[1]}}
     run.record("notebooks", {"02_check_answers": made})
     other.record("notebooks", {"02_check_answers": {"parameters": {"word": PAYLOADS[2]}}})
-    built = build_report(run, folder / "reports" / "bad", title="A study", states={"02_check_answers": ("up to date", "")}).parent
+    built = build_report(run, folder / "reports" / "bad", title="A study", states=dict.fromkeys(("02_check_answers", "06_all_charts"), ("up to date", ""))).parent
     compare.write_page(compare.compare(run, other), folder / "reports")
     return built
 
 
-def write_notebook(run: Run) -> None:
-    (run.folder / "notebooks").mkdir()
-    cells = [nbformat.v4.new_markdown_cell("# Answers\n\n> Is it read?")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), run.folder / "notebooks" / "02_check_answers.ipynb")
+def write_notebook(run: Run, name: str, made: list) -> None:
+    cells = [nbformat.v4.new_markdown_cell(f"# {name}\n\n> Is it read?")]
+    for chart in made:
+        data, metadata = embed._render(chart.to_dict())
+        shown = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+        cells.append(nbformat.v4.new_code_cell("x", execution_count=1, outputs=[shown]))
+    (run.folder / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), run.folder / "notebooks" / f"{name}.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,8 @@ def opened(browser):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
         page.goto(path.as_uri())
+        if path.name == "06_all_charts.html":
+            page.wait_for_function("document.documentElement.dataset.charts === 'drawn'", timeout=120_000)
         if path.name == "atlas.html":
             page.wait_for_function("document.documentElement.dataset.atlas === 'drawn'", timeout=60_000)
         return page, asked, said
@@ -160,7 +167,7 @@ def test_a_link_to_a_problem_opens_it(opened, report):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index.html", "02_check_answers.html", "atlas.html", "../compare-bad-other.html"])
+@pytest.mark.parametrize("name", ["index.html", "02_check_answers.html", "06_all_charts.html", "atlas.html", "../compare-bad-other.html"])
 def test_axe_finds_no_serious_fault(opened, report, name, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed (pip install axe-playwright-python)")
     page, _, _ = opened((report / name).resolve(), scheme=scheme)

@@ -85,6 +85,11 @@
     const width = figure.clientWidth;
     try {
       const result = await window.vegaEmbed(holder, fit(spec, width), { renderer: "svg", actions: false });
+      // Vega calls groups of lines pictures and gives them no name: they are ornament, the marks inside have names.
+      for (const group of holder.querySelectorAll('[role="graphics-symbol"]:not([aria-label])')) {
+        group.removeAttribute("role");
+        group.removeAttribute("aria-roledescription");
+      }
       figure.dataset.drawn = "yes";
       holder.tabIndex = holder.scrollWidth > holder.clientWidth ? 0 : -1;
       let tools = figure.querySelector(".bestofl-tools");
