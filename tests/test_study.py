@@ -438,7 +438,7 @@ def test_a_study_runs_through_papermill_and_its_notebooks_open_trusted(folders):
     [
         ("1 / 0", "failed in cell [5]: ZeroDivisionError: division by zero", 1),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "the kernel was killed", 138),
-        ("exit()", "by an exit() in a cell", 138),
+        ("import os\nos._exit(0)", "by an exit() in a cell", 138),
     ],
 )
 def test_a_cell_that_fails_kills_its_kernel_or_leaves_early_is_reported(folders, last, complaint, code):
