@@ -60,24 +60,24 @@ def note(benchmark, tokens: list[int]) -> None:
     benchmark.extra_info["tokens_per_second"] = round(tokens[-1] / benchmark.stats["min"])
 
 
-def ours(benchmark, sampler: HFSampler, asked: list[Request]) -> None:
+def ours(benchmark, sampler: HFSampler, asked: list[Request], rounds: int = 1) -> None:
     tokens: list[int] = []
     benchmark.pedantic(
-        lambda: tokens.append(sum(c.n_tokens for _, c in sampler.sample(asked, SETTINGS))), rounds=2, warmup_rounds=1
+        lambda: tokens.append(sum(c.n_tokens for _, c in sampler.sample(asked, SETTINGS))), rounds=rounds, warmup_rounds=rounds - 1
     )
     note(benchmark, tokens)
 
 
 def test_this_sampler(benchmark, policy):
-    ours(benchmark, HFSampler(policy, device="cpu", workers=1), ask(N_PROMPTS // len(LANGUAGES)))
+    ours(benchmark, HFSampler(policy, device="cpu", workers=1), ask(N_PROMPTS // len(LANGUAGES)), rounds=2)
 
 
 def test_this_sampler_as_a_study_uses_it_in_one_process(benchmark, policy):
-    ours(benchmark, HFSampler(policy, device="cpu", workers=1), ask(50))
+    ours(benchmark, HFSampler(policy, device="cpu", workers=1), ask(30))
 
 
 def test_this_sampler_as_a_study_uses_it_in_two_processes(benchmark, policy):
-    ours(benchmark, HFSampler(policy, device="cpu", workers=2), ask(50))
+    ours(benchmark, HFSampler(policy, device="cpu", workers=2), ask(30))
 
 
 @pytest.mark.parametrize("prompts", [1, 32])
