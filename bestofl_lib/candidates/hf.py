@@ -55,13 +55,13 @@ _FIRST_ROOM = 64  # tokens for which a row's buffers are made at first
 _PREFILL_TOKENS = 4096  # in one forward pass, padding included
 _CPU_CACHE_BYTES = 2 << 30
 _SMALL_MODEL_BYTES = 400 << 20  # below this, CPU cores work better apart than together
-_WORKER_REQUESTS = 3000  # below this, starting processes costs more than it saves
+_WORKER_REQUESTS = 6000  # below this, starting processes costs more than it saves
 _IDENTITY_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json",
 )  # fmt: skip
 _REFILL = 0.7  # share of the rows in use below which new ones are started
-_ROWS = (384, 512)  # at once, on a CPU (its caches are small) and on CUDA, memory allowing
+_ROWS = 512  # at once, memory allowing
 _STATUS = ("", "stop", "length", "error")
 
 
@@ -75,7 +75,7 @@ class HFSampler:
         revision: branch, tag or commit on the Hub; None: the default branch. The commit it stands for is recorded.
         device: "auto" (CUDA, else MPS, else CPU) or a torch device such as "cuda:1".
         dtype: "auto" (bfloat16 on CUDA where it has it, else float16; float16 on MPS; float32 on CPU), or a torch name.
-        batch_rows: completions written at once per process; None: 384, on CUDA 512, or as the memory allows.
+        batch_rows: completions written at once per process; None: 512, or as the memory allows.
         workers: processes; None: one per CUDA device, or one per core on a CPU when the model is small and there is
             much to do, else 1 (this process). What is drawn is the same.
         chat_template: None: the tokenizer's own; "plain": the messages' texts joined by empty lines, for base models;
@@ -547,7 +547,7 @@ class _Decoder:
 
     def rows_for(self, shape: _Shape, settings: Sampling, token_bytes: int) -> int:
         """How many rows fit; the prompts of twice as many groups as needed are counted in."""
-        wanted = self.batch_rows or _ROWS[self.device.type == "cuda"]
+        wanted = self.batch_rows or _ROWS
         if self.batch_rows is None:
             row = token_bytes * (settings.max_new_tokens + 2 * math.ceil(shape.prompt / shape.width)) + 16 * self.vocabulary
             free = _CPU_CACHE_BYTES
@@ -576,7 +576,7 @@ class _Decoder:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                used = batch.rows if batch is not None else (rows or self.batch_rows or max(_ROWS))
+                used = batch.rows if batch is not None else (rows or self.batch_rows or _ROWS)
                 again.extendleft(reversed(batch.unfinished() if batch is not None else []))
             del batch  # outside the handler, where no traceback holds its buffers any more
             if self.device.type == "cuda":
