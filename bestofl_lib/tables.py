@@ -18,6 +18,7 @@ import polars as pl
 
 ROOT = Path(__file__).resolve().parents[1]
 
+SPLITS = ("train", "dev", "test")  # of problems: reward models learn from train; test is judged
 KEY = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32}
 
 SCHEMAS: dict[str, pl.Schema] = {

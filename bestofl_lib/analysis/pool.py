@@ -233,13 +233,17 @@ class Pool:
         return self.subset(~np.any([self.is_revised[code] for code in self.languages], 0))
 
     def summary(self) -> pl.DataFrame:
-        """One row per language: `language`, `n_problems`, `fewest` and `most` candidates per problem, `accuracy`."""
+        """One row per language: `language`, `n_problems`, `n_dropped` (problems left out because some language has no
+        candidate for them), `fewest` and `most` candidates per problem, `accuracy`."""
         return pl.DataFrame(
             [
-                (code, self.n_problems, self.fewest(code), int(self.n_candidates(code).max()), float(np.nanmean(self.is_correct[code])))
+                (code, self.n_problems, self.n_dropped, self.fewest(code), int(self.n_candidates(code).max()), float(np.nanmean(self.is_correct[code])))
                 for code in self.languages
             ],
-            schema={"language": pl.String, "n_problems": pl.Int32, "fewest": pl.Int32, "most": pl.Int32, "accuracy": pl.Float64},
+            schema={
+                "language": pl.String, "n_problems": pl.Int32, "n_dropped": pl.Int32,
+                "fewest": pl.Int32, "most": pl.Int32, "accuracy": pl.Float64,
+            },
             orient="row",
         )
 

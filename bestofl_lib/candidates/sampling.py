@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.problems.prompts import messages
+from bestofl_lib.tables import SPLITS
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def generate(
         store: where candidates are kept; this call is its only writer.
         sampler: writes the completions; not touched beyond its identity when nothing is missing.
         n: candidates per problem and language; or by split, such as {"train": 4, "test": 8}
-            (rows of other splits are left out).
+            (rows of other splits are left out; a split that these problems do not have asks for nothing).
         settings: temperature and so on; by default `Sampling()`.
         seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
         style: of the prompt, see `problems.prompts.messages`.
@@ -168,9 +169,10 @@ def candidate_seed(seed: int, problem_id: str, language: str, sample_index: int)
 def _with_n(problems: pl.DataFrame, n: int | Mapping[str, int]) -> pl.DataFrame:
     """The rows to ask, with a column n."""
     if isinstance(n, Mapping):
-        if unknown := sorted(set(n) - set(problems["split"])):
-            raise ValueError(f"n names unknown splits {', '.join(unknown)}; there are: {', '.join(sorted(set(problems['split'])))}")
-        counts = {split: _count(value) for split, value in n.items()}
+        present = set(problems["split"])
+        if unknown := sorted(set(n) - present - set(SPLITS)):
+            raise ValueError(f"n names unknown splits {', '.join(unknown)}; there are: {', '.join(sorted(present))}")
+        counts = {split: _count(value) for split, value in n.items() if split in present}
         problems = problems.filter(pl.col("split").is_in(list(counts)))
         counted = problems.with_columns(n=pl.col("split").replace_strict(counts, return_dtype=pl.Int32))
     else:

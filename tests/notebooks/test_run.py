@@ -70,3 +70,15 @@ def test_the_report_has_a_page_for_each_notebook_and_fits_its_limit(finished):
     assert names <= {page[:2] for page in pages} and "index" in pages
     assert sum(path.stat().st_size for path in report.rglob("*") if path.is_file()) < 6e6
     assert json.loads((run.folder / "run.json").read_text("utf8"))
+
+
+def test_the_study_for_real_models_cross_fits_adapters_where_there_is_no_training_split(tmp_path, monkeypatch):
+    folders = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))
+    here = {"source": "lab", "model": "data/lab/policy", "reward_base": "data/lab/policy", "prompt": "question"}
+    small = {"languages": "en,es", "test_problems": "24", "test_candidates": "6", "max_new_tokens": "160", "folds": "2", "rows": "8"}
+    run_study("mgsm", here | small, folders=folders)
+    trained = Run("mgsm", folders.runs).read("trained")
+    assert set(trained["tuning"]) == {"lora"} and set(trained["fold"]) == {0, 1}
+    assert set(Run("mgsm", folders.runs).read("problems")["split"]) == {"test"}
+    assert "not tested" not in set(Run("mgsm", folders.runs).read("claims")["verdict"])
