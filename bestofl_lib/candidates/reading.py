@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -225,7 +226,7 @@ def _read(completion: str, code: str) -> Reading:
 
 def _find(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
     box, box_place = _last_box(text, begin, code)
-    cues = list(_CUE.finditer(text, max(begin, box_place)))[-_TRIES:]
+    cues = deque(_CUE.finditer(text, max(begin, box_place)), maxlen=_TRIES)
     if box is not None:
         for cue in reversed(cues):
             later = _direct(text, cue.end(), code, digits_only=True)
