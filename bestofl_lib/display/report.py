@@ -28,6 +28,7 @@ HEADLINES = ("claims_forest", "english_against_mixed", "gain_over_resampling", "
 CLAIM_COLUMNS = ("claim", "statement", "verdict", "effect", "p_holm", "mde", "budget", "n_problems")  # shown; the rest is folded
 HEADINGS = {"effect": "effect [95 %]", "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems"}
 LARGEST = 6_000_000  # bytes of a whole report
+_WRITTEN_TAGS = ("p", "br", "hr", "pre", "h1", "h2", "h3", "h4", "table", "thead", "tbody", "tr", "th", "td")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -143,7 +144,9 @@ def _body(notebook: Any) -> str:
     from nbconvert.exporters import HTMLExporter
 
     exporter = HTMLExporter(
-        template_name="bestofl", extra_template_basedirs=[str(embed.PAGE / "nbconvert")], filters={"plain_text": plain_text}
+        template_name="bestofl",
+        extra_template_basedirs=[str(embed.PAGE / "nbconvert")],
+        filters={"plain_text": plain_text, "written_markdown": written_markdown},
     )
     body, _ = exporter.from_notebook_node(_prepared(notebook))
     return body
@@ -172,6 +175,14 @@ def plain_text(text: str) -> str:
     """Text as inert HTML: no tags, no terminal escapes, and of a line that was overwritten only its last state."""
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in str(text).split("\n")]
     return html.escape(_CONTROL.sub("", "\n".join(lines)))
+
+
+def written_markdown(text: str) -> str:
+    """Markdown that a cell displayed as inert HTML: paragraphs, lists, tables and emphasis; other tags show as text."""
+    import bleach
+    from nbconvert.filters import markdown2html
+
+    return bleach.clean(markdown2html(text), tags={*bleach.ALLOWED_TAGS, *_WRITTEN_TAGS})
 
 
 def _head(notebook: Any, name: str) -> tuple[str, str]:

@@ -100,6 +100,15 @@ def test_the_chart_library_stands_once_and_only_pages_with_charts_ask_for_it(run
     assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) < report.LARGEST
 
 
+def test_written_sentences_lists_and_tables_are_set_as_such(run, tmp_path):
+    table = "| a | b |\n|---|---|\n| 1 | 2 |"
+    notebook(run, "02_said", "# Said\n\n> What?", [output({"text/markdown": f"One **bold** sentence.\n\n* first\n* second\n\n{table}"})])
+    _, pages = build(run, tmp_path, **{"02_said": FRESH})
+    text = pages["02_said.html"]
+    assert "<p>One <strong>bold</strong> sentence.</p>" in text and "<li>second</li>" in text and "<td>2</td>" in text
+    assert "&lt;" not in text.split("Where this")[0].split("<main>")[1].split("</details>")[-1]
+
+
 def test_no_page_holds_a_script_that_would_run_by_itself(run, tmp_path):
     _, pages = build(run, tmp_path)
     for text in pages.values():
