@@ -36,7 +36,7 @@ NAMES = {  # ours -> what others call them, the likeliest first
     "sample_index": ("sample_id", "sample", "epoch", "repeat", "draw_index", "completion_index"),
     "logprob": ("log_prob", "logprobs_sum", "cumulative_logprob", "sum_logprob"),
     "n_tokens": ("completion_tokens", "output_tokens", "num_tokens", "token_count", "tokens"),
-    "finish_reason": ("stop_reason", "finished", "reached_answer"),
+    "finish_reason": ("stop_reason", "finished"),
     "reward": (),  # taken only when named
 }  # fmt: skip
 STOPPED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end_of_text", "true")

@@ -15,12 +15,11 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from bestofl_lib.display.embed import enable_charts
 from bestofl_lib.languages import LANGUAGES
 
 __all__ = [
     "accuracy_by_language", "accuracy_by_reader", "allocation", "budget_curves", "calibration", "claims_forest",
-    "coverage_by_language", "enable_charts", "english_against_mixed", "exclusive_solves", "gain_over_resampling", "greedy_order",
+    "coverage_by_language", "english_against_mixed", "exclusive_solves", "gain_over_resampling", "greedy_order",
     "planner_regret", "reading_rules", "reward_quality", "selected_languages", "shapley", "sole_solvers", "trace_languages",
 ]
 

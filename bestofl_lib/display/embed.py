@@ -23,19 +23,24 @@ from bestofl_lib.tables import replace_file
 PAGE = Path(__file__).resolve().parent / "page"
 SETUP = "setup"  # value of the output metadata "bestofl" that marks the chart library
 CHART = "chart"  # and the one that marks a chart
+TABLE_ROWS = 24  # of a table that are shown; the languages, twice
+TEXT_LENGTH = 100  # characters of a text in a table
 _DRAW = '<script data-bestofl="draw">'
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _numbers = count()
 
 
-def enable_charts() -> None:
-    """Make charts draw in this notebook, offline, in JupyterLab and in exported HTML; call it once at the top.
+def enable_display() -> None:
+    """Make charts draw in this notebook, offline, in JupyterLab and in exported HTML, and show whole tables.
 
-    Shows an invisible output that holds the chart library.
+    Call it once at the top: it shows an invisible output that holds the chart library. A table of all languages is shown
+    to its last row, and a note to its last word.
     """
     import altair
+    import polars as pl
     from IPython.display import display
 
+    pl.Config(tbl_rows=TABLE_ROWS, fmt_str_lengths=TEXT_LENGTH)
     altair.renderers.register("bestofl", _render)
     altair.renderers.enable("bestofl")
     code = "\n".join((chart_library(), (PAGE / "charts.js").read_text("utf8")))

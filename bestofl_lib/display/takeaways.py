@@ -23,7 +23,7 @@ def accuracy(table: pl.DataFrame) -> Markdown:
         f"{_name(worst)}. Of all candidates {share:.1%} could not be read"
         + (f", most in {_name(unread)} ({unread['unreadable']:.1%})." if unread["unreadable"] > 0 else ".")
     )
-    cut = table.sort("cut", descending=True).row(0, named=True)
+    cut = table.sort("cut", descending=True, nulls_last=True).row(0, named=True)
     if cut["cut"]:
         text += f" Up to {cut['cut']:.1%} were cut off at the longest length ({_name(cut)})."
     known = table.filter(pl.col("n_unrevised") > 0)

@@ -412,7 +412,7 @@ def test_the_s1_pool_is_recognised_by_itself():
     assert len(pool.candidates) == 13_250 and pool.candidates["language"].n_unique() == 11
     counts = dict(pool.candidates.filter(problem_id="000").group_by("language").len().iter_rows())
     assert counts == dict.fromkeys(sorted(counts), 5) | {"te": 3}
-    assert set(pool.candidates["finish_reason"]) == {"stop", "length"}
+    assert pool.candidates["finish_reason"].null_count() == 13_250  # the pool does not say what ended a completion
     reasoning = read_pool(S1, model="32B", axis="reasoning").candidates
     assert len(reasoning.filter(problem_id="000", language="en")) == 15
 

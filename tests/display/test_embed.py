@@ -62,7 +62,7 @@ def test_charts_are_switched_on_with_one_call(monkeypatch):
     monkeypatch.setattr(embed, "chart_library", lambda: "window.vegaEmbed = '</script>';")
     before = altair.renderers.active
     try:
-        embed.enable_charts()
+        embed.enable_display()
         assert altair.renderers.active == "bestofl"
     finally:
         altair.renderers.enable(before)

@@ -48,7 +48,7 @@ def report(tmp_path_factory, tables):
     rewards = run.read("rewards")
     run.write("rewards", rewards.with_columns(reward_model=rewards["reward_model"].replace({"multi": PAYLOADS[4]})))
     write_notebook(run, "02_check_answers", [])
-    write_notebook(run, "06_all_charts", [getattr(charts, name)(tables[name]) for name in charts.__all__ if name != "enable_charts"])
+    write_notebook(run, "06_all_charts", [getattr(charts, name)(tables[name]) for name in charts.__all__])
     made = {"outputs": {"readings.parquet": "0" * 16, "rewards.parquet": "0" * 16}, "parameters": {"word": PAYLOADS[1]}}
     run.record("notebooks", {"02_check_answers": made})
     other.record("notebooks", {"02_check_answers": {"parameters": {"word": PAYLOADS[2]}}})
