@@ -90,14 +90,14 @@ def score(
             mine.select("problem_id", "language").unique(), on=["problem_id", "language"], how="semi"
         )
         check_disjoint(spec.trained_problems, spec.trained_questions, scored, spec.name)
-        finished = mine.filter(pl.col("finish_reason") != "error")
+        finished = mine.filter(pl.col("finish_reason").ne_missing("error"))
         if spec.kind in FROZEN:
             group = f"{spec.kind} {spec.base} {spec.weights} {spec.layers} {spec.max_tokens} {spec.style}"
             if shared is None or shared[0] != group:
                 backbone = open_reward_model(place, spec, device, dtype, batch_tokens)
                 of_group = [s for _, s in models if s.kind == spec.kind and
                             f"{s.kind} {s.base} {s.weights} {s.layers} {s.max_tokens} {s.style}" == group]  # fmt: skip
-                needed = table.filter(pl.col("finish_reason") != "error")
+                needed = table.filter(pl.col("finish_reason").ne_missing("error"))
                 if scope == "own" and all(s.name.startswith("mono-") for s in of_group):
                     needed = needed.filter(pl.col("language").is_in([s.name.removeprefix("mono-") for s in of_group]))
                 numbered = needed.select(*KEY).with_row_index("row")

@@ -51,7 +51,7 @@ def score_text_baseline(
     Raises:
         ValueError: no variant has a pair in every fold; candidates without readings.
     """
-    table = candidates.filter(pl.col("finish_reason") != "error").select(*KEY, "completion")
+    table = candidates.filter(pl.col("finish_reason").ne_missing("error")).select(*KEY, "completion")
     table = table.join(readings.select(*KEY, "answer", "is_correct"), on=list(KEY), how="left", maintain_order="left")
     if table["is_correct"].null_count():
         raise ValueError(

@@ -277,7 +277,7 @@ class _Job:
 
 def _training_candidates(candidates: pl.DataFrame, readings: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
     """KEY, completion, is_correct of the finished candidates of these problems."""
-    wanted = candidates.filter(pl.col("finish_reason") != "error").join(
+    wanted = candidates.filter(pl.col("finish_reason").ne_missing("error")).join(
         problems.select("problem_id", "language"), on=["problem_id", "language"], how="semi"
     )
     if not wanted.height:
