@@ -62,7 +62,7 @@ SCHEMAS: dict[str, pl.Schema] = {
         }
     ),
     # one row per candidate and reward model
-    "rewards": pl.Schema(KEY | {"reward_model": pl.String, "reward": pl.Float64}),
+    "rewards": pl.Schema(KEY | {"reward_model": pl.String, "reward": pl.Float64}),  # null: set aside, no usable number
     # one row per target language, pool, strategy, reward model and budget
     "curves": pl.Schema(
         {

@@ -20,6 +20,7 @@ from bestofl_lib.tables import Run
 
 Array = np.ndarray
 KEYS = ["problem_id", "language", "sample_index"]
+UNRANKED = -1e12  # stands for the reward of a candidate that was set aside: chosen only where no other was drawn
 _PER_LANGUAGE = (
     "exists", "is_correct", "answers", "sample_index", "tokens", "length", "logprob", "doubtful", "is_revised",
 )
@@ -63,7 +64,8 @@ class Pool:
         Args:
             candidates: table `candidates` (completion, n_tokens and logprob may be null or absent).
             readings: table `readings`; every candidate needs its row.
-            rewards: table `rewards`, long; a model may leave out whole languages, but no single candidate of one.
+            rewards: table `rewards`, long; a model may leave out whole languages, but no single candidate of one. A null
+                reward (the candidate was set aside) stands below all others as `UNRANKED`.
             problems: table `problems`; with it only problems of `split` are kept, and revised questions are known.
             split: which split is judged; None keeps all problems.
             languages: which languages, in this order; by default all there are.
@@ -324,7 +326,7 @@ def _rewards(
     if rewards is None or rewards.is_empty():
         return result
     joined = rewards.join(table.select(*KEYS, "row", "place"), on=KEYS, how="inner")
-    bad = joined.filter(pl.col("reward").is_null() | ~pl.col("reward").is_finite())
+    bad = joined.filter(~pl.col("reward").is_finite())
     if len(bad):
         first = bad.sort(KEYS).row(0, named=True)
         raise ValueError(
@@ -333,8 +335,10 @@ def _rewards(
     parts = joined.partition_by("reward_model", "language", as_dict=True, maintain_order=True)
     for (model, code), part in parts.items():
         exists = columns[code]["exists"]
+        if part["reward"].null_count() == len(part):
+            continue  # a model without one usable reward in this language does not cover it
         array = np.full(exists.shape, np.nan)
-        array[part["row"].to_numpy(), part["place"].to_numpy()] = part["reward"].to_numpy()
+        array[part["row"].to_numpy(), part["place"].to_numpy()] = part["reward"].fill_null(UNRANKED).to_numpy()
         hole = exists & np.isnan(array)
         if hole.any():
             mine = table.filter(pl.col("language") == code)

@@ -14,7 +14,7 @@ import polars as pl
 from scipy.special import expit
 
 from bestofl_lib.analysis import estimators as est
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.pool import UNRANKED, Pool
 
 Array = np.ndarray
 PLAIN = ("random", "oracle", "majority", "logprob", "shortest")  # strategies without a reward model
@@ -84,7 +84,8 @@ def arm_values(
         return None
     if strategy == "weighted":
         answers = {code: pool.answers[code] for code in members}
-        weights = {c: expit(r) for c, r in rewards.items()} if vote_weights == "logistic" else rewards
+        votes = {c: expit(r) if vote_weights == "logistic" else r for c, r in rewards.items()}
+        weights = {c: np.where(rewards[c] <= UNRANKED / 2, 0.0, votes[c]) for c in members}
         return _drawn(
             est.weighted_vote_of_shares(weights, answers, pool.reference, ks.tolist(), draws, seed, problem_ids=ids)
         )
@@ -221,6 +222,7 @@ def picks(
         weight = pl.col("lot") * 0 + 1.0  # one vote each
         if strategy == "weighted":
             weight = 1 / (1 + (-pl.col("value")).exp()) if vote_weights == "logistic" else pl.col("value")
+            weight = pl.when(pl.col("value") <= UNRANKED / 2).then(0.0).otherwise(weight)
         tally = (
             table.filter(pl.col("answer") >= 0)
             .group_by("problem_id", "answer")

@@ -135,7 +135,7 @@ class Store:
         # the first good one counts.
         return (
             pl.concat(tables)
-            .with_columns((pl.col("finish_reason") == "error").alias("_failed"))
+            .with_columns(pl.col("finish_reason").eq_missing("error").alias("_failed"))
             .sort("_failed", maintain_order=True)
             .unique(["draw", *KEY], keep="first", maintain_order=True)
             .drop("_failed")

@@ -167,7 +167,8 @@ def calibration(
 
 
 def _labelled(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
-    table = rewards.join(readings.select(*KEY, "is_correct"), on=list(KEY), how="left")
+    judged = rewards.drop_nulls("reward")  # without those set aside
+    table = judged.join(readings.select(*KEY, "is_correct"), on=list(KEY), how="left")
     if table["is_correct"].null_count():
         raise ValueError(
             f"{table['is_correct'].null_count()} of {table.height} rewards have no reading; run 02_check_answers first"

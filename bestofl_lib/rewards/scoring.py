@@ -116,8 +116,7 @@ def score(
         good = np.isfinite(rewards)
         parts.append(
             finished.select(*KEY)
-            .with_columns(reward_model=pl.lit(spec.name), reward=pl.Series(rewards))
-            .filter(pl.Series(good))
+            .with_columns(reward_model=pl.lit(spec.name), reward=pl.Series(np.where(good, rewards, np.nan)).fill_nan(None))
         )
         bad = finished.filter(pl.Series(~good)).select(*KEY)
         aside.append(
@@ -125,7 +124,7 @@ def score(
                 reward_model=pl.lit(spec.name), reason=pl.lit("reward is not finite, or did not fit in memory")
             )
         )
-        failed = mine.filter(pl.col("finish_reason") == "error").select(*KEY)
+        failed = mine.filter(pl.col("finish_reason").eq_missing("error")).select(*KEY)
         aside.append(failed.with_columns(reward_model=pl.lit(spec.name), reason=pl.lit("no completion")))
         counts.append({"reward_model": spec.name, "candidates": int(good.sum()), "set_aside": bad.height + failed.height,
                        "truncated": int(truncated.sum()), "seconds": seconds})  # fmt: skip

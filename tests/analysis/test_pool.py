@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from bestofl_lib.analysis import selection
 from bestofl_lib.analysis.pool import Pool
 
 
@@ -72,13 +73,33 @@ def test_a_candidate_without_reading_or_reward_is_named(make_tables):
         build(tables, rewards=tables["rewards"].filter(~one))
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_reward_that_is_not_a_number_names_model_and_candidate(make_tables, bad):
     tables = make_tables(n_problems=2, quality={"cross": 1})
     one = (pl.col("problem_id") == "p001") & (pl.col("language") == "th") & (pl.col("sample_index") == 0)
     broken = tables["rewards"].with_columns(reward=pl.when(one).then(pl.lit(bad, pl.Float64)).otherwise("reward"))
     with pytest.raises(ValueError, match=r"reward model 'cross' gives .* to p001 \(th\) number 0"):
         build(tables, rewards=broken)
+
+
+@pytest.mark.parametrize("strategy", ["best_of_k", "weighted"])
+def test_a_candidate_set_aside_is_never_selected_and_has_no_weight(make_tables, strategy):
+    tables = make_tables(n_problems=12, quality={"cross": 1})
+    best = pl.col("reward") == pl.col("reward").max().over("problem_id")
+    aside = tables["rewards"].with_columns(reward=pl.when(best).then(None).otherwise("reward"))
+    pool = build(tables, rewards=aside)
+    picked = selection.picks(pool, {code: pool.fewest(code) for code in pool.languages}, strategy, "cross")
+    chosen = picked.join(aside, on=["problem_id", "language", "sample_index"])["reward"]
+    assert aside["reward"].null_count() == len(chosen) == 12 and chosen.null_count() == 0
+    every = selection.arm_values(pool, "mixed", strategy, "cross", [pool.largest_budget("mixed")]).accuracy[:, 0]
+    assert np.allclose(every, picked["is_correct"])
+
+
+def test_a_model_without_one_usable_reward_in_a_language_does_not_cover_it(make_tables):
+    tables = make_tables(n_problems=3, quality={"cross": 1})
+    nothing = tables["rewards"].with_columns(reward=pl.when(pl.col("language") == "th").then(None).otherwise("reward"))
+    pool = build(tables, rewards=nothing)
+    assert pool.reward("cross", pool.languages) is None and pool.reward("cross", ["en"]) is not None
 
 
 def test_a_reward_model_may_leave_out_whole_languages(make_tables):

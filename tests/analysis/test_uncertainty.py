@@ -63,6 +63,19 @@ def test_interval_and_p_value_never_contradict_each_other():
     assert ((test.p < 0.05) == ((test.low > 0) | (test.high < 0)))[clear].all()
 
 
+@pytest.mark.parametrize("n_differing", range(1, 6))
+def test_a_handful_of_problems_that_differ_proves_nothing(n_differing):
+    first = np.zeros(24)
+    first[:n_differing] = 1
+    for sign in (1, -1):
+        test = un.paired_difference(sign * first, np.zeros(24))
+        assert test.p >= 2.0 ** (1 - n_differing) > 0.05
+        assert test.low <= 0 <= test.high
+    first[:12] = 1
+    many = un.paired_difference(first, np.zeros(24))
+    assert many.p < 0.01 and many.low > 0
+
+
 def test_large_samples_agree_with_the_t_interval():
     values = np.random.default_rng(3).normal(0.4, 0.1, 400)
     got = un.mean_interval(values, replicates=6000)

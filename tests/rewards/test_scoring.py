@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file
 
+from bestofl_lib.rewards.audit import within_problem_auc
 from bestofl_lib.rewards.cache import cached_values
 from bestofl_lib.rewards.model import RewardBackbone
 from bestofl_lib.rewards.scoring import score
@@ -81,8 +82,10 @@ def test_rewards_that_are_not_finite_are_set_aside_and_counted(world, folder):
     weights["score.weight"][0, 0] = float("nan")
     save_file(weights, head)
     scores = score(world.candidates, world.split("test"), folder, device="cpu")
-    assert "cross" not in scores.rewards["reward_model"].to_list()
-    assert scores.rewards["reward"].is_finite().all()
+    aside = scores.rewards.filter(pl.col("reward").is_null())
+    assert aside["reward_model"].to_list() == ["cross"] * 144
+    assert scores.rewards["reward"].drop_nulls().is_finite().all()
+    assert "cross" not in within_problem_auc(scores.rewards, world.readings)["reward_model"].to_list()
     assert scores.set_aside["reward_model"].to_list() == ["cross"] * 144
     assert scores.summary.filter(pl.col("reward_model") == "cross").select("candidates", "set_aside").row(0) == (0, 144)
 
@@ -96,6 +99,14 @@ def test_a_candidate_that_was_never_finished_gets_no_reward(world, folder):
     scores = score(failed, world.split("test"), folder, names=["multi"], device="cpu")
     assert scores.rewards.height == 144 - 3
     assert set(scores.set_aside["reason"]) == {"no completion"}
+
+
+def test_candidates_without_a_known_finish_reason_are_learnt_from_and_scored(world, tiny_policy, folder, tmp_path):
+    pool = world.candidates.with_columns(finish_reason=pl.lit(None, pl.String))
+    place = tmp_path / "again"
+    train_reward_models(pool, world.readings, world.split("train"), base=tiny_policy, folder=place, rows=20, device="cpu")
+    expected = score(world.candidates, world.split("test"), folder, device="cpu").rewards
+    assert expected.height and score(pool, world.split("test"), place, device="cpu").rewards.equals(expected)
 
 
 def test_bad_input_is_named(world, folder, tmp_path):

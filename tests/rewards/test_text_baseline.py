@@ -19,6 +19,12 @@ def test_tell_tale_words_are_learnt_by_cross_fitting_at_equal_rows(world):
     assert rewards.filter(pl.col("reward_model") == "mono-sw")["language"].unique().to_list() == ["sw"]
 
 
+def test_a_pool_that_does_not_say_how_candidates_ended_is_scored_alike(world):
+    untold = world.candidates.with_columns(finish_reason=pl.lit(None, pl.String))
+    first, second = (score_text_baseline(table, world.readings, variants=["multi"])[0] for table in (world.candidates, untold))
+    assert first.height and first.equals(second)
+
+
 def test_labels_without_a_trace_in_the_text_are_not_learnt(world):
     rng = np.random.default_rng(0)
     luck = world.readings.with_columns(
