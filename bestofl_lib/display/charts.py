@@ -156,7 +156,7 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
     layers = alt.layer(
         drawn.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", color=colour, tooltip=tips),
         drawn.mark_point(filled=True, size=60, opacity=1).encode(
-            y=y, x=alt.X("gain:Q", title="gain in coverage (percentage points)", axis=_points_axis()), color=colour,
+            y=y, x=alt.X("gain:Q", title="gain, percentage points", axis=_points_axis()), color=colour,
             shape=alt.Shape("shown:N", title=None, scale=alt.Scale(domain=["adds", "undecided", "costs"])), tooltip=tips,
         ),
         drawn.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
@@ -524,10 +524,13 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
     table = table.with_columns(row=name.str.strip_chars())
     if table["row"].is_duplicated().any() and "budget" in table.columns:
         table = table.with_columns(row=pl.format("{}, {} completions", "row", "budget"))
+    if table["row"].is_duplicated().any() and "against" in table.columns:
+        told = pl.format("{} against {}", "row", "against")
+        table = table.with_columns(row=pl.when(pl.col("row").is_duplicated()).then(told).otherwise("row"))
     verdicts = ["supported", "undecided", "not supported"]
     colour = alt.Color("verdict:N", title=None, sort=verdicts, scale=alt.Scale(domain=verdicts, range=[GREEN, GREY, ORANGE]))
     base = alt.Chart(table)
-    y = alt.Y("row:N", sort=table["row"].to_list(), title=None)
+    y = alt.Y("row:N", sort=table["row"].to_list(), title=None, axis=alt.Axis(labelLimit=300))
     tips = _tips(table, "row", "statement", "effect", "low", "high", "p", "p_holm", "mde", "verdict")
     chart = alt.layer(
         base.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
