@@ -190,7 +190,7 @@ def _own_pools(
         test, pool, claim, budget=[k] * len(targets), language=list(targets),
         strategy="best_of_k", reward_model=cross, against=f"own pool, {mono}",
     )
-    return _Test(claim, mixed[:, 0], own.mean(1), str(k), f"best_of_k by {cross}", parts, {})
+    return _Test(claim, mixed[:, 0], own.mean(1), str(k), f"best of k by {cross}", parts, {})
 
 
 def _small_budgets(
@@ -229,7 +229,7 @@ def _small_budgets(
     spent, spent_english = (arm_tokens(pool, name, grid) for name in ("mixed", "en"))
     if spent is not None and spent_english is not None:
         breaks["tokens"] = un.break_even(mixed, english, spent, spent_english, seed=seed)
-    name = f"{strategy} by {model}" if model else strategy
+    name = f"best of k by {model}" if model else strategy
     return _Test("H3", first_mean, second_mean, ", ".join(map(str, ks)), name, parts, breaks)
 
 
@@ -305,22 +305,22 @@ def _sentence(
     smallest_gain: float,
 ) -> str:
     many = "1 problem" if pool.n_problems == 1 else f"{pool.n_problems} problems"
-    size = f"{_points(result.effect)} (95 % interval {100 * result.low:+.1f} to {100 * result.high:+.1f}; {many})"
+    interval = f"95 % interval {100 * result.low:+.1f} to {100 * result.high:+.1f}".replace("-", "−")
+    size = f"{_points(result.effect)} ({interval}; {many})"
     side = "above" if result.effect >= 0 else "below"
     k = f"{' and '.join(test.budget.rsplit(', ', 1))} completion{'s' if test.budget != '1' else ''} per problem"
     if claim in ("H1", "H2"):
         kind = "high-resource languages" if claim == "H2" else "languages"
-        count = f"{len(parts)} {kind}" if len(parts) > 1 else f"the one {kind.removesuffix('s')} {parts[0]['language']}"
+        count = f"{len(parts)} {kind}" if len(parts) > 1 else f"the one {kind.removesuffix('s')} {_name(parts[0])}"
         text = (
             f"At {k}, choosing from the mixed pool with the reward model '{cross}' is {size} {side} choosing from each "
             f"language's own pool with its own model, on average over {count}; {_who(parts)}."
         )
     elif claim == "H3":
         text = f"At {k}{' on average' if ',' in test.budget else ''}, the mixed pool is {size} {side} an English-only "
-        text += f"pool of the same size ({test.strategy}); {_crossing(test.breaks['completions'], 'completions')}"
-        text += f"; {_crossing(test.breaks['tokens'], 'tokens')}." if "tokens" in test.breaks else "."
+        text += f"pool of the same size ({test.strategy}); {_crossings(test.breaks)}."
     else:
-        count = f"{len(parts)} languages" if len(parts) > 1 else parts[0]["language"]
+        count = f"{len(parts)} languages" if len(parts) > 1 else _name(parts[0])
         text = (
             f"At {k}, coverage with half of the completions in another language is {size} {side} coverage of English "
             f"alone, on average over {count}; {_who(parts)}."
@@ -339,8 +339,8 @@ def _points(value: float | Array) -> str:
 
 def _who(parts: list[dict]) -> str:
     """Which languages gain or lose on their own, after Holm's correction."""
-    gain = [p["language"] for p in parts if p["p_holm"] < 0.05 and p["effect"] > 0]
-    lose = [p["language"] for p in parts if p["p_holm"] < 0.05 and p["effect"] < 0]
+    gain = [_name(p) for p in parts if p["p_holm"] < 0.05 and p["effect"] > 0]
+    lose = [_name(p) for p in parts if p["p_holm"] < 0.05 and p["effect"] < 0]
     words = []
     if gain:
         words.append(f"{', '.join(gain)} gain{'s' if len(gain) == 1 else ''}")
@@ -349,6 +349,19 @@ def _who(parts: list[dict]) -> str:
     if not words:
         return "no language gains or loses by itself after Holm's correction"
     return " and ".join(words) + " individually after Holm's correction"
+
+
+def _name(part: dict) -> str:
+    """The English name of a row's language."""
+    code = part["language"]
+    return LANGUAGES[code].name if code in LANGUAGES else code
+
+
+def _crossings(breaks: dict[str, un.BreakEven]) -> str:
+    """Where the mixed pool's lead ends, in completions and, where they are known, in tokens."""
+    if all(found.start is None for found in breaks.values()):
+        return "it is nowhere ahead up to " + " or ".join(f"{found.largest:.0f} {unit}" for unit, found in breaks.items())
+    return "; ".join(_crossing(found, unit) for unit, found in breaks.items())
 
 
 def _crossing(found: un.BreakEven, unit: str) -> str:

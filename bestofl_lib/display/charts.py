@@ -368,7 +368,7 @@ def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
             "this reader" (or the first row's) is drawn strongest.
     """
     _need(table, "language", "reader", "accuracy", "n_candidates")
-    table = _named(table)
+    table = _named(table).with_columns(pl.col("reader").str.replace_all("_", " "))
     readers = table["reader"].unique(maintain_order=True).to_list()
     ours = "this reader" if "this reader" in readers else readers[0]
     domain = [ours, *[reader for reader in readers if reader != ours]]

@@ -235,13 +235,15 @@ def _claims(run: Run, fresh: bool) -> str:
     table = run.read("claims")
     parts = []
     if "sentence" in table.columns:
-        parts.append('<ul class="lead">' + "".join(f"<li>{_text(row)}</li>" for row in table["sentence"] if row) + "</ul>")
+        parts.append('<ul class="lead">' + "".join(
+            f"<li><strong>{_text(claim)}</strong> {_text(said)}</li>" for claim, said in table.select("claim", "sentence").iter_rows() if said
+        ) + "</ul>")
     first = [column for column in CLAIM_COLUMNS if column in table.columns] or table.columns
     rest = [column for column in table.columns if column not in (*first, "sentence", "low", "high")]
     parts.append("<h2>Claims and verdicts</h2>" + _claim_table(table, first))
     parts.append(
-        '<p class="note">Effects and detectable effects in percentage points, with 95 % intervals; p corrected by Holm where the '
-        "table says p holm. The detectable effect is what this many problems would find four times in five.</p>"
+        '<p class="note">Effects and detectable effects in percentage points, with 95 % intervals; p corrected by Holm over '
+        "the claims. The detectable effect is what this many problems would find four times in five.</p>"
     )
     if rest:
         parts.append(f'<details class="code"><summary>all columns</summary>{_claim_table(table, ["claim", *rest])}</details>')
@@ -266,7 +268,8 @@ def _claim_cell(column: str, row: dict[str, Any]) -> str:
         return f'<span class="verdict {re.sub("[^a-z]+", "-", str(value).lower())}">{_text(value)}</span>'
     if column == "effect":
         low, high = row.get("low"), row.get("high")
-        return f"{100 * value:+.1f}" + (f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None and high is not None else "")
+        shown = f"{100 * value:+.1f}" + (f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None and high is not None else "")
+        return shown.replace("-", "−")
     if column == "mde":
         return f"{100 * value:.1f}"
     if column in ("p", "p_holm"):

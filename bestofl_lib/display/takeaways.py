@@ -28,10 +28,12 @@ def accuracy(table: pl.DataFrame) -> Markdown:
         text += f" Up to {cut['cut']:.1%} were cut off at the longest length ({_name(cut)})."
     known = table.filter(pl.col("n_unrevised") > 0)
     if len(known):
-        change = known.with_columns(change=pl.col("accuracy_unrevised") - pl.col("accuracy")).sort("change").row(-1, named=True)
+        change = known.with_columns(change=pl.col("accuracy_unrevised") - pl.col("accuracy")).sort(
+            pl.col("change").abs()
+        ).row(-1, named=True)
         text += (
             f" Without the questions that a revised edition replaced ({change['n_unrevised']} problems are left), accuracy changes most "
-            f"in {_name(change)}: by {100 * change['change']:+.1f} points."
+            f"in {_name(change)}: by {_signed(change['change'])} points."
         )
     return Markdown(text)
 
@@ -128,7 +130,7 @@ def gains(table: pl.DataFrame) -> Markdown:
     clear = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") > 0)).sort("gain", descending=True)
     worse = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") < 0))
     base = _name({"language": last["base"][0]})
-    parts = [f"{_name(row)} ({100 * row['gain']:+.1f} points)" for row in clear.iter_rows(named=True)]
+    parts = [f"{_name(row)} ({_signed(row['gain'])} points)" for row in clear.iter_rows(named=True)]
     text = f"At {last['budget'][0]} completions, {len(clear)} of {len(last)} languages add more than drawing {base} again (Holm-corrected, 5 %)"
     text += ": " + ", ".join(parts) + "." if parts else "."
     return Markdown(
@@ -173,7 +175,7 @@ def plan(table: pl.DataFrame) -> Markdown:
     last = table.filter(pl.col("budget") == pl.col("budget").max())
     planned = last.filter(pl.col("arm") == "planned").row(0, named=True)
     others = [
-        f"{100 * row['gain']:+.1f} points over {name} (95 % interval {100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f})"
+        f"{_signed(row['gain'])} points over {name} (95 % interval {_signed(row['gain_low'])} to {_signed(row['gain_high'])})"
         for name, arm in (("English only", "en"), ("equal shares", "mixed"))
         for row in last.filter(pl.col("arm") == arm).iter_rows(named=True)
     ]
@@ -189,3 +191,8 @@ def _name(row: dict) -> str:
 
 def _percent(row: dict) -> str:
     return f"{row['accuracy']:.1%} (95 % interval {row['low']:.1%} to {row['high']:.1%})"
+
+
+def _signed(share: float) -> str:
+    """A difference in percentage points, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "−")
