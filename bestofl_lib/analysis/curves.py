@@ -72,7 +72,8 @@ def curves(
     Returns:
         Table `curves`: one row per target language, pool, strategy, reward model and budget. `target` is the language
         for arms of one language, null for arms that are the same for all. `tokens` is null where counts are unknown,
-        `efficiency` (strategy − random) / (oracle − random), null where the oracle gains nothing.
+        `efficiency` (strategy − random) / (oracle − random), null where the oracle gains nothing and for plans, which
+        draw from another pool in each fold.
 
     Raises:
         ValueError: an unknown pool or strategy, or a budget that no arm can serve: names problem and language.
@@ -151,10 +152,10 @@ def _largest(pool: Pool, name: str) -> int:
 
 
 def _ends(pool: Pool, name: str, ks: Sequence[int]) -> tuple[Array, Array]:
-    """Random and oracle accuracy of an arm at its budgets; the planned arm is held against the mixed pool's."""
-    if not ks:
-        return np.zeros(0), np.zeros(0)
-    low, high = (arm_values(pool, "mixed" if name == "planned" else name, s, None, ks) for s in ("random", "oracle"))
+    """Random and oracle accuracy of an arm at its budgets; no room between them where each plan has its own pool."""
+    if not ks or name == "planned":
+        return np.zeros(len(ks)), np.zeros(len(ks))
+    low, high = (arm_values(pool, name, s, None, ks) for s in ("random", "oracle"))
     if low is None or high is None:
         raise ValueError(f"pool {name!r} has no candidates to draw")
     return low.accuracy.mean(0), high.accuracy.mean(0)

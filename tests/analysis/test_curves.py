@@ -75,6 +75,8 @@ def test_selector_efficiency_runs_from_random_to_oracle(table):
     assert pick(table, "en", "oracle", None, 4)["efficiency"] == pytest.approx(1)
     assert pick(table, "en", "random", None, 4)["efficiency"] == pytest.approx(0)
     assert pick(table, "en", "random", None, 1)["efficiency"] is None
+    planned = table.filter(pl.col("pool") == "planned")
+    assert planned.height and planned["efficiency"].null_count() == planned.height
 
 
 def test_a_budget_that_no_arm_can_serve_names_problem_and_language(pool):
