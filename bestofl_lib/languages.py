@@ -35,8 +35,13 @@ class Language:
     per: tuple[str, ...] = ()  # words behind a unit that make its number a rate's denominator: 1人あたり18円
     scales: tuple[tuple[str, int], ...] = ()  # words that multiply the number before them
     leading_scales: tuple[tuple[str, int], ...] = ()  # words that multiply the number after them
+    halves: tuple[str, ...] = ()  # words that add one half to the number before them, perhaps behind its unit
+    leading_halves: tuple[str, ...] = ()  # words that add one half to the number after them
+    fractions: tuple[tuple[str, str], ...] = ()  # words that are a fraction by themselves
+    parts: tuple[tuple[str, int], ...] = ()  # words that divide the number word before them: two thirds
     currencies: tuple[str, ...] = ()  # currency words that may stand before a number
     number_words: tuple[tuple[str, int], ...] = ()  # spellings that num2words does not know
+    cases: tuple[str, ...] = ()  # grammatical cases of number words, as num2words names them
     compound_numbers: bool = False  # number words are written as one word: fünftausendsechshundert
 
 
@@ -53,6 +58,8 @@ _RECORDS = (
         both=("এবং", "ও"),
         scales=(("হাজার", 10**3), ("লাখ", 10**5), ("লক্ষ", 10**5), ("মিলিয়ন", 10**6), ("মিলিয়ন", 10**6), ("কোটি", 10**7)),
         currencies=("টাকা", "ডলার"),
+        leading_halves=("সাড়ে",),
+        fractions=(("আড়াই", "5/2"), ("দেড়", "3/2"), ("অর্ধেক", "1/2")),
         number_words=(("আঠার", 18), ("দুই শত", 200), ("দুইশো", 200), ("একশ", 100), ("একশো", 100), ("একশত", 100)),
     ),
     Language(
@@ -67,6 +74,9 @@ _RECORDS = (
         both=("und",),
         scales=(("tausend", 10**3), ("tsd.", 10**3), ("millionen", 10**6), ("million", 10**6), ("mio.", 10**6), ("milliarden", 10**9), ("milliarde", 10**9), ("mrd.", 10**9)),
         currencies=("euro",),
+        halves=("einhalb", "und ein halb", "und eine halbe"),
+        fractions=(("anderthalb", "3/2"), ("eineinhalb", "3/2"), ("ein halb", "1/2"), ("die hälfte", "1/2")),
+        parts=(("drittel", 3), ("viertel", 4), ("fünftel", 5), ("sechstel", 6), ("achtel", 8), ("zehntel", 10)),
         number_words=(("ein", 1), ("eine", 1), ("einen", 1), ("zwo", 2), ("hundert", 100), ("tausend", 1000)),
         compound_numbers=True,
     ),
@@ -81,6 +91,12 @@ _RECORDS = (
         both=("and",),
         scales=(("thousand", 10**3), ("hundred", 100), ("million", 10**6), ("billion", 10**9), ("trillion", 10**12), ("lakhs", 10**5), ("lakh", 10**5), ("crores", 10**7), ("crore", 10**7)),
         currencies=("us", "usd", "eur", "gbp", "rs.", "rs", "inr", "jpy", "cny", "rmb", "rub", "thb", "tzs", "kes", "bdt"),
+        halves=("and a half", "and one half"),
+        fractions=(("one half", "1/2"), ("one-half", "1/2"), ("a half", "1/2"), ("half", "1/2")),
+        parts=(
+            ("third", 3), ("thirds", 3), ("quarter", 4), ("quarters", 4), ("fourth", 4), ("fourths", 4), ("fifth", 5), ("fifths", 5),
+            ("sixth", 6), ("sixths", 6), ("eighth", 8), ("eighths", 8), ("tenth", 10), ("tenths", 10),
+        ),
         number_words=(("a hundred", 100), ("a thousand", 1000), ("a dozen", 12), ("zero", 0)),
     ),
     Language(
@@ -89,11 +105,14 @@ _RECORDS = (
         "Resuelve el siguiente problema paso a paso en español. Escribe como última línea: «La respuesta es ….»",
         decimal=",", groups=".\u00a0\u202f ",
         cues=("respuesta", "respuesta final", "resultado", "solución"),
-        copulas=("es", "son", "sería", "será", "es de", "correcta", "final", "igual a", "aproximadamente", "unos", "unas", "por lo tanto", "entonces"),
+        copulas=("es", "es el", "son", "sería", "será", "es de", "correcta", "final", "igual a", "aproximadamente", "unos", "unas", "por lo tanto", "entonces"),
         conclusions=("por lo tanto", "por tanto", "entonces", "así que", "así", "en total", "luego"),
         either=("o", "ó", "u"),
         both=("y", "e", "con"),
         scales=(("mil", 10**3), ("millones", 10**6), ("millón", 10**6)),
+        halves=("y medio", "y media"),
+        fractions=(("la mitad", "1/2"), ("medio", "1/2"), ("media", "1/2")),
+        parts=(("tercio", 3), ("tercios", 3), ("cuarto", 4), ("cuartos", 4), ("quinto", 5), ("quintos", 5), ("décimo", 10), ("décimos", 10)),
         number_words=(("un", 1), ("una", 1), ("veintiún", 21), ("veintiuna", 21), ("doscientas", 200), ("trescientas", 300), ("cuatrocientas", 400), ("quinientas", 500), ("seiscientas", 600), ("setecientas", 700), ("ochocientas", 800), ("novecientas", 900)),
     ),
     Language(
@@ -107,6 +126,9 @@ _RECORDS = (
         either=("ou",),
         both=("et",),
         scales=(("mille", 10**3), ("millions", 10**6), ("million", 10**6), ("milliards", 10**9), ("milliard", 10**9)),
+        halves=("et demi", "et demie"),
+        fractions=(("la moitié", "1/2"), ("un demi", "1/2"), ("une demie", "1/2"), ("une demi", "1/2")),
+        parts=(("tiers", 3), ("quart", 4), ("quarts", 4), ("cinquième", 5), ("cinquièmes", 5), ("dixième", 10), ("dixièmes", 10)),
         number_words=(("une", 1), ("vingt-et-un", 21), ("vingt et une", 21), ("quatre-vingt", 80), ("cents", 100)),
     ),
     Language(
@@ -121,6 +143,8 @@ _RECORDS = (
         both=("と",),
         per=("あたり", "当たり", "につき"),
         scales=(("百", 100), ("千", 10**3), ("万", 10**4), ("億", 10**8), ("兆", 10**12)),
+        halves=("半",),
+        fractions=(("半分", "1/2"),),
     ),
     Language(
         "ru", "Russian", "русский", "Cyrl", "high",
@@ -133,7 +157,11 @@ _RECORDS = (
         either=("или",),
         both=("и",),
         scales=(("тысячи", 10**3), ("тысяча", 10**3), ("тысяч", 10**3), ("тысячу", 10**3), ("тыс.", 10**3), ("тыс", 10**3), ("миллионов", 10**6), ("миллиона", 10**6), ("миллион", 10**6), ("млн", 10**6), ("миллиардов", 10**9), ("миллиарда", 10**9), ("миллиард", 10**9), ("млрд", 10**9)),
+        halves=("с половиной",),
+        fractions=(("полтора", "3/2"), ("полторы", "3/2"), ("половина", "1/2"), ("половину", "1/2")),
+        parts=(("треть", 3), ("трети", 3), ("четверть", 4), ("четверти", 4), ("пятая", 5), ("пятых", 5), ("десятая", 10), ("десятых", 10)),
         number_words=(("одна", 1), ("одну", 1), ("одно", 1), ("две", 2)),
+        cases=("g", "d", "i", "p"),
     ),
     Language(
         "sw", "Swahili", "Kiswahili", "Latn", "low",
@@ -146,6 +174,8 @@ _RECORDS = (
         both=("na",),
         scales=(),
         leading_scales=(("elfu", 10**3), ("laki", 10**5), ("milioni", 10**6), ("bilioni", 10**9)),
+        halves=("na nusu",),
+        fractions=(("nusu", "1/2"),),
         currencies=("tsh", "ksh", "shilingi", "dola"),
     ),
     Language(
@@ -159,6 +189,8 @@ _RECORDS = (
         either=("లేదా",),
         both=("మరియు",),
         scales=(("వేలు", 10**3), ("వేయిల", 10**3), ("వేల", 10**3), ("వేయి", 10**3), ("లక్షలు", 10**5), ("లక్షల", 10**5), ("లక్ష", 10**5), ("మిలియన్లు", 10**6), ("మిలియన్", 10**6), ("కోట్లు", 10**7), ("కోట్ల", 10**7), ("కోటి", 10**7)),
+        halves=("న్నర",),
+        fractions=(("సగం", "1/2"),),
         number_words=(("సున్నా", 0), ("ఐదు", 5), ("ఏడు", 7), ("పద్దెనిమిది", 18), ("పదిహేను", 15), ("పదకొండు", 11), ("పన్నెండు", 12), ("పదమూడు", 13), ("పద్నాలుగు", 14), ("పదహారు", 16), ("పదిహేడు", 17), ("పంతొమ్మిది", 19), ("వంద", 100), ("వెయ్యి", 1000)),
     ),
     Language(
@@ -171,6 +203,8 @@ _RECORDS = (
         conclusions=("ดังนั้น", "เพราะฉะนั้น", "สรุป", "รวม"),
         either=("หรือ",),
         both=("และ", "กับ"),
+        halves=("ครึ่ง",),
+        fractions=(("ครึ่งหนึ่ง", "1/2"),),
         number_words=(("เอ็ด", 1),),
         scales=(("ร้อย", 100), ("พัน", 10**3), ("หมื่น", 10**4), ("แสน", 10**5), ("ล้าน", 10**6)),
     ),
@@ -184,6 +218,8 @@ _RECORDS = (
         conclusions=("因此", "所以", "综上", "总共", "故"),
         either=("或", "或者", "还是"),
         both=("和", "又", "零"),
+        halves=("半",),
+        fractions=(("一半", "1/2"),),
         scales=(("百", 100), ("千", 10**3), ("万", 10**4), ("萬", 10**4), ("亿", 10**8), ("億", 10**8), ("兆", 10**12)),
     ),
 )

@@ -59,13 +59,16 @@ class Words:
             for form in _forms(word):
                 self.scales[form] = scale
         self.leading = bool(record.leading_scales)
-        # where words are not parted by spaces, or endings are attached, a number word may run on into another word
+        # a number word may run on into another word
         self.runs_on = record.script not in ("Latn", "Cyrl")
         self.compounds = record.compound_numbers
+        self.halves = record.halves
 
     def _invert(self, code: str) -> None:
         for n in (*range(100), *range(100, 1000, 100)):
             self._add(num2words(n, lang=code), n)
+            for case in LANGUAGES[code].cases:
+                self._add(num2words(n, lang=code, case=case), n)
         one = num2words(1, lang=code)
         for n in range(100, 1000, 100):  # the form before a summand: "trois cent" un, "ciento" uno, "three hundred and" one
             joined = num2words(n + 1, lang=code)
@@ -102,8 +105,9 @@ class Words:
             if step is None or (last is not None and step[1] >= last) or (last == 1):
                 break
             total, last, place = total + step[0], step[1], step[2]
-        if last is None or (not self.runs_on and lowered[place : place + 1].isalpha()):
-            return None
+        attached = self.runs_on or lowered.startswith(self.halves, place)
+        if last is None or (not attached and lowered[place : place + 2].lstrip("-")[:1].isalpha()):
+            return None  # another word begins here: twenty-first
         return total, at + place
 
     def _step(self, text: str, at: int) -> tuple[int, int, int] | None:

@@ -57,9 +57,9 @@ _FRAC = re.compile(
     r"\\[dtc]?frac\s*(?:\{\s*(?P<n>-?\s*\d[\d.,]*)\s*\}\s*\{\s*(?P<d>\d[\d.,]*)\s*\}|(?P<n1>\d)\s*(?P<d1>\d)|(?P<n2>\d)\s*\{(?P<d2>\d+)\})"
 )
 _SLASH = re.compile(r"\s?/\s?(\d{1,12})(?![\d.,]*\d)")
-_MIXED = re.compile(r"(?:\s|\\[,; ]|\s+(?:and|and a|et|und|y|и|na|e)\s)\s*(\d{1,4})/(\d{1,4})(?!\d)")
+_MIXED = re.compile(r"(?:\s|\\[,; ]|\s+(?:and|and a|et|und|y|и|na|e)\s|又|と)\s*(\d{1,4})/(\d{1,4})(?!\d)")
 _POWER_OF_TEN = re.compile(r"\s*(?:\\times|×|·|\*|\\cdot|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*(-?\d{1,3})\s*\}?(?!\d)")
-_E = re.compile(r"[eE]([+-]?\d{1,3})(?![\w.])")
+_E = re.compile(r"[eE]([+-]?\d{1,3})(?!\w|\.\d)")
 _REPEATING = re.compile(r"(\d+)\.(\d*)\\overline\{(\d{1,20})\}")
 _MINUS = re.compile(r"[-–](?=\d)")
 _MARKED = re.compile(r"[\d.,]+")
@@ -72,6 +72,7 @@ _KANJI_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "兆":
 _K = "".join(_KANJI) + "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
 _U = "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
 _KANJI_NUMBER = re.compile(rf"(?:\d+(?:[,.]\d+)*\s?(?=[{_U}])|[{_K}]|(?<=[{_U}])\s?\d+(?:,\d{{3}})*(?!\d))+")
+_KANJI_PARTS = re.compile(rf"(\d+|[{_K}]+)\s?分[之の]\s?(\d+(?:\.\d+)?|[{_K}]+)")  # 三分之二, 3分の2, 百分之二十
 _KANJI_TOKEN = re.compile(rf"\d+(?:[,.]\d+)*|[{_K}]")
 
 
@@ -196,6 +197,8 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
     match = _NUMBER.match(text, at)
     if match is None:
         return None
+    if text[match.end() : match.end() + 1] == "分" and (parts := _KANJI_PARTS.match(text, at)):
+        return _kanji_parts(parts, code)
     if char != "." and (kanji := _KANJI_NUMBER.match(text, at)) and kanji.end() > match.end():
         return Number(_kanji(kanji[0], code), at, kanji.end())
     if (repeating := _REPEATING.match(text, at)) and len(repeating[0]) <= MAX_DIGITS:
@@ -274,18 +277,88 @@ def _kanji(written: str, code: str) -> Fraction:
     return total + section + (current or 0)
 
 
+def _kanji_parts(match: re.Match[str], code: str) -> Number:
+    """三分之二 is 2/3; a hundredth part is a percentage, and 20 % is read as 20."""
+    bottom, top = (Fraction(part) if part[0].isdigit() else _kanji(part, code) for part in match.groups())
+    if not bottom:
+        return Number(None, match.start(), match.end(), "division by zero")
+    return Number(top if bottom == 100 else top / bottom, match.start(), match.end())
+
+
 def kanji_at(text: str, at: int, code: str) -> Number | None:
     """The number in Chinese characters, with or without digits among them, that starts at `at`."""
     match = _KANJI_NUMBER.match(text, at)
     if match is None or len(match[0]) > 60:
         return None
+    if text[match.end() : match.end() + 1] == "分" and (parts := _KANJI_PARTS.match(text, at)):
+        return _kanji_parts(parts, code)
     return Number(_kanji(match[0], code), at, match.end())
 
 
 def words_at(text: str, at: int, code: str) -> Number | None:
     """The number in words of one language that starts at `at`, longest first; None if none does."""
+    pattern, fractions, parts = _fraction_words(code)
+    if alone := pattern.match(text, at):
+        return Number(fractions[alone[0].lower()], at, alone.end())
     found = words_of(code).parse(text, at)
-    return Number(Fraction(found[0]), at, found[1]) if found else None
+    if found is None:
+        return None
+    value, end = found
+    if (word := _WORD_BEHIND.match(text, end)) and value < parts.get(word[1].lower(), 0):
+        return Number(Fraction(value, parts[word[1].lower()]), at, word.end(), "number words read as a fraction")
+    return Number(Fraction(value), at, end)
+
+
+_WORD_BEHIND = re.compile(r"[\s-]([^\W\d_]+)")
+
+
+@cache
+def _fraction_words(code: str) -> tuple[re.Pattern[str], dict[str, Fraction], dict[str, int]]:
+    """Words of a language that are fractions, and those that make a fraction of the number word before them."""
+    record = LANGUAGES[code]
+    table = {form: Fraction(value) for word, value in record.fractions for form in _both_forms(word)}
+    words = "|".join(re.escape(word) for word in sorted(table, key=len, reverse=True))
+    behind = "" if record.script in _RUNNING_ON else r"(?![^\W_])"
+    return re.compile(rf"(?:{words or '(?!)'}){behind}", re.IGNORECASE), table, dict(record.parts)
+
+
+@cache
+def _halves() -> tuple[tuple[str, ...], re.Pattern[str], tuple[str, ...]]:
+    """Words that add one half: those behind a number, how they stand there (perhaps behind a unit), and those before it."""
+    apart = {w for r in LANGUAGES.values() if r.script not in _RUNNING_ON for w in r.halves}
+    joined = {form for r in LANGUAGES.values() if r.script in _RUNNING_ON for w in r.halves for form in _both_forms(w)}
+    leading = {form for r in LANGUAGES.values() for w in r.leading_halves for form in _both_forms(w)}
+    behind = re.compile(
+        rf"(?:\s?[^\s\d.,;:!?()=+*/<>。，、-]{{1,14}}?)??\s?(?:(?:{'|'.join(apart)})(?![^\W\d_])"
+        rf"|(?:{'|'.join(joined)})(?=[\s.,!?)*。，、）」}}\\]|$|です|だ|で|小时|小時|个月|的|గం|ชั่วโมง))"
+    )
+    return (*apart, *joined), behind, tuple(leading)
+
+
+def with_half(text: str, number: Number) -> Number:
+    """The number and the half that a word adds to it: two hours and a half, 2時間半, সাড়ে তিন.
+
+    Whole numbers only; a number in a text that says no half is returned as it is.
+    """
+    if number.value is None or number.value.denominator != 1:
+        return number
+    words, pattern, leading = _halves()
+    behind = text[number.end : number.end + 32]
+    if any(word in behind for word in words) and (half := pattern.match(text, number.end)):
+        return Number(number.value + Fraction(1, 2), number.start, half.end(), number.note)
+    before = text[max(0, number.start - 8) : number.start].rstrip()
+    if before.endswith(leading):
+        word = next(word for word in leading if before.endswith(word))
+        start = text.rindex(word, 0, number.start)
+        return Number(number.value + Fraction(1, 2), start, number.end, number.note)
+    return number
+
+
+def _both_forms(word: str) -> set[str]:
+    return {unicodedata.normalize(form, word) for form in ("NFC", "NFD")} | {word}
+
+
+_RUNNING_ON = ("Beng", "Hans", "Jpan", "Telu", "Thai")  # scripts whose words are not parted by spaces, or have endings attached
 
 
 def numbers_in(text: str, start: int, end: int, code: str, limit: int = 200) -> list[Number]:
@@ -316,7 +389,12 @@ UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*\^?\s*\{?\s*[23](?
 
 
 def any_number(text: str, at: int, code: str, words: bool) -> Number | None:
-    """A number at this place: in digits, or (where no digits follow) in Chinese characters or in words."""
+    """A number at this place: in digits, or (where no digits follow) in Chinese characters or in words; see `with_half`."""
+    number = _any_number(text, at, code, words)
+    return with_half(text, number) if number else None
+
+
+def _any_number(text: str, at: int, code: str, words: bool) -> Number | None:
     if at >= len(text):
         return None
     number = number_at(text, at, code)

@@ -48,6 +48,7 @@ from bestofl_lib.numerals import (
     numbers_in,
     plain,
     read_number,
+    with_half,
 )
 from bestofl_lib.tables import KEY
 
@@ -145,6 +146,7 @@ _COMPOUND = re.compile(
     rf"|\s?[^\x00-\x7f\W\d_][^\x00-\x7f\s。、，；]{{0,5}})(?=\d+\s?[^\W\d_][^=+*×÷]*(?:$|\n|[.।。!]))"
 )
 _PER = re.compile(rf"\s*\S{{0,3}}?{_trie(_spellings({w for r in _ALL for w in r.per}))}")
+_PERCENT_OF = re.compile(r"\s?%\s*(?:[^\W\d_]{1,4}\s+|的|の)\D{0,2}\d")  # 25 % of 80: not the answer, but how it is found
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^<\n]{1,200})</b>")
 _BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
 _BRACKETED_END = re.compile(r"\([^()\n]*\)[\s.。*]*$")
@@ -400,6 +402,8 @@ def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found 
         second = number_at(text, other.end(), code)
         if second is not None and second.value != number.value:
             return _Found(None, number.start, second.end, "two numbers offered")
+    if _PERCENT_OF.match(text, number.end):
+        return None
     return _Found(number.value, number.start, number.end, number.note)
 
 
@@ -495,6 +499,7 @@ def _best_of(text: str, start: int, end: int, code: str, line: int | None = None
     if chosen is None:
         return None
     several = len({n.value for n in numbers}) > 1
+    chosen = with_half(text, chosen)
     note = chosen.note or (_SEVERAL if several and bold is None else "")
     return _Found(chosen.value, chosen.start, chosen.end, note)
 
