@@ -114,9 +114,9 @@ class HFSampler:
         if folder.is_dir():
             if revision is not None:
                 raise ValueError(f"revision {revision!r} was given for the folder {folder}; only Hub models have revisions")
-            _check_weights(folder)
+            check_weights(folder)
             self.source, self.revision, self.name = str(folder.resolve()), None, folder.resolve().name
-            identity = f"sha256:{_folder_hash(folder)}"
+            identity = f"sha256:{folder_hash(folder)}"
             self._weight_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         elif folder.is_absolute() or str(model).startswith((".", "~")) or str(model).count("/") != 1:
             raise FileNotFoundError(
@@ -125,7 +125,7 @@ class HFSampler:
             )
         else:
             self.source, self.name = str(model), str(model)
-            self.revision = _hub_commit(self.source, revision)
+            self.revision = hub_commit(self.source, revision)
             identity = f"{self.source}@{self.revision}"
             self._weight_bytes = 0
         if chat_template is not None:
@@ -135,7 +135,7 @@ class HFSampler:
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
-        with _loading(self.source):
+        with loading(self.source):
             return AutoTokenizer.from_pretrained(
                 self.source, revision=self.revision, trust_remote_code=self.trust_remote_code
             )
@@ -489,7 +489,7 @@ class _Decoder:
         if threads := options.get("threads"):
             torch.set_num_threads(threads)
         common = {"revision": options["revision"], "trust_remote_code": options["trust_remote_code"]}
-        with _loading(self.source):
+        with loading(self.source):
             self.tokenizer = AutoTokenizer.from_pretrained(self.source, **common)
             self.model = AutoModelForCausalLM.from_pretrained(
                 self.source, use_safetensors=True, dtype=options["dtype"], attn_implementation=_ATTENTION, **common
@@ -574,7 +574,7 @@ class _Decoder:
                 yield from batch.run(next_groups)
                 return
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 used = batch.rows if batch is not None else (rows or self.batch_rows or _ROWS)
                 again.extendleft(reversed(batch.unfinished() if batch is not None else []))
@@ -993,7 +993,13 @@ def serve(descriptor: int) -> None:
 # Folders, the Hub and the machine
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
+    """Refuse a folder that holds no model.
+
+    Raises:
+        FileNotFoundError: no config.json, or no weights.
+        ValueError: its only weights are pickles, which can run any code.
+    """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json, so it is not a model folder of Transformers; check the path")
     if any(folder.glob("*.safetensors")):
@@ -1007,7 +1013,7 @@ def _check_weights(folder: Path) -> None:
     raise FileNotFoundError(f"{folder} holds no weights (*.safetensors); finish its training or download, or check the path")
 
 
-def _folder_hash(folder: Path) -> str:
+def folder_hash(folder: Path) -> str:
     """Hash of weights, configuration and tokenizer: of all bytes, but for large weights of header, size and samples."""
     digest = hashlib.sha256()
     files = sorted([*folder.glob("*.safetensors"), *(folder / n for n in _IDENTITY_FILES if (folder / n).is_file())])
@@ -1024,7 +1030,7 @@ def _folder_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _hub_commit(model: str, revision: str | None) -> str:
+def hub_commit(model: str, revision: str | None) -> str:
     """The commit that a Hub id and revision stand for: asked of the Hub, or of the local cache when offline."""
     try:
         path = hf_hub_download(model, "config.json", revision=revision, etag_timeout=5)
@@ -1051,7 +1057,7 @@ def _hub_commit(model: str, revision: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _loading(source: str) -> Iterator[None]:
+def loading(source: str) -> Iterator[None]:
     """Without the library's progress bars, and with its errors said shorter."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -1072,7 +1078,7 @@ def _loading(source: str) -> Iterator[None]:
 
 def _context(source: str, revision: str | None, trust_remote_code: bool) -> int | None:
     """Positions the model can attend to; None where its configuration does not say."""
-    with _loading(source):
+    with loading(source):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
@@ -1081,7 +1087,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, on whatever device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()

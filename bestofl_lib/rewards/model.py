@@ -29,13 +29,13 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.candidates.hf import (
-    _check_weights,
-    _folder_hash,
-    _hub_commit,
-    _is_out_of_memory,
-    _loading,
+    check_weights,
     choose_device,
     choose_dtype,
+    folder_hash,
+    hub_commit,
+    is_out_of_memory,
+    loading,
 )
 from bestofl_lib.problems.prompts import messages
 from bestofl_lib.tables import ROOT
@@ -55,7 +55,7 @@ def locate(source: str | Path) -> str:
     """
     for folder in (Path(source).expanduser(), ROOT / source):
         if folder.is_dir():
-            _check_weights(folder)
+            check_weights(folder)
             return str(folder)
     if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
         raise FileNotFoundError(
@@ -68,8 +68,8 @@ def fingerprint(source: str | Path, revision: str | None) -> str:
     """What tells two sets of weights apart: a digest of a local folder, or the commit of a Hub id."""
     located = locate(source)
     if Path(located).is_dir():
-        return f"sha256:{_folder_hash(Path(located))}"
-    return f"{located}@{_hub_commit(located, revision)}"
+        return f"sha256:{folder_hash(Path(located))}"
+    return f"{located}@{hub_commit(located, revision)}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class RewardBackbone:
         located = locate(source)
         changes: dict[str, Any] = {} if require_head or reads else {"num_labels": 1}
         if layers is not None:
-            with _loading(str(source)):
+            with loading(str(source)):
                 have = AutoConfig.from_pretrained(located, revision=revision, trust_remote_code=False)
             deepest = getattr(have.get_text_config(), "num_hidden_layers", 0)
             if not 1 <= layers <= deepest:
@@ -143,7 +143,7 @@ class RewardBackbone:
         verbosity = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()  # "score.weight is newly initialised" is the point here
         try:
-            with _loading(str(source)):
+            with loading(str(source)):
                 common = {"revision": revision, "trust_remote_code": False}
                 self.tokenizer = AutoTokenizer.from_pretrained(located, **common)
                 family: Any = AutoModelForCausalLM if reads else AutoModelForSequenceClassification
@@ -395,7 +395,7 @@ class RewardBackbone:
                 last = hidden[torch.arange(len(ids), device=self.device), lengths - 1]
                 return _Prefilled([(layer.keys, layer.values) for layer in layers], last, lengths)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             self._free()
             return None
@@ -544,7 +544,7 @@ class RewardBackbone:
         try:
             return run(rows)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         self._free()
         if len(rows) == 1:
