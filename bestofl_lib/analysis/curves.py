@@ -135,6 +135,58 @@ def curves(
     return check_table("curves", pl.DataFrame(columns, schema=SCHEMAS["curves"]))
 
 
+def interval_sources(
+    pool: Pool, budget: int = 8, reward_model: str | None = None, replicates: int = 200, seed: int = 0
+) -> pl.DataFrame:
+    """Of what an interval is made: other problems, other draws on the same problems, or both.
+
+    Args:
+        pool: made by `Pool.of` from a run's tables.
+        budget: completions per problem; less where an arm holds less.
+        reward_model: of best of k; by default cross or else the first that covers all languages. Without any only
+            coverage is looked at.
+        replicates: resamplings of candidates; problems are resampled as often.
+
+    Returns:
+        One row per arm (English only or else the first language, and mixed), strategy (oracle, best_of_k) and `resampled`:
+        "problems" (the interval of all other figures), "candidates" (the same problems, sampled again) or "both" (the
+        two-level interval). Columns: `pool`, `strategy`, `reward_model`, `budget`, `resampled`, `accuracy`, `low`,
+        `high`, `n_problems`.
+    """
+    alone = "en" if "en" in pool.languages else pool.languages[0]
+    pools = [alone, "mixed"] if len(pool.languages) > 1 else [alone]
+    k = min(budget, *(pool.largest_budget(name) for name in pools))
+    models = [m for m in ("cross", *pool.reward_models) if m in pool.reward_models and pool.reward(m, pool.languages)]
+    model = reward_model or next(iter(models), None)
+    arms = [(name, *how) for how in [("oracle", None), *([("best_of_k", model)] if model else [])] for name in pools]
+
+    def figures(drawn: Pool) -> Array:
+        found = [arm_values(drawn, *arm, [k]) for arm in arms]
+        if any(values is None for values in found):
+            raise ValueError(f"reward model {model!r} does not cover {', '.join(pool.languages)}")
+        return np.concatenate([values.accuracy for values in found if values is not None], 1)
+
+    rng = np.random.default_rng(seed)
+    stored, again = figures(pool), np.stack([figures(pool.redrawn(rng)) for _ in range(replicates)])
+    kinds = {
+        "problems": un.mean_interval(stored, seed=seed),
+        "candidates": un.two_level_interval(stored, again, seed=seed, problems=False),
+        "both": un.two_level_interval(stored, again, seed=seed),
+    }
+    return pl.DataFrame(
+        [
+            (*arm, k, kind, float(found.estimate[i]), float(found.low[i]), float(found.high[i]), pool.n_problems)
+            for i, arm in enumerate(arms)
+            for kind, found in kinds.items()
+        ],
+        schema={
+            "pool": pl.String, "strategy": pl.String, "reward_model": pl.String, "budget": pl.Int32, "resampled": pl.String,
+            "accuracy": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n_problems": pl.Int32,
+        },
+        orient="row",
+    )
+
+
 def _arms(pool: Pool, strategies: Sequence[str]) -> list[tuple[str, str | None]]:
     return [(s, None) for s in strategies if s in PLAIN] + [
         (s, model) for s in strategies if s in REWARDED for model in pool.reward_models

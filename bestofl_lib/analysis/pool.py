@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bestofl_lib.analysis.uncertainty import redrawn
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
 from bestofl_lib.tables import Run
@@ -229,6 +230,16 @@ class Pool:
         }
         ids = tuple(self.problem_ids[i] for i in index)
         return replace(self, problem_ids=ids, rewards=rewards, _cache={}, **part)
+
+    def redrawn(self, rng: np.random.Generator) -> Pool:
+        """The pool after drawing each problem's candidates again from those stored, with replacement, per language."""
+        places = {code: redrawn(exists, rng) for code, exists in self.exists.items()}
+
+        def drawn(tables: Mapping[str, Array]) -> dict[str, Array]:
+            return {code: np.take_along_axis(table, places[code], 1) for code, table in tables.items()}
+
+        part: dict[str, Any] = {name: drawn(getattr(self, name)) for name in _PER_LANGUAGE if name != "is_revised"}
+        return replace(self, rewards={model: drawn(tables) for model, tables in self.rewards.items()}, _cache={}, **part)
 
     def without_revised(self) -> Pool:
         """The pool without the problems whose question was replaced in any of its languages."""

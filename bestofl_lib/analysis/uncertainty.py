@@ -19,7 +19,7 @@ differently, anywhere within `bounds`. One problem is the extreme case: its inte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -160,14 +160,7 @@ def holm(p: Sequence[float | None] | Array) -> Array:
     return adjusted
 
 
-def two_level_interval(
-    values: Array,
-    redraw: Callable[[np.random.Generator], Array],
-    level: float = LEVEL,
-    replicates: int = 500,
-    seed: int = 0,
-    problems: bool = True,
-) -> Interval:
+def two_level_interval(values: Array, again: Array, level: float = LEVEL, seed: int = 0, problems: bool = True) -> Interval:
     """Percentile interval that resamples problems and, within each, candidates.
 
     Resampling problems alone already carries the noise of finite draws, since each problem brings its own; this version
@@ -176,17 +169,17 @@ def two_level_interval(
 
     Args:
         values: (problems, figures) or (problems,) figures of the stored pool.
-        redraw: given a generator, the same figures after drawing each problem's candidates again, with replacement,
-            within each language (see `redrawn`). Subset estimators are biased on pools with repeats; only the
-            deviations from the replicates' own mean are used.
+        again: (replicates, problems, figures) or (replicates, problems): the same figures after drawing each problem's
+            candidates again, with replacement, within each language (see `redrawn`). Subset estimators are biased on
+            pools with repeats; only the deviations from the replicates' own mean are used.
 
     Returns:
         Interval of () or (figures,).
     """
     table, single = _columns(values)
-    rng = np.random.default_rng(seed)
-    again = np.stack([_columns(redraw(rng))[0] for _ in range(replicates)])  # (replicates, problems, figures)
+    again = np.asarray(again, float).reshape(len(again), *table.shape)
     again = again - again.mean(0) + table
+    replicates = len(again)
     weights = resampling_weights(len(table), replicates, seed) if problems else np.full((1, len(table)), 1 / len(table))
     means = np.einsum("rp,rpf->rf", np.broadcast_to(weights, (replicates, len(table))), again)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)

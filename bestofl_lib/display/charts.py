@@ -19,7 +19,7 @@ from bestofl_lib.languages import LANGUAGES
 
 __all__ = [
     "accuracy_by_language", "accuracy_by_reader", "allocation", "budget_curves", "calibration", "claims_forest",
-    "coverage_by_language", "english_against_mixed", "exclusive_solves", "gain_over_resampling", "greedy_order",
+    "coverage_by_language", "english_against_mixed", "exclusive_solves", "gain_over_resampling", "greedy_order", "interval_sources",
     "planner_regret", "reading_rules", "reward_quality", "selected_languages", "shapley", "sole_solvers", "trace_languages",
 ]
 
@@ -544,6 +544,38 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
     return _finish(
         chart, "claims_forest", "What does this run say about each claim?",
         "Effect in percentage points of accuracy or coverage; lines are 95 % intervals; right of the dashed line speaks for the claim.",
+    )
+
+
+def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """How much of an interval is luck of the draw?
+
+    Args:
+        table: one row per arm and kind of resampling: `pool`, `strategy`, `reward_model`, `budget`, `resampled`
+            ("problems", "candidates" or "both"), `accuracy`, `low`, `high`, `n_problems`.
+    """
+    _need(table, "pool", "strategy", "reward_model", "budget", "resampled", "accuracy", "low", "high", "n_problems")
+    words = {"problems": "other problems", "candidates": "same problems, drawn again", "both": "both"}
+    arms = [_arm(*arm)[3] for arm in table.select("pool", "strategy", "reward_model").iter_rows()]
+    table = table.with_columns(pl.col("resampled").replace(words), arm=pl.Series(arms, dtype=pl.String))
+    kinds = list(words.values())
+    y = alt.Y("arm:N", sort=list(dict.fromkeys(arms)), title=None, axis=alt.Axis(labelLimit=300))
+    offset = alt.YOffset("resampled:N", sort=kinds)
+    colour = alt.Color("resampled:N", title=None, sort=kinds, scale=alt.Scale(domain=kinds, range=[BLUE, ORANGE, GREY]))
+    tips = _tips(table, "arm", "resampled", "accuracy", "low", "high", "budget", "n_problems")
+    base = alt.Chart(table)
+    x = alt.X("low:Q", title="accuracy", axis=alt.Axis(format="%", tickCount=6), scale=alt.Scale(zero=False))
+    layers = [
+        base.mark_rule(strokeWidth=2).encode(y=y, yOffset=offset, x=x, x2="high:Q", color=colour, tooltip=tips),
+        base.mark_point(filled=True, size=55, opacity=1).encode(
+            y=y, yOffset=offset, x=alt.X("accuracy:Q", title="accuracy"), color=colour, tooltip=tips,
+            shape=alt.Shape("resampled:N", title=None, sort=kinds, scale=alt.Scale(domain=kinds, range=["circle", "square", "diamond"])),
+        ),
+    ]
+    return _finish(
+        alt.layer(*layers).properties(width=WIDTH - 120, height=alt.Step(14)), "interval_sources", "How much of an interval is luck of the draw?",
+        f"Accuracy, % of {_range(table['n_problems'])} problems, with {_range(table['budget'])} completions; 95 % intervals over other problems, "
+        "over other draws for the same problems, and over both.",
     )
 
 

@@ -170,6 +170,18 @@ def curves(table: pl.DataFrame) -> Markdown:
     )
 
 
+def interval_sources(table: pl.DataFrame) -> Markdown:
+    """How far the last arm would move on other problems and on other draws. Table of `curves.interval_sources`."""
+    half = {row["resampled"]: 50 * (row["high"] - row["low"]) for row in table.tail(3).iter_rows(named=True)}
+    last = table.row(-1, named=True)
+    how = last["strategy"].replace("_", " ") + (f" by {last['reward_model']}" if last["reward_model"] else "")
+    return Markdown(
+        f"With {last['budget']} completions from the pool {last['pool']}, {how}: other problems would move the figure by ±{half['problems']:.1f} points, "
+        f"drawing again for the same problems by ±{half['candidates']:.1f}, both by ±{half['both']:.1f} (half the width of the 95 % intervals, "
+        f"{last['n_problems']} problems)."
+    )
+
+
 def plan(table: pl.DataFrame) -> Markdown:
     """What planning buys at the largest budget. Table of `planner.plan_table`."""
     last = table.filter(pl.col("budget") == pl.col("budget").max())

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from bestofl_lib.analysis import estimators as est
-from bestofl_lib.analysis.curves import curves, default_budgets
+from bestofl_lib.analysis.curves import curves, default_budgets, interval_sources
 from bestofl_lib.analysis.selection import arm_values, drawn, picks, selected_languages
 
 
@@ -189,3 +189,24 @@ def test_vote_weights_change_the_weighted_vote(pool):
     assert one != other
     with pytest.raises(ValueError, match="unknown vote_weights"):
         arm_values(pool, "mixed", "weighted", "cross", [8], vote_weights="softmax")
+
+
+def test_an_interval_comes_from_problems_and_a_little_from_draws(make_pool):
+    table = interval_sources(make_pool(n_problems=60, quality={"cross": 1}), budget=4)
+    assert table.select("pool", "strategy", "reward_model").unique().height == 4
+    width = {kind: (part["high"] - part["low"]).to_numpy() for (kind,), part in table.partition_by("resampled", as_dict=True).items()}
+    assert (width["candidates"] < width["problems"]).all()
+    assert (width["both"] > 0.8 * width["problems"]).all()
+    inside = (table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])
+    assert inside.all()
+
+
+def test_without_rewards_the_sources_of_coverage_are_told(make_pool):
+    table = interval_sources(make_pool(n_problems=20), budget=99)
+    assert set(table["strategy"]) == {"oracle"}
+    assert table["budget"].unique().len() == 1 and table["budget"][0] < 99
+
+
+def test_sources_for_a_model_that_covers_no_language_are_refused(make_pool):
+    with pytest.raises(ValueError, match="no rewards by 'cross'"):
+        interval_sources(make_pool(n_problems=20), reward_model="cross")

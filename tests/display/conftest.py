@@ -22,7 +22,7 @@ def made_up() -> dict[str, pl.DataFrame]:
     rows: dict[str, list[dict]] = {name: [] for name in (
         "accuracy_by_language", "reward_quality", "exclusive_solves", "gain_over_resampling", "curves", "selected_languages",
         "reading_rules", "accuracy_by_reader", "trace_languages", "calibration", "coverage_by_language", "shapley", "claims_forest",
-        "allocation", "planner_regret", "greedy_order", "sole_solvers",
+        "allocation", "planner_regret", "greedy_order", "sole_solvers", "interval_sources",
     )}
     for code, p in SKILL.items():
         rows["accuracy_by_language"].append({
@@ -54,6 +54,12 @@ def made_up() -> dict[str, pl.DataFrame]:
             rows["sole_solvers"].append({"language": code, "cause": cause, "problems": 6 * p * part, "share": part / 11, "budget": 4, "n_problems": N})
         for strategy, model in (("best_of_k", "cross"), ("best_of_k", "multi"), ("random", None)):
             rows["selected_languages"].append({"language": code, "share": p / sum(SKILL.values()), "pool_share": 1 / 11, "strategy": strategy, "reward_model": model, "budget": 11})
+    for place, (strategy, model) in ((place, how) for how in (("oracle", None), ("best_of_k", "cross")) for place in ("en", "mixed")):
+        for kind, wide in (("problems", 0.05), ("candidates", 0.01), ("both", 0.055)):
+            rows["interval_sources"].append({
+                "pool": place, "strategy": strategy, "reward_model": model, "budget": 8, "resampled": kind,
+                "accuracy": 0.7, "low": 0.7 - wide, "high": 0.7 + wide, "n_problems": N,
+            })
     for model, tilt in (("mono", 0.8), ("multi", 0.9), ("cross", 0.97)):
         for x in np.linspace(0.05, 0.95, 10):
             y = 0.5 + tilt * (x - 0.5)
