@@ -556,7 +556,7 @@ def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
     """
     _need(table, "pool", "strategy", "reward_model", "budget", "resampled", "accuracy", "low", "high", "n_problems")
     words = {"problems": "other problems", "candidates": "same problems, drawn again", "both": "both"}
-    arms = [_arm(*arm)[3] for arm in table.select("pool", "strategy", "reward_model").iter_rows()]
+    arms = [arm_name(*arm) for arm in table.select("pool", "strategy", "reward_model").iter_rows()]
     table = table.with_columns(pl.col("resampled").replace(words), arm=pl.Series(arms, dtype=pl.String))
     kinds = list(words.values())
     y = alt.Y("arm:N", sort=list(dict.fromkeys(arms)), title=None, axis=alt.Axis(labelLimit=300))
@@ -841,9 +841,18 @@ def _objective() -> pl.Expr:
 def _arm(pool: str, strategy: str, model: str | None) -> tuple[str, str, str | None, str, str, list[int]]:
     """An arm with its words, colour and dash."""
     looks: dict[tuple[str, str, str | None], tuple[str, list[int]]] = {arm[:3]: arm[3:] for arm in DEFAULT_ARMS}
-    where = "own language" if pool == "own" else POOL_NAMES.get(pool) or f"{LANGUAGES[pool].name if pool in LANGUAGES else pool} pool"
     colour, dash = looks.get((pool, strategy, model), (SKY, [4, 2]))
-    return pool, strategy, model, f"{where}, {_strategy_label(strategy, model)}", colour, dash
+    return pool, strategy, model, arm_name(pool, strategy, model), colour, dash
+
+
+def arm_name(pool: str, strategy: str, model: str | None) -> str:
+    """An arm in words.
+
+    >>> arm_name("en", "logprob", None), arm_name("mixed", "best_of_k", "cross")
+    ('English pool, log-probability', 'mixed pool, best of k by cross reward')
+    """
+    where = "own language" if pool == "own" else POOL_NAMES.get(pool) or f"{LANGUAGES[pool].name if pool in LANGUAGES else pool} pool"
+    return f"{where}, {_strategy_label(strategy, model)}"
 
 
 def _arms_of(curves: pl.DataFrame) -> str:

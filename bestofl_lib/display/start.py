@@ -36,8 +36,8 @@ def headline(run: Run) -> Markdown:
     readings = run.read("readings")
     parts = [
         f"Run **{_plain(run.name)}**: {readings['problem_id'].n_unique():,} problems in {readings['language'].n_unique()} languages "
-        f"({problems['question'].len():,} questions), {len(readings):,} candidates, of which {float(readings.select(pl.col('is_correct').mean()).item()):.1%} are correct "
-        f"and {float(readings.select(pl.col('answer').is_null().mean()).item()):.1%} could not be read."
+        f"({problems['question'].len():,} questions), {len(readings):,} candidates, of which {100 * float(readings.select(pl.col('is_correct').mean()).item()):.1f} % are correct "
+        f"and {100 * float(readings.select(pl.col('answer').is_null().mean()).item()):.1f} % could not be read."
     ]
     if run.has("claims"):
         claims = run.read("claims")

@@ -10,6 +10,7 @@ import html
 import polars as pl
 from IPython.display import HTML, Markdown
 
+from bestofl_lib.display.charts import arm_name
 from bestofl_lib.languages import LANGUAGES
 
 
@@ -20,12 +21,12 @@ def accuracy(table: pl.DataFrame) -> Markdown:
     share = table.select((pl.col("unreadable") * pl.col("n_candidates")).sum() / pl.col("n_candidates").sum()).item()
     text = (
         f"One candidate is right in {_percent(best)} of {best['n_problems']} problems in {_name(best)} and in {_percent(worst)} in "
-        f"{_name(worst)}. Of all candidates {share:.1%} could not be read"
-        + (f", most in {_name(unread)} ({unread['unreadable']:.1%})." if unread["unreadable"] > 0 else ".")
+        f"{_name(worst)}. Of all candidates {100 * share:.1f} % could not be read"
+        + (f", most in {_name(unread)} ({100 * unread['unreadable']:.1f} %)." if unread["unreadable"] > 0 else ".")
     )
     cut = table.sort("cut", descending=True, nulls_last=True).row(0, named=True)
     if cut["cut"]:
-        text += f" Up to {cut['cut']:.1%} were cut off at the longest length ({_name(cut)})."
+        text += f" Up to {100 * cut['cut']:.1f} % were cut off at the longest length ({_name(cut)})."
     known = table.filter(pl.col("n_unrevised") > 0)
     if len(known):
         change = known.with_columns(change=pl.col("accuracy_unrevised") - pl.col("accuracy")).sort(
@@ -145,7 +146,7 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
     if not total:
         return Markdown("No problem is solved by one language alone.")
     causes = table.group_by("cause", maintain_order=True).agg(pl.col("problems").sum()).filter(pl.col("problems").is_not_null())
-    parts = [f"{row['cause']} {row['problems'] / total:.0%}" for row in causes.iter_rows(named=True)]
+    parts = [f"{row['cause']} {100 * (row['problems'] / total):.0f} %" for row in causes.iter_rows(named=True)]
     return Markdown(
         f"With {table.item(0, 'budget')} completions of each language, {total:.1f} of {table.item(0, 'n_problems')} problems are solved by one "
         f"language alone (expected number). Explained by: {', '.join(parts)}."
@@ -163,9 +164,9 @@ def curves(table: pl.DataFrame) -> Markdown:
     reach = choices.group_by("pool", "strategy", "reward_model").agg(pl.col("budget").max()).select(pl.col("budget").min()).item()
     shared = choices.filter(pl.col("budget") == reach).sort("accuracy", descending=True)
     best = shared.row(0, named=True)
-    how = best["strategy"].replace("_", " ") + (f" by {best['reward_model']}" if best["reward_model"] else "")
+    arm = arm_name(best["pool"], best["strategy"], best["reward_model"])
     return Markdown(
-        f"At {reach} completions the best choice is {how} from the pool {best['pool']}: {_percent(best)} of "
+        f"At {reach} completions the best choice is {arm}: {_percent(best)} of "
         f"{best['n_problems']} problems. It is the best of {len(shared)} arms looked at, so part of its lead is luck."
     )
 
@@ -174,9 +175,9 @@ def interval_sources(table: pl.DataFrame) -> Markdown:
     """How far the last arm would move on other problems and on other draws. Table of `curves.interval_sources`."""
     half = {row["resampled"]: 50 * (row["high"] - row["low"]) for row in table.tail(3).iter_rows(named=True)}
     last = table.row(-1, named=True)
-    how = last["strategy"].replace("_", " ") + (f" by {last['reward_model']}" if last["reward_model"] else "")
+    arm = arm_name(last["pool"], last["strategy"], last["reward_model"])
     return Markdown(
-        f"With {last['budget']} completions from the pool {last['pool']}, {how}: other problems would move the figure by ±{half['problems']:.1f} points, "
+        f"With {last['budget']} completions, {arm}: other problems would move the figure by ±{half['problems']:.1f} points, "
         f"drawing again for the same problems by ±{half['candidates']:.1f}, both by ±{half['both']:.1f} (half the width of the 95 % intervals, "
         f"{last['n_problems']} problems)."
     )
@@ -202,7 +203,7 @@ def _name(row: dict) -> str:
 
 
 def _percent(row: dict) -> str:
-    return f"{row['accuracy']:.1%} (95 % interval {row['low']:.1%} to {row['high']:.1%})"
+    return f"{100 * row['accuracy']:.1f} % (95 % interval {100 * row['low']:.1f} % to {100 * row['high']:.1f} %)"
 
 
 def _signed(share: float) -> str:
