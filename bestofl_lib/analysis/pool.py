@@ -17,6 +17,7 @@ import polars as pl
 from bestofl_lib.analysis.uncertainty import redrawn
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.numerals import numbers_in, plain, read_number
 from bestofl_lib.tables import Run
 
 Array = np.ndarray
@@ -43,7 +44,7 @@ class Pool:
     tokens: Mapping[str, Array]  # float, NaN where none exists; all NaN in languages where any is unknown
     length: Mapping[str, Array]  # float characters of the completion, likewise
     logprob: Mapping[str, Array]  # float, likewise
-    doubtful: Mapping[str, Array]  # bool: the reading is missing or carries a note
+    doubtful: Mapping[str, Array]  # bool: the reading is missing or carries a note, and may hide another answer
     rewards: Mapping[str, Mapping[str, Array]]  # reward model → language → float; only complete languages
     is_revised: Mapping[str, Array]  # (problems,) bool: this language's question was replaced in a revised edition
     n_dropped: int = 0  # problems left out because a language had no candidate for them
@@ -94,6 +95,7 @@ class Pool:
         unread = table.filter(pl.col("is_correct").is_null())
         if len(unread):
             raise ValueError(f"{len(unread)} candidates have no reading, such as {_who(unread)}; read them again")
+        table = _without_vain_doubts(table, candidates, problems)
         table, n_dropped = _complete(table, chosen, drop_incomplete)
         table = table.sort(KEYS).with_columns(
             place=pl.int_range(pl.len()).over("problem_id", "language"),
@@ -304,6 +306,31 @@ def _slim(candidates: pl.DataFrame) -> pl.DataFrame:
 def _slim_readings(readings: pl.DataFrame) -> pl.DataFrame:
     note = pl.col("note").fill_null("") != "" if "note" in readings.columns else pl.lit(False)
     return readings.select(*KEYS, "answer", "is_correct", doubtful=note | pl.col("answer").is_null())
+
+
+def _without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems: pl.DataFrame | None) -> pl.DataFrame:
+    """A wrong reading stays doubtful only where it may hide the right answer: where that number stands in the text.
+
+    Texts without any digit stay doubtful (their numbers may be words), and so does all where texts or references are absent.
+    """
+    if problems is None or "reference" not in problems.columns or "completion" not in candidates.columns:
+        return table
+    doubted = table.filter(pl.col("doubtful") & ~pl.col("is_correct")).select(KEYS)
+    texts = doubted.join(candidates.select(*KEYS, "completion"), on=KEYS, how="left")
+    texts = texts.join(problems.select("problem_id", "language", "reference"), on=["problem_id", "language"], how="left")
+    vain = [
+        (problem, code, index)
+        for problem, code, index, text, reference in texts.iter_rows()
+        if text and reference and not _may_hold(plain(text), reference, code)
+    ]
+    schema = {name: table.schema[name] for name in KEYS}
+    found = pl.DataFrame(vain, schema=schema, orient="row").with_columns(vain=pl.lit(True))
+    return table.join(found, on=KEYS, how="left").with_columns(pl.col("doubtful") & pl.col("vain").is_null()).drop("vain")
+
+
+def _may_hold(text: str, reference: str, code: str) -> bool:
+    numbers = numbers_in(text, 0, len(text), code, limit=2000)
+    return not numbers or read_number(reference) in [number.value for number in numbers]
 
 
 def _who(table: pl.DataFrame) -> str:

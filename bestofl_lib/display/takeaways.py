@@ -95,7 +95,7 @@ def training(table: pl.DataFrame) -> Markdown:
 
 def reward_quality(table: pl.DataFrame) -> Markdown:
     """Mean quality of each kind of reward model. Table of `within_problem_auc`."""
-    kinds = table.with_columns(kind=pl.col("reward_model").str.replace("^mono-.*$", "mono")).group_by("kind").agg(
+    kinds = table.drop_nulls("language").with_columns(kind=pl.col("reward_model").str.replace("^mono-.*$", "mono")).group_by("kind").agg(
         pl.col("auc").mean(), low=pl.col("auc").min(), high=pl.col("auc").max(), n=pl.len()
     )
     parts = [
@@ -146,7 +146,8 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
     if not total:
         return Markdown("No problem is solved by one language alone.")
     causes = table.group_by("cause", maintain_order=True).agg(pl.col("problems").sum()).filter(pl.col("problems").is_not_null())
-    parts = [f"{row['cause']} {100 * (row['problems'] / total):.0f} %" for row in causes.iter_rows(named=True)]
+    bound = {"answer reading": " at most"}  # what misreading could explain, not what it does
+    parts = [f"{row['cause']}{bound.get(row['cause'], '')} {100 * (row['problems'] / total):.0f} %" for row in causes.iter_rows(named=True)]
     return Markdown(
         f"With {table.item(0, 'budget')} completions of each language, {total:.1f} of {table.item(0, 'n_problems')} problems are solved by one "
         f"language alone (expected number). Explained by: {', '.join(parts)}."

@@ -136,3 +136,22 @@ def test_revised_problems_can_be_left_out(make_pool):
     marked = np.any([pool.is_revised[c] for c in pool.languages], 0)
     assert 0 < marked.sum() < 30
     assert pool.without_revised().n_problems == 30 - marked.sum()
+
+
+@pytest.mark.parametrize(
+    ("completion", "doubtful"),
+    [("Perhaps 18, perhaps 20.", True), ("Perhaps 19, perhaps 20.", False), ("dix-huit, je crois", True), ("১৮ বা ২০", True)],
+)
+def test_a_doubtful_reading_counts_only_where_the_right_answer_stands_in_the_text(make_tables, completion, doubtful):
+    tables = make_tables(n_problems=3)
+    one = (pl.col("problem_id") == "p001") & (pl.col("language") == "th") & (pl.col("sample_index") == 0)
+    readings = tables["readings"].with_columns(
+        note=pl.when(one).then(pl.lit("several numbers")).otherwise(pl.lit("")),
+        is_correct=pl.col("is_correct") & ~one,
+        answer=pl.when(one).then(pl.lit("20")).otherwise("answer").fill_null("7"),
+    )
+    candidates = tables["candidates"].with_columns(completion=pl.when(one).then(pl.lit(completion)).otherwise("completion"))
+    problems = tables["problems"].with_columns(reference=pl.lit("18"))
+    pool = Pool.of(candidates, readings, problems=problems)
+    assert pool.doubtful["th"][1].tolist() == [doubtful, *[False] * (len(pool.doubtful["th"][1]) - 1)]
+    assert Pool.of(candidates, readings).doubtful["th"][1, 0], "without references nothing can be ruled out"

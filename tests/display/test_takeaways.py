@@ -1,0 +1,113 @@
+"""The sentences behind charts say what their tables hold."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from bestofl_lib.display import takeaways
+
+
+def said(markdown) -> str:
+    text = markdown.data
+    assert "nan" not in text.lower()
+    assert "None" not in text
+    return text
+
+
+def accuracy_rows(**changes) -> pl.DataFrame:
+    columns = {
+        "language": ["en", "sw", "te"], "accuracy": [0.7, 0.3, 0.5], "low": [0.65, 0.25, 0.45], "high": [0.75, 0.35, 0.55],
+        "unreadable": [0.0, 0.01, 0.05], "cut": [None, None, None], "n_candidates": [100, 100, 200], "n_problems": [250] * 3,
+        "accuracy_unrevised": [0.71, 0.28, 0.53], "n_unrevised": [121] * 3,
+    }  # fmt: skip
+    return pl.DataFrame(columns | changes, schema_overrides={"cut": pl.Float64, "accuracy_unrevised": pl.Float64})
+
+
+def test_accuracy_names_the_ends_the_unread_and_the_largest_change_either_way():
+    text = said(takeaways.accuracy(accuracy_rows()))
+    assert "70.0 % (95 % interval 65.0 % to 75.0 %) of 250 problems in English" in text
+    assert "30.0 % (95 % interval 25.0 % to 35.0 %) in Swahili" in text
+    assert "2.8 % could not be read, most in Telugu (5.0 %)" in text
+    assert "cut off" not in text
+    assert "changes most in Telugu: by +3.0 points" in text
+    down = said(takeaways.accuracy(accuracy_rows(accuracy_unrevised=[0.71, 0.2, 0.53])))
+    assert "changes most in Swahili: by −10.0 points" in down
+
+
+def test_accuracy_leaves_out_what_is_not_known():
+    text = said(takeaways.accuracy(accuracy_rows(n_unrevised=[0] * 3, unreadable=[0.0] * 3, cut=[0.0, 0.02, 0.0])))
+    assert "could not be read." in text and "revised" not in text
+    assert "Up to 2.0 % were cut off at the longest length (Swahili)" in text
+
+
+def test_readers_name_the_gap_and_the_largest_difference():
+    table = pl.DataFrame(
+        [("en", "ours", 0.9), ("sw", "ours", 0.6), ("en", "after_cue", 0.4), ("sw", "after_cue", 0.5)],
+        schema=["language", "reader", "accuracy"], orient="row",
+    )
+    text = said(takeaways.readers(table))
+    assert "30.0 points by ours; 10.0 points by after cue" in text
+    assert "in English: 40.0 % by after cue, 90.0 % here" in text
+
+
+def test_reward_quality_is_a_mean_over_languages_without_their_total():
+    rows = [("mono-en", "en", 0.8), ("mono-en", None, 0.8), ("mono-sw", "sw", 0.6), ("mono-sw", None, 0.6)]
+    rows += [("cross", "en", 0.9), ("cross", "sw", 0.7), ("cross", None, 0.1)]
+    text = said(takeaways.reward_quality(pl.DataFrame(rows, schema=["reward_model", "language", "auc"], orient="row")))
+    assert "cross 0.800 (0.70 to 0.90 over 2 languages); mono 0.700 (0.60 to 0.80 over 2 languages)" in text
+
+
+def test_gains_count_only_what_is_significant_at_the_largest_budget():
+    table = pl.DataFrame(
+        {
+            "language": ["sw", "te", "th", "sw"], "budget": [8, 8, 8, 2], "gain": [0.05, 0.04, -0.03, 0.5],
+            "p_holm": [0.01, 0.2, 0.04, 0.001], "mde": [0.02, 0.03, 0.04, 0.9], "base": ["en"] * 4,
+        }
+    )  # fmt: skip
+    text = said(takeaways.gains(table))
+    assert "At 8 completions, 1 of 3 languages add more than drawing English again" in text
+    assert "Swahili (+5.0 points)" in text and "Telugu" not in text
+    assert "1 add significantly less" in text and "3.0 points would be found" in text
+    assert "too few" in said(takeaways.gains(table.head(0)))
+
+
+def test_exclusive_solves_stand_beside_a_second_draw():
+    table = pl.DataFrame({"language": ["en", "sw"], "other": ["sw", "en"], "exclusive": [40.0, 3.0], "exclusive_resampled": [5.0, 6.0], "n_problems": [250, 250]})
+    assert "English solves 40.0 of 250 problems that Swahili does not" in said(takeaways.exclusive(table))
+    assert "a second draw of English itself solves 5.0" in said(takeaways.exclusive(table))
+    alone = table.with_columns(exclusive_resampled=pl.lit(None, pl.Float64))
+    assert said(takeaways.exclusive(alone)).endswith("of any pair.")
+    assert "one language only" in said(takeaways.exclusive(table.head(0)))
+
+
+def test_sole_solvers_are_shares_of_all_and_reading_is_a_bound(tables):
+    text = said(takeaways.sole_solvers(tables["sole_solvers"]))
+    assert "answer reading at most 10 %, revised question 10 %, resampling 50 %, left 30 %" in text
+    assert "No problem" in said(takeaways.sole_solvers(tables["sole_solvers"].with_columns(problems=pl.lit(0.0))))
+
+
+def test_the_best_arm_is_named_in_words_at_the_budget_that_all_reach(tables):
+    text = said(takeaways.curves(tables["budget_curves"]))
+    assert text.startswith("At ") and "arms looked at, so part of its lead is luck" in text
+    assert "best_of_k" not in text and "logprob" not in text
+
+
+def test_sources_of_an_interval_are_half_widths(tables):
+    text = said(takeaways.interval_sources(tables["interval_sources"]))
+    assert "With 8 completions, mixed pool, best of k by cross reward: other problems would move the figure by ±5.0 points" in text
+    assert "drawing again for the same problems by ±1.0, both by ±5.5" in text
+
+
+def test_every_claim_leads_with_its_verdict(tables):
+    lines = said(takeaways.claims(tables["claims_forest"])).split("\n")
+    assert len(lines) == 4 and all(line.startswith(f"* **H{n}: ") for n, line in enumerate(lines, 1))
+
+
+def test_a_plan_is_set_beside_english_and_equal_shares():
+    rows = [(2, "planned", "en 9", 0.1, None, None, None, 0.0), (8, "planned", "en 8", 0.696, None, None, None, 0.012)]
+    rows += [(8, "en", "en 8", 0.69, 0.006, -0.02, 0.03, 0.0), (8, "mixed", "equal shares", 0.597, 0.099, 0.061, 0.136, 0.0)]
+    table = pl.DataFrame(rows, schema=["budget", "arm", "allocation", "accuracy", "gain", "gain_low", "gain_high", "regret"], orient="row")
+    text = said(takeaways.plan(table.with_columns(low=pl.col("accuracy") - 0.05, high=pl.col("accuracy") + 0.05, n_problems=pl.lit(250))))
+    assert text.startswith("With 8 completions the plan is en 8.")
+    assert "+0.6 points over English only (95 % interval −2.0 to +3.0); +9.9 points over equal shares" in text
+    assert text.endswith("It loses 1.2 points to hindsight.")
