@@ -36,6 +36,7 @@ class Language:
     scales: tuple[tuple[str, int], ...] = ()  # words that multiply the number before them
     leading_scales: tuple[tuple[str, int], ...] = ()  # words that multiply the number after them
     halves: tuple[str, ...] = ()  # words that add one half to the number before them, perhaps behind its unit
+    after_halves: tuple[str, ...] = ()  # words that may run on behind such a half without changing it
     leading_halves: tuple[str, ...] = ()  # words that add one half to the number after them
     fractions: tuple[tuple[str, str], ...] = ()  # words that are a fraction by themselves
     parts: tuple[tuple[str, int], ...] = ()  # words that divide the number word before them: two thirds
@@ -43,6 +44,11 @@ class Language:
     number_words: tuple[tuple[str, int], ...] = ()  # spellings that num2words does not know
     cases: tuple[str, ...] = ()  # grammatical cases of number words, as num2words names them
     compound_numbers: bool = False  # number words are written as one word: fünftausendsechshundert
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether words are not parted by spaces or have endings attached, so that a number runs on into other words."""
+        return self.script not in ("Latn", "Cyrl")
 
 
 _RECORDS = (
@@ -144,6 +150,7 @@ _RECORDS = (
         per=("あたり", "当たり", "につき"),
         scales=(("百", 100), ("千", 10**3), ("万", 10**4), ("億", 10**8), ("兆", 10**12)),
         halves=("半",),
+        after_halves=("です", "だ", "で"),
         fractions=(("半分", "1/2"),),
     ),
     Language(
@@ -190,6 +197,7 @@ _RECORDS = (
         both=("మరియు",),
         scales=(("వేలు", 10**3), ("వేయిల", 10**3), ("వేల", 10**3), ("వేయి", 10**3), ("లక్షలు", 10**5), ("లక్షల", 10**5), ("లక్ష", 10**5), ("మిలియన్లు", 10**6), ("మిలియన్", 10**6), ("కోట్లు", 10**7), ("కోట్ల", 10**7), ("కోటి", 10**7)),
         halves=("న్నర",),
+        after_halves=("గం",),
         fractions=(("సగం", "1/2"),),
         number_words=(("సున్నా", 0), ("ఐదు", 5), ("ఏడు", 7), ("పద్దెనిమిది", 18), ("పదిహేను", 15), ("పదకొండు", 11), ("పన్నెండు", 12), ("పదమూడు", 13), ("పద్నాలుగు", 14), ("పదహారు", 16), ("పదిహేడు", 17), ("పంతొమ్మిది", 19), ("వంద", 100), ("వెయ్యి", 1000)),
     ),
@@ -204,6 +212,7 @@ _RECORDS = (
         either=("หรือ",),
         both=("และ", "กับ"),
         halves=("ครึ่ง",),
+        after_halves=("ชั่วโมง",),
         fractions=(("ครึ่งหนึ่ง", "1/2"),),
         number_words=(("เอ็ด", 1),),
         scales=(("ร้อย", 100), ("พัน", 10**3), ("หมื่น", 10**4), ("แสน", 10**5), ("ล้าน", 10**6)),
@@ -219,6 +228,7 @@ _RECORDS = (
         either=("或", "或者", "还是"),
         both=("和", "又", "零"),
         halves=("半",),
+        after_halves=("小时", "小時", "个月", "的"),
         fractions=(("一半", "1/2"),),
         scales=(("百", 100), ("千", 10**3), ("万", 10**4), ("萬", 10**4), ("亿", 10**8), ("億", 10**8), ("兆", 10**12)),
     ),

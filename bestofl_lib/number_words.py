@@ -59,8 +59,7 @@ class Words:
             for form in _forms(word):
                 self.scales[form] = scale
         self.leading = bool(record.leading_scales)
-        # a number word may run on into another word
-        self.runs_on = record.script not in ("Latn", "Cyrl")
+        self.runs_on = record.runs_on
         self.compounds = record.compound_numbers
         self.halves = record.halves
 

@@ -318,19 +318,20 @@ def _fraction_words(code: str) -> tuple[re.Pattern[str], dict[str, Fraction], di
     record = LANGUAGES[code]
     table = {form: Fraction(value) for word, value in record.fractions for form in _both_forms(word)}
     words = "|".join(re.escape(word) for word in sorted(table, key=len, reverse=True))
-    behind = "" if record.script in _RUNNING_ON else r"(?![^\W_])"
+    behind = "" if record.runs_on else r"(?![^\W_])"
     return re.compile(rf"(?:{words or '(?!)'}){behind}", re.IGNORECASE), table, dict(record.parts)
 
 
 @cache
 def _halves() -> tuple[tuple[str, ...], re.Pattern[str], tuple[str, ...]]:
     """Words that add one half: those behind a number, how they stand there (perhaps behind a unit), and those before it."""
-    apart = {w for r in LANGUAGES.values() if r.script not in _RUNNING_ON for w in r.halves}
-    joined = {form for r in LANGUAGES.values() if r.script in _RUNNING_ON for w in r.halves for form in _both_forms(w)}
+    apart = {w for r in LANGUAGES.values() if not r.runs_on for w in r.halves}
+    joined = {form for r in LANGUAGES.values() if r.runs_on for w in r.halves for form in _both_forms(w)}
+    after = [re.escape(w) for r in LANGUAGES.values() for w in r.after_halves]
     leading = {form for r in LANGUAGES.values() for w in r.leading_halves for form in _both_forms(w)}
     behind = re.compile(
         rf"(?:\s?[^\s\d.,;:!?()=+*/<>。，、-]{{1,14}}?)??\s?(?:(?:{'|'.join(apart)})(?![^\W\d_])"
-        rf"|(?:{'|'.join(joined)})(?=[\s.,!?)*。，、）」}}\\]|$|です|だ|で|小时|小時|个月|的|గం|ชั่วโมง))"
+        rf"|(?:{'|'.join(joined)})(?=[\s.,!?)*。，、）」}}\\]|$|{'|'.join(after)}))"
     )
     return (*apart, *joined), behind, tuple(leading)
 
@@ -357,8 +358,6 @@ def with_half(text: str, number: Number) -> Number:
 def _both_forms(word: str) -> set[str]:
     return {unicodedata.normalize(form, word) for form in ("NFC", "NFD")} | {word}
 
-
-_RUNNING_ON = ("Beng", "Hans", "Jpan", "Telu", "Thai")  # scripts whose words are not parted by spaces, or have endings attached
 
 
 def numbers_in(text: str, start: int, end: int, code: str, limit: int = 200) -> list[Number]:
