@@ -15,6 +15,7 @@ import polars as pl
 from bestofl_lib.languages import language as language_record
 
 VARIANTS = ("mono", "multi", "cross")
+CROSS_SHARES = ("natural", "equal")
 
 PAIRS = pl.Schema(
     {
@@ -64,7 +65,9 @@ def available_pairs(readings: pl.DataFrame, name: str) -> int:
     return sum(sizes)
 
 
-def training_pairs(readings: pl.DataFrame, name: str, rows: int, seed: int = 0) -> pl.DataFrame:
+def training_pairs(
+    readings: pl.DataFrame, name: str, rows: int, seed: int = 0, cross_shares: str = "natural"
+) -> pl.DataFrame:
     """One row per training pair of the reward model `name`; no pair stands twice.
 
     Pairs are spread over problems as evenly as their numbers of correct and wrong candidates allow. An unreadable answer
@@ -73,17 +76,21 @@ def training_pairs(readings: pl.DataFrame, name: str, rows: int, seed: int = 0) 
     Args:
         readings: one row per training candidate, with is_correct.
         name: "mono-<language>": both candidates in that language. "multi": both in one language, all languages in equal
-            shares. "cross": the two in different languages; every ordered pair of languages gets an equal share as far as
-            it has pairs, so that a reward cannot be earned by writing in the stronger language.
+            shares. "cross": the two in different languages.
         rows: number of pairs.
         seed: of the draw.
+        cross_shares: of the ordered pairs of languages in "cross". "natural": as many as their candidates make, so that the
+            model also learns which language to trust; "equal": as far as they have pairs, so that no reward is earned by
+            writing in the stronger language.
 
     Returns:
         (rows) of PAIRS, in random order.
 
     Raises:
-        ValueError: fewer pairs exist than asked for.
+        ValueError: fewer pairs exist than asked for, or shares of no known kind.
     """
+    if cross_shares not in CROSS_SHARES:
+        raise ValueError(f"unknown cross_shares {cross_shares!r}; use {' or '.join(map(repr, CROSS_SHARES))}")
     if rows < 1:
         raise ValueError(f"rows={rows}: a reward model needs at least one training pair")
     have = available_pairs(readings, name)
@@ -92,7 +99,8 @@ def training_pairs(readings: pl.DataFrame, name: str, rows: int, seed: int = 0) 
     strata = _strata(readings, name)
     rng = np.random.default_rng([seed, *name.encode()])
     codes = sorted(strata)
-    quotas = _fill(np.array([int(strata[code]["size"].sum()) for code in codes]), rows, rng)
+    sizes = np.array([int(strata[code]["size"].sum()) for code in codes])
+    quotas = _in_proportion(sizes, rows) if name == "cross" and cross_shares == "natural" else _fill(sizes, rows, rng)
     found: list[tuple[str, str, int, str, int]] = []
     for code, quota in zip(codes, quotas, strict=True):
         cells = strata[code]
@@ -150,6 +158,18 @@ def _fill(sizes: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray
         step = np.minimum(sizes[open_bins] - taken[open_bins], share)
         taken[open_bins] += step
         left -= int(step.sum())
+    return taken
+
+
+def _in_proportion(sizes: np.ndarray, total: int) -> np.ndarray:
+    """Spread total over bins in proportion to their sizes; what does not divide goes to the largest remainders.
+
+    >>> _in_proportion(np.array([1, 5, 5]), 4).tolist()
+    [0, 2, 2]
+    """
+    exact = sizes * total / sizes.sum()
+    taken = np.floor(exact).astype(np.int64)
+    taken[np.argsort(taken - exact, kind="stable")[: total - taken.sum()]] += 1
     return taken
 
 

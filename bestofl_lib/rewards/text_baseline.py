@@ -31,6 +31,7 @@ def score_text_baseline(
     variants: Sequence[str] = ("mono", "multi", "cross"),
     loss: str = "pairwise",
     rows: int = 2000,
+    cross_shares: str = "natural",
     folds: int = 5,
     seed: int = 0,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -43,6 +44,7 @@ def score_text_baseline(
         candidates, readings: tables as in `bestofl_lib.tables`; a candidate without a reading is an error.
         variants: as for `train_reward_models`; all get the same number of training rows, also over folds.
         rows: pairs per model at most.
+        cross_shares: of the pairs of languages in "cross", see `pairs.training_pairs`.
         folds: by problem.
 
     Returns:
@@ -73,7 +75,7 @@ def score_text_baseline(
         if not available[name]:
             continue
         for k, part in learning.items():
-            pairs = training_pairs(part, name, used, seed)
+            pairs = training_pairs(part, name, used, seed, cross_shares)
             chosen, rejected = (_rows(pairs, side, part) for side in ("chosen", "rejected"))
             groups = pairs["problem_id"].rank("dense").to_numpy()
             head = fit_head(features[chosen], features[rejected], groups, loss, strengths=(_STRENGTH,))

@@ -125,6 +125,7 @@ def train_reward_models(
     loss: str = "pairwise",
     tuning: str = "head",
     rows: int = 4000,
+    cross_shares: str = "natural",
     seed: int = 0,
     folds: int = 0,
     style: str = "native",
@@ -153,6 +154,7 @@ def train_reward_models(
             classifier), "probe" (as head, and the states' mean and the likelihoods of the tokens are read too: much better on
             a small frozen policy, but no longer an ordinary checkpoint), "lora" (needs the extra `lora`), "full".
         rows: pairs per model at most; every model gets the number that all of them can have.
+        cross_shares: of the pairs of languages in "cross", see `pairs.training_pairs`.
         folds: 0, or the number of cross-fitting folds by problem for data without a training split; each fold's model
             learns from the other folds and later scores its own. Rewards of different folds are never compared: a choice
             is made within a problem.
@@ -221,7 +223,7 @@ def train_reward_models(
             if name not in trainable:
                 found.append(row | {"rows": 0, "status": "no pairs"})
                 continue
-            pairs = training_pairs(part, name, used, seed)
+            pairs = training_pairs(part, name, used, seed, cross_shares)
             recipe = _recipe(settings, weights, pairs, content)
             if (place / "reward_model.json").exists() and RewardModelSpec.read(place).recipe == recipe:
                 result = RewardModelSpec.read(place).result or {}

@@ -36,9 +36,23 @@ def test_mono_pairs_are_in_one_language_multi_within_and_cross_across(world):
     multi = training_pairs(world.readings, "multi", 90)
     assert (multi["chosen_language"] == multi["rejected_language"]).all()
     assert set(multi["chosen_language"].value_counts()["count"]) == {30}
-    cross = training_pairs(world.readings, "cross", 90)
+    cross = training_pairs(world.readings, "cross", 90, cross_shares="equal")
     assert (cross["chosen_language"] != cross["rejected_language"]).all()
     assert set(cross.group_by("chosen_language", "rejected_language").len()["len"]) == {15}
+
+
+def test_natural_shares_of_cross_follow_the_pairs_that_exist(world):
+    weak = world.readings.with_columns(is_correct=pl.col("is_correct") & ((pl.col("language") != "sw") | (pl.col("problem_id") < "p02")))
+    exist = training_pairs(weak, "cross", available_pairs(weak, "cross")).group_by("chosen_language", "rejected_language").len("exist")
+    drawn = training_pairs(weak, "cross", 120).group_by("chosen_language", "rejected_language").len("drawn")
+    both = exist.join(drawn, on=["chosen_language", "rejected_language"], how="left").fill_null(0)
+    expected = both["exist"] / both["exist"].sum() * 120
+    assert ((both["drawn"] - expected).abs() < 1).all()
+    equal = training_pairs(weak, "cross", 120, cross_shares="equal").filter(pl.col("chosen_language") == "sw").height
+    natural = both.filter(pl.col("chosen_language") == "sw")["drawn"].sum()
+    assert natural < equal / 2, "a language that is seldom right is seldom the one to prefer"
+    with pytest.raises(ValueError, match="unknown cross_shares 'fair'; use 'natural' or 'equal'"):
+        training_pairs(weak, "cross", 10, cross_shares="fair")
 
 
 def test_all_pairs_can_be_drawn_and_not_one_more(world):
