@@ -263,7 +263,9 @@ class Pool:
         )
 
 
-def pool_of_run(run: Run, unrevised_only: bool = False, split: str = "test") -> Pool:
+def pool_of_run(
+    run: Run, unrevised_only: bool = False, own_language_only: bool = False, split: str = "test"
+) -> Pool:
     """The pool of a run folder: its candidates, readings and, where it has them, rewards.
 
     Candidates that ended in an error are left out. Problems that lack candidates in some language are left out and
@@ -272,11 +274,16 @@ def pool_of_run(run: Run, unrevised_only: bool = False, split: str = "test") -> 
     Args:
         run: with tables `problems`, `readings`, the candidate store and perhaps `rewards`.
         unrevised_only: leave out the problems that a revised edition replaced in any language.
+        own_language_only: leave out the candidates that are written in a language known to be another than the one asked
+            for (`trace_language` of the readings).
         split: which problems are judged.
     """
     candidates = Store(run.folder / "candidates").candidates().filter(pl.col("finish_reason").ne_missing("error"))
-    rewards = run.read("rewards") if run.has("rewards") else None
-    pool = Pool.of(candidates, run.read("readings"), rewards, run.read("problems"), split=split, drop_incomplete=True)
+    rewards, readings = run.read("rewards") if run.has("rewards") else None, run.read("readings")
+    if own_language_only:
+        stray = readings.filter(pl.col("trace_language") != pl.col("language"))
+        candidates = candidates.join(stray, on=KEYS, how="anti")
+    pool = Pool.of(candidates, readings, rewards, run.read("problems"), split=split, drop_incomplete=True)
     return pool.without_revised() if unrevised_only else pool
 
 

@@ -48,6 +48,7 @@ SORTS = {
 FILTERS = {
     "revised": "a question was revised",
     "unreadable": "an answer is unreadable",
+    "stray": "an answer is in another language",
     "disagreement": "languages disagree",
     "mistake": "reward model picks wrong",
 }
@@ -150,20 +151,23 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
 
 
 def count_cells(problems: pl.DataFrame, readings: pl.LazyFrame) -> pl.DataFrame:
-    """One row per problem and language: `n`, `n_correct`, `n_unread`, `favourite` (most frequent answer), `is_revised`.
+    """One row per problem and language: `n`, `n_correct`, `n_unread`, `n_stray` (written in a language known to
+    be another), `favourite` (most frequent answer), `is_revised`.
 
     Problems without any candidate are left out. Two answers equally frequent: the smaller string, so that the table
     does not depend on the order of rows.
     """
     by_answer = readings.group_by("problem_id", "language", "answer").agg(
-        pl.len().alias("votes"), pl.col("is_correct").sum().alias("right")
-    )
+        pl.len().alias("votes"), pl.col("is_correct").sum().alias("right"),
+        (pl.col("trace_language") != pl.col("language")).sum().alias("strays"),
+    )  # fmt: skip
     read = pl.col("answer").is_not_null()
     ranked = by_answer.sort("votes", "answer", descending=[True, False], nulls_last=True)
     cells = ranked.group_by("problem_id", "language").agg(
         pl.col("votes").sum().cast(pl.Int32).alias("n"),
         pl.col("right").sum().cast(pl.Int32).alias("n_correct"),
         pl.col("votes").filter(~read).sum().cast(pl.Int32).alias("n_unread"),
+        pl.col("strays").sum().cast(pl.Int32).alias("n_stray"),
         pl.col("answer").filter(read).first().alias("favourite"),
     )
     facts = problems.lazy().select("problem_id", "language", "reference", "is_revised")
@@ -199,7 +203,7 @@ def describe_problems(cells: pl.DataFrame, mistakes: pl.DataFrame | None = None)
 
     Returns:
         `problem_id`, `share` (of its candidates that are correct), `n_solving` (languages with a correct candidate),
-        `exclusive` (the language, where it is only one), `revised`, `unreadable`, `disagreement` (the languages'
+        `exclusive` (the language, where it is only one), `revised`, `unreadable`, `stray`, `disagreement` (the languages'
         favourite answers differ), `mistake` (null without a reward model).
     """
     solving = pl.col("n_correct") > 0
@@ -209,6 +213,7 @@ def describe_problems(cells: pl.DataFrame, mistakes: pl.DataFrame | None = None)
         pl.col("language").filter(solving).first().alias("exclusive"),
         pl.col("is_revised").any().alias("revised"),
         (pl.col("n_unread").sum() > 0).alias("unreadable"),
+        (pl.col("n_stray").sum() > 0).alias("stray"),
         (pl.col("favourite").drop_nulls().n_unique() > 1).alias("disagreement"),
     )
     table = table.with_columns(pl.when(pl.col("n_solving") == 1).then("exclusive").alias("exclusive"))

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from made_up_runs import write_run
 
 from bestofl_lib.analysis import selection
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.pool import Pool, pool_of_run
 
 
 def build(tables, **changes):
@@ -155,3 +156,15 @@ def test_a_doubtful_reading_counts_only_where_the_right_answer_stands_in_the_tex
     pool = Pool.of(candidates, readings, problems=problems)
     assert pool.doubtful["th"][1].tolist() == [doubtful, *[False] * (len(pool.doubtful["th"][1]) - 1)]
     assert Pool.of(candidates, readings).doubtful["th"][1, 0], "without references nothing can be ruled out"
+
+
+def test_candidates_in_another_language_than_asked_can_be_left_out(tmp_path):
+    run = write_run(tmp_path, n_problems=20, n=4, languages=("en", "sw"))
+    everything, own = pool_of_run(run), pool_of_run(run, own_language_only=True)
+    stray = run.read("readings").filter(pl.col("trace_language") != pl.col("language"))
+    assert set(stray["language"]) == {"sw"}
+    assert own.exists["en"].sum() == everything.exists["en"].sum() == 80
+    assert own.exists["sw"].sum() == 80 - len(stray) < 80
+    left = {(problem, i) for (p, i), exists in np.ndenumerate(own.exists["sw"]) if exists
+            for problem, i in [(own.problem_ids[p], int(own.sample_index["sw"][p, i]))]}  # fmt: skip
+    assert left.isdisjoint(stray.select("problem_id", "sample_index").iter_rows())

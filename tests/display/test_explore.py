@@ -77,8 +77,14 @@ def test_orders_put_first_what_they_say(source):
 @pytest.mark.parametrize("name", list(explore.FILTERS))
 def test_a_filter_keeps_exactly_what_it_names(source, name):
     problems = explore.describe_problems(source.cells, explore.count_mistakes(source, "multi"))
-    column = {"revised": "revised", "unreadable": "unreadable", "disagreement": "disagreement", "mistake": "mistake"}[name]
-    assert set(explore.choose_problems(problems, filters=[name])) == set(problems.filter(pl.col(column))["problem_id"])
+    assert set(explore.choose_problems(problems, filters=[name])) == set(problems.filter(pl.col(name))["problem_id"])
+
+
+def test_strays_are_the_answers_known_to_be_in_another_language(run, source):
+    stray = run.read("readings").filter(pl.col("trace_language") != pl.col("language"))
+    problems = explore.describe_problems(source.cells)
+    assert 0 < source.cells["n_stray"].sum() == len(stray)
+    assert set(explore.choose_problems(problems, filters=["stray"])) == set(stray["problem_id"])
 
 
 def test_an_unknown_order_is_refused(source):
