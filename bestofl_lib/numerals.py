@@ -58,12 +58,12 @@ _FRAC = re.compile(
 )
 _SLASH = re.compile(r"\s?/\s?(\d{1,12})(?![\d.,]*\d)")
 _MIXED = re.compile(r"(?:\s|\\[,; ]|\s+(?:and|and a|et|und|y|и|na|e)\s|又|と)\s*(\d{1,4})/(\d{1,4})(?!\d)")
-_POWER_OF_TEN = re.compile(r"\s*(?:\\times|×|·|\*|\\cdot|x)\s*10\s*(?:\^|\*\*)\s*\{?\s*(-?\d{1,3})\s*\}?(?!\d)")
+_POWER_OF_TEN = re.compile(r"\s*(?:\\times|×|·|\*|\\cdot|x)\s*10\s*(?:\^|\*\*)\s*+(?:\{\s*+)?(-?\d{1,3})\s*\}?(?!\d)")
 _E = re.compile(r"[eE]([+-]?\d{1,3})(?!\w|\.\d)")
 _REPEATING = re.compile(r"(\d+)\.(\d*)\\overline\{(\d{1,20})\}")
 _MINUS = re.compile(r"[-–](?=\d)")
 _MARKED = re.compile(r"[\d.,]+")
-_FRAC_BEHIND = re.compile(r"\s*(?:\\[,; ])?\s*(?=\\[dtc]?frac)")
+_FRAC_BEHIND = re.compile(r"\s*+(?:\\[,; ]\s*+)?(?=\\[dtc]?frac)")
 _BLANK = re.compile(r"\s")
 
 _KANJI = {c: n for n, cs in enumerate(("〇零", "一壱壹", "二弐贰貳两兩", "三参叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")) for c in cs}
@@ -72,7 +72,7 @@ _KANJI_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "兆":
 _K = "".join(_KANJI) + "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
 _U = "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
 _KANJI_NUMBER = re.compile(rf"(?:\d+(?:[,.]\d+)*\s?(?=[{_U}])|[{_K}]|(?<=[{_U}])\s?\d+(?:,\d{{3}})*(?!\d))+")
-_KANJI_PARTS = re.compile(rf"(\d+|[{_K}]+)\s?分[之の]\s?(\d+(?:\.\d+)?|[{_K}]+)")  # 三分之二, 3分の2, 百分之二十
+_KANJI_PARTS = re.compile(rf"(\d{{1,18}}|[{_K}]{{1,30}})\s?分[之の]\s?(\d{{1,18}}(?:\.\d{{1,18}})?(?!\d)|[{_K}]{{1,30}})")  # 三分之二, 3分の2, 百分之二十
 _KANJI_TOKEN = re.compile(rf"\d+(?:[,.]\d+)*|[{_K}]")
 
 
@@ -344,14 +344,15 @@ def with_half(text: str, number: Number) -> Number:
     if number.value is None or number.value.denominator != 1:
         return number
     words, pattern, leading = _halves()
+    half = Fraction(-1 if number.value < 0 else 1, 2)
     behind = text[number.end : number.end + 32]
-    if any(word in behind for word in words) and (half := pattern.match(text, number.end)):
-        return Number(number.value + Fraction(1, 2), number.start, half.end(), number.note)
+    if any(word in behind for word in words) and (found := pattern.match(text, number.end)):
+        return Number(number.value + half, number.start, found.end(), number.note)
     before = text[max(0, number.start - 8) : number.start].rstrip()
     if before.endswith(leading):
         word = next(word for word in leading if before.endswith(word))
         start = text.rindex(word, 0, number.start)
-        return Number(number.value + Fraction(1, 2), start, number.end, number.note)
+        return Number(number.value + half, start, number.end, number.note)
     return number
 
 
@@ -384,7 +385,7 @@ _START = re.compile(
 
 
 _COUNTERS = frozenset("个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n ")
-UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*\^?\s*\{?\s*[23](?![\d.,])|[²³]")  # the 2 of m2
+UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*+(?:\^\s*+)?(?:\{\s*+)?[23](?![\d.,])|[²³]")  # the 2 of m2
 
 
 def any_number(text: str, at: int, code: str, words: bool) -> Number | None:

@@ -26,7 +26,7 @@ SECONDS = 30.0  # for one expression by the clock; the worker is killed then
 START_SECONDS = 300.0  # for the worker to import its libraries; some seconds, minutes on a machine that is very busy
 MAX_CHARACTERS = 200
 _TOO_LONG = f"expression took longer than {CPU_SECONDS:g} s"
-_LARGE_POWER = re.compile(r"(?:\^|\*\*)\s*\{?+\s*\(?\s*-?(?:\d{3,}|\d+\s*\}?\s*(?:\^|\*\*)|\{|\\|[a-z])|\d\s*!|\^.*\^.*\^")
+_LARGE_POWER = re.compile(r"(?:\^|\*\*)\s*+(?:\{\s*+)?(?:\(\s*+)?-?(?:\d{3,}|\d+\s*+(?:\}\s*+)?(?:\^|\*\*)|\{|\\|[a-z])|\d\s*!|\^[^^]*\^[^^]*\^")
 
 
 class Worker:

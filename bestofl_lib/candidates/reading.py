@@ -132,7 +132,7 @@ _PARAGRAPH_END = re.compile(r"\n\s*\n")
 # up to four words may stand before the cue: "So the final Answer: …"
 _LINE_OPENS = re.compile(r"(?:\A|\n)[\s#*_>\-•(\[【「✅👉]*(?:[^\W\d_]+[ ,*-]+){0,4}+(?:\w{0,12})$")
 _OPERATOR = re.compile(
-    r"\s*(?:(?:[^\W\d_]+|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*){0,4}"
+    r"\s*(?:(?:[^\W\d_]++|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*+){0,4}"  # possessive: a long word has one reading
     r"(?P<op>\*\*(?=\d)|\^(?=\{)|[+*/×÷·=≈≃^-]|−|–|x(?=\s?[\d(])|\\(?:times|div|cdot|approx|pm))\s*(?=[\d({\\$€£¥₹.√-])"
 )
 _FORMULA = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)")

@@ -15,6 +15,7 @@ from num2words import num2words
 from bestofl_lib.candidates.expressions import Worker, evaluate
 from bestofl_lib.candidates.reading import (
     READINGS,
+    Reading,
     canonical,
     read_answer,
     read_answers,
@@ -153,7 +154,10 @@ LONG = {
     "braces": "{" * 1_000_000, "blanks": " " * 1_000_000, "lines": "\n" * 1_000_000, "minus": "-" * 1_000_000, "equals": "Answer: 1" + " = 1" * 250_000,
     "times": "Answer: 1" + " x 1" * 250_000, "kanji": "答え" + "十" * 1_000_000, "words": "Answer: " + "one " * 250_000, "fractions": "\\frac{1}{" * 110_000,
     "thinking": "<think>" * 140_000, "brackets": "Answer: 3 " + "(" * 1_000_000, "letters": "a" * 1_000_000, "capital": "A" * 1_000_000, "therefore": "Therefore " * 100_000,
-    "invisible": "1\u200b" * 500_000, "no end": "The answer is " + "very " * 200_000, "lists": "Answer: 1. a\n" * 70_000, "words and bold": "**a " * 250_000,
+    "invisible": "1\u200b" * 500_000, "no end": "The answer is " + "very " * 200_000, "lists": "Answer: 1. a\n" * 70_000,
+    "one long word": "答案是" + "一分之" * 330_000, "letters after a cue": "Answer: 5" + "a" * 1_000_000, "blanks after a number": "Answer: 5" + " " * 1_000_000,
+    "lines after a number": "Answer: 5 " + "\n" * 1_000_000, "parts": "9分の" * 250_000, "halves": "two and a half " * 65_000, "half": "答えは2" + "半" * 1_000_000,
+    "power": "\\boxed{2^" + " " * 900 + "}" + " " * 1_000_000, "Thai": "คำตอบคือ" + "ครึ่ง" * 200_000, "words and bold": "**a " * 250_000,
 }
 
 
@@ -164,7 +168,7 @@ def test_a_megabyte_of_junk_is_read_within_seconds(name: str) -> None:
     assert time.process_time() - started < 3
 
 
-@pytest.mark.parametrize("name", ["groups", "boxes", "Japanese cues", "bold", "times", "words", "invisible", "fractions"])
+@pytest.mark.parametrize("name", ["groups", "boxes", "Japanese cues", "bold", "times", "words", "invisible", "fractions", "one long word", "blanks after a number", "halves"])
 def test_eight_times_the_junk_takes_about_eight_times_the_time(name: str) -> None:
     def seconds(text: str) -> float:
         started = time.process_time()
@@ -178,6 +182,24 @@ def test_eight_times_the_junk_takes_about_eight_times_the_time(name: str) -> Non
     assert long < 32 * short + 0.05  # were it quadratic, sixty-four times
 
 
+FRAGMENTS = [
+    *"a1.,$\\{}()*-– \n=+×/%^~:#|[]€'", "1 ", "12 and ", "\\frac", "\\boxed{", "**", "一", "分之", "半", "9時間", "ก", "আ ", "10^", "\u00a0", "\u202f", "\\,", "\\text{",
+    "<b>", "<think>", "x3", "half ", "two ", "答案", "The answer is ", "1 or ", "2 hours ", "万", "\u200b",
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(["The answer is ", "答案是", "Antwort: ", "", "\\boxed{", "Answer: 5", "答えは5"]),
+    st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=4), st.sampled_from(list(LANGUAGES)),
+)  # fmt: skip
+def test_a_cue_before_any_repeated_junk_costs_next_to_nothing(cue: str, unit: list[str], code: str) -> None:
+    text = cue + "".join(unit) * (20_000 // len("".join(unit)))
+    started = time.process_time()
+    read_answer(text, code)
+    assert time.process_time() - started < 1.5
+
+
 def test_an_answer_before_a_megabyte_is_found() -> None:
     assert read_answer("The answer is 18.\n" + "bla " * 250_000, "en").value == 18
     assert read_answer("bla " * 250_000 + "The answer is 18.", "en").value == 18
@@ -186,6 +208,11 @@ def test_an_answer_before_a_megabyte_is_found() -> None:
 def test_a_number_of_a_hundred_thousand_digits_is_no_answer_and_says_so() -> None:
     reading = read_answer("The answer is " + "9" * 100_000, "en")
     assert reading.value is None and reading.note == "100000 digits"
+
+
+@pytest.mark.parametrize("text", ["答案是" + "9" * 5000 + "分之2。", "答案是2分之" + "9" * 5000, "답은 " + "九" * 5000 + "分之2", "Answer: 1e99999", "Answer: 9e" + "9" * 5000])
+def test_digits_without_end_around_other_signs_raise_nothing(text: str) -> None:
+    assert isinstance(read_answer(text, "zh"), Reading)
 
 
 @pytest.mark.parametrize("tower", ["9^9^9^9", "9^{9^{9^9}}", "\\boxed{9^{9^{9^9}}}", "Answer: 9**9**9**9", "\\boxed{10^{99999999}}"])
