@@ -404,10 +404,9 @@ def typeset(latex: str, display: bool = False) -> list[Any] | None:
     from latex2mathml.converter import convert_to_element
 
     try:
-        element = convert_to_element(latex, display="block" if display else "inline")
-    except Exception:  # the converter raises whatever its parser meets (KeyError, IndexError, its own); then the source is shown
+        return _tree(convert_to_element(latex, display="block" if display else "inline"))
+    except Exception:  # the converter raises whatever its parser meets (KeyError, RecursionError, its own); then the source is shown
         return None
-    return _tree(element)
 
 
 def _tree(element: Any) -> list[Any] | None:

@@ -314,3 +314,9 @@ def test_what_stands_out_is_said_with_denominators(source):
     sentences = explore.say_what_stands_out(source, "multi")
     assert all(" of " in sentence or " in " in sentence for sentence in sentences) and "40 problems" in sentences[0]
     assert set(explore.worth_opening(source, "multi").columns) == {"problem_id", "why", "share", "exclusive"}
+
+
+def test_mathematics_nested_without_end_is_shown_as_it_was_written():
+    deep = "\\frac{a" * 2000
+    assert explore.typeset(deep) is None
+    assert "".join(piece.get("text", "") for piece in explore.segments(f"${deep[:200]}$")).startswith("$\\frac{a")
