@@ -236,7 +236,7 @@ def _claims(run: Run, fresh: bool) -> str:
     parts = []
     if "sentence" in table.columns:
         parts.append('<ul class="lead">' + "".join(
-            f"<li><strong>{_text(claim)}</strong> {_text(said)}</li>" for claim, said in table.select("claim", "sentence").iter_rows() if said
+            f"<li><strong>{_lead(row)}</strong> {_text(row['sentence'])}</li>" for row in table.iter_rows(named=True) if row["sentence"]
         ) + "</ul>")
     first = [column for column in CLAIM_COLUMNS if column in table.columns] or table.columns
     rest = [column for column in table.columns if column not in (*first, "sentence", "low", "high")]
@@ -258,6 +258,13 @@ def _claim_table(table: Any, columns: list[str]) -> str:
         for row in table.iter_rows(named=True)
     ]
     return f'<div class="scroll" tabindex="0"><table class="claims"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _lead(row: dict[str, Any]) -> str:
+    """What a claim comes to, in a few words."""
+    effect = row.get("effect")
+    points = "" if effect is None or effect != effect else f" {100 * effect:+.1f} points,".replace("-", "−")
+    return _text(f"{row['claim']}:{points} {row['verdict']}.")
 
 
 def _claim_cell(column: str, row: dict[str, Any]) -> str:
