@@ -105,8 +105,9 @@ def paired_difference(
 ) -> Difference:
     """Mean of first − second over the same problems, with BCa interval, two-sided p-value and detectable effect.
 
-    Where only m problems differ, flipping their signs gives no p below 2^(1 − m); nor does this, and an interval that
-    such a p cannot keep from 0 reaches 0: a handful of problems proves nothing, however many agree.
+    Where only m problems differ, flipping their signs gives no p below 2^(1 − m); nor does this. Where that exceeds
+    1 − level, the interval also holds what as many equal values cannot exclude (see the top of this file): a handful of
+    problems neither proves nor rules out anything.
 
     Args:
         first, second: (problems,) or (problems, figures) values of the same problems in the same order, in [0, 1].
@@ -121,8 +122,8 @@ def paired_difference(
     low, high, p = _bca(table, level, replicates, seed, (-1.0, 1.0), null=0.0)
     n_differing = (np.abs(table) > 1e-12).sum(0)
     p = np.maximum(p, np.minimum(2.0 ** (1 - n_differing), 1.0))
-    open_question = p > 1 - level
-    low, high = np.where(open_question, np.minimum(low, 0), low), np.where(open_question, np.maximum(high, 0), high)
+    few, reach = 2.0 ** (1 - n_differing) > 1 - level, 1 - ((1 - level) / 2) ** (1 / len(table))
+    low, high = np.where(few, np.minimum(low, -reach), low), np.where(few, np.maximum(high, reach), high)
     return _squeeze(Difference(table.mean(0), low, high, p, minimum_detectable_effect(table)), single)
 
 
