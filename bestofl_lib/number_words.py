@@ -50,7 +50,7 @@ class Words:
         else:
             try:
                 self._invert(code)
-            except (NotImplementedError, OverflowError):
+            except NotImplementedError:  # num2words does not know the language (Chinese): only the record's own words count
                 self.table.clear()
         for word, n in record.number_words:
             self._add(word, n)

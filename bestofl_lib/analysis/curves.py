@@ -15,7 +15,7 @@ import polars as pl
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.analysis.selection import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values
+from bestofl_lib.analysis.selection import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
@@ -156,15 +156,13 @@ def interval_sources(
     alone = "en" if "en" in pool.languages else pool.languages[0]
     pools = [alone, "mixed"] if len(pool.languages) > 1 else [alone]
     k = min(budget, *(pool.largest_budget(name) for name in pools))
-    models = [m for m in ("cross", *pool.reward_models) if m in pool.reward_models and pool.reward(m, pool.languages)]
-    model = reward_model or next(iter(models), None)
+    covering = [name for name in pool.reward_models if pool.reward(name, pool.languages)]
+    model = reward_model or ("cross" if "cross" in covering else next(iter(covering), None))
     arms = [(name, *how) for how in [("oracle", None), *([("best_of_k", model)] if model else [])] for name in pools]
 
     def figures(drawn: Pool) -> Array:
-        found = [arm_values(drawn, *arm, [k]) for arm in arms]
-        if any(values is None for values in found):
-            raise ValueError(f"reward model {model!r} does not cover {', '.join(pool.languages)}")
-        return np.concatenate([values.accuracy for values in found if values is not None], 1)
+        ranked = [contest(drawn, how or "oracle", drawn.members(name)) for name, _, how in arms]
+        return np.concatenate([contestants.shares([k]) for contestants in ranked], 1)
 
     rng = np.random.default_rng(seed)
     stored, again = figures(pool), np.stack([figures(pool.redrawn(rng)) for _ in range(replicates)])

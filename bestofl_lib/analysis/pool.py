@@ -322,7 +322,7 @@ def _without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems
     """
     if problems is None or "reference" not in problems.columns or "completion" not in candidates.columns:
         return table
-    doubted = table.filter(pl.col("doubtful") & ~pl.col("is_correct")).select(KEYS)
+    doubted = table.filter(pl.col("doubtful"), ~pl.col("is_correct"), pl.col("language").is_in(list(LANGUAGES))).select(KEYS)
     texts = doubted.join(candidates.select(*KEYS, "completion"), on=KEYS, how="left")
     texts = texts.join(problems.select("problem_id", "language", "reference"), on=["problem_id", "language"], how="left")
     vain = [

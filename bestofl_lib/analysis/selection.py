@@ -84,14 +84,18 @@ def arm_values(
         return None
     if strategy == "weighted":
         answers = {code: pool.answers[code] for code in members}
-        votes = {c: expit(r) if vote_weights == "logistic" else r for c, r in rewards.items()}
-        weights = {c: np.where(rewards[c] <= UNRANKED / 2, 0.0, votes[c]) for c in members}
+        weights = {code: vote_weight(table, vote_weights) for code, table in rewards.items()}
         return _drawn(
             est.weighted_vote_of_shares(weights, answers, pool.reference, ks.tolist(), draws, seed, problem_ids=ids)
         )
     if only:
         return Values(est.best_of_k(rewards[only], correct[only], budgets=ks, problem_ids=ids, language=only), exact)
     return Values(contest(pool, model, members).shares(ks), exact)
+
+
+def vote_weight(rewards: Array, how: str = "logistic") -> Array:
+    """What each vote weighs, see `arm_values`; nothing for a candidate that was set aside."""
+    return expit(rewards) if how == "logistic" else np.where(rewards <= UNRANKED / 2, 0.0, rewards)
 
 
 def contest(pool: Pool, model: str, members: Sequence[str]) -> est.Contest:
@@ -219,14 +223,12 @@ def picks(
         lot=pl.Series(np.random.default_rng(seed + 1).random(len(table))),
     )
     if strategy in ("majority", "weighted"):
-        weight = pl.col("lot") * 0 + 1.0  # one vote each
-        if strategy == "weighted":
-            weight = 1 / (1 + (-pl.col("value")).exp()) if vote_weights == "logistic" else pl.col("value")
-            weight = pl.when(pl.col("value") <= UNRANKED / 2).then(0.0).otherwise(weight)
+        each = vote_weight(table["value"].to_numpy(), vote_weights) if strategy == "weighted" else np.ones(len(table))
+        table = table.with_columns(weight=pl.Series(each))
         tally = (
             table.filter(pl.col("answer") >= 0)
             .group_by("problem_id", "answer")
-            .agg(weight.sum().round(9).alias("votes"), pl.col("lot").min().alias("turn"))
+            .agg(pl.col("weight").sum().round(9).alias("votes"), pl.col("lot").min().alias("turn"))
             .sort("problem_id", "votes", "turn", descending=[False, True, False])
             .unique("problem_id", keep="first", maintain_order=True)
         )

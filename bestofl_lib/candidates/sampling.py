@@ -1,7 +1,7 @@
 """Draws candidates: who is asked what, how many times, with which settings and which random streams.
 
 It knows problems, prompts and the store. It does not know how a model writes: a `Sampler` does that
-(`hf.py` in this process, an HTTP endpoint elsewhere). Nothing heavy is imported or loaded when all is stored.
+(`hf.py`). Nothing heavy is imported or loaded when all is stored.
 """
 
 from __future__ import annotations

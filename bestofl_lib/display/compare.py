@@ -24,7 +24,7 @@ from bestofl_lib.tables import Run, replace_file
 KEYS = explore.KEYS
 MOST_FLIPS = 200  # rows of the table of flipped problems
 STEPS = (
-    ("sampling", ("01_", "problems/", "candidates/sampling", "candidates/hf", "candidates/endpoint", "candidates/pools")),
+    ("sampling", ("01_", "problems/", "candidates/sampling", "candidates/hf", "candidates/pools")),
     ("reading", ("02_", "candidates/reading", "candidates/expressions", "numerals", "number_words", "languages")),
     ("rewards", ("03_", "04_", "rewards/")),
 )

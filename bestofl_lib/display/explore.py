@@ -20,7 +20,7 @@ import polars as pl
 from scipy.special import expit
 
 from bestofl_lib.analysis import estimators, selection, uncertainty
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.pool import UNRANKED, Pool
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
 from bestofl_lib.tables import Run
@@ -473,7 +473,8 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
     """Why a strategy picked this one of the candidates drawn, in words and numbers.
 
     Args:
-        taken: the candidates drawn: `answer`, `is_correct`, `reward`, `logprob`, `n_tokens`, `where` (such as "de #3").
+        taken: the candidates drawn: `answer`, `is_correct`, `reward` (None where it was set aside), `logprob`, `n_tokens`
+            (None where unknown: then lengths count), `completion`, `where` (such as "de #3").
         chosen: the one that was picked.
         strategy: one of STRATEGIES.
     """
@@ -483,7 +484,7 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
         right = sum(bool(row["is_correct"]) for row in taken)
         return f"{right} of {len(taken)} are correct" if right else f"none of {len(taken)} is correct"
     if strategy in ("majority", "weighted"):
-        weigh = (lambda row: expit(row["reward"])) if strategy == "weighted" else (lambda row: 1)
+        weigh = (lambda row: 0.0 if row["reward"] is None else expit(row["reward"])) if strategy == "weighted" else (lambda row: 1)
         sums: dict[str, float] = {}
         for row in taken:
             if row["answer"] is not None:
@@ -495,21 +496,27 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
         if tied:
             return f"{what}; {tied + 1} answers tie, one at random"
         return what + (f"; next {shown.format(max(sums.values()))}" if sums else "")
-    column, label, sign = {
-        "best_of_k": ("reward", "highest reward", 1), "logprob": ("logprob", "highest log-probability", 1),
-        "shortest": ("n_tokens", "fewest tokens", -1),
+    counted = all(row["n_tokens"] is not None for row in taken)
+    measure, label, sign, shown = {
+        "best_of_k": (lambda row: row["reward"], "highest reward", 1, "{:.2f}"),
+        "logprob": (lambda row: row["logprob"], "highest log-probability", 1, "{:.2f}"),
+        "shortest": (
+            lambda row: row["n_tokens"] if counted else len(row["completion"]),
+            f"fewest {'tokens' if counted else 'characters'}", -1, "{:.0f}",
+        ),
     }[strategy]  # fmt: skip
-    shown = "{:.0f}" if column == "n_tokens" else "{:.2f}"
-    mine = chosen[column]
-    tied = sum(row[column] == mine for row in taken) - 1
-    rest = [row for row in taken if row[column] != mine]
+    mine = measure(chosen)
+    if mine is None:
+        return f"none of {len(taken)} has a usable reward, one at random"
+    tied = sum(measure(row) == mine for row in taken) - 1
+    rest = [row for row in taken if measure(row) not in (mine, None)]
     what = f"{label}, {shown.format(mine)}"
     if tied:
         return f"{what}; {tied + 1} tie, one at random"
     if not rest:
         return f"{what}; the only one"
-    follower = max(rest, key=lambda row: sign * row[column])
-    return f"{what}; next {follower['where']} with {shown.format(follower[column])}"
+    follower = max(rest, key=lambda row: sign * measure(row))
+    return f"{what}; next {follower['where']} with {shown.format(measure(follower))}"
 
 
 def problem_view(
@@ -596,6 +603,7 @@ def problem_view(
 def _one_problem(table: pl.DataFrame, model: str | None, offsets: Mapping[str, float]) -> tuple[Pool | None, str]:
     """The pool of one problem's candidates, or None and the reason why there is none."""
     rewards = table.select(*KEYS, "rewards").explode("rewards").drop_nulls("rewards").unnest("rewards")
+    rewards = rewards.with_columns(pl.col("reward").fill_null(UNRANKED))  # set aside here; other problems may have rewards
     try:
         return shifted(Pool.of(table, table, rewards, split=None), model, offsets), ""
     except ValueError as error:
@@ -853,7 +861,7 @@ def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, f
         rewards = pool.reward(name, members)
         if rewards is None:
             raise ValueError(f"no rewards by {name!r} in all of {', '.join(members)}; choose another reward model")
-        weights = {code: expit(values) for code, values in rewards.items()}
+        weights = {code: selection.vote_weight(values) for code, values in rewards.items()}
         found = estimators.weighted_vote(weights, answers, pool.reference, allocation, DRAWS, problem_ids=ids)
         return found.value, _mean_error(found)
     return selection.contest(pool, name, setting.languages).allocation(allocation), 0.0

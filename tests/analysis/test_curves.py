@@ -208,5 +208,5 @@ def test_without_rewards_the_sources_of_coverage_are_told(make_pool):
 
 
 def test_sources_for_a_model_that_covers_no_language_are_refused(make_pool):
-    with pytest.raises(ValueError, match="no rewards by 'cross'"):
+    with pytest.raises(ValueError, match="reward model 'cross' does not cover"):
         interval_sources(make_pool(n_problems=20), reward_model="cross")

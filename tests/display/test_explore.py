@@ -320,3 +320,19 @@ def test_mathematics_nested_without_end_is_shown_as_it_was_written():
     deep = "\\frac{a" * 2000
     assert explore.typeset(deep) is None
     assert "".join(piece.get("text", "") for piece in explore.segments(f"${deep[:200]}$")).startswith("$\\frac{a")
+
+
+def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_problem_view(tmp_path):
+    run = write_run(tmp_path, n_problems=4, n=4, languages=("en", "sw"))
+    one_language = (pl.col("problem_id") == "lab-test-0001") & (pl.col("language") == "sw")
+    aside = (pl.col("sample_index") == 1) | one_language
+    run.write("rewards", run.read("rewards").with_columns(reward=pl.when(aside).then(None).otherwise("reward")))
+    source = explore.open_run(run)
+    for problem in source.cells["problem_id"].unique():
+        view = explore.problem_view(source, problem, allocation={"en": 4, "sw": 4}, reward_model="cross")
+        best = next(pick for pick in view["picks"] if pick["strategy"] == "best_of_k")
+        assert best["why"].startswith("highest reward") and "#1" not in best["where"]
+    alone = explore.problem_view(source, "lab-test-0001", allocation={"sw": 2}, reward_model="cross")["picks"]
+    assert next(pick["why"] for pick in alone if pick["strategy"] == "best_of_k") == "none of 2 has a usable reward, one at random"
+    rows = [{"answer": "1", "is_correct": True, "reward": None, "logprob": None, "n_tokens": None, "where": "en #0", "completion": text} for text in ("abc", "abcde")]
+    assert explore.explain(rows, rows[0], "shortest") == "fewest characters, 3; next en #0 with 5"
