@@ -34,7 +34,11 @@ class _Plain(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Plain, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    cls=_Plain,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Best-of-L: sample in many languages, rank across them, see what a budget buys.",
 )
 
@@ -51,7 +55,9 @@ def main(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback
 def run(
     study: Annotated[str, typer.Argument(help="A file in notebooks/studies, such as lab.")],
     parameters: Annotated[list[str] | None, typer.Option("-p", help="name=value, as often as needed.")] = None,
-    start_from: Annotated[str | None, typer.Option("--from", help="Leave out the notebooks before this one, such as 05.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="Leave out the notebooks before this one, such as 05.")
+    ] = None,
     only: Annotated[str | None, typer.Option("--only", help="Run this notebook alone, such as 06.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run notebooks even if they are up to date.")] = False,
 ) -> None:
@@ -97,8 +103,8 @@ def compare(
     """What changed between two runs and why; writes a page into reports/."""
     from bestofl_lib.display.compare import compare as compare_runs
     from bestofl_lib.display.compare import summary, write_page
+    from bestofl_lib.runs import Run
     from bestofl_lib.study import Folders
-    from bestofl_lib.tables import Run
 
     folders = Folders.default()
     found = compare_runs(Run(first, folders.runs), Run(second, folders.runs))
@@ -116,8 +122,8 @@ def figures(
     from pathlib import Path
 
     from bestofl_lib.display.figures import export_figures
+    from bestofl_lib.runs import Run
     from bestofl_lib.study import Folders
-    from bestofl_lib.tables import Run
 
     folders = Folders.default()
     made = Run(run, folders.runs)

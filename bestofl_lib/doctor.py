@@ -14,8 +14,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from bestofl_lib.runs import ROOT
 from bestofl_lib.study import VERSIONS, Folders
-from bestofl_lib.tables import ROOT
 
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish
 FONTS = ("bn", "te", "th", "ja", "zh")  # languages whose script a plain system often lacks
@@ -30,8 +30,16 @@ def examine(root: Path = ROOT, folders: Folders | None = None) -> tuple[list[str
     """
     folders = folders or Folders.default()
     findings = [
-        *_python(), _pinned(root), _device(), _disk(folders), _writable(folders.runs), _writable(folders.reports), _lab(root),
-        _browser(), _fonts(), _caches(),
+        *_python(),
+        _pinned(root),
+        _device(),
+        _disk(folders),
+        _writable(folders.runs),
+        _writable(folders.reports),
+        _lab(root),
+        _browser(),
+        _fonts(),
+        _caches(),
     ]
     return [f"{mark:<4} {text}" for mark, text in findings], all(mark != "FAIL" for mark, _ in findings)
 
@@ -62,8 +70,10 @@ def _pinned(root: Path) -> Finding:
             continue  # only some are needed on every machine; pip has seen to those
         if installed != version:
             other.append(f"{name} {installed} (tested: {version})")
-    return ("note", "other versions than tested: " + ", ".join(other) + "; `make install` sets them right") if other else (
-        "ok", "all versions as tested (constraints.txt)"
+    return (
+        ("note", "other versions than tested: " + ", ".join(other) + "; `make install` sets them right")
+        if other
+        else ("ok", "all versions as tested (constraints.txt)")
     )
 
 
@@ -97,13 +107,21 @@ def _writable(folder: Path) -> Finding:
 def _lab(root: Path) -> Finding:
     weights = sorted((root / "data" / "lab").rglob("*.safetensors"))
     if not weights:
-        return "FAIL", f"no policy model in {root / 'data' / 'lab'}; restore it with git, or train it with `make policy`"
+        return (
+            "FAIL",
+            f"no policy model in {root / 'data' / 'lab'}; restore it with git, or train it with `make policy`",
+        )
     digest = hashlib.sha256(weights[0].read_bytes()).hexdigest()[:16]
-    return "ok", f"lab policy {weights[0].relative_to(root)}, {weights[0].stat().st_size / 2**20:.1f} MB, SHA-256 {digest}"
+    return (
+        "ok",
+        f"lab policy {weights[0].relative_to(root)}, {weights[0].stat().st_size / 2**20:.1f} MB, SHA-256 {digest}",
+    )
 
 
 def _browser() -> Finding:
-    found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
     if found:
         return "ok", f"browser for the tests of pages: {found}"
     return "note", "no Chromium: tests of pages are skipped; on Debian: apt-get install chromium"
@@ -125,7 +143,10 @@ def _fonts() -> Finding:
 def _caches() -> Finding:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     found = []
-    for name, folder in (("charts", cache / "bestofl"), ("models", Path(os.environ.get("HF_HOME") or cache / "huggingface"))):
+    for name, folder in (
+        ("charts", cache / "bestofl"),
+        ("models", Path(os.environ.get("HF_HOME") or cache / "huggingface")),
+    ):
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
         found.append(f"{name} {folder} {size / 2**20:.1f} MB")
     return "ok", "caches: " + ", ".join(found)

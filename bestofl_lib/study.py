@@ -34,7 +34,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from bestofl_lib.languages import check_languages
-from bestofl_lib.tables import ROOT, Run, replace_file
+from bestofl_lib.runs import ROOT, Run, replace_file
 
 LIBRARY = Path(__file__).resolve().parent
 LANGUAGE_PARAMETERS = ("language", "languages", "target", "targets")  # checked against the known languages before a run
@@ -180,7 +180,9 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         except ValueError as error:
             raise StudyError(f"{notebook.name}: the default in {line!r} is not a literal") from error
         if kind not in TYPES:
-            raise StudyError(f"{notebook.name}: parameter line {line!r} has type {kind!r}; use one of {', '.join(TYPES)}")
+            raise StudyError(
+                f"{notebook.name}: parameter line {line!r} has type {kind!r}; use one of {', '.join(TYPES)}"
+            )
         rest = lines[(statement.end_lineno or statement.lineno) - 1].encode()[statement.end_col_offset or 0 :].decode()
         found[statement.target.id] = Parameter(statement.target.id, kind, default, rest.strip().lstrip("#").strip())
     return found
@@ -205,7 +207,9 @@ def check_value(parameter: Parameter, value: Any, where: str) -> Any:
         return _one(kind, value, f"{where} {name}", from_text=True)
     if kind.startswith("list["):
         if not isinstance(value, list):
-            raise StudyError(f"{where}: parameter {name!r} is {value!r}; expected {kind}, such as {parameter.default!r}")
+            raise StudyError(
+                f"{where}: parameter {name!r} is {value!r}; expected {kind}, such as {parameter.default!r}"
+            )
         return [_one(kind[5:-1], item, f"{where}: {name}[{i}]", from_text=False) for i, item in enumerate(value)]
     return _one(kind, value, f"{where}: {name}", from_text=False)
 
@@ -238,7 +242,9 @@ def _one(kind: str, value: Any, where: str, from_text: bool) -> Any:
     raise StudyError(f"{where} is {value!r}; expected {kind}{hint}")
 
 
-def plan(study: Study, overrides: dict[str, str] | None = None, folders: Folders | None = None) -> tuple[str, list[Step]]:
+def plan(
+    study: Study, overrides: dict[str, str] | None = None, folders: Folders | None = None
+) -> tuple[str, list[Step]]:
     """What is to run, checked before anything runs.
 
     Args:
@@ -363,7 +369,9 @@ def _upstream(step: Step, steps: list[Step], records: dict[str, Any], digests: _
     """
     order = [other.name for other in steps]
     earlier = {f for name in order[: order.index(step.name)] for f in records.get(name, {}).get("outputs", {})}
-    others = {f for name, record in records.items() if name not in order[: order.index(step.name)] for f in record["outputs"]}
+    others = {
+        f for name, record in records.items() if name not in order[: order.index(step.name)] for f in record["outputs"]
+    }
     then = {name: digest for name, digest in records[step.name]["inputs"].items() if name not in others - earlier}
     return then, {name: digests.of(name) for name in earlier}
 
@@ -574,7 +582,9 @@ def run_study(
         run.folder.mkdir(parents=True, exist_ok=True)
         replace_file(run.folder / ".writable", b"")
     except OSError as error:
-        raise StudyError(f"cannot write to {run.folder}: {error.strerror}; free some space or set BESTOFL_RUNS") from error
+        raise StudyError(
+            f"cannot write to {run.folder}: {error.strerror}; free some space or set BESTOFL_RUNS"
+        ) from error
     lock = filelock.FileLock(run.folder / ".study.lock")
     try:
         held = lock.acquire(timeout=0)
@@ -676,7 +686,9 @@ class _Failed(Exception):
         lines = [f"{notebook} failed in cell {self.cell}: {self.short}"]
         lines += ["    " + line for line in self.source.splitlines()[:12]]
         lines.append(f"the whole traceback is in {executed_path(run, notebook)}")
-        lines.append(f"next: mend it and run the same command again (it goes on at {notebook[:2]}; what is done is kept)")
+        lines.append(
+            f"next: mend it and run the same command again (it goes on at {notebook[:2]}; what is done is kept)"
+        )
         return "\n".join(lines)
 
 
@@ -711,8 +723,10 @@ def _execute(step: Step, target: Path) -> None:
             failed = _Failed(f"[{error.exec_count}]", error.ename, error.evalue, error.source)
         except DeadKernelError:
             failed = _Failed(
-                _last_cell(part), "the kernel was killed", "most often for want of memory (close other programs or lower the "
-                "batch), or by an exit() in a cell", exit_code=138,
+                _last_cell(part),
+                "the kernel was killed",
+                "most often for want of memory (close other programs or lower the batch), or by an exit() in a cell",
+                exit_code=138,
             )
         except CellTimeoutError as error:
             failed = _Failed(_last_cell(part), "time-out", str(error).splitlines()[0])
@@ -782,7 +796,11 @@ def git_state() -> str:
     """The commit of the project and whether files differ from it, such as `650463b, 3 files changed`."""
     try:
         commit = subprocess.run(
-            ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, timeout=20
+            ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
         ).stdout.strip()
         changed = subprocess.run(
             ["git", "-C", str(ROOT), "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=20
@@ -806,7 +824,12 @@ def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Call
     target = folders.reports / run.name
     records = run.recorded().get("notebooks", {})
     now = {state.name: state for state in states(run, steps)}
-    looks = [LIBRARY / "display" / "report.py", LIBRARY / "display" / "embed.py", LIBRARY / "display" / "atlas.py", *(LIBRARY / "display" / "page").rglob("*.*")]
+    looks = [
+        LIBRARY / "display" / "report.py",
+        LIBRARY / "display" / "embed.py",
+        LIBRARY / "display" / "atlas.py",
+        *(LIBRARY / "display" / "page").rglob("*.*"),
+    ]
     code = {path.name: file_digest(path) for path in looks if path.is_file()}
     shown = [[n, s.state, records.get(n, {}).get("started"), records.get(n, {}).get("outputs")] for n, s in now.items()]
     key = hashlib.sha256(json.dumps([title, code, shown], sort_keys=True).encode()).hexdigest()[:16]

@@ -12,7 +12,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_tiny_policy(folder: Path, *, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE, **config: object) -> Path:
+def write_tiny_policy(
+    folder: Path, *, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE, **config: object
+) -> Path:
     """A random Llama (2 layers of 32, byte tokens, 20 of them ending a completion) with its own tokenizer.
 
     Its weights are large enough for a lively distribution, and completions end after some 10 tokens on average.

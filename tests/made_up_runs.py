@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from bestofl_lib.candidates.reading import read_answers
+from bestofl_lib.answers.reading import read_answers
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES, language
 from bestofl_lib.problems import lab
-from bestofl_lib.tables import SCHEMAS, Run
+from bestofl_lib.runs import Run
+from bestofl_lib.tables import SCHEMAS
 
 SKILL = dict(zip(LANGUAGES, (0.31, 0.62, 0.71, 0.66, 0.63, 0.45, 0.58, 0.24, 0.19, 0.33, 0.52), strict=True))
 
@@ -67,7 +68,9 @@ def write_run(
         for row in rows:
             store.add(row)
     traces = np.where(rng.random(len(rows)) < 0.05, "en", candidates["language"].to_numpy())
-    readings = run.write("readings", read_answers(candidates, table).with_columns(trace_language=pl.Series(traces.tolist())))
+    readings = run.write(
+        "readings", read_answers(candidates, table).with_columns(trace_language=pl.Series(traces.tolist()))
+    )
     quality = {"cross": 1.1, "multi": 0.9} | ({f"mono-{code}": 0.3 + SKILL[code] for code in languages} if mono else {})
     right = readings["is_correct"].to_numpy().astype(float)
     rewards = [
@@ -86,7 +89,12 @@ def _text(solution: str, answer: int, code: str, kind: str, rng: np.random.Gener
     if kind == "cut":
         return steps[: max(8, len(steps) // 3)]
     if kind == "wrong":
-        off = int(rng.choice([-20, -10, -6, -3, -2, -1, 1, 2, 4, 8, 10, 30], p=[0.06, 0.1, 0.06, 0.08, 0.1, 0.2, 0.15, 0.1, 0.05, 0.04, 0.05, 0.01]))
+        off = int(
+            rng.choice(
+                [-20, -10, -6, -3, -2, -1, 1, 2, 4, 8, 10, 30],
+                p=[0.06, 0.1, 0.06, 0.08, 0.1, 0.2, 0.15, 0.1, 0.05, 0.04, 0.05, 0.01],
+            )
+        )
         last = language(code).answer_line.format(answer=lab._decimal(max(answer + off, 0), code))
     if rng.random() < 0.15:
         steps = steps + "\n" + steps  # some say everything twice
@@ -99,14 +107,26 @@ def write_large_run(root: Path, *, n_problems: int = 5_682, n: int = 16, words: 
     ids = [f"p{place:05d}" for place in range(n_problems)]
     cells = pl.DataFrame({"problem_id": ids}).join(pl.DataFrame({"language": codes}), how="cross")
     made = cells.with_columns(
-        split=pl.lit("test"), question=pl.concat_str(pl.lit("How many? "), "problem_id"), reference=pl.lit("18"), is_revised=pl.lit(False)
+        split=pl.lit("test"),
+        question=pl.concat_str(pl.lit("How many? "), "problem_id"),
+        reference=pl.lit("18"),
+        is_revised=pl.lit(False),
     )
     run.write("problems", made)
     keys = cells.join(pl.DataFrame({"sample_index": range(n)}, schema={"sample_index": pl.Int32}), how="cross")
     keys = keys.sample(fraction=1.0, shuffle=True, seed=1)  # a sampler batches by length, not by problem
     correct = rng.random(len(keys)) < 0.5
-    keys = keys.with_columns(correct=pl.Series(correct), other=pl.Series(rng.integers(19, 29, len(keys))).cast(pl.String))
-    text = pl.concat_str("problem_id", pl.lit(" "), "language", pl.lit(" "), "sample_index", *(pl.concat_str(pl.lit(" "), pl.struct(pl.all()).hash(seed)) for seed in range(words)))
+    keys = keys.with_columns(
+        correct=pl.Series(correct), other=pl.Series(rng.integers(19, 29, len(keys))).cast(pl.String)
+    )
+    text = pl.concat_str(
+        "problem_id",
+        pl.lit(" "),
+        "language",
+        pl.lit(" "),
+        "sample_index",
+        *(pl.concat_str(pl.lit(" "), pl.struct(pl.all()).hash(seed)) for seed in range(words)),
+    )
     folder = run.folder / "candidates"
     folder.mkdir(parents=True)
     for number, start in enumerate(range(0, len(keys), 20_000)):
@@ -127,7 +147,11 @@ def write_large_run(root: Path, *, n_problems: int = 5_682, n: int = 16, words: 
         is_correct="correct", trace_language="language",
     ).write_parquet(run.path("readings"))  # fmt: skip
     models = [
-        keys.sort(*key).select(*key, reward_model=pl.lit(model), reward=pl.col("correct").cast(pl.Float64) + pl.Series(rng.normal(size=len(keys))))
+        keys.sort(*key).select(
+            *key,
+            reward_model=pl.lit(model),
+            reward=pl.col("correct").cast(pl.Float64) + pl.Series(rng.normal(size=len(keys))),
+        )
         for model in ("cross", "multi")
     ]
     pl.concat(models).write_parquet(run.path("rewards"))

@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 from bestofl_lib import study
+from bestofl_lib.runs import Run
 from bestofl_lib.study import (
     Folders,
     Study,
@@ -26,18 +27,17 @@ from bestofl_lib.study import (
     run_study,
     states,
 )
-from bestofl_lib.tables import Run
 
 MAKE = [
     "# Make\n\n> What is made?",
     'run: str = "tiny"  # name of the run folder\nrows: int = 3  # rows to make\nlanguages: list[str] = ["en", "de"]  # codes',
-    "import polars as pl\nfrom bestofl_lib.tables import Run",
+    "import polars as pl\nfrom bestofl_lib.runs import Run",
     'Run(run).write("numbers", pl.DataFrame({"n": list(range(rows))}))',
 ]
 SHOW = [
     "# Show\n\n> What is shown?",
     'run: str = "tiny"  # name of the run folder\nshare: float = 0.5  # part to show\nword: str = "x"  # any word',
-    "import polars as pl\nfrom bestofl_lib.tables import Run",
+    "import polars as pl\nfrom bestofl_lib.runs import Run",
     'total = Run(run).read("numbers").sum()\nRun(run).write("total", total)',
 ]
 
@@ -45,7 +45,8 @@ SHOW = [
 def write_notebook(path: Path, cells: list[str]) -> None:
     notebook = nbformat.v4.new_notebook()
     notebook.metadata = {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
     }
     for source in cells:
         cell = nbformat.v4.new_markdown_cell(source) if source.startswith("#") else nbformat.v4.new_code_cell(source)
@@ -110,7 +111,9 @@ def test_papermill_reads_the_same_parameters(folders):
     path = folders.notebooks / "01_make_numbers.ipynb"
     theirs = papermill.inspect_notebook(path)
     ours = read_parameters(path)
-    assert {n: (p["inferred_type_name"], p["help"]) for n, p in theirs.items()} == {n: (p.type, p.help) for n, p in ours.items()}
+    assert {n: (p["inferred_type_name"], p["help"]) for n, p in theirs.items()} == {
+        n: (p.type, p.help) for n, p in ours.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -140,9 +143,20 @@ def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
-        ("str", "007", "007"), ("str", "no", "no"), ("str", "1e3", "1e3"), ("int", "16", 16), ("float", "1e-3", 0.001), ("float", "2", 2.0),
-        ("bool", "true", True), ("bool", "no", False), ("list[str]", "en,no", ["en", "no"]), ("list[str]", "[en, no]", ["en", "no"]),
-        ("list[str]", '["en", "no"]', ["en", "no"]), ("list[int]", "1,2,4", [1, 2, 4]), ("list[int]", "[1, 2]", [1, 2]), ("list[str]", "", []),
+        ("str", "007", "007"),
+        ("str", "no", "no"),
+        ("str", "1e3", "1e3"),
+        ("int", "16", 16),
+        ("float", "1e-3", 0.001),
+        ("float", "2", 2.0),
+        ("bool", "true", True),
+        ("bool", "no", False),
+        ("list[str]", "en,no", ["en", "no"]),
+        ("list[str]", "[en, no]", ["en", "no"]),
+        ("list[str]", '["en", "no"]', ["en", "no"]),
+        ("list[int]", "1,2,4", [1, 2, 4]),
+        ("list[int]", "[1, 2]", [1, 2]),
+        ("list[str]", "", []),
     ],
 )
 def test_a_value_from_the_command_line_has_the_declared_type(kind, text, value):
@@ -150,7 +164,10 @@ def test_a_value_from_the_command_line_has_the_declared_type(kind, text, value):
     assert found == value and type(found) is type(value)
 
 
-@pytest.mark.parametrize(("kind", "text"), [("int", "1.5"), ("int", "1e3"), ("int", "x"), ("bool", "maybe"), ("list[int]", "1,x"), ("float", "")])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("int", "1.5"), ("int", "1e3"), ("int", "x"), ("bool", "maybe"), ("list[int]", "1,x"), ("float", "")],
+)
 def test_a_value_of_another_type_is_refused_with_its_name(kind, text):
     with pytest.raises(StudyError, match="-p p is .*; expected"):
         check_value(study.Parameter("p", kind, None, ""), text, "-p")
@@ -194,7 +211,13 @@ def test_an_unknown_study_is_refused_with_a_suggestion(folders):
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("parameters: {}", "title: field required"), ("title: T\nparams: {}", "params: extra inputs"), ("[1]", "is not a study"), ("a: [", "is not YAML"), ("", "is not a study")],
+    [
+        ("parameters: {}", "title: field required"),
+        ("title: T\nparams: {}", "params: extra inputs"),
+        ("[1]", "is not a study"),
+        ("a: [", "is not YAML"),
+        ("", "is not a study"),
+    ],
 )
 def test_a_study_file_with_something_else_in_it_is_refused(folders, text, complaint):
     (folders.notebooks / "studies" / "odd.yaml").write_text(text)
@@ -270,7 +293,10 @@ def test_a_table_changed_by_hand_is_noticed_and_made_again(folders, in_process):
     run = Run("tiny", folders.runs)
     run.write("numbers", pl.DataFrame({"n": [100]}))
     _, steps = plan(load_study("tiny", folders), {}, folders)
-    assert [state.why for state in states(run, steps)] == ["file changed: numbers.parquet", "earlier table changed: numbers.parquet"]
+    assert [state.why for state in states(run, steps)] == [
+        "file changed: numbers.parquet",
+        "earlier table changed: numbers.parquet",
+    ]
     go(folders)
     assert run.read("total")["n"].to_list() == [6]
 
@@ -288,17 +314,29 @@ def test_a_lost_table_or_executed_notebook_is_made_again(folders, in_process):
 def test_a_changed_library_file_runs_only_the_notebooks_that_import_it(folders, in_process, monkeypatch, tmp_path):
     library = tmp_path / "bestofl_lib"
     (library / "deep").mkdir(parents=True)
-    for name, text in (("__init__", ""), ("tables", "from bestofl_lib.deep import one"), ("deep/__init__", ""), ("deep/one", "x = 1"), ("other", "")):
+    for name, text in (
+        ("__init__", ""),
+        ("tables", "from bestofl_lib.deep import one"),
+        ("deep/__init__", ""),
+        ("deep/one", "x = 1"),
+        ("other", ""),
+    ):
         (library / f"{name}.py").write_text(text)
     for name in ("display", "display/page"):
         (library / name).mkdir()
     (library / "display" / "report.py").write_text("")
     (library / "display" / "embed.py").write_text("")
     monkeypatch.setattr(study, "LIBRARY", library)
-    write_notebook(folders.notebooks / "01_make_numbers.ipynb", [c.replace("bestofl_lib.tables", "bestofl_lib.other") if "pl" in c else c for c in MAKE[:2]])
+    write_notebook(
+        folders.notebooks / "01_make_numbers.ipynb",
+        [c.replace("bestofl_lib.tables", "bestofl_lib.other") if "pl" in c else c for c in MAKE[:2]],
+    )
     assert list(study.library_files(folders.notebooks / "01_make_numbers.ipynb")) == []
     assert set(study.library_files(folders.notebooks / "02_show_numbers.ipynb")) == {
-        "bestofl_lib/__init__.py", "bestofl_lib/tables.py", "bestofl_lib/deep/__init__.py", "bestofl_lib/deep/one.py"
+        "bestofl_lib/__init__.py",
+        "bestofl_lib/tables.py",
+        "bestofl_lib/deep/__init__.py",
+        "bestofl_lib/deep/one.py",
     }
     before = study.library_files(folders.notebooks / "02_show_numbers.ipynb")
     (library / "deep" / "one.py").write_text("x = 22")
@@ -366,7 +404,10 @@ def test_a_second_runner_on_the_same_run_is_told_so(folders, in_process):
     import filelock
 
     (folders.runs / "tiny").mkdir(parents=True)
-    with filelock.FileLock(folders.runs / "tiny" / ".study.lock"), pytest.raises(StudyError, match="in use by another `bestofl run`"):
+    with (
+        filelock.FileLock(folders.runs / "tiny" / ".study.lock"),
+        pytest.raises(StudyError, match="in use by another `bestofl run`"),
+    ):
         go(folders)
 
 
@@ -453,20 +494,48 @@ def test_a_cell_that_fails_kills_its_kernel_or_leaves_early_is_reported(folders,
 def test_papermill_alone_runs_a_notebook_from_any_folder(folders, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    command = [sys.executable, "-m", "papermill", str(folders.notebooks / "01_make_numbers.ipynb"), "out.ipynb", "-p", "run", "alone", "-p", "rows", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(folders.notebooks / "01_make_numbers.ipynb"),
+        "out.ipynb",
+        "-p",
+        "run",
+        "alone",
+        "-p",
+        "rows",
+        "2",
+    ]
     subprocess.run(command, cwd=elsewhere, check=True, capture_output=True, timeout=500)
     assert Run("alone", folders.runs).read("numbers").height == 2
 
 
 @pytest.mark.slow
 def test_a_terminated_runner_leaves_whole_files_and_no_kernel(folders, tmp_path):
-    write_notebook(folders.notebooks / "01_make_numbers.ipynb", [*MAKE, f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"])
-    environment = os.environ | {"BESTOFL_NOTEBOOKS": str(folders.notebooks), "BESTOFL_RUNS": str(folders.runs), "BESTOFL_REPORTS": str(folders.reports)}
-    child = subprocess.Popen([sys.executable, "-m", "bestofl_lib.cli", "run", "tiny"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    write_notebook(
+        folders.notebooks / "01_make_numbers.ipynb",
+        [*MAKE, f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"],
+    )
+    environment = os.environ | {
+        "BESTOFL_NOTEBOOKS": str(folders.notebooks),
+        "BESTOFL_RUNS": str(folders.runs),
+        "BESTOFL_REPORTS": str(folders.reports),
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-m", "bestofl_lib.cli", "run", "tiny"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     drained = threading.Thread(target=child.communicate)
     drained.start()
     end = time.monotonic() + 300
-    while child.poll() is None and time.monotonic() < end and not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+    while (
+        child.poll() is None
+        and time.monotonic() < end
+        and not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    ):
         time.sleep(0.1)
     child.send_signal(signal.SIGTERM)
     drained.join(timeout=200)
@@ -477,4 +546,7 @@ def test_a_terminated_runner_leaves_whole_files_and_no_kernel(folders, tmp_path)
             break
         time.sleep(0.1)
     assert not Path(f"/proc/{kernel}").exists()
-    assert json.loads((folders.runs / "tiny" / "run.json").read_text())["notebooks"]["01_make_numbers"]["status"] == "running"
+    assert (
+        json.loads((folders.runs / "tiny" / "run.json").read_text())["notebooks"]["01_make_numbers"]["status"]
+        == "running"
+    )

@@ -37,18 +37,47 @@ STATEMENTS = {
     "H3": "At small budgets a mixed pool beats an English-only pool of the same size.",
     "H4": "Adding a language raises coverage by more than drawing English again does.",
 }
-CLAIM_SCHEMA = pl.Schema({
-    "claim": pl.String, "statement": pl.String, "verdict": pl.String, "effect": pl.Float64, "low": pl.Float64,
-    "high": pl.Float64, "p": pl.Float64, "p_holm": pl.Float64, "mde": pl.Float64, "budget": pl.String,
-    "strategy": pl.String, "n_problems": pl.Int32, "break_even": pl.Float64, "break_even_low": pl.Float64,
-    "break_even_high": pl.Float64, "break_even_tokens": pl.Float64, "break_even_tokens_low": pl.Float64,
-    "break_even_tokens_high": pl.Float64, "sentence": pl.String,
-})
-DETAIL_SCHEMA = pl.Schema({
-    "claim": pl.String, "language": pl.String, "budget": pl.Int32, "strategy": pl.String, "reward_model": pl.String,
-    "against": pl.String, "effect": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p": pl.Float64,
-    "p_holm": pl.Float64, "mde": pl.Float64, "verdict": pl.String, "n_problems": pl.Int32,
-})
+CLAIM_SCHEMA = pl.Schema(
+    {
+        "claim": pl.String,
+        "statement": pl.String,
+        "verdict": pl.String,
+        "effect": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "p": pl.Float64,
+        "p_holm": pl.Float64,
+        "mde": pl.Float64,
+        "budget": pl.String,
+        "strategy": pl.String,
+        "n_problems": pl.Int32,
+        "break_even": pl.Float64,
+        "break_even_low": pl.Float64,
+        "break_even_high": pl.Float64,
+        "break_even_tokens": pl.Float64,
+        "break_even_tokens_low": pl.Float64,
+        "break_even_tokens_high": pl.Float64,
+        "sentence": pl.String,
+    }
+)
+DETAIL_SCHEMA = pl.Schema(
+    {
+        "claim": pl.String,
+        "language": pl.String,
+        "budget": pl.Int32,
+        "strategy": pl.String,
+        "reward_model": pl.String,
+        "against": pl.String,
+        "effect": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "p": pl.Float64,
+        "p_holm": pl.Float64,
+        "mde": pl.Float64,
+        "verdict": pl.String,
+        "n_problems": pl.Int32,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -98,25 +127,40 @@ def claims(
     for name, statement in STATEMENTS.items():
         test = tests[name]
         if not isinstance(test, _Test):
-            rows.append({
-                "claim": name, "statement": statement, "verdict": "not tested", "n_problems": pool.n_problems,
-                "sentence": f"{name} was not tested: {test}.",
-            })
+            rows.append(
+                {
+                    "claim": name,
+                    "statement": statement,
+                    "verdict": "not tested",
+                    "n_problems": pool.n_problems,
+                    "sentence": f"{name} was not tested: {test}.",
+                }
+            )
             continue
         result, p = results[name], float(corrected[name])
         verdict = _verdict(float(result.effect), float(result.high), p, smallest_gain)
         parts = _corrected(test.parts, smallest_gain)
         row = {
-            "claim": name, "statement": statement, "verdict": verdict, "effect": float(result.effect),
-            "low": float(result.low), "high": float(result.high), "p": float(result.p), "p_holm": p,
-            "mde": float(result.mde), "budget": test.budget, "strategy": test.strategy, "n_problems": pool.n_problems,
+            "claim": name,
+            "statement": statement,
+            "verdict": verdict,
+            "effect": float(result.effect),
+            "low": float(result.low),
+            "high": float(result.high),
+            "p": float(result.p),
+            "p_holm": p,
+            "mde": float(result.mde),
+            "budget": test.budget,
+            "strategy": test.strategy,
+            "n_problems": pool.n_problems,
             "sentence": _sentence(name, result, verdict, test, parts, pool, cross, smallest_gain),
         }
         for unit, suffix in (("completions", ""), ("tokens", "_tokens")):
             if unit in test.breaks:
                 found = test.breaks[unit]
                 row |= {
-                    f"break_even{suffix}": found.end, f"break_even{suffix}_low": found.low,
+                    f"break_even{suffix}": found.end,
+                    f"break_even{suffix}_low": found.low,
                     f"break_even{suffix}_high": found.high,
                 }
         rows.append(row)
@@ -187,8 +231,14 @@ def _own_pools(
     own = np.concatenate([_accuracy(pool, code, "best_of_k", mono, [k]) for code in targets], 1)
     test = un.paired_difference(np.repeat(mixed, len(targets), 1), own, replicates=replicates, seed=seed)
     parts = _parts(
-        test, pool, claim, budget=[k] * len(targets), language=list(targets),
-        strategy="best_of_k", reward_model=cross, against=f"own pool, {mono}",
+        test,
+        pool,
+        claim,
+        budget=[k] * len(targets),
+        language=list(targets),
+        strategy="best_of_k",
+        reward_model=cross,
+        against=f"own pool, {mono}",
     )
     return _Test(claim, mixed[:, 0], own.mean(1), str(k), f"best of k by {cross}", parts, {})
 
@@ -217,7 +267,13 @@ def _small_budgets(
         test = un.paired_difference(first, second, replicates=replicates, seed=seed)
         against = f"English only, {other_model or other}"
         parts += _parts(
-            test, pool, "H3", budget=ks, language=[None] * len(ks), strategy=strategy, reward_model=model,
+            test,
+            pool,
+            "H3",
+            budget=ks,
+            language=[None] * len(ks),
+            strategy=strategy,
+            reward_model=model,
             against=against,
         )
     if headline is None:
@@ -245,7 +301,13 @@ def _resampling(pool: Pool, k: int, replicates: int, seed: int) -> _Test | str:
     both, again = np.stack([a for a, _ in pairs], 1), np.stack([b for _, b in pairs], 1)
     test = un.paired_difference(both, again, replicates=replicates, seed=seed)
     parts = _parts(
-        test, pool, "H4", budget=[at] * len(others), language=others, strategy="oracle", reward_model=None,
+        test,
+        pool,
+        "H4",
+        budget=[at] * len(others),
+        language=others,
+        strategy="oracle",
+        reward_model=None,
         against="English again",
     )
     return _Test("H4", both.mean(1), again.mean(1), str(at), "oracle (coverage)", parts, {})
@@ -272,9 +334,18 @@ def _parts(
 ) -> list[dict]:
     return [
         {
-            "claim": claim, "language": code, "budget": k, "strategy": strategy, "reward_model": reward_model,
-            "against": against, "effect": float(test.effect[i]), "low": float(test.low[i]), "high": float(test.high[i]),
-            "p": float(test.p[i]), "mde": float(test.mde[i]), "n_problems": pool.n_problems,
+            "claim": claim,
+            "language": code,
+            "budget": k,
+            "strategy": strategy,
+            "reward_model": reward_model,
+            "against": against,
+            "effect": float(test.effect[i]),
+            "low": float(test.low[i]),
+            "high": float(test.high[i]),
+            "p": float(test.p[i]),
+            "mde": float(test.mde[i]),
+            "n_problems": pool.n_problems,
         }
         for i, (code, k) in enumerate(zip(language, budget, strict=True))
     ]
@@ -360,7 +431,9 @@ def _name(part: dict) -> str:
 def _crossings(breaks: dict[str, un.BreakEven]) -> str:
     """Where the mixed pool's lead ends, in completions and, where they are known, in tokens."""
     if all(found.start is None for found in breaks.values()):
-        return "it is nowhere ahead up to " + " or ".join(f"{found.largest:.0f} {unit}" for unit, found in breaks.items())
+        return "it is nowhere ahead up to " + " or ".join(
+            f"{found.largest:.0f} {unit}" for unit, found in breaks.items()
+        )
     return "; ".join(_crossing(found, unit) for unit, found in breaks.items())
 
 

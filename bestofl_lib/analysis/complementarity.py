@@ -18,28 +18,78 @@ from bestofl_lib.analysis.selection import contest
 
 Array = np.ndarray
 
-EXCLUSIVE_SCHEMA = pl.Schema({
-    "language": pl.String, "other": pl.String, "budget": pl.Int32, "exclusive": pl.Float64, "both_wrong": pl.Float64,
-    "both_right": pl.Float64, "phi": pl.Float64, "exclusive_resampled": pl.Float64, "n_problems": pl.Int32,
-})
-GAIN_SCHEMA = pl.Schema({
-    "language": pl.String, "base": pl.String, "budget": pl.Int32, "added": pl.Int32, "coverage_base": pl.Float64,
-    "coverage_with": pl.Float64, "coverage_again": pl.Float64, "with_low": pl.Float64, "with_high": pl.Float64,
-    "again_low": pl.Float64, "again_high": pl.Float64, "gain": pl.Float64, "low": pl.Float64, "high": pl.Float64,
-    "p": pl.Float64, "p_holm": pl.Float64, "mde": pl.Float64, "n_problems": pl.Int32,
-})
-GREEDY_SCHEMA = pl.Schema({
-    "step": pl.Int32, "language": pl.String, "pool": pl.String, "objective": pl.String, "budget": pl.Int32,
-    "accuracy": pl.Float64, "low": pl.Float64, "high": pl.Float64, "gain": pl.Float64, "n_problems": pl.Int32,
-})
-SHAPLEY_SCHEMA = pl.Schema({
-    "language": pl.String, "objective": pl.String, "budget": pl.Int32, "shapley": pl.Float64, "low": pl.Float64,
-    "high": pl.Float64, "share": pl.Float64, "total": pl.Float64, "n_problems": pl.Int32,
-})
-SOLVER_SCHEMA = pl.Schema({
-    "language": pl.String, "cause": pl.String, "problems": pl.Float64, "share": pl.Float64, "budget": pl.Int32,
-    "n_problems": pl.Int32,
-})
+EXCLUSIVE_SCHEMA = pl.Schema(
+    {
+        "language": pl.String,
+        "other": pl.String,
+        "budget": pl.Int32,
+        "exclusive": pl.Float64,
+        "both_wrong": pl.Float64,
+        "both_right": pl.Float64,
+        "phi": pl.Float64,
+        "exclusive_resampled": pl.Float64,
+        "n_problems": pl.Int32,
+    }
+)
+GAIN_SCHEMA = pl.Schema(
+    {
+        "language": pl.String,
+        "base": pl.String,
+        "budget": pl.Int32,
+        "added": pl.Int32,
+        "coverage_base": pl.Float64,
+        "coverage_with": pl.Float64,
+        "coverage_again": pl.Float64,
+        "with_low": pl.Float64,
+        "with_high": pl.Float64,
+        "again_low": pl.Float64,
+        "again_high": pl.Float64,
+        "gain": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "p": pl.Float64,
+        "p_holm": pl.Float64,
+        "mde": pl.Float64,
+        "n_problems": pl.Int32,
+    }
+)
+GREEDY_SCHEMA = pl.Schema(
+    {
+        "step": pl.Int32,
+        "language": pl.String,
+        "pool": pl.String,
+        "objective": pl.String,
+        "budget": pl.Int32,
+        "accuracy": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "gain": pl.Float64,
+        "n_problems": pl.Int32,
+    }
+)
+SHAPLEY_SCHEMA = pl.Schema(
+    {
+        "language": pl.String,
+        "objective": pl.String,
+        "budget": pl.Int32,
+        "shapley": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "share": pl.Float64,
+        "total": pl.Float64,
+        "n_problems": pl.Int32,
+    }
+)
+SOLVER_SCHEMA = pl.Schema(
+    {
+        "language": pl.String,
+        "cause": pl.String,
+        "problems": pl.Float64,
+        "share": pl.Float64,
+        "budget": pl.Int32,
+        "n_problems": pl.Int32,
+    }
+)
 CAUSES = ("answer reading", "revised question", "resampling", "left")
 
 
@@ -70,13 +120,19 @@ def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
             right, wrong = float((a * b).sum()), float(((1 - a) * (1 - b)).sum())
             mine, theirs = float((a * (1 - b)).sum()), float((b * (1 - a)).sum())
             spread = (right + mine) * (theirs + wrong) * (right + theirs) * (mine + wrong)
-            rows.append({
-                "language": code, "other": other, "budget": budget, "exclusive": mine, "both_wrong": wrong,
-                "both_right": right,
-                "phi": (right * wrong - mine * theirs) / spread**0.5 if spread > 1e-12 else None,
-                "exclusive_resampled": float((twice[code] - a).sum()) if code in twice else None,
-                "n_problems": pool.n_problems,
-            })
+            rows.append(
+                {
+                    "language": code,
+                    "other": other,
+                    "budget": budget,
+                    "exclusive": mine,
+                    "both_wrong": wrong,
+                    "both_right": right,
+                    "phi": (right * wrong - mine * theirs) / spread**0.5 if spread > 1e-12 else None,
+                    "exclusive_resampled": float((twice[code] - a).sum()) if code in twice else None,
+                    "n_problems": pool.n_problems,
+                }
+            )
     return pl.DataFrame(rows, schema=EXCLUSIVE_SCHEMA)
 
 
@@ -137,14 +193,31 @@ def gain_over_resampling(
         test = un.paired_difference(both, again, replicates=replicates, seed=seed)
         first, second = (un.mean_interval(x, replicates=replicates, seed=seed) for x in (both, again))
         start = est.coverage_of_allocation(pool.is_correct, {base: k - added}, problem_ids=pool.problem_ids).mean()
-        frames.append(pl.DataFrame({
-            "language": others, "base": [base] * len(others), "budget": [k] * len(others),
-            "added": [added] * len(others), "coverage_base": [float(start)] * len(others),
-            "coverage_with": first.estimate, "coverage_again": second.estimate, "with_low": first.low,
-            "with_high": first.high, "again_low": second.low, "again_high": second.high, "gain": test.effect,
-            "low": test.low, "high": test.high, "p": test.p, "p_holm": un.holm(test.p), "mde": test.mde,
-            "n_problems": [pool.n_problems] * len(others),
-        }, schema=GAIN_SCHEMA))
+        frames.append(
+            pl.DataFrame(
+                {
+                    "language": others,
+                    "base": [base] * len(others),
+                    "budget": [k] * len(others),
+                    "added": [added] * len(others),
+                    "coverage_base": [float(start)] * len(others),
+                    "coverage_with": first.estimate,
+                    "coverage_again": second.estimate,
+                    "with_low": first.low,
+                    "with_high": first.high,
+                    "again_low": second.low,
+                    "again_high": second.high,
+                    "gain": test.effect,
+                    "low": test.low,
+                    "high": test.high,
+                    "p": test.p,
+                    "p_holm": un.holm(test.p),
+                    "mde": test.mde,
+                    "n_problems": [pool.n_problems] * len(others),
+                },
+                schema=GAIN_SCHEMA,
+            )
+        )
     return pl.concat(frames)
 
 
@@ -173,11 +246,20 @@ def greedy_order(
         current.append(best)
         spread = un.mean_interval(options[best], replicates=replicates, seed=seed)
         value = float(spread.estimate)
-        rows.append({
-            "step": len(current), "language": best, "pool": "+".join(current), "objective": objective, "budget": budget,
-            "accuracy": value, "low": float(spread.low), "high": float(spread.high),
-            "gain": value - rows[-1]["accuracy"] if rows else None, "n_problems": pool.n_problems,
-        })
+        rows.append(
+            {
+                "step": len(current),
+                "language": best,
+                "pool": "+".join(current),
+                "objective": objective,
+                "budget": budget,
+                "accuracy": value,
+                "low": float(spread.low),
+                "high": float(spread.high),
+                "gain": value - rows[-1]["accuracy"] if rows else None,
+                "n_problems": pool.n_problems,
+            }
+        )
     return pl.DataFrame(rows, schema=GREEDY_SCHEMA)
 
 
@@ -198,12 +280,20 @@ def shapley(
     values = contest(pool, objective, pool.languages).shapley(budget)
     spread = un.mean_interval(values, replicates=replicates, seed=seed, bounds=(-1.0, 1.0))
     total = float(values.sum(1).mean())
-    return pl.DataFrame({
-        "language": list(pool.languages), "objective": [objective] * len(pool.languages),
-        "budget": [budget] * len(pool.languages), "shapley": spread.estimate, "low": spread.low, "high": spread.high,
-        "share": [float(v) / total if total > 1e-12 else None for v in spread.estimate],
-        "total": [total] * len(pool.languages), "n_problems": [pool.n_problems] * len(pool.languages),
-    }, schema=SHAPLEY_SCHEMA)
+    return pl.DataFrame(
+        {
+            "language": list(pool.languages),
+            "objective": [objective] * len(pool.languages),
+            "budget": [budget] * len(pool.languages),
+            "shapley": spread.estimate,
+            "low": spread.low,
+            "high": spread.high,
+            "share": [float(v) / total if total > 1e-12 else None for v in spread.estimate],
+            "total": [total] * len(pool.languages),
+            "n_problems": [pool.n_problems] * len(pool.languages),
+        },
+        schema=SHAPLEY_SCHEMA,
+    )
 
 
 def sole_solvers(pool: Pool) -> pl.DataFrame:

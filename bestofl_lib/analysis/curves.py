@@ -178,8 +178,15 @@ def interval_sources(
             for kind, found in kinds.items()
         ],
         schema={
-            "pool": pl.String, "strategy": pl.String, "reward_model": pl.String, "budget": pl.Int32, "resampled": pl.String,
-            "accuracy": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n_problems": pl.Int32,
+            "pool": pl.String,
+            "strategy": pl.String,
+            "reward_model": pl.String,
+            "budget": pl.Int32,
+            "resampled": pl.String,
+            "accuracy": pl.Float64,
+            "low": pl.Float64,
+            "high": pl.Float64,
+            "n_problems": pl.Int32,
         },
         orient="row",
     )

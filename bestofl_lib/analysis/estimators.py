@@ -339,9 +339,7 @@ class Contest:
         step[:-1] = mean[:-1] - mean[1:]
         entry = ~top & (step != 0)
         rows = group_row[entry]
-        matrix = scipy.sparse.csr_matrix(
-            (step[entry], (rows, np.arange(len(rows)))), shape=(n_problems, len(rows))
-        )
+        matrix = scipy.sparse.csr_matrix((step[entry], (rows, np.arange(len(rows)))), shape=(n_problems, len(rows)))
         ties = _Ties(
             group_row[uneven],
             np.asfortranarray((at_most - tied)[uneven]),  # columns are read one by one
@@ -814,8 +812,14 @@ def _votes(
         chosen = _without_replacement(sizes[part], draws, width, each, rng)
         turns = _order(len(chosen), draws, languages, each, allocation, rng)
         shares = _tally(
-            flat[part], None if heavy is None else heavy[part].reshape(len(chosen), -1), right[part],
-            chosen, turns, width, n_answers, ks,
+            flat[part],
+            None if heavy is None else heavy[part].reshape(len(chosen), -1),
+            right[part],
+            chosen,
+            turns,
+            width,
+            n_answers,
+            ks,
         )  # (problems, draws, budgets)
         value[part] = shares.mean(1)
         error[part] = shares.std(1, ddof=1) / np.sqrt(draws)

@@ -33,9 +33,7 @@ class Planned:
     chosen: list[list[Allocation]]  # per fold, per budget
 
 
-def greedy_path(
-    pool: Pool, budget: int, objective: str = "oracle", problems: Array | None = None
-) -> list[Allocation]:
+def greedy_path(pool: Pool, budget: int, objective: str = "oracle", problems: Array | None = None) -> list[Allocation]:
     """Allocations for 1, 2, … budget completions, each the one before plus the language that helps most.
 
     Args:
@@ -190,16 +188,24 @@ def plan_table(
         for arm, (values, allocation) in arms.items():
             spread = un.mean_interval(values, replicates=replicates, seed=seed)
             gain = un.paired_difference(held.accuracy[:, column], values, replicates=replicates, seed=seed)
-            rows.append({
-                "budget": k, "objective": objective, "arm": arm,
-                "allocation": written(allocation) if allocation else "equal shares",
-                "accuracy": float(spread.estimate), "low": float(spread.low), "high": float(spread.high),
-                "gain": float(gain.effect) if arm != "planned" else None,
-                "gain_low": float(gain.low) if arm != "planned" else None,
-                "gain_high": float(gain.high) if arm != "planned" else None,
-                "p": float(gain.p) if arm != "planned" else None,
-                "regret": top - float(spread.estimate), "exhaustive": exhaustive, "n_problems": pool.n_problems,
-            })
+            rows.append(
+                {
+                    "budget": k,
+                    "objective": objective,
+                    "arm": arm,
+                    "allocation": written(allocation) if allocation else "equal shares",
+                    "accuracy": float(spread.estimate),
+                    "low": float(spread.low),
+                    "high": float(spread.high),
+                    "gain": float(gain.effect) if arm != "planned" else None,
+                    "gain_low": float(gain.low) if arm != "planned" else None,
+                    "gain_high": float(gain.high) if arm != "planned" else None,
+                    "p": float(gain.p) if arm != "planned" else None,
+                    "regret": top - float(spread.estimate),
+                    "exhaustive": exhaustive,
+                    "n_problems": pool.n_problems,
+                }
+            )
     return pl.DataFrame(rows, schema=PLAN_SCHEMA)
 
 
@@ -220,17 +226,35 @@ def allocation_table(
             over = [plans[column].get(code, 0) for plans in held.chosen]
             rows.append((k, objective, code, final[k - 1].get(code, 0), min(over), max(over), pool.n_problems))
     schema = {
-        "budget": pl.Int32, "objective": pl.String, "language": pl.String, "completions": pl.Int32,
-        "least": pl.Int32, "most": pl.Int32, "n_problems": pl.Int32,
+        "budget": pl.Int32,
+        "objective": pl.String,
+        "language": pl.String,
+        "completions": pl.Int32,
+        "least": pl.Int32,
+        "most": pl.Int32,
+        "n_problems": pl.Int32,
     }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-PLAN_SCHEMA = pl.Schema({
-    "budget": pl.Int32, "objective": pl.String, "arm": pl.String, "allocation": pl.String, "accuracy": pl.Float64,
-    "low": pl.Float64, "high": pl.Float64, "gain": pl.Float64, "gain_low": pl.Float64, "gain_high": pl.Float64,
-    "p": pl.Float64, "regret": pl.Float64, "exhaustive": pl.Boolean, "n_problems": pl.Int32,
-})
+PLAN_SCHEMA = pl.Schema(
+    {
+        "budget": pl.Int32,
+        "objective": pl.String,
+        "arm": pl.String,
+        "allocation": pl.String,
+        "accuracy": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "gain": pl.Float64,
+        "gain_low": pl.Float64,
+        "gain_high": pl.Float64,
+        "p": pl.Float64,
+        "regret": pl.Float64,
+        "exhaustive": pl.Boolean,
+        "n_problems": pl.Int32,
+    }
+)
 
 
 def written(allocation: Allocation) -> str:

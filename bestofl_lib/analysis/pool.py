@@ -17,14 +17,22 @@ import polars as pl
 from bestofl_lib.analysis.uncertainty import redrawn
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
-from bestofl_lib.numerals import numbers_in, plain, read_number
-from bestofl_lib.tables import Run
+from bestofl_lib.numbers.written import numbers_in, plain, read_number
+from bestofl_lib.runs import Run
 
 Array = np.ndarray
 KEYS = ["problem_id", "language", "sample_index"]
 UNRANKED = -1e12  # stands for the reward of a candidate that was set aside: chosen only where no other was drawn
 _PER_LANGUAGE = (
-    "exists", "is_correct", "answers", "sample_index", "tokens", "length", "logprob", "doubtful", "is_revised",
+    "exists",
+    "is_correct",
+    "answers",
+    "sample_index",
+    "tokens",
+    "length",
+    "logprob",
+    "doubtful",
+    "is_revised",
 )
 
 
@@ -241,7 +249,9 @@ class Pool:
             return {code: np.take_along_axis(table, places[code], 1) for code, table in tables.items()}
 
         part: dict[str, Any] = {name: drawn(getattr(self, name)) for name in _PER_LANGUAGE if name != "is_revised"}
-        return replace(self, rewards={model: drawn(tables) for model, tables in self.rewards.items()}, _cache={}, **part)
+        return replace(
+            self, rewards={model: drawn(tables) for model, tables in self.rewards.items()}, _cache={}, **part
+        )
 
     def without_revised(self) -> Pool:
         """The pool without the problems whose question was replaced in any of its languages."""
@@ -252,20 +262,29 @@ class Pool:
         candidate for them), `fewest` and `most` candidates per problem, `accuracy`."""
         return pl.DataFrame(
             [
-                (code, self.n_problems, self.n_dropped, self.fewest(code), int(self.n_candidates(code).max()), float(np.nanmean(self.is_correct[code])))
+                (
+                    code,
+                    self.n_problems,
+                    self.n_dropped,
+                    self.fewest(code),
+                    int(self.n_candidates(code).max()),
+                    float(np.nanmean(self.is_correct[code])),
+                )
                 for code in self.languages
             ],
             schema={
-                "language": pl.String, "n_problems": pl.Int32, "n_dropped": pl.Int32,
-                "fewest": pl.Int32, "most": pl.Int32, "accuracy": pl.Float64,
+                "language": pl.String,
+                "n_problems": pl.Int32,
+                "n_dropped": pl.Int32,
+                "fewest": pl.Int32,
+                "most": pl.Int32,
+                "accuracy": pl.Float64,
             },
             orient="row",
         )
 
 
-def pool_of_run(
-    run: Run, unrevised_only: bool = False, own_language_only: bool = False, split: str = "test"
-) -> Pool:
+def pool_of_run(run: Run, unrevised_only: bool = False, own_language_only: bool = False, split: str = "test") -> Pool:
     """The pool of a run folder: its candidates, readings and, where it has them, rewards.
 
     Candidates that ended in an error are left out. Problems that lack candidates in some language are left out and
@@ -322,9 +341,13 @@ def _without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems
     """
     if problems is None or "reference" not in problems.columns or "completion" not in candidates.columns:
         return table
-    doubted = table.filter(pl.col("doubtful"), ~pl.col("is_correct"), pl.col("language").is_in(list(LANGUAGES))).select(KEYS)
+    doubted = table.filter(pl.col("doubtful"), ~pl.col("is_correct"), pl.col("language").is_in(list(LANGUAGES))).select(
+        KEYS
+    )
     texts = doubted.join(candidates.select(*KEYS, "completion"), on=KEYS, how="left")
-    texts = texts.join(problems.select("problem_id", "language", "reference"), on=["problem_id", "language"], how="left")
+    texts = texts.join(
+        problems.select("problem_id", "language", "reference"), on=["problem_id", "language"], how="left"
+    )
     vain = [
         (problem, code, index)
         for problem, code, index, text, reference in texts.iter_rows()
@@ -332,7 +355,9 @@ def _without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems
     ]
     schema = {name: table.schema[name] for name in KEYS}
     found = pl.DataFrame(vain, schema=schema, orient="row").with_columns(vain=pl.lit(True))
-    return table.join(found, on=KEYS, how="left").with_columns(pl.col("doubtful") & pl.col("vain").is_null()).drop("vain")
+    return (
+        table.join(found, on=KEYS, how="left").with_columns(pl.col("doubtful") & pl.col("vain").is_null()).drop("vain")
+    )
 
 
 def _may_hold(text: str, reference: str, code: str) -> bool:

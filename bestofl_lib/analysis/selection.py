@@ -147,9 +147,13 @@ def selected_languages(
     return pl.DataFrame(
         rows, schema={"language": pl.String, "share": pl.Float64, "budget": pl.Int32}, orient="row"
     ).select(
-        "language", "share", pl.lit(strategy).alias("strategy"),
+        "language",
+        "share",
+        pl.lit(strategy).alias("strategy"),
         pl.lit(reward_model if strategy == "best_of_k" else None, pl.String).alias("reward_model"),
-        pl.lit(name).alias("pool"), "budget", pl.lit(pool.n_problems, pl.Int32).alias("n_problems"),
+        pl.lit(name).alias("pool"),
+        "budget",
+        pl.lit(pool.n_problems, pl.Int32).alias("n_problems"),
     )
 
 
@@ -160,8 +164,14 @@ def selected_by_every_rule(pool: Pool, budget: int | None = None, name: str = "m
         budget: completions per problem; by default one of each language of the pool.
     """
     budgets = [len(pool.members(name)) if budget is None else budget]
-    models = [selected_languages(pool, name, model, budgets) for model in pool.reward_models if pool.reward(model, pool.members(name))]
-    return pl.concat([*models, *(selected_languages(pool, name, rule, budgets, rule) for rule in ("logprob", "shortest"))])
+    models = [
+        selected_languages(pool, name, model, budgets)
+        for model in pool.reward_models
+        if pool.reward(model, pool.members(name))
+    ]
+    return pl.concat(
+        [*models, *(selected_languages(pool, name, rule, budgets, rule) for rule in ("logprob", "shortest"))]
+    )
 
 
 def drawn(pool: Pool, allocation: Mapping[str, int], seed: int = 0) -> pl.DataFrame:

@@ -161,7 +161,9 @@ def holm(p: Sequence[float | None] | Array) -> Array:
     return adjusted
 
 
-def two_level_interval(values: Array, again: Array, level: float = LEVEL, seed: int = 0, problems: bool = True) -> Interval:
+def two_level_interval(
+    values: Array, again: Array, level: float = LEVEL, seed: int = 0, problems: bool = True
+) -> Interval:
     """Percentile interval that resamples problems and, within each, candidates.
 
     Resampling problems alone already carries the noise of finite draws, since each problem brings its own; this version

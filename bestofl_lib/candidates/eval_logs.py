@@ -109,7 +109,9 @@ def _eval_parts(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
             raise ValueError(f"{path} is a zip file but no log of inspect_ai: it has no header.json")
         header = json.loads(_member(file, first))
     except (zipfile.BadZipFile, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no whole log of inspect_ai ({error}); copy it again, or recover it with inspect") from error
+        raise ValueError(
+            f"{path} is no whole log of inspect_ai ({error}); copy it again, or recover it with inspect"
+        ) from error
     _check_header(header, path)
 
     def samples() -> Iterator[dict[str, Any]]:
@@ -118,7 +120,9 @@ def _eval_parts(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
                 try:
                     yield json.loads(_member(file, name))
                 except (zipfile.BadZipFile, json.JSONDecodeError) as error:
-                    raise ValueError(f"{path}: {name} is damaged ({error}); remove it from the file or rerun") from error
+                    raise ValueError(
+                        f"{path}: {name} is damaged ({error}); remove it from the file or rerun"
+                    ) from error
 
     return header, samples()
 
@@ -234,13 +238,17 @@ def lm_eval_rows(lines: list[dict[str, Any]], path: Path) -> list[dict[str, Any]
             continue
         seen.add(line["doc_id"])
         document = line["doc"] if isinstance(line["doc"], dict) else {}
-        completions = [text for request in line["resps"] for text in (request if isinstance(request, list) else [request])]
+        completions = [
+            text for request in line["resps"] for text in (request if isinstance(request, list) else [request])
+        ]
         if not all(isinstance(text, str) for text in completions):
             raise ValueError(
                 f"{path}: document {line['doc_id']} has likelihoods, not completions; only generate_until tasks make a pool"
             )
         language = next((str(document[key]) for key in ("language", "lang") if document.get(key)), named)
-        reference = next((document[key] for key in ("answer_number",) if document.get(key) is not None), line.get("target"))
+        reference = next(
+            (document[key] for key in ("answer_number",) if document.get(key) is not None), line.get("target")
+        )
         question = next((document[k] for k in ("question", "query", "m_query", "problem") if document.get(k)), None)
         for place, text in enumerate(completions):
             rows.append(

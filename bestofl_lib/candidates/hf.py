@@ -113,7 +113,9 @@ class HFSampler:
         folder = find(model)
         if folder.is_dir():
             if revision is not None:
-                raise ValueError(f"revision {revision!r} was given for the folder {folder}; only Hub models have revisions")
+                raise ValueError(
+                    f"revision {revision!r} was given for the folder {folder}; only Hub models have revisions"
+                )
             check_weights(folder)
             self.source, self.revision, self.name = str(folder.resolve()), None, folder.resolve().name
             identity = f"sha256:{folder_hash(folder)}"
@@ -165,7 +167,9 @@ class HFSampler:
         groups = self._groups(requests, settings)
         workers = self._count_workers(len(requests), len(groups))
         if workers == 1:
-            source: Iterator[tuple[int, Completion]] = self._decoder.run(_Queue(groups).take, _Shape.of(groups), settings)
+            source: Iterator[tuple[int, Completion]] = self._decoder.run(
+                _Queue(groups).take, _Shape.of(groups), settings
+            )
         else:
             source = _run_workers(self._worker_options(workers), groups, settings)
         with contextlib.closing(source):  # type: ignore[type-var]
@@ -203,7 +207,9 @@ class HFSampler:
             by_prompt[key].rows.append((index, request.seed))
         groups = list(by_prompt.values())
         # the template has put special tokens in its place already
-        encoded = self.tokenizer([g.text for g in groups], add_special_tokens=self.chat_template == "plain")["input_ids"]
+        encoded = self.tokenizer([g.text for g in groups], add_special_tokens=self.chat_template == "plain")[
+            "input_ids"
+        ]
         room = _context(self.source, self.revision, self.trust_remote_code)
         for group, ids in zip(groups, encoded, strict=True):
             group.ids = ids
@@ -292,9 +298,7 @@ def uniforms(seed: int, start: int, count: int) -> np.ndarray:
     return np.concatenate(blocks)[offset : offset + count]
 
 
-def pick(
-    logits: torch.Tensor, u: torch.Tensor, settings: Sampling
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def pick(logits: torch.Tensor, u: torch.Tensor, settings: Sampling) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Choose one token per row by inverse transform: the token in whose share of the distribution u falls.
 
     Args:
@@ -551,7 +555,10 @@ class _Decoder:
         """How many rows fit; the prompts of twice as many groups as needed are counted in."""
         wanted = self.batch_rows or _ROWS
         if self.batch_rows is None:
-            row = token_bytes * (settings.max_new_tokens + 2 * math.ceil(shape.prompt / shape.width)) + 16 * self.vocabulary
+            row = (
+                token_bytes * (settings.max_new_tokens + 2 * math.ceil(shape.prompt / shape.width))
+                + 16 * self.vocabulary
+            )
             free = _CPU_CACHE_BYTES
             if self.device.type == "cuda":
                 free = int(torch.cuda.mem_get_info(self.device)[0] * 0.7)
@@ -600,7 +607,9 @@ class _Decoder:
 class _Block:
     """Prompts after prefill, and the rows that still wait to begin from them."""
 
-    def __init__(self, groups: Sequence[_Group], keys: list[torch.Tensor], values: list[torch.Tensor], logits: torch.Tensor):
+    def __init__(
+        self, groups: Sequence[_Group], keys: list[torch.Tensor], values: list[torch.Tensor], logits: torch.Tensor
+    ):
         self.waiting = deque((slot, *row) for slot, group in enumerate(groups) for row in group.rows)
         self.keys, self.values = keys, values  # per layer (prompts, heads, longest, size)
         self.logits = logits  # (prompts, vocabulary) of the first new token
@@ -679,7 +688,13 @@ class _Cohort:
                 held[number] = torch.cat([old, old.new_empty(*old.shape[:2], more, old.shape[3])], 2)
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, softcap: float | None, window: int | None
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        softcap: float | None,
+        window: int | None,
     ) -> torch.Tensor:
         """query (rows, query heads, size), scaled; key and value (rows, heads, size): (rows, query heads, value size).
 
@@ -706,7 +721,9 @@ class _Cohort:
             scores[..., self.longest : self.longest + max(0, new - window)] = -math.inf
         weights = scores.softmax(-1).to(query.dtype)
         out = torch.matmul(self._to_grid(weights[..., : self.longest]), self.prompt_values[layer])
-        return (self._from_grid(out, per) + torch.matmul(weights[..., self.longest :], values[:rows, :, :new])).flatten(1, 2)
+        return (self._from_grid(out, per) + torch.matmul(weights[..., self.longest :], values[:rows, :, :new])).flatten(
+            1, 2
+        )
 
     def _to_grid(self, x: torch.Tensor) -> torch.Tensor:
         """(rows, heads, per, n) to (prompts, heads, width * per, n); places without a row hold anything, and stay unread."""
@@ -776,7 +793,9 @@ class _Batch:
         device = decoder.device
         with torch.inference_mode():
             probe = DynamicCache()
-            self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), past_key_values=probe, use_cache=True)
+            self.model(
+                input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), past_key_values=probe, use_cache=True
+            )
             kinds = _held(probe)
             size = sum(k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size() for k, v in kinds)
             self.cache = Cache(layers=[_PassingLayer() for _ in kinds])
@@ -1003,7 +1022,9 @@ def check_weights(folder: Path) -> None:
         ValueError: its only weights are pickles, which can run any code.
     """
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} has no config.json, so it is not a model folder of Transformers; check the path")
+        raise FileNotFoundError(
+            f"{folder} has no config.json, so it is not a model folder of Transformers; check the path"
+        )
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for p in folder.glob(kind))
@@ -1012,7 +1033,9 @@ def check_weights(folder: Path) -> None:
             f"{folder} holds its weights only as {', '.join(pickles)}, a pickle, which can run any code when it is loaded; "
             "convert it with save_pretrained (it writes safetensors) where you trust it, or take a revision that has them"
         )
-    raise FileNotFoundError(f"{folder} holds no weights (*.safetensors); finish its training or download, or check the path")
+    raise FileNotFoundError(
+        f"{folder} holds no weights (*.safetensors); finish its training or download, or check the path"
+    )
 
 
 def folder_hash(folder: Path) -> str:
@@ -1070,7 +1093,9 @@ def loading(source: str) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             hint = "; it brings its own code: read that code, then pass trust_remote_code=True if you trust it"
         elif "safetensors" in str(error):
-            hint = "; only safetensors weights are loaded, as pickles can run code: take a model or revision that has them"
+            hint = (
+                "; only safetensors weights are loaded, as pickles can run code: take a model or revision that has them"
+            )
         first = str(error).strip().split("\n")[0]
         raise ValueError(f"{source} cannot be loaded: {first}{hint}") from error
     finally:

@@ -19,7 +19,8 @@ from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import check_languages
 from bestofl_lib.problems.files import find, json_lines, pick, read_table, read_text
 from bestofl_lib.problems.load import canonical_reference, check_problems, clean_text, first_problems, map_texts
-from bestofl_lib.tables import KEY, Run, check_table
+from bestofl_lib.runs import Run
+from bestofl_lib.tables import KEY, check_table
 
 NAMES = {  # ours -> what others call them, the likeliest first
     "problem_id": ("problem_index", "question_id", "doc_id", "unique_id", "index", "idx", "id", "item_id", "task_id"),
@@ -188,13 +189,19 @@ def _files(source: object) -> list[str | Path]:
         return [str(source)]
     path = find(source)
     if path.is_dir():
-        logs = sorted(p for p in path.rglob("*") if p.suffix == ".eval" or p.match("samples_*.jsonl") or eval_logs.is_log(p))
+        logs = sorted(
+            p for p in path.rglob("*") if p.suffix == ".eval" or p.match("samples_*.jsonl") or eval_logs.is_log(p)
+        )
         tables = sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".jsonl", ".csv", ".tsv"))
         if not (logs or tables):
-            raise ValueError(f"folder {source} holds no .eval, .json, .jsonl, .parquet, .csv or .tsv; name the pool's file")
+            raise ValueError(
+                f"folder {source} holds no .eval, .json, .jsonl, .parquet, .csv or .tsv; name the pool's file"
+            )
         return [*logs] or [*tables]
     if not path.exists():
-        raise FileNotFoundError(f"no pool at {source}; give a file or folder, its path taken from here or from the project")
+        raise FileNotFoundError(
+            f"no pool at {source}; give a file or folder, its path taken from here or from the project"
+        )
     return [path]
 
 
@@ -246,7 +253,9 @@ def _typed(table: pl.DataFrame) -> pl.DataFrame:
     for name, dtype in (("n_tokens", pl.Int32), ("logprob", pl.Float64)):
         if name in table.columns:
             if not (table.schema[name].is_numeric() or table.schema[name] in (pl.String, pl.Null)):
-                raise ValueError(f"column for {name} holds {table.schema[name]}, not numbers; leave it out or name another")
+                raise ValueError(
+                    f"column for {name} holds {table.schema[name]}, not numbers; leave it out or name another"
+                )
             made.append(pl.col(name).cast(dtype))
     if "reward" in table.columns:
         last = pl.col("reward").list.last() if isinstance(table.schema["reward"], pl.List) else pl.col("reward")
@@ -285,7 +294,9 @@ def _some_conditions(rows: pl.DataFrame, conditions: Sequence[str]) -> pl.DataFr
     there = sorted(rows["condition"].drop_nulls().unique()) if "condition" in rows.columns else []
     absent = [name for name in conditions if name not in there]
     if absent or not conditions:
-        raise ValueError(f"no condition {_list(absent) or 'was named'}; the chosen model has {_list(there, 30) or 'none'}")
+        raise ValueError(
+            f"no condition {_list(absent) or 'was named'}; the chosen model has {_list(there, 30) or 'none'}"
+        )
     return rows.filter(pl.col("condition").is_in(list(conditions)))
 
 
@@ -295,7 +306,9 @@ def _with_languages(
     """The column `language` on the chosen axis; the other axis' language goes into the condition where it differs."""
     if language is not None:
         if "language" in rows.columns and rows["language"].null_count() < len(rows):
-            raise ValueError("the pool says its languages itself; leave out `language`, or choose some with `languages`")
+            raise ValueError(
+                "the pool says its languages itself; leave out `language`, or choose some with `languages`"
+            )
         rows = rows.with_columns(language=pl.lit(language))
     if "language" not in rows.columns:
         raise ValueError(
@@ -328,7 +341,9 @@ def _with_languages(
         chosen = check_languages(languages)
         absent = [code for code in chosen if code not in set(rows["language"])]
         if absent:
-            raise ValueError(f"the pool has nothing in {_list(absent)}; it has {_list(sorted(rows['language'].unique()), 30)}")
+            raise ValueError(
+                f"the pool has nothing in {_list(absent)}; it has {_list(sorted(rows['language'].unique()), 30)}"
+            )
         rows = rows.filter(pl.col("language").is_in(chosen))
     return rows
 
@@ -337,7 +352,9 @@ def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     """Ids as text that sorts as it should, and no candidate twice."""
     unsaid = rows.filter(pl.col("problem_id").is_null() | (pl.col("problem_id").str.strip_chars() == ""))
     if len(unsaid):
-        raise ValueError(f"{len(unsaid):,} rows have no problem id, the first of them row {unsaid['_row'][0] + 1}; mend them")
+        raise ValueError(
+            f"{len(unsaid):,} rows have no problem id, the first of them row {unsaid['_row'][0] + 1}; mend them"
+        )
     if rows["problem_id"].str.contains(r"^\d+$").all():
         width = max(len(name) for name in rows["problem_id"])
         rows = rows.with_columns(pl.col("problem_id").str.zfill(width))
@@ -353,7 +370,9 @@ def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
             )
     copies = rows.select(*key, "completion").is_duplicated().sum()
     if copies:
-        notes.append(f"{copies:,} completions equal another one of the same problem, language and condition; they count as drawn.")
+        notes.append(
+            f"{copies:,} completions equal another one of the same problem, language and condition; they count as drawn."
+        )
     return rows
 
 
@@ -371,7 +390,10 @@ def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
     reason = pl.col("finish_reason").str.to_lowercase()
     table = rows.sort(order).with_columns(
         sample_index=pl.int_range(pl.len(), dtype=pl.Int32).over("problem_id", "language"),
-        finish_reason=pl.when(reason.is_in(STOPPED)).then(pl.lit("stop")).when(reason.is_in(CUT)).then(pl.lit("length")),
+        finish_reason=pl.when(reason.is_in(STOPPED))
+        .then(pl.lit("stop"))
+        .when(reason.is_in(CUT))
+        .then(pl.lit("length")),
         seed=pl.lit(None, pl.Int64),
         seconds=pl.lit(None, pl.Float64),
     )
@@ -407,7 +429,10 @@ def _with_problems(
         )
         rows = rows.with_columns(reference=pl.col("known_reference"))
     _refuse_references(
-        rows.filter(pl.col("reference").n_unique().over("problem_id") - pl.col("reference").is_null().any().over("problem_id") > 1),
+        rows.filter(
+            pl.col("reference").n_unique().over("problem_id") - pl.col("reference").is_null().any().over("problem_id")
+            > 1
+        ),
         "differ between rows of one problem",
     )
     rows = rows.with_columns(pl.col("reference").drop_nulls().first().over("problem_id"))
@@ -426,7 +451,11 @@ def _with_problems(
 
     question = pl.col("question").drop_nulls().first() if "question" in rows.columns else pl.lit(None, pl.String)
     question = question.alias("question")
-    table = rows.group_by("problem_id", "language").agg(question, pl.col("reference").first()).sort("problem_id", "language")
+    table = (
+        rows.group_by("problem_id", "language")
+        .agg(question, pl.col("reference").first())
+        .sort("problem_id", "language")
+    )
     if known is not None:
         table = table.select("problem_id", "language").join(known, on=["problem_id", "language"], maintain_order="left")
     else:
@@ -458,7 +487,9 @@ def _joined(rows: pl.DataFrame, known: pl.DataFrame, notes: list[str]) -> pl.Dat
                 notes.append(f"The pool's problem numbers were taken to count the given problems from {base}.")
                 rows, strange = renamed, []
                 break
-            tried.append(f"from {base}: {(~agree).sum():,} references differ, {len(strange) - len(names)} numbers too many")
+            tried.append(
+                f"from {base}: {(~agree).sum():,} references differ, {len(strange) - len(names)} numbers too many"
+            )
         if strange:
             raise ValueError(
                 f"the pool numbers its problems ({_list(strange, 3)}) and these do not count the {len(ids)} given problems: "

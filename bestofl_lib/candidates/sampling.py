@@ -118,35 +118,55 @@ def generate(
     settings = settings or Sampling()
     counted = _with_n(problems, n)
     if settings.temperature == 0 and counted["n"].max() != 1:
-        raise ValueError(f"temperature 0 writes the same completion each time, but n is {n}; use n=1 or a temperature above 0")
+        raise ValueError(
+            f"temperature 0 writes the same completion each time, but n is {n}; use n=1 or a temperature above 0"
+        )
 
     prompts = [
-        tuple(messages(question, language, style)) for question, language in counted.select("question", "language").iter_rows()
+        tuple(messages(question, language, style))
+        for question, language in counted.select("question", "language").iter_rows()
     ]
-    asked = counted.with_columns(pl.Series("draw", [draw_hash(sampler.identity, p, settings, seed) for p in prompts], pl.String))
-    wanted = asked.with_columns(pl.Series("row", range(len(asked)), pl.Int64), sample_index=pl.int_ranges("n", dtype=pl.Int32))
+    asked = counted.with_columns(
+        pl.Series("draw", [draw_hash(sampler.identity, p, settings, seed) for p in prompts], pl.String)
+    )
+    wanted = asked.with_columns(
+        pl.Series("row", range(len(asked)), pl.Int64), sample_index=pl.int_ranges("n", dtype=pl.Int32)
+    )
     wanted = wanted.explode("sample_index").select("problem_id", "language", "sample_index", "draw", "row")
 
     with store.writing():
-        missing = wanted.join(store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left")
+        missing = wanted.join(
+            store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left"
+        )
         store.ask(asked.select("problem_id", "language", "draw", "n"))
         requests = [
             Request(problem, language, index, prompts[row], candidate_seed(seed, problem, language, index))
-            for problem, language, index, row in missing.select("problem_id", "language", "sample_index", "row").iter_rows()
+            for problem, language, index, row in missing.select(
+                "problem_id", "language", "sample_index", "row"
+            ).iter_rows()
         ]
-        draws = dict(zip(missing.select("problem_id", "language", "sample_index").iter_rows(), missing["draw"], strict=True))
+        draws = dict(
+            zip(missing.select("problem_id", "language", "sample_index").iter_rows(), missing["draw"], strict=True)
+        )
         bar = tqdm(total=len(wanted), initial=len(wanted) - len(requests), unit=" candidates", disable=not progress)
         with bar:
             for request, completion in sampler.sample(requests, settings) if requests else ():
                 key = (request.problem_id, request.language, request.sample_index)
                 store.add(
                     dict(zip(("problem_id", "language", "sample_index"), key, strict=True))
-                    | {"draw": draws.pop(key), "model": sampler.name, "completion": completion.text, "seed": request.seed}
+                    | {
+                        "draw": draws.pop(key),
+                        "model": sampler.name,
+                        "completion": completion.text,
+                        "seed": request.seed,
+                    }
                     | {f: getattr(completion, f) for f in ("n_tokens", "finish_reason", "logprob", "seconds")}
                 )
                 bar.update()
         if draws:
-            raise RuntimeError(f"{sampler.name} left {len(draws)} of {len(requests)} candidates unwritten; run again to draw them")
+            raise RuntimeError(
+                f"{sampler.name} left {len(draws)} of {len(requests)} candidates unwritten; run again to draw them"
+            )
     return store.candidates()
 
 
@@ -181,7 +201,9 @@ def _with_n(problems: pl.DataFrame, n: int | Mapping[str, int]) -> pl.DataFrame:
         raise ValueError("no problems to sample; check the languages, split and limit they were loaded with")
     twice = counted.filter(counted.select("problem_id", "language").is_duplicated())
     if not twice.is_empty():
-        raise ValueError(f"problem {twice['problem_id'][0]!r} stands twice in {twice['language'][0]!r}; make the problem ids unique")
+        raise ValueError(
+            f"problem {twice['problem_id'][0]!r} stands twice in {twice['language'][0]!r}; make the problem ids unique"
+        )
     return counted
 
 

@@ -27,7 +27,8 @@ from typing import Any
 import filelock
 import polars as pl
 
-from bestofl_lib.tables import KEY, SCHEMAS, check_table, replace_file
+from bestofl_lib.runs import replace_file
+from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 SCHEMA = SCHEMAS["candidates"]
 ASKED_SCHEMA = pl.Schema({"problem_id": pl.String, "language": pl.String, "draw": pl.String, "n": pl.Int32})
@@ -98,7 +99,9 @@ class Store:
         try:
             return pl.read_parquet(path).select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items())
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); run 01_generate_candidates again to rewrite it") from error
+            raise ValueError(
+                f"{path} cannot be read ({error}); run 01_generate_candidates again to rewrite it"
+            ) from error
 
     def held(self) -> pl.DataFrame:
         """Keys and finish reasons of everything stored, whatever its draw; damaged shards are set aside first.
@@ -181,7 +184,11 @@ class Store:
         try:
             for leftover in self.folder.glob(".*.part"):
                 leftover.unlink(missing_ok=True)
-            owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(" ", "seconds")}
+            owner = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": datetime.now(UTC).isoformat(" ", "seconds"),
+            }
             try:
                 replace_file(self.folder / ".writer.json", json.dumps(owner).encode())
             except OSError as error:

@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from bestofl_lib.display import explore
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 LARGEST = 2_700_000  # bytes of the packed data
 MOST_PROBLEMS = 1_000  # columns of the heat map
@@ -103,7 +103,11 @@ def atlas_body(data: Mapping[str, Any]) -> str:
     """The body of the atlas' page: words, the data, and the script that draws it."""
     n, languages = len(data["ids"]), len(data["languages"])
     said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in data["capped"])
-    note = f"Not everything is on this page:<ul>{said}</ul>" if said else "Every candidate of these problems is on this page, whole."
+    note = (
+        f"Not everything is on this page:<ul>{said}</ul>"
+        if said
+        else "Every candidate of these problems is on this page, whole."
+    )
     return (
         "<h1>Atlas of problems and candidates</h1>"
         f"<blockquote><p>Which of {n} problems are solved in which of {languages} languages, and what was written there?</p></blockquote>"
@@ -178,7 +182,11 @@ def _rows(source: explore.Source, ids: list[str]) -> pl.DataFrame:
 def _problems(source: explore.Source, rows: pl.DataFrame, ids: list[str], cap: Cap) -> list[dict[str, Any]]:
     """What is shown of each problem, in the order of `ids`; those beyond the cap have questions and votes, no candidates."""
     shown, models = set(ids[: cap.problems]), _models(source)
-    kept = rows.filter(pl.col("problem_id").is_in(list(shown))).group_by("problem_id", "language", maintain_order=True).head(cap.per_cell)
+    kept = (
+        rows.filter(pl.col("problem_id").is_in(list(shown)))
+        .group_by("problem_id", "language", maintain_order=True)
+        .head(cap.per_cell)
+    )
     cells: dict[tuple[str, str], list[list[Any]]] = {}
     for row in kept.iter_rows(named=True):
         cells.setdefault((row["problem_id"], row["language"]), []).append(_candidate(row, models, cap.characters))
@@ -221,15 +229,19 @@ def _candidate(row: Mapping[str, Any], models: list[str], characters: int) -> li
 
 def _votes(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
     """Per problem its most frequent answers over all candidates: answer (None: unread), votes, correct; unread ones last."""
-    counts = source.readings.filter(pl.col("problem_id").is_in(ids)).group_by("problem_id", "answer").agg(
-        pl.len().alias("votes"), pl.col("is_correct").any().alias("correct")
+    counts = (
+        source.readings.filter(pl.col("problem_id").is_in(ids))
+        .group_by("problem_id", "answer")
+        .agg(pl.len().alias("votes"), pl.col("is_correct").any().alias("correct"))
     )
     ranked = counts.sort("problem_id", pl.col("answer").is_null(), -pl.col("votes").cast(pl.Int64), "answer").collect()
     made: dict[str, list[list[Any]]] = {}
     for problem, answer, votes, correct in ranked.iter_rows():
         made.setdefault(problem, []).append([answer, votes, int(correct)])
     return {
-        problem: rows if len(rows) <= MOST_ANSWERS + 1 else [*rows[:MOST_ANSWERS], ["", sum(r[1] for r in rows[MOST_ANSWERS:]), len(rows) - MOST_ANSWERS]]
+        problem: rows
+        if len(rows) <= MOST_ANSWERS + 1
+        else [*rows[:MOST_ANSWERS], ["", sum(r[1] for r in rows[MOST_ANSWERS:]), len(rows) - MOST_ANSWERS]]
         for problem, rows in made.items()
     }
 
@@ -251,7 +263,9 @@ def _winners(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]
     return made
 
 
-def _said(data: Mapping[str, Any], rows: pl.DataFrame, cap: Cap, n_everything: int, source: explore.Source) -> list[str]:
+def _said(
+    data: Mapping[str, Any], rows: pl.DataFrame, cap: Cap, n_everything: int, source: explore.Source
+) -> list[str]:
     """What the page leaves out, one sentence each, counted on what it holds."""
     held = [candidate for problem in data["problems"] for cell in problem["candidates"] or [] for candidate in cell]
     total, n = int(source.cells["n"].sum()), len(data["ids"])
@@ -268,7 +282,9 @@ def _said(data: Mapping[str, Any], rows: pl.DataFrame, cap: Cap, n_everything: i
         )
     cut = sum(bool(candidate[1] or candidate[5]) for candidate in held)
     if cut:
-        said.append(f"{cut:,} completions of more than {cap.characters:,} characters are cut to the part around their answer.")
+        said.append(
+            f"{cut:,} completions of more than {cap.characters:,} characters are cut to the part around their answer."
+        )
     long = int(source.problems.select((pl.col("question").str.len_chars() > QUESTION).sum()).item())
     if long:
         said.append(f"{long:,} questions of more than {QUESTION:,} characters are cut.")

@@ -19,7 +19,7 @@ from bestofl_lib.analysis import selection, uncertainty
 from bestofl_lib.analysis.pool import Pool, pool_of_run
 from bestofl_lib.display import embed, explore
 from bestofl_lib.display.report import plain_text
-from bestofl_lib.tables import Run, replace_file
+from bestofl_lib.runs import Run, replace_file
 
 KEYS = explore.KEYS
 MOST_FLIPS = 200  # rows of the table of flipped problems
@@ -28,7 +28,15 @@ STEPS = (
     ("reading", ("02_", "candidates/reading", "candidates/expressions", "numerals", "number_words", "languages")),
     ("rewards", ("03_", "04_", "rewards/")),
 )
-ARMS = (("random", None), ("majority", None), ("best_of_k", "mono"), ("best_of_k", "multi"), ("best_of_k", "cross"), ("logprob", None), ("oracle", None))
+ARMS = (
+    ("random", None),
+    ("majority", None),
+    ("best_of_k", "mono"),
+    ("best_of_k", "multi"),
+    ("best_of_k", "cross"),
+    ("logprob", None),
+    ("oracle", None),
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,12 @@ class Comparison:
     second: str
     n_problems: int  # that both runs have
     settings: pl.DataFrame  # one row per thing set differently: step, what, first, second
-    counts: dict[str, int]  # candidates: first, second, same (key and text), reread (of these, another answer), rejudged, rescored
-    languages: pl.DataFrame  # one row per language: shares correct, difference with interval, its parts by sampling and by reading
+    counts: dict[
+        str, int
+    ]  # candidates: first, second, same (key and text), reread (of these, another answer), rejudged, rescored
+    languages: (
+        pl.DataFrame
+    )  # one row per language: shares correct, difference with interval, its parts by sampling and by reading
     arms: pl.DataFrame  # one row per strategy on the mixed pool at the largest budget both reach
     flips: pl.DataFrame  # one row per problem that the chosen arm solves in one run and not in the other
 
@@ -63,12 +75,17 @@ def compare(first: Run, second: Run) -> Comparison:
     """
     if first.name == second.name and first.root == second.root:
         raise ValueError(f"run {first.name!r} is compared with itself; name two runs")
-    sources = [explore.open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None) for run in (first, second)]
+    sources = [
+        explore.open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
+        for run in (first, second)
+    ]
     codes = [code for code in sources[0].languages if code in sources[1].languages]
     references = [s.problems.select("problem_id", "reference").unique("problem_id") for s in sources]
     shared = references[0].join(references[1], on="problem_id", suffix="_second").sort("problem_id")
     if shared.is_empty() or not codes:
-        raise ValueError(f"runs {first.name!r} and {second.name!r} share no {'language' if len(shared) else 'problem'}; nothing can be paired")
+        raise ValueError(
+            f"runs {first.name!r} and {second.name!r} share no {'language' if len(shared) else 'problem'}; nothing can be paired"
+        )
     other = shared.filter(pl.col("reference") != pl.col("reference_second"))
     if len(other):
         row = other.row(0, named=True)
@@ -106,7 +123,9 @@ def settings(first: dict[str, Any], second: dict[str, Any]) -> pl.DataFrame:
                     where = key if section == "library" else name
                     pair = ("one", "another") if section == "library" else (_value(old, key), _value(new, key))
                     rows.append((_step(where), f"{word}{key}", *pair))
-    return pl.DataFrame(rows, schema=dict.fromkeys(("step", "what", "first", "second"), pl.String), orient="row").unique(maintain_order=True)
+    return pl.DataFrame(
+        rows, schema=dict.fromkeys(("step", "what", "first", "second"), pl.String), orient="row"
+    ).unique(maintain_order=True)
 
 
 def write_page(found: Comparison, reports: Path) -> Path:
@@ -127,8 +146,19 @@ def summary(found: Comparison) -> list[str]:
 def _judged(source: explore.Source, codes: Sequence[str]) -> pl.DataFrame:
     """One row per candidate: a hash of its text, its answer and whether that is correct."""
     here = pl.col("language").is_in(list(codes))
-    texts = source.candidates().filter(here).select(*KEYS, text=pl.col("completion").hash(seed=7)).unique(KEYS, keep="first")
-    return source.readings.filter(here).select(*KEYS, "answer", "is_correct").join(texts, on=KEYS, how="left").sort(*KEYS).collect()
+    texts = (
+        source.candidates()
+        .filter(here)
+        .select(*KEYS, text=pl.col("completion").hash(seed=7))
+        .unique(KEYS, keep="first")
+    )
+    return (
+        source.readings.filter(here)
+        .select(*KEYS, "answer", "is_correct")
+        .join(texts, on=KEYS, how="left")
+        .sort(*KEYS)
+        .collect()
+    )
 
 
 def _rescored(first: explore.Source, second: explore.Source, same: pl.DataFrame) -> pl.DataFrame:
@@ -147,12 +177,17 @@ def _languages(tables: list[pl.DataFrame], same: pl.DataFrame, codes: Sequence[s
     """Share correct per language, paired by problem. Of the difference, reading explains what candidates of one text do
     that are judged differently, over the second run's candidates; sampling explains the rest."""
     means = [
-        table.group_by("language", "problem_id").agg(pl.col("is_correct").mean().alias("share"), pl.len().alias("n")) for table in tables
+        table.group_by("language", "problem_id").agg(pl.col("is_correct").mean().alias("share"), pl.len().alias("n"))
+        for table in tables
     ]
     moved = same.group_by("language", "problem_id").agg(
         (pl.col("is_correct_second").cast(pl.Int32) - pl.col("is_correct").cast(pl.Int32)).sum().alias("moved")
     )
-    cells = means[0].join(means[1], on=["language", "problem_id"], suffix="_second").join(moved, on=["language", "problem_id"], how="left")
+    cells = (
+        means[0]
+        .join(means[1], on=["language", "problem_id"], suffix="_second")
+        .join(moved, on=["language", "problem_id"], how="left")
+    )
     cells = cells.with_columns(reading=pl.col("moved").fill_null(0) / pl.col("n_second")).sort("problem_id")
     rows = []
     for code in codes:
@@ -170,16 +205,23 @@ def _arms(
     first: Run, second: Run, sources: list[explore.Source], codes: Sequence[str]
 ) -> tuple[pl.DataFrame, tuple[np.ndarray, np.ndarray], list[str]]:
     """The strategies that both runs allow, on the mixed pool, at the largest budget that both reach."""
-    pools = [pool_of_run(run, split=source.split or "test") if source.split else _whole(run, source) for run, source in zip((first, second), sources, strict=True)]
+    pools = [
+        pool_of_run(run, split=source.split or "test") if source.split else _whole(run, source)
+        for run, source in zip((first, second), sources, strict=True)
+    ]
     ids = [problem for problem in pools[0].problem_ids if problem in set(pools[1].problem_ids)]
     if not ids:
-        raise ValueError(f"runs {first.name!r} and {second.name!r} share no problem with candidates in all languages; nothing can be paired")
+        raise ValueError(
+            f"runs {first.name!r} and {second.name!r} share no problem with candidates in all languages; nothing can be paired"
+        )
     rows_of = [[pool.problem_ids.index(problem) for problem in ids] for pool in pools]
     name = codes[0] if len(codes) == 1 else "+".join(codes)
     budget = min(int(pool.n_candidates(code).min()) for pool in pools for code in codes) * len(codes)
     rows, values = [], {}
     for strategy, model in ARMS:
-        if model is not None and not all(model in pool.reward_models or (model == "mono" and _covers(pool, codes)) for pool in pools):
+        if model is not None and not all(
+            model in pool.reward_models or (model == "mono" and _covers(pool, codes)) for pool in pools
+        ):
             continue
         found = [selection.arm_values(pool, name, strategy, model, [budget]) for pool in pools]
         if found[0] is None or found[1] is None:
@@ -187,15 +229,24 @@ def _arms(
         pair = [arm.accuracy[place, 0] for arm, place in zip(found, rows_of, strict=True) if arm is not None]
         values[strategy, model] = (pair[0], pair[1])
         test = uncertainty.paired_difference(pair[1], pair[0])
-        rows.append(_row(test, pair[0], pair[1]) | {"strategy": strategy, "reward_model": model, "budget": budget, "n_problems": len(ids)})
-    choice = next(arm for arm in (("best_of_k", "cross"), ("best_of_k", "multi"), ("best_of_k", "mono"), ("majority", None)) if arm in values)
+        rows.append(
+            _row(test, pair[0], pair[1])
+            | {"strategy": strategy, "reward_model": model, "budget": budget, "n_problems": len(ids)}
+        )
+    choice = next(
+        arm
+        for arm in (("best_of_k", "cross"), ("best_of_k", "multi"), ("best_of_k", "mono"), ("majority", None))
+        if arm in values
+    )
     judges = [(row["strategy"], row["reward_model"]) == choice for row in rows]
     return _corrected(rows).with_columns(judges=pl.Series(judges)), values[choice], ids
 
 
 def _whole(run: Run, source: explore.Source) -> Pool:
     rewards = run.read("rewards") if run.has("rewards") else None
-    return Pool.of(source.candidates().collect(), run.read("readings"), rewards, source.problems, split=None, drop_incomplete=True)
+    return Pool.of(
+        source.candidates().collect(), run.read("readings"), rewards, source.problems, split=None, drop_incomplete=True
+    )
 
 
 def _covers(pool: Pool, codes: Sequence[str]) -> bool:
@@ -203,15 +254,23 @@ def _covers(pool: Pool, codes: Sequence[str]) -> bool:
 
 
 def _flips(
-    values: tuple[np.ndarray, np.ndarray], ids: Sequence[str], tables: list[pl.DataFrame], same: pl.DataFrame, rescored: pl.DataFrame
+    values: tuple[np.ndarray, np.ndarray],
+    ids: Sequence[str],
+    tables: list[pl.DataFrame],
+    same: pl.DataFrame,
+    rescored: pl.DataFrame,
 ) -> pl.DataFrame:
     """Problems whose chance to be solved crosses one half, the largest change first, and what differs in their candidates."""
     frame = pl.DataFrame({"problem_id": list(ids), "first": values[0], "second": values[1]})
     flipped = frame.filter((pl.col("first") > 0.5) != (pl.col("second") > 0.5))
     tally = [table.group_by("problem_id").len() for table in tables]
-    alike = same.group_by("problem_id").agg(pl.len().alias("alike"), reread=(pl.col("answer").ne_missing(pl.col("answer_second"))).sum())
+    alike = same.group_by("problem_id").agg(
+        pl.len().alias("alike"), reread=(pl.col("answer").ne_missing(pl.col("answer_second"))).sum()
+    )
     moved = rescored.group_by("problem_id").agg(rescored=pl.len())
-    joined = flipped.join(tally[0], on="problem_id", how="left").join(tally[1], on="problem_id", how="left", suffix="_second")
+    joined = flipped.join(tally[0], on="problem_id", how="left").join(
+        tally[1], on="problem_id", how="left", suffix="_second"
+    )
     joined = joined.join(alike, on="problem_id", how="left").join(moved, on="problem_id", how="left")
     drawn = pl.max_horizontal("len", "len_second").cast(pl.Int64) - pl.col("alike").fill_null(0).cast(pl.Int64)
     parts = [
@@ -243,7 +302,14 @@ def _corrected(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _step(where: str) -> str:
-    return next((step for step, starts in STEPS if any(where.removeprefix("bestofl_lib/").startswith(start) for start in starts)), "analysis")
+    return next(
+        (
+            step
+            for step, starts in STEPS
+            if any(where.removeprefix("bestofl_lib/").startswith(start) for start in starts)
+        ),
+        "analysis",
+    )
 
 
 def _value(values: dict[str, Any], key: str) -> str:
@@ -269,13 +335,24 @@ def _sentences(found: Comparison) -> list[str]:
         f"By {found.arm}, {gained} problems are newly solved and {found.flips.height - gained} newly missed.",
     ]
     clear = found.languages.filter(pl.col("p_holm") < 0.05)
-    words = ", ".join(f"{explore.describe_language(r['language'])['name']} {_points(r['difference'])}" for r in clear.iter_rows(named=True))
-    said.append(f"{clear.height} of {found.languages.height} languages differ at 5 % after Holm's correction{': ' + words if words else ''}.")
+    words = ", ".join(
+        f"{explore.describe_language(r['language'])['name']} {_points(r['difference'])}"
+        for r in clear.iter_rows(named=True)
+    )
+    said.append(
+        f"{clear.height} of {found.languages.height} languages differ at 5 % after Holm's correction{': ' + words if words else ''}."
+    )
     return said
 
 
 def _strategy(row: dict[str, Any]) -> str:
-    label = {"best_of_k": "best of k", "majority": "majority vote", "random": "one at random", "logprob": "log-probability", "oracle": "oracle"}[row["strategy"]]
+    label = {
+        "best_of_k": "best of k",
+        "majority": "majority vote",
+        "random": "one at random",
+        "logprob": "log-probability",
+        "oracle": "oracle",
+    }[row["strategy"]]
     return f"{label} by {row['reward_model']}" if row["reward_model"] else label
 
 
@@ -307,6 +384,7 @@ table { width: 100%; } @media (max-width: 520px) { table { width: auto; } }
 
 def page(found: Comparison, reports: Path) -> str:
     """The comparison as one page that needs nothing else."""
+
     def esc(text: Any) -> str:
         return plain_text(str(text))
 
@@ -327,14 +405,14 @@ def page(found: Comparison, reports: Path) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{esc(title)}</title><style>{style}</style></head><body>"
         f'<header class="top"><span>Best-of-L · comparison</span><nav aria-label="Reports">{nav}</nav></header><main>'
-        f"<h1>{esc(title)}</h1><p>{esc(lead)}</p><ul class=\"lead\">{''.join(f'<li>{esc(sentence)}</li>' for sentence in rest)}</ul>"
-        f"<h2>What it changed, by strategy</h2><p class=\"note\">All languages share the budget equally: {esc(found.arms['budget'][0])} completions "
+        f'<h1>{esc(title)}</h1><p>{esc(lead)}</p><ul class="lead">{"".join(f"<li>{esc(sentence)}</li>" for sentence in rest)}</ul>'
+        f'<h2>What it changed, by strategy</h2><p class="note">All languages share the budget equally: {esc(found.arms["budget"][0])} completions '
         f"per problem. Intervals of 95 % resample problems; p is corrected by Holm over the rows; paired by problem.</p>{arms}"
         '<h2>One candidate, by language</h2><p class="note">The difference is the sum of two parts: “by reading” is what candidates of one and '
         "the same text that are now judged differently make of it, “by sampling” is the rest.</p>"
         f"{_table(named, 'language', found, parts=True)}"
         f"<h2>What was set differently</h2>{_plain(found.settings, {'first': found.first, 'second': found.second})}"
-        f"<h2>Problems flipped</h2><p class=\"note\">Solved means a chance above one half by {esc(found.arm)}.{more}</p>"
+        f'<h2>Problems flipped</h2><p class="note">Solved means a chance above one half by {esc(found.arm)}.{more}</p>'
         f"{_flip_table(flips, found, reports)}</main></body></html>\n"
     )
 
@@ -342,7 +420,9 @@ def page(found: Comparison, reports: Path) -> str:
 def _table(rows: Iterable[tuple[str, dict[str, Any]]], what: str, found: Comparison, parts: bool = False) -> str:
     rows = list(rows)
     reach = max([0.01, *(max(abs(row["low"]), abs(row["high"])) for _, row in rows)])
-    extra = '<th scope="col" class="number">by sampling</th><th scope="col" class="number">by reading</th>' if parts else ""
+    extra = (
+        '<th scope="col" class="number">by sampling</th><th scope="col" class="number">by reading</th>' if parts else ""
+    )
     head = (
         f'<th scope="col">{what}</th><th scope="col" class="number">{plain_text(found.first)}</th><th scope="col" class="number">{plain_text(found.second)}</th>'
         f'<th scope="col">difference, ±{100 * reach:.0f} points wide</th><th scope="col" class="number">points [95 %]</th>{extra}'
@@ -371,7 +451,9 @@ def _plain(table: pl.DataFrame, headings: dict[str, str]) -> str:
     if table.is_empty():
         return '<p class="note">Nothing: parameters, code and versions are the same.</p>'
     head = "".join(f'<th scope="col">{plain_text(headings.get(column, column))}</th>' for column in table.columns)
-    body = "".join("<tr>" + "".join(f"<td>{plain_text(value)}</td>" for value in row) + "</tr>" for row in table.iter_rows())
+    body = "".join(
+        "<tr>" + "".join(f"<td>{plain_text(value)}</td>" for value in row) + "</tr>" for row in table.iter_rows()
+    )
     return f'<div class="scroll" tabindex="0" role="region" aria-label="settings"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -384,12 +466,21 @@ def _flip_table(flips: pl.DataFrame, found: Comparison, reports: Path) -> str:
     body = []
     for row in flips.iter_rows(named=True):
         read = " ".join(
-            f'<a href="{html.escape(name)}/atlas.html#{quote(row["problem_id"], safe="")}">{plain_text(name)}</a>' for name, there in atlases.items() if there
+            f'<a href="{html.escape(name)}/atlas.html#{quote(row["problem_id"], safe="")}">{plain_text(name)}</a>'
+            for name, there in atlases.items()
+            if there
         )
-        sign = '<span class="verdict supported">solved</span>' if row["second"] > row["first"] else '<span class="verdict not-supported">missed</span>'
+        sign = (
+            '<span class="verdict supported">solved</span>'
+            if row["second"] > row["first"]
+            else '<span class="verdict not-supported">missed</span>'
+        )
         body.append(
             f'<tr><th scope="row">{plain_text(row["problem_id"])}</th><td>{sign}</td><td class="number">{100 * row["first"]:.0f} %</td>'
             f'<td class="number">{100 * row["second"]:.0f} %</td><td>{plain_text(row["why"] or "")}</td><td>{read}</td></tr>'
         )
-    head = "".join(f'<th scope="col">{plain_text(name)}</th>' for name in ("problem", "now", found.first, found.second, "what differs", "read"))
+    head = "".join(
+        f'<th scope="col">{plain_text(name)}</th>'
+        for name in ("problem", "now", found.first, found.second, "what differs", "read")
+    )
     return f'<div class="scroll" tabindex="0" role="region" aria-label="problems flipped"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'

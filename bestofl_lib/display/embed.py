@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bestofl_lib.tables import replace_file
+from bestofl_lib.runs import replace_file
 
 PAGE = Path(__file__).resolve().parent / "page"
 SETUP = "setup"  # value of the output metadata "bestofl" that marks the chart library

@@ -23,7 +23,7 @@ from bestofl_lib.analysis import estimators, selection, uncertainty
 from bestofl_lib.analysis.pool import UNRANKED, Pool
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 Array = np.ndarray
 Kept = TypeVar("Kept")
@@ -140,7 +140,9 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
     ids = problems.lazy().select("problem_id").unique()
     readings = pl.scan_parquet(run.path("readings")).join(ids, on="problem_id", how="semi")
     rewards = pl.scan_parquet(run.path("rewards")) if run.has("rewards") else None
-    models = [] if rewards is None else rewards.select(pl.col("reward_model").unique()).collect()["reward_model"].to_list()
+    models = (
+        [] if rewards is None else rewards.select(pl.col("reward_model").unique()).collect()["reward_model"].to_list()
+    )
     cells = count_cells(problems, readings)
     if cells.is_empty():
         splits = ", ".join(sorted(everything["split"].unique()))
@@ -190,7 +192,8 @@ def count_mistakes(source: Source, model: str) -> pl.DataFrame:
     chosen = source.readings.select(*KEYS, "is_correct").join(top, on=KEYS, how="semi")
     right = source.cells.group_by("problem_id").agg((pl.col("n_correct").sum() > 0).alias("solved"))
     return (
-        chosen.group_by("problem_id").agg(pl.col("is_correct").any().alias("hit"))
+        chosen.group_by("problem_id")
+        .agg(pl.col("is_correct").any().alias("hit"))
         .join(right.lazy(), on="problem_id")
         .select("problem_id", (pl.col("solved") & ~pl.col("hit")).alias("mistaken"))
         .sort("problem_id")
@@ -277,7 +280,9 @@ def atlas_page(
         values[at] = shown[name].cast(pl.Int32).to_numpy()
         return values.tolist()
 
-    facts = problems.join(pl.DataFrame(column, schema={"problem_id": pl.String, "x": pl.Int32}), on="problem_id").sort("x")
+    facts = problems.join(pl.DataFrame(column, schema={"problem_id": pl.String, "x": pl.Int32}), on="problem_id").sort(
+        "x"
+    )
     rows = cells.filter(pl.col("problem_id").is_in(list(order))) if len(order) < len(problems) else cells
     means = dict(rows.group_by("language").agg(pl.col("n_correct").sum() / pl.col("n").sum()).iter_rows())
     unread = dict(rows.group_by("language").agg(pl.col("n_unread").sum() / pl.col("n").sum()).iter_rows())
@@ -317,7 +322,10 @@ def say_what_stands_out(source: Source, model: str | None = None) -> list[str]:
     """Sentences with their numbers and denominators, true for whichever run."""
     problems = describe_problems(source.cells, count_mistakes(source, model) if model else None)
     n, solved = len(problems), int((problems["n_solving"] > 0).sum())
-    every, alone = int((problems["n_solving"] == len(source.languages)).sum()), int(problems["exclusive"].is_not_null().sum())
+    every, alone = (
+        int((problems["n_solving"] == len(source.languages)).sum()),
+        int(problems["exclusive"].is_not_null().sum()),
+    )
     sentences = [
         f"{solved} of {n} problems are solved at least once in some language, {every} in every language, {alone} in one language only.",
         f"In {int(problems['disagreement'].sum())} of {n} problems the languages' most frequent answers differ; "
@@ -325,7 +333,9 @@ def say_what_stands_out(source: Source, model: str | None = None) -> list[str]:
     ]
     if model:
         missed = int(problems["mistake"].fill_null(False).sum())
-        sentences.append(f"Given all candidates, reward model {model} picks a wrong one in {missed} of the {solved} problems that were solved.")
+        sentences.append(
+            f"Given all candidates, reward model {model} picks a wrong one in {missed} of the {solved} problems that were solved."
+        )
     return sentences
 
 
@@ -405,7 +415,9 @@ def typeset(latex: str, display: bool = False) -> list[Any] | None:
 
     try:
         return _tree(convert_to_element(latex, display="block" if display else "inline"))
-    except Exception:  # the converter raises whatever its parser meets (KeyError, RecursionError, its own); then the source is shown
+    except (
+        Exception
+    ):  # the converter raises whatever its parser meets (KeyError, RecursionError, its own); then the source is shown
         return None
 
 
@@ -421,7 +433,9 @@ def _tree(element: Any) -> list[Any] | None:
 
 def _character(text: str) -> str:
     """The converter writes symbols as character references (`&#x000D7;`); other text stays as it is."""
-    return visible(re.sub(r"&#x([0-9A-Fa-f]{1,6});", lambda m: chr(int(m[1], 16)) if int(m[1], 16) < 0x110000 else m[0], text))
+    return visible(
+        re.sub(r"&#x([0-9A-Fa-f]{1,6});", lambda m: chr(int(m[1], 16)) if int(m[1], 16) < 0x110000 else m[0], text)
+    )
 
 
 # -- one problem -------------------------------------------------------------------------------------------------------
@@ -442,9 +456,13 @@ def candidates_of(source: Source, problem_id: str) -> pl.DataFrame:
         .join(source.readings.filter(here), on=KEYS, how="left").sort(*KEYS).collect()
     )  # fmt: skip
     if table.is_empty():
-        raise ValueError(f"run {source.run.name!r} has no candidates of problem {problem_id!r}; choose one in the atlas")
+        raise ValueError(
+            f"run {source.run.name!r} has no candidates of problem {problem_id!r}; choose one in the atlas"
+        )
     if source.rewards is None:
-        return table.with_columns(pl.lit([], pl.List(pl.Struct({"reward_model": pl.String, "reward": pl.Float64}))).alias("rewards"))
+        return table.with_columns(
+            pl.lit([], pl.List(pl.Struct({"reward_model": pl.String, "reward": pl.Float64}))).alias("rewards")
+        )
     rewards = source.rewards.filter(here).select(*KEYS, pl.struct("reward_model", "reward").alias("rewards")).collect()
     return table.join(rewards.group_by(KEYS, maintain_order=True).agg("rewards"), on=KEYS, how="left")
 
@@ -484,7 +502,11 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
         right = sum(bool(row["is_correct"]) for row in taken)
         return f"{right} of {len(taken)} are correct" if right else f"none of {len(taken)} is correct"
     if strategy in ("majority", "weighted"):
-        weigh = (lambda row: 0.0 if row["reward"] is None else expit(row["reward"])) if strategy == "weighted" else (lambda row: 1)
+        weigh = (
+            (lambda row: 0.0 if row["reward"] is None else expit(row["reward"]))
+            if strategy == "weighted"
+            else (lambda row: 1)
+        )
         sums: dict[str, float] = {}
         for row in taken:
             if row["answer"] is not None:
@@ -542,7 +564,9 @@ def problem_view(
         `reference`; `columns` (one per language: question, counts, `cards`); `picks` (one per strategy); `votes`.
     """
     table = candidates_of(source, problem_id) if table is None else table
-    questions = {row["language"]: row for row in source.problems.filter(pl.col("problem_id") == problem_id).iter_rows(named=True)}
+    questions = {
+        row["language"]: row for row in source.problems.filter(pl.col("problem_id") == problem_id).iter_rows(named=True)
+    }
     offsets = offsets or {}
     pool, trouble = _one_problem(table, reward_model, offsets)
     available = {code: int((table["language"] == code).sum()) for code in source.languages}
@@ -565,7 +589,9 @@ def problem_view(
             continue
         chosen, why = None, trouble or "nothing was drawn; give a language a completion"
         if pool and taken:
-            chosen, why = _pick(pool, allocation, strategy, reward_model if strategy in NEEDS_REWARD else None, seed, taken)
+            chosen, why = _pick(
+                pool, allocation, strategy, reward_model if strategy in NEEDS_REWARD else None, seed, taken
+            )
         entry: dict[str, Any] = {"strategy": strategy, "label": label, "why": why, "card": None}
         if chosen is not None:
             cards[chosen]["picked"].append(strategy)
@@ -603,7 +629,9 @@ def problem_view(
 def _one_problem(table: pl.DataFrame, model: str | None, offsets: Mapping[str, float]) -> tuple[Pool | None, str]:
     """The pool of one problem's candidates, or None and the reason why there is none."""
     rewards = table.select(*KEYS, "rewards").explode("rewards").drop_nulls("rewards").unnest("rewards")
-    rewards = rewards.with_columns(pl.col("reward").fill_null(UNRANKED))  # set aside here; other problems may have rewards
+    rewards = rewards.with_columns(
+        pl.col("reward").fill_null(UNRANKED)
+    )  # set aside here; other problems may have rewards
     try:
         return shifted(Pool.of(table, table, rewards, split=None), model, offsets), ""
     except ValueError as error:
@@ -611,7 +639,12 @@ def _one_problem(table: pl.DataFrame, model: str | None, offsets: Mapping[str, f
 
 
 def _pick(
-    pool: Pool, allocation: Mapping[str, int], strategy: str, model: str | None, seed: int, taken: Mapping[tuple[str, int], Mapping[str, Any]]
+    pool: Pool,
+    allocation: Mapping[str, int],
+    strategy: str,
+    model: str | None,
+    seed: int,
+    taken: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> tuple[tuple[str, int] | None, str]:
     try:
         found = selection.picks(pool, allocation, strategy, model, seed)
@@ -647,7 +680,12 @@ def tally(table: pl.DataFrame, taken: Sequence[Mapping[str, Any]]) -> list[dict[
     for row in taken:
         drawn[row["answer"]] = drawn.get(row["answer"], 0) + 1
     rows = [
-        {"answer": row["answer"], "drawn": drawn.get(row["answer"], 0), "all": row["all"], "correct": bool(row["correct"])}
+        {
+            "answer": row["answer"],
+            "drawn": drawn.get(row["answer"], 0),
+            "all": row["all"],
+            "correct": bool(row["correct"]),
+        }
         for row in counts.iter_rows(named=True)
     ]
     return sorted(rows, key=lambda r: (r["answer"] is None, -r["drawn"], -r["all"], r["answer"] or ""))
@@ -665,7 +703,9 @@ def _in_order(rewards: Iterable[Mapping[str, Any]] | None, code: str) -> list[Ma
 # -- what if -----------------------------------------------------------------------------------------------------------
 
 
-def spread(budget: int, languages: Sequence[str], most: Mapping[str, int], weights: Mapping[str, float] | None = None) -> dict[str, int]:
+def spread(
+    budget: int, languages: Sequence[str], most: Mapping[str, int], weights: Mapping[str, float] | None = None
+) -> dict[str, int]:
     """A budget over languages: in proportion to weights (default: equally), whole, at most what each language has.
 
     Where the budget does not divide, the languages with the largest remainder get one more, the earlier first.
@@ -734,7 +774,9 @@ class Numbers:
         """Per language the candidates that every problem has: what can be allocated to it."""
         n_problems = self.source.cells["problem_id"].n_unique()
         counted = self.source.cells.group_by("language").agg(pl.col("n").min(), pl.len().alias("problems"))
-        most = {row["language"]: row["n"] if row["problems"] == n_problems else 0 for row in counted.iter_rows(named=True)}
+        most = {
+            row["language"]: row["n"] if row["problems"] == n_problems else 0 for row in counted.iter_rows(named=True)
+        }
         return {code: most[code] for code in self.source.languages}
 
     def pool(self, model: str | None = None) -> Pool:
@@ -791,9 +833,13 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
     most = numbers.most
     total, top = sum(most[code] for code in languages), len(languages) * min(most[code] for code in languages)
     if not 1 <= budget <= total:
-        raise ValueError(f"budget {budget} is outside 1 to {total}, what these languages have; draw more or choose another")
+        raise ValueError(
+            f"budget {budget} is outside 1 to {total}, what these languages have; draw more or choose another"
+        )
     if setting.allocation is None and budget > top:
-        raise ValueError(f"equal shares end at a budget of {top} over these languages; lower the budget or move a slider")
+        raise ValueError(
+            f"equal shares end at a budget of {top} over these languages; lower the budget or move a slider"
+        )
     rewarded = setting.strategy in NEEDS_REWARD
     model = setting.reward_model if rewarded else None
     pool = numbers.ranked(model, setting.offsets if rewarded else {})
@@ -829,16 +875,26 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _arm(numbers: Numbers, pool: Pool, setting: Setting, languages: tuple[str, ...], budgets: list[int]) -> selection.Values:
+def _arm(
+    numbers: Numbers, pool: Pool, setting: Setting, languages: tuple[str, ...], budgets: list[int]
+) -> selection.Values:
     """Equal shares over `languages` at many budgets; kept until the ranking changes."""
     rewarded = setting.strategy in NEEDS_REWARD
     model = setting.reward_model if rewarded else None
-    moved = tuple(sorted((c, o) for c, o in setting.offsets.items() if o and c in languages and len(languages) > 1)) if rewarded else ()
+    moved = (
+        tuple(sorted((c, o) for c, o in setting.offsets.items() if o and c in languages and len(languages) > 1))
+        if rewarded
+        else ()
+    )
     key = ("arm", setting.strategy, model, moved, languages, tuple(budgets))
-    found = numbers.keep(key, lambda: selection.arm_values(pool, "+".join(languages), setting.strategy, model, budgets, draws=DRAWS))
+    found = numbers.keep(
+        key, lambda: selection.arm_values(pool, "+".join(languages), setting.strategy, model, budgets, draws=DRAWS)
+    )
     if found is None:
         what = f"rewards by {model!r}" if model else f"numbers for {STRATEGIES[setting.strategy]!r}"
-        raise ValueError(f"run {numbers.source.run.name!r} has no {what} in all of {', '.join(languages)}; choose another strategy or model")
+        raise ValueError(
+            f"run {numbers.source.run.name!r} has no {what} in all of {', '.join(languages)}; choose another strategy or model"
+        )
     return found
 
 
@@ -849,7 +905,9 @@ def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, f
         raise ValueError("the allocation is empty; give a language a completion")
     members, ids = tuple(allocation), pool.problem_ids
     if setting.strategy == "oracle":
-        return estimators.coverage_of_allocation({c: pool.is_correct[c] for c in members}, allocation, problem_ids=ids), 0.0
+        return estimators.coverage_of_allocation(
+            {c: pool.is_correct[c] for c in members}, allocation, problem_ids=ids
+        ), 0.0
     if setting.strategy == "random":
         return guess(pool, {code: k / setting.budget for code, k in allocation.items()}), 0.0
     answers = {code: pool.answers[code] for code in members}
@@ -906,8 +964,12 @@ def selected(
         rewards = pool.reward(name, languages)
         if rewards is None:
             return None
-        winners = numbers.keep(("winners", name, moved, languages), lambda: estimators.Winners.of(rewards, pool.problem_ids))
-        chances = winners.shares(setting.budget) if setting.allocation is None else winners.allocation(setting.allocation)
+        winners = numbers.keep(
+            ("winners", name, moved, languages), lambda: estimators.Winners.of(rewards, pool.problem_ids)
+        )
+        chances = (
+            winners.shares(setting.budget) if setting.allocation is None else winners.allocation(setting.allocation)
+        )
         shares = chances.mean(0).tolist()
     return [{"language": c, "share": s, "given": weights[c]} for c, s in zip(languages, shares, strict=True)]
 
@@ -965,7 +1027,9 @@ def restored(old: State | None, first: State, source: Source, most: Mapping[str,
     """The choices of last time, as far as the run still has what they name; `first` where it was never looked at."""
     if old is None:
         return first
-    usable = all(most.get(code) for code in old.languages) and (old.reward_model is None) == (first.reward_model is None)
+    usable = all(most.get(code) for code in old.languages) and (old.reward_model is None) == (
+        first.reward_model is None
+    )
     known = old.reward_model is None or old.reward_model in source.reward_models
     enough = old.budget <= sum(most.get(code, 0) for code in old.languages)
     if not (usable and known and enough):

@@ -17,7 +17,7 @@ import nbformat
 import polars as pl
 
 from bestofl_lib.display import embed
-from bestofl_lib.tables import Run, replace_file
+from bestofl_lib.runs import Run, replace_file
 
 VEGA_LITE = "6.4"
 PIXELS = 3.0  # PNG pixels per unit of length: 900 units are 2,700 pixels, 9 inches at 300 dpi
@@ -81,7 +81,10 @@ def table_of(spec: dict[str, Any]) -> pl.DataFrame:
     inline = (spec.get("data") or {}).get("values")
     sets += [inline] if isinstance(inline, list) else []
     rows = max(sets, key=len, default=[])
-    flat = [{key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()} for row in rows]
+    flat = [
+        {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()}
+        for row in rows
+    ]
     return pl.DataFrame(flat, infer_schema_length=None)
 
 

@@ -18,14 +18,23 @@ from typing import Any
 import nbformat
 
 from bestofl_lib.display import atlas, embed
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 POLICY = (
     "default-src 'none'; script-src 'self' file: 'unsafe-eval'; style-src 'self' file: 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )  # unsafe-eval: Vega compiles its expressions; scripts written into a page never run
 HEADLINES = ("claims_forest", "english_against_mixed", "gain_over_resampling", "reward_quality", "accuracy_by_language")
-CLAIM_COLUMNS = ("claim", "statement", "verdict", "effect", "p_holm", "mde", "budget", "n_problems")  # shown; the rest is folded
+CLAIM_COLUMNS = (
+    "claim",
+    "statement",
+    "verdict",
+    "effect",
+    "p_holm",
+    "mde",
+    "budget",
+    "n_problems",
+)  # shown; the rest is folded
 HEADINGS = {"effect": "effect [95 %]", "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems"}
 LARGEST = 6_000_000  # bytes of a whole report
 _WRITTEN_TAGS = ("p", "br", "hr", "pre", "h1", "h2", "h3", "h4", "table", "thead", "tbody", "tr", "th", "td")
@@ -75,7 +84,9 @@ def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[
         footer=_summary(records, states),
     )
     if seen is not None:
-        pages["atlas.html"] = _page(title=f"Atlas · {run.name}", body=seen, run=run, here="atlas", links=heads, footer="")
+        pages["atlas.html"] = _page(
+            title=f"Atlas · {run.name}", body=seen, run=run, here="atlas", links=heads, footer=""
+        )
     new = target.with_name(f".{target.name}.{os.getpid()}.part")
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -86,7 +97,9 @@ def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[
         (new / "assets" / "charts.js").write_text(
             embed.page_file("charts.js") + 'addEventListener("load", () => window.bestofl.drawAll());\n', "utf8"
         )
-        (new / "assets" / "page.css").write_text("".join(map(embed.page_file, ("charts.css", "page.css", "atlas.css"))), "utf8")
+        (new / "assets" / "page.css").write_text(
+            "".join(map(embed.page_file, ("charts.css", "page.css", "atlas.css"))), "utf8"
+        )
         if seen is not None:
             (new / "assets" / "atlas.js").write_text(embed.page_file("atlas.js"), "utf8")
         _put_in_place(new, target)
@@ -110,7 +123,12 @@ def _executed(run: Run, name: str) -> Path:
 
 def _atlas(run: Run, states: dict[str, tuple[str, str]], records: dict[str, Any]) -> str | None:
     """The body of the atlas, from tables that are fresh; None where the run has no fresh readings."""
-    fresh = {file for name, (state, _) in states.items() if state == "up to date" for file in records.get(name, {}).get("outputs", {})}
+    fresh = {
+        file
+        for name, (state, _) in states.items()
+        if state == "up to date"
+        for file in records.get(name, {}).get("outputs", {})
+    }
     if "readings.parquet" not in fresh:
         return None
     data = atlas.atlas_data(run, with_rewards="rewards.parquet" in fresh)
@@ -122,7 +140,9 @@ def _atlas(run: Run, states: dict[str, tuple[str, str]], records: dict[str, Any]
 
 def _page(title: str, body: str, run: Run, here: str, links: dict[str, tuple[str, str]], footer: str) -> str:
     """The shell around a page's body."""
-    entries = [("index.html", "Overview", here == "")] + [(f"{n}.html", head[0], here == n) for n, head in links.items()]
+    entries = [("index.html", "Overview", here == "")] + [
+        (f"{n}.html", head[0], here == n) for n, head in links.items()
+    ]
     nav = "".join(
         f'<a href="{html.escape(file)}"{" aria-current=page" if current else ""}>{html.escape(text)}</a>'
         for file, text, current in entries
@@ -164,7 +184,9 @@ def _prepared(notebook: Any) -> Any:
             if spec is not None:
                 output["data"] = nbformat.from_dict({"text/html": embed.chart_block(spec, draw=False)})
             elif "text/html" in output.get("data", {}):
-                output["data"]["text/html"] = re.sub(r"<style>.*?</style>", "", output["data"]["text/html"], flags=re.DOTALL)
+                output["data"]["text/html"] = re.sub(
+                    r"<style>.*?</style>", "", output["data"]["text/html"], flags=re.DOTALL
+                )
             if output.get("metadata", {}).get("bestofl") != embed.SETUP:
                 kept.append(output)
         cell.outputs = kept
@@ -206,7 +228,11 @@ def _banner(name: str, state: str, why: str) -> str:
 
 
 def _index(
-    run: Run, title: str, states: dict[str, tuple[str, str]], notebooks: dict[str, Any], heads: dict[str, tuple[str, str]]
+    run: Run,
+    title: str,
+    states: dict[str, tuple[str, str]],
+    notebooks: dict[str, Any],
+    heads: dict[str, tuple[str, str]],
 ) -> str:
     parts = [f"<h1>{html.escape(title)}</h1>"]
     parts += [_banner(name, *state) for name, state in states.items()]
@@ -223,7 +249,9 @@ def _index(
         parts += ["<h2>The story in pictures</h2>", *(embed.chart_block(spec, draw=False) for spec in charts)]
     parts.append('<h2>Pages</h2><ul class="pages">')
     for name, (head, question) in heads.items():
-        parts.append(f'<li><a href="{html.escape(name)}.html">{html.escape(head)}</a><p>{html.escape(question)}</p></li>')
+        parts.append(
+            f'<li><a href="{html.escape(name)}.html">{html.escape(head)}</a><p>{html.escape(question)}</p></li>'
+        )
     parts.append("</ul>")
     return "".join(parts)
 
@@ -235,9 +263,15 @@ def _claims(run: Run, fresh: bool) -> str:
     table = run.read("claims")
     parts = []
     if "sentence" in table.columns:
-        parts.append('<ul class="lead">' + "".join(
-            f"<li><strong>{_lead(row)}</strong> {_text(row['sentence'])}</li>" for row in table.iter_rows(named=True) if row["sentence"]
-        ) + "</ul>")
+        parts.append(
+            '<ul class="lead">'
+            + "".join(
+                f"<li><strong>{_lead(row)}</strong> {_text(row['sentence'])}</li>"
+                for row in table.iter_rows(named=True)
+                if row["sentence"]
+            )
+            + "</ul>"
+        )
     first = [column for column in CLAIM_COLUMNS if column in table.columns] or table.columns
     rest = [column for column in table.columns if column not in (*first, "sentence", "low", "high")]
     parts.append("<h2>Claims and verdicts</h2>" + _claim_table(table, first))
@@ -246,13 +280,17 @@ def _claims(run: Run, fresh: bool) -> str:
         "the claims. The detectable effect is what this many problems would find four times in five.</p>"
     )
     if rest:
-        parts.append(f'<details class="code"><summary>all columns</summary>{_claim_table(table, ["claim", *rest])}</details>')
+        parts.append(
+            f'<details class="code"><summary>all columns</summary>{_claim_table(table, ["claim", *rest])}</details>'
+        )
     return "".join(parts)
 
 
 def _claim_table(table: Any, columns: list[str]) -> str:
     kinds = {column: "number" if table[column].dtype.is_numeric() else "" for column in columns}
-    head = "".join(f'<th scope="col" class="{kinds[c]}">{_text(HEADINGS.get(c, c.replace("_", " ")))}</th>' for c in columns)
+    head = "".join(
+        f'<th scope="col" class="{kinds[c]}">{_text(HEADINGS.get(c, c.replace("_", " ")))}</th>' for c in columns
+    )
     rows = [
         "<tr>" + "".join(f'<td class="{kinds[c]}">{_claim_cell(c, row)}</td>' for c in columns) + "</tr>"
         for row in table.iter_rows(named=True)
@@ -275,7 +313,9 @@ def _claim_cell(column: str, row: dict[str, Any]) -> str:
         return f'<span class="verdict {re.sub("[^a-z]+", "-", str(value).lower())}">{_text(value)}</span>'
     if column == "effect":
         low, high = row.get("low"), row.get("high")
-        shown = f"{100 * value:+.1f}" + (f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None and high is not None else "")
+        shown = f"{100 * value:+.1f}" + (
+            f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None and high is not None else ""
+        )
         return shown.replace("-", "−")
     if column == "mde":
         return f"{100 * value:.1f}"
@@ -306,7 +346,10 @@ def _provenance(record: dict[str, Any]) -> str:
         return ""
     rows: list[tuple[str, str]] = [
         ("parameters", ", ".join(f"{name} = {value!r}" for name, value in record.get("parameters", {}).items())),
-        ("started", f"{record.get('started', '?')}; took {record.get('seconds', 0):,} s, at most {record.get('peak_memory_mb', 0):,} MB"),
+        (
+            "started",
+            f"{record.get('started', '?')}; took {record.get('seconds', 0):,} s, at most {record.get('peak_memory_mb', 0):,} MB",
+        ),
         ("git", record.get("git", "?")),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())),
         ("read", _digests(record.get("inputs", {}) | record.get("data", {}))),
@@ -323,17 +366,24 @@ def _digests(files: dict[str, str], most: int = 12) -> str:
 def _summary(records: dict[str, Any], states: dict[str, tuple[str, str]]) -> str:
     """Wall time and state of every notebook, versions and git state of the last one."""
     rows = [
-        (name, f"{state}{': ' + why if why else ''}; {records.get(name, {}).get('seconds', 0):,} s, "
-         f"{records.get(name, {}).get('peak_memory_mb', 0):,} MB, {records.get(name, {}).get('started', 'never')}")
+        (
+            name,
+            f"{state}{': ' + why if why else ''}; {records.get(name, {}).get('seconds', 0):,} s, "
+            f"{records.get(name, {}).get('peak_memory_mb', 0):,} MB, {records.get(name, {}).get('started', 'never')}",
+        )
         for name, (state, why) in states.items()
     ]
     done = [records[name] for name in states if name in records]
     if done:
         rows.append(("all", f"{sum(record.get('seconds', 0) for record in done):,.0f} s of wall time"))
         rows.append(("git", done[-1].get("git", "?")))
-        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in done[-1].get("versions", {}).items())))
+        rows.append(
+            ("versions", ", ".join(f"{name} {version}" for name, version in done[-1].get("versions", {}).items()))
+        )
     return "<h2>Where this report comes from</h2>" + _rows(rows)
 
 
 def _rows(rows: list[tuple[str, str]], cell: Callable[[str], str] = plain_text) -> str:
-    return "<table>" + "".join(f'<tr><th scope="row">{cell(a)}</th><td>{cell(b)}</td></tr>' for a, b in rows) + "</table>"
+    return (
+        "<table>" + "".join(f'<tr><th scope="row">{cell(a)}</th><td>{cell(b)}</td></tr>' for a, b in rows) + "</table>"
+    )

@@ -11,7 +11,7 @@ import polars as pl
 from IPython.display import Markdown
 
 from bestofl_lib.display import explore
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 
 def newest_run(name: str = "", root: Path | None = None) -> Run:
@@ -26,8 +26,16 @@ def newest_run(name: str = "", root: Path | None = None) -> Run:
         return run
     runs = [Run(path.parent.name, root) for path in Run("any", root).root.glob("*/readings.parquet")]
     if not runs:
-        raise FileNotFoundError(f"no run in {Run('any', root).root} has read answers yet; type `make study` first (the lab takes minutes)")
-    return max(runs, key=lambda run: (max(run.path(table).stat().st_mtime_ns for table in ("readings", "claims") if run.has(table)), run.name))
+        raise FileNotFoundError(
+            f"no run in {Run('any', root).root} has read answers yet; type `make study` first (the lab takes minutes)"
+        )
+    return max(
+        runs,
+        key=lambda run: (
+            max(run.path(table).stat().st_mtime_ns for table in ("readings", "claims") if run.has(table)),
+            run.name,
+        ),
+    )
 
 
 def headline(run: Run) -> Markdown:
@@ -41,7 +49,10 @@ def headline(run: Run) -> Markdown:
     ]
     if run.has("claims"):
         claims = run.read("claims")
-        parts += [f"* **{_plain(row['claim'])}: {_plain(row['verdict'])}.** {_plain(row['sentence'])}" for row in claims.iter_rows(named=True)]
+        parts += [
+            f"* **{_plain(row['claim'])}: {_plain(row['verdict'])}.** {_plain(row['sentence'])}"
+            for row in claims.iter_rows(named=True)
+        ]
     else:
         parts.append("Its claims have not been judged yet: `06_budget_curves` does that.")
     return Markdown("\n\n".join(parts[:1]) + "\n\n" + "\n".join(parts[1:]))
@@ -59,13 +70,27 @@ def one_problem(run: Run, problem_id: str = "") -> pl.DataFrame:
     """
     source = explore.open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
     cells = source.cells.with_columns(share=pl.col("n_correct") / pl.col("n"))
-    mixed = cells.group_by("problem_id").agg(spread=pl.col("share").std().fill_null(0.0)).sort(-pl.col("spread"), "problem_id")
-    chosen = cells.filter(pl.col("problem_id") == (problem_id or mixed["problem_id"][0])).sort("share", "language", descending=[True, False])
+    mixed = (
+        cells.group_by("problem_id")
+        .agg(spread=pl.col("share").std().fill_null(0.0))
+        .sort(-pl.col("spread"), "problem_id")
+    )
+    chosen = cells.filter(pl.col("problem_id") == (problem_id or mixed["problem_id"][0])).sort(
+        "share", "language", descending=[True, False]
+    )
     if chosen.is_empty():
-        raise ValueError(f"run {run.name!r} has no candidates of problem {problem_id!r}; its first is {cells['problem_id'][0]!r}")
+        raise ValueError(
+            f"run {run.name!r} has no candidates of problem {problem_id!r}; its first is {cells['problem_id'][0]!r}"
+        )
     told = source.problems.select("problem_id", "language", question=pl.col("question").str.head(80))
     return chosen.join(told, on=["problem_id", "language"], how="left").select(
-        "problem_id", "language", "question", "reference", pl.col("n_correct").alias("correct"), pl.col("n").alias("candidates"), "favourite"
+        "problem_id",
+        "language",
+        "question",
+        "reference",
+        pl.col("n_correct").alias("correct"),
+        pl.col("n").alias("candidates"),
+        "favourite",
     )
 
 

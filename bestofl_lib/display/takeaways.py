@@ -29,9 +29,11 @@ def accuracy(table: pl.DataFrame) -> Markdown:
         text += f" Up to {100 * cut['cut']:.1f} % were cut off at the longest length ({_name(cut)})."
     known = table.filter(pl.col("n_unrevised") > 0)
     if len(known):
-        change = known.with_columns(change=pl.col("accuracy_unrevised") - pl.col("accuracy")).sort(
-            pl.col("change").abs()
-        ).row(-1, named=True)
+        change = (
+            known.with_columns(change=pl.col("accuracy_unrevised") - pl.col("accuracy"))
+            .sort(pl.col("change").abs())
+            .row(-1, named=True)
+        )
         text += (
             f" Without the questions that a revised edition replaced ({change['n_unrevised']} problems are left), accuracy changes most "
             f"in {_name(change)}: by {_signed(change['change'])} points."
@@ -42,11 +44,15 @@ def accuracy(table: pl.DataFrame) -> Markdown:
 def readers(table: pl.DataFrame, ours: str = "ours") -> Markdown:
     """How much of the gap between languages is reading. Table of `accuracy_by_reader`."""
     spread = dict(
-        table.group_by("reader", maintain_order=True).agg(pl.col("accuracy").max() - pl.col("accuracy").min()).iter_rows()
+        table.group_by("reader", maintain_order=True)
+        .agg(pl.col("accuracy").max() - pl.col("accuracy").min())
+        .iter_rows()
     )
     mine = table.filter(pl.col("reader") == ours).select("language", mine="accuracy")
-    other = table.filter(pl.col("reader") != ours).join(mine, on="language").with_columns(
-        lost=pl.col("mine") - pl.col("accuracy")
+    other = (
+        table.filter(pl.col("reader") != ours)
+        .join(mine, on="language")
+        .with_columns(lost=pl.col("mine") - pl.col("accuracy"))
     )
     worst = other.sort(pl.col("lost").abs()).row(-1, named=True)
     gaps = "; ".join(f"{100 * gap:.1f} points by {reader.replace('_', ' ')}" for reader, gap in spread.items())
@@ -82,7 +88,10 @@ def training(table: pl.DataFrame) -> Markdown:
     """How many rows each reward model got. Table of `train_reward_models`."""
     made = table.filter(pl.col("rows") > 0)
     least, most, few, many = made.select(
-        pl.col("rows").min(), pl.col("rows").max().alias("most"), pl.col("available").min(), pl.col("available").max().alias("many")
+        pl.col("rows").min(),
+        pl.col("rows").max().alias("most"),
+        pl.col("available").min(),
+        pl.col("available").max().alias("many"),
     ).row(0)
     text = (
         f"{made['reward_model'].n_unique()} reward models, each on {least:,} pairs"
@@ -95,8 +104,11 @@ def training(table: pl.DataFrame) -> Markdown:
 
 def reward_quality(table: pl.DataFrame) -> Markdown:
     """Mean quality of each kind of reward model. Table of `within_problem_auc`."""
-    kinds = table.drop_nulls("language").with_columns(kind=pl.col("reward_model").str.replace("^mono-.*$", "mono")).group_by("kind").agg(
-        pl.col("auc").mean(), low=pl.col("auc").min(), high=pl.col("auc").max(), n=pl.len()
+    kinds = (
+        table.drop_nulls("language")
+        .with_columns(kind=pl.col("reward_model").str.replace("^mono-.*$", "mono"))
+        .group_by("kind")
+        .agg(pl.col("auc").mean(), low=pl.col("auc").min(), high=pl.col("auc").max(), n=pl.len())
     )
     parts = [
         f"{row['kind']} {row['auc']:.3f} ({row['low']:.2f} to {row['high']:.2f} over {row['n']} languages)"
@@ -119,14 +131,21 @@ def exclusive(table: pl.DataFrame) -> Markdown:
     )
     again = top["exclusive_resampled"]
     return Markdown(
-        text + (f"; a second draw of {_name(top)} itself solves {again:.1f} that the first did not." if again is not None else ".")
+        text
+        + (
+            f"; a second draw of {_name(top)} itself solves {again:.1f} that the first did not."
+            if again is not None
+            else "."
+        )
     )
 
 
 def gains(table: pl.DataFrame) -> Markdown:
     """Which languages add more than another draw. Table of `complementarity.gain_over_resampling`."""
     if table.is_empty():
-        return Markdown("There are too few candidates of the base language to draw it again, so nothing can be compared.")
+        return Markdown(
+            "There are too few candidates of the base language to draw it again, so nothing can be compared."
+        )
     last = table.filter(pl.col("budget") == pl.col("budget").max())
     clear = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") > 0)).sort("gain", descending=True)
     worse = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") < 0))
@@ -135,7 +154,8 @@ def gains(table: pl.DataFrame) -> Markdown:
     text = f"At {last['budget'][0]} completions, {len(clear)} of {len(last)} languages add more than drawing {base} again (Holm-corrected, 5 %)"
     text += ": " + ", ".join(parts) + "." if parts else "."
     return Markdown(
-        text + (f" {len(worse)} add significantly less. " if len(worse) else " ")
+        text
+        + (f" {len(worse)} add significantly less. " if len(worse) else " ")
         + f"A gain of {100 * last.select(pl.col('mde').median()).item():.1f} points would be found with 80 % power in the median language."
     )
 
@@ -145,9 +165,16 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
     total = table.select(pl.col("problems").sum()).item()
     if not total:
         return Markdown("No problem is solved by one language alone.")
-    causes = table.group_by("cause", maintain_order=True).agg(pl.col("problems").sum()).filter(pl.col("problems").is_not_null())
+    causes = (
+        table.group_by("cause", maintain_order=True)
+        .agg(pl.col("problems").sum())
+        .filter(pl.col("problems").is_not_null())
+    )
     bound = {"answer reading": " at most"}  # what misreading could explain, not what it does
-    parts = [f"{row['cause']}{bound.get(row['cause'], '')} {100 * (row['problems'] / total):.0f} %" for row in causes.iter_rows(named=True)]
+    parts = [
+        f"{row['cause']}{bound.get(row['cause'], '')} {100 * (row['problems'] / total):.0f} %"
+        for row in causes.iter_rows(named=True)
+    ]
     return Markdown(
         f"With {table.item(0, 'budget')} completions of each language, {total:.1f} of {table.item(0, 'n_problems')} problems are solved by one "
         f"language alone (expected number). Explained by: {', '.join(parts)}."
@@ -156,13 +183,20 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
 
 def claims(table: pl.DataFrame) -> Markdown:
     """The verdicts, one line each. Table of `claims.claims`."""
-    return Markdown("\n".join(f"* **{row['claim']}: {row['verdict']}.** {row['sentence']}" for row in table.iter_rows(named=True)))
+    return Markdown(
+        "\n".join(f"* **{row['claim']}: {row['verdict']}.** {row['sentence']}" for row in table.iter_rows(named=True))
+    )
 
 
 def curves(table: pl.DataFrame) -> Markdown:
     """The best arm at the largest budget that all arms reach. Table of `curves.curves`."""
     choices = table.filter(~pl.col("strategy").is_in(["oracle", "random"]))
-    reach = choices.group_by("pool", "strategy", "reward_model").agg(pl.col("budget").max()).select(pl.col("budget").min()).item()
+    reach = (
+        choices.group_by("pool", "strategy", "reward_model")
+        .agg(pl.col("budget").max())
+        .select(pl.col("budget").min())
+        .item()
+    )
     shared = choices.filter(pl.col("budget") == reach).sort("accuracy", descending=True)
     best = shared.row(0, named=True)
     arm = arm_name(best["pool"], best["strategy"], best["reward_model"])
@@ -195,7 +229,9 @@ def plan(table: pl.DataFrame) -> Markdown:
     ]
     return Markdown(
         f"With {planned['budget']} completions the plan is {planned['allocation']}. Judged on problems it was not made on, it reaches "
-        f"{_percent(planned)}" + (": " + "; ".join(others) if others else "") + f". It loses {100 * planned['regret']:.1f} points to hindsight."
+        f"{_percent(planned)}"
+        + (": " + "; ".join(others) if others else "")
+        + f". It loses {100 * planned['regret']:.1f} points to hindsight."
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from bestofl_lib.tables import ROOT
+from bestofl_lib.runs import ROOT
 
 ENDINGS = ("parquet", "csv", "tsv", "jsonl")
 
@@ -86,7 +86,9 @@ def json_lines(text: str, name: str | Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             if number == len(lines) and number > 1:
-                warnings.warn(f"{name}: its last line, {number}, was cut short and is left out", FileWarning, stacklevel=3)
+                warnings.warn(
+                    f"{name}: its last line, {number}, was cut short and is left out", FileWarning, stacklevel=3
+                )
                 break
             raise ValueError(
                 f"{name}, line {number}: not JSON ({error.msg} at character {error.pos + 1}: "
@@ -158,7 +160,9 @@ def _column(name: str, values: list[Any]) -> pl.Series:
             return pl.Series(name, values, strict=False)
         except (pl.exceptions.PolarsError, TypeError, OverflowError):  # numbers, texts and lists in one column
             pass
-    return pl.Series(name, [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values])
+    return pl.Series(
+        name, [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+    )
 
 
 def _nested(value: Any) -> bool:
@@ -166,7 +170,11 @@ def _nested(value: Any) -> bool:
 
 
 def pick(
-    columns: Mapping[str, str], table: pl.DataFrame, known: Mapping[str, Iterable[str]], needed: Iterable[str], source: str
+    columns: Mapping[str, str],
+    table: pl.DataFrame,
+    known: Mapping[str, Iterable[str]],
+    needed: Iterable[str],
+    source: str,
 ) -> dict[str, str]:
     """Which column of a foreign table plays each part: the one that the user names, else the first known name it has.
 

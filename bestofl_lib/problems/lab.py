@@ -20,7 +20,8 @@ from babel import Locale
 from babel.numbers import format_decimal
 
 from bestofl_lib.languages import check_languages, language
-from bestofl_lib.tables import ROOT, check_table
+from bestofl_lib.runs import ROOT
+from bestofl_lib.tables import check_table
 
 FOLDER = ROOT / "data" / "lab"
 SEED = 2509_15811

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from bestofl_lib.languages import LANGUAGES, check_languages
-from bestofl_lib.numerals import canonical, read_number
+from bestofl_lib.numbers.written import canonical, read_number
 from bestofl_lib.problems import lab
 from bestofl_lib.problems.files import find, is_remote, json_lines, pick, read_table, read_text
 from bestofl_lib.tables import check_table
@@ -145,11 +145,18 @@ def check_problems(table: pl.DataFrame, parallel: bool = True) -> pl.DataFrame:
     for column in ("problem_id", "language", "question", "reference", "split"):
         _refuse(table.filter(pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")), f"have no {column}")
     check_languages(table["language"].unique(maintain_order=True))
-    _refuse(table.filter(~pl.col("split").is_in(["train", "dev", "test"])), "have a split other than train, dev and test", "split")
+    _refuse(
+        table.filter(~pl.col("split").is_in(["train", "dev", "test"])),
+        "have a split other than train, dev and test",
+        "split",
+    )
     table = table.with_columns(question=map_texts("question", clean_text), stated=pl.col("reference"))
     table = table.with_columns(reference=map_texts("reference", canonical_reference))
     _refuse(table.filter(pl.col("reference").is_null()), "have a reference that is not one number", "stated")
-    for column, shown, what in (("reference", "stated", "other references in other languages"), ("split", "split", "several splits")):
+    for column, shown, what in (
+        ("reference", "stated", "other references in other languages"),
+        ("split", "split", "several splits"),
+    ):
         several = table.filter(pl.col(column).n_unique().over("problem_id") > 1).sort("problem_id", maintain_order=True)
         _refuse(several, f"have {what}", shown)
     count = table["language"].n_unique()
@@ -192,7 +199,8 @@ def _refuse(rows: pl.DataFrame, what: str, show: str = "question") -> None:
     if rows.is_empty():
         return
     lines = [
-        f"  {row['problem_id']} ({row['language']}): {str(row[show])[:80]!r}" for row in rows.head(10).iter_rows(named=True)
+        f"  {row['problem_id']} ({row['language']}): {str(row[show])[:80]!r}"
+        for row in rows.head(10).iter_rows(named=True)
     ]
     more = f"\n  … and {len(rows) - 10} more" if len(rows) > 10 else ""
     raise ValueError(f"{len(rows)} problem rows {what}:\n" + "\n".join(lines) + more)
@@ -209,7 +217,9 @@ def _benchmark(kind: str, codes: list[str] | None, folder: Path | None) -> pl.Da
     for code in codes:
         address = form.format(code=code, name=LANGUAGES[code].name)
         for number, (question, reference) in enumerate(_lines(address), 1):
-            made.append((f"{kind.removesuffix('-rev2')}-{number:0{4 if kind == 'msvamp' else 3}d}", code, question, reference))
+            made.append(
+                (f"{kind.removesuffix('-rev2')}-{number:0{4 if kind == 'msvamp' else 3}d}", code, question, reference)
+            )
     return pl.DataFrame(made, schema=["problem_id", "language", "question", "reference"], orient="row")
 
 
@@ -229,7 +239,9 @@ def _lines(address: str) -> Iterator[tuple[str, str]]:
     """Question and reference of each line of a benchmark's file."""
     if address.endswith(".parquet"):
         table = read_table(address)
-        picked = pick({}, table, {name: NAMES[name] for name in ("question", "reference")}, ("question", "reference"), address)
+        picked = pick(
+            {}, table, {name: NAMES[name] for name in ("question", "reference")}, ("question", "reference"), address
+        )
         yield from table.select(pl.col(picked["question"]), pl.col(picked["reference"]).cast(pl.String)).iter_rows()
     elif address.endswith(".json"):
         for number, row in enumerate(json_lines(read_text(address), address), 1):
@@ -267,12 +279,14 @@ def _truth(column: str, table: pl.DataFrame) -> pl.Expr:
 def _mark_revised(table: pl.DataFrame, revised: str | Path) -> pl.DataFrame:
     """Sets `is_revised` from a list of question numbers per language, or by comparison with the revised questions."""
     if not table["problem_id"].str.contains(r"^mgsm-\d{3}$").all():
-        raise ValueError(f"`revised` marks the questions of MGSM; these are {table['problem_id'][0]!r} and others; leave it out")
+        raise ValueError(
+            f"`revised` marks the questions of MGSM; these are {table['problem_id'][0]!r} and others; leave it out"
+        )
     if str(revised).endswith(".json"):
         content = json.loads(read_text(revised))
         numbers = content.get("replaced", content) if isinstance(content, dict) else {}
         if not any(code in numbers for code in LANGUAGES):
-            raise ValueError(f"{revised}: expected question numbers per language, such as {{\"de\": [3, 13]}}")
+            raise ValueError(f'{revised}: expected question numbers per language, such as {{"de": [3, 13]}}')
         pairs = [(f"mgsm-{number:03d}", code) for code in LANGUAGES for number in numbers.get(code, [])]
     else:
         new = _benchmark("mgsm-rev2", None, None if revised == "mgsm-rev2" else find(revised))

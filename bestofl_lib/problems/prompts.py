@@ -31,7 +31,9 @@ def messages(question: str, language: str, style: str = "native") -> list[dict[s
     """
     record = language_record(language)
     if not question or not question.strip():
-        raise ValueError(f"a question in {language!r} has no text; every problem needs one, so check the problems table")
+        raise ValueError(
+            f"a question in {language!r} has no text; every problem needs one, so check the problems table"
+        )
     if style == "native":
         content = f"{record.instruction}\n\n{question}"
     elif style == "question":

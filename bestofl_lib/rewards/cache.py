@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bestofl_lib.rewards.model import RewardBackbone
-from bestofl_lib.tables import replace_file
+from bestofl_lib.rewards.backbone import RewardBackbone
+from bestofl_lib.runs import replace_file
 
 _FLUSH_SECONDS = 60.0
 

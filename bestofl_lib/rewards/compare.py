@@ -15,11 +15,11 @@ from pathlib import Path
 
 import polars as pl
 
+from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
 from bestofl_lib.candidates.store import Store
-from bestofl_lib.rewards.audit import across_language_accuracy, within_problem_auc
 from bestofl_lib.rewards.scoring import FROZEN, score
 from bestofl_lib.rewards.training import TUNINGS, train_reward_models
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 
 def compare_tunings(

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import Values, cached_values
-from bestofl_lib.rewards.model import RewardBackbone
 from bestofl_lib.rewards.pairs import check_disjoint, fold_of
 from bestofl_lib.rewards.training import RewardModelSpec, head_weights, open_reward_model, reward_models
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
@@ -115,8 +115,9 @@ def score(
             del backbone
         good = np.isfinite(rewards)
         parts.append(
-            finished.select(*KEY)
-            .with_columns(reward_model=pl.lit(spec.name), reward=pl.Series(np.where(good, rewards, np.nan)).fill_nan(None))
+            finished.select(*KEY).with_columns(
+                reward_model=pl.lit(spec.name), reward=pl.Series(np.where(good, rewards, np.nan)).fill_nan(None)
+            )
         )
         bad = finished.filter(pl.Series(~good)).select(*KEY)
         aside.append(

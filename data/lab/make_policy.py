@@ -33,12 +33,30 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from bestofl_lib.languages import LANGUAGES
 from bestofl_lib.problems import lab
-from bestofl_lib.tables import ROOT
+from bestofl_lib.runs import ROOT
 
 SEED = 7
 PHASES = (  # (steps, share of the rows told in each language in percent): steep at first, then less so
-    (1400, {"en": 45, "zh": 14, "es": 11, "de": 8.5, "fr": 7, "ru": 5, "ja": 4, "th": 2.2, "bn": 1.4, "sw": 1.1, "te": 0.8}),
-    (2200, {"en": 30, "zh": 13, "es": 12, "de": 10, "fr": 9, "ru": 7, "ja": 6, "th": 4.5, "bn": 3.5, "sw": 2.8, "te": 2.2}),
+    (
+        1400,
+        {
+            "en": 45,
+            "zh": 14,
+            "es": 11,
+            "de": 8.5,
+            "fr": 7,
+            "ru": 5,
+            "ja": 4,
+            "th": 2.2,
+            "bn": 1.4,
+            "sw": 1.1,
+            "te": 0.8,
+        },
+    ),
+    (
+        2200,
+        {"en": 30, "zh": 13, "es": 12, "de": 10, "fr": 9, "ru": 7, "ja": 6, "th": 4.5, "bn": 3.5, "sw": 2.8, "te": 2.2},
+    ),
 )
 STOP = 2200  # of these steps: a policy that is right nearly always leaves nothing to study (see data/README.md)
 TOPIC_SPREAD = 1.2  # standard deviation of the logarithm of a topic's weight within a language

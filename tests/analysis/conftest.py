@@ -39,21 +39,29 @@ def simulate(
                 right = bool(rng.random() < rate[p])
                 key = {"problem_id": f"p{p:03}", "language": code, "sample_index": i}
                 answer = "1" if right else (None if rng.random() < 0.1 else str(2 + rng.integers(wrong_answers)))
-                rows.append(key | {
-                    "completion": "x" * int(rng.integers(20, 60)),
-                    "n_tokens": int(rng.integers(40, 80)) if tokens else None,
-                    "logprob": float(rng.normal(right, 1)), "answer": answer, "is_correct": right,
-                    "note": "" if rng.random() < 0.95 else "doubtful",
-                })
+                rows.append(
+                    key
+                    | {
+                        "completion": "x" * int(rng.integers(20, 60)),
+                        "n_tokens": int(rng.integers(40, 80)) if tokens else None,
+                        "logprob": float(rng.normal(right, 1)),
+                        "answer": answer,
+                        "is_correct": right,
+                        "note": "" if rng.random() < 0.95 else "doubtful",
+                    }
+                )
                 for model, apart in (quality or {}).items():
                     reward = rng.normal(apart * right, 1) + (shift or {}).get(model, {}).get(code, 0)
                     name = f"mono-{code}" if model == "mono" else model
                     scored.append(key | {"reward_model": name, "reward": float(reward)})
     table = pl.DataFrame(rows, schema_overrides={"sample_index": pl.Int32, "n_tokens": pl.Int32, "answer": pl.String})
-    problems = pl.DataFrame([
-        {"problem_id": f"p{p:03}", "language": c, "split": "test", "is_revised": bool(rng.random() < 0.1)}
-        for p in range(n_problems) for c in languages
-    ])
+    problems = pl.DataFrame(
+        [
+            {"problem_id": f"p{p:03}", "language": c, "split": "test", "is_revised": bool(rng.random() < 0.1)}
+            for p in range(n_problems)
+            for c in languages
+        ]
+    )
     return {
         "candidates": table.drop("answer", "is_correct", "note"),
         "readings": table.select("problem_id", "language", "sample_index", "answer", "is_correct", "note"),

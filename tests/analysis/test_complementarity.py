@@ -128,8 +128,11 @@ def test_sole_solves_are_put_down_to_reading_revision_resampling_or_left():
     ]
     candidates, readings = one_answer(rows)
     problems = pl.DataFrame(
-        [{"problem_id": p, "language": c, "split": "test", "is_revised": p == "revised" and c == "th"}
-         for p in plan for c in ("en", "th")]
+        [
+            {"problem_id": p, "language": c, "split": "test", "is_revised": p == "revised" and c == "th"}
+            for p in plan
+            for c in ("en", "th")
+        ]
     )
     table = co.sole_solvers(Pool.of(candidates, readings, problems=problems)).filter(pl.col("language") == "en")
     got = dict(table.select("cause", "problems").iter_rows())

@@ -49,9 +49,7 @@ def test_no_figure_is_missing_or_outside_its_interval(table):
 
 def test_at_budget_1_every_strategy_is_a_random_draw(table):
     first = table.filter((pl.col("budget") == 1) & (pl.col("pool") != "planned"))
-    spread = first.group_by("pool").agg(
-        pl.col("accuracy").max() - pl.col("accuracy").min(), pl.col("mc_error").max()
-    )
+    spread = first.group_by("pool").agg(pl.col("accuracy").max() - pl.col("accuracy").min(), pl.col("mc_error").max())
     assert (spread["accuracy"] <= 6 * spread["mc_error"] + 1e-12).all()
 
 
@@ -138,8 +136,15 @@ def test_default_budgets_cover_small_ones_densely_and_stop_in_time():
 
 @pytest.mark.parametrize(
     ("strategy", "model"),
-    [("best_of_k", "cross"), ("majority", None), ("weighted", "cross"), ("oracle", None), ("shortest", None),
-     ("logprob", None), ("random", None)],
+    [
+        ("best_of_k", "cross"),
+        ("majority", None),
+        ("weighted", "cross"),
+        ("oracle", None),
+        ("shortest", None),
+        ("logprob", None),
+        ("random", None),
+    ],
 )
 def test_picks_come_from_the_draw_and_are_right_as_often_as_the_curve_says(pool, strategy, model):
     allocation = {"en": 2, "th": 2}
@@ -194,7 +199,10 @@ def test_vote_weights_change_the_weighted_vote(pool):
 def test_an_interval_comes_from_problems_and_a_little_from_draws(make_pool):
     table = interval_sources(make_pool(n_problems=60, quality={"cross": 1}), budget=4)
     assert table.select("pool", "strategy", "reward_model").unique().height == 4
-    width = {kind: (part["high"] - part["low"]).to_numpy() for (kind,), part in table.partition_by("resampled", as_dict=True).items()}
+    width = {
+        kind: (part["high"] - part["low"]).to_numpy()
+        for (kind,), part in table.partition_by("resampled", as_dict=True).items()
+    }
     assert (width["candidates"] < width["problems"]).all()
     assert (width["both"] > 0.8 * width["problems"]).all()
     inside = (table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])

@@ -298,9 +298,7 @@ def test_a_budget_above_the_pool_names_problem_and_language():
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_a_reward_that_is_not_a_number_names_its_candidate(bad):
     with pytest.raises(ValueError, match=r"candidate 1 of problem mgsm-003 \(te\) cannot be ranked"):
-        est.best_of_k(
-            np.array([[0.5, bad]]), np.array([[1.0, 0.0]]), 1, problem_ids=["mgsm-003"], language="te"
-        )
+        est.best_of_k(np.array([[0.5, bad]]), np.array([[1.0, 0.0]]), 1, problem_ids=["mgsm-003"], language="te")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ def test_the_best_allocation_of_a_small_budget_is_the_best_of_all(pool):
     assert exhaustive
     every = [
         {"en": a, "de": b, "sw": c, "th": 3 - a - b - c}
-        for a in range(4) for b in range(4 - a) for c in range(4 - a - b)
+        for a in range(4)
+        for b in range(4 - a)
+        for c in range(4 - a - b)
     ]
     best = max(coverage_of_allocation(pool.is_correct, allocation).mean() for allocation in every)
     assert coverage_of_allocation(pool.is_correct, found).mean() == pytest.approx(best)

@@ -141,7 +141,12 @@ def test_revised_problems_can_be_left_out(make_pool):
 
 @pytest.mark.parametrize(
     ("completion", "doubtful"),
-    [("Perhaps 18, perhaps 20.", True), ("Perhaps 19, perhaps 20.", False), ("dix-huit, je crois", True), ("১৮ বা ২০", True)],
+    [
+        ("Perhaps 18, perhaps 20.", True),
+        ("Perhaps 19, perhaps 20.", False),
+        ("dix-huit, je crois", True),
+        ("১৮ বা ২০", True),
+    ],
 )
 def test_a_doubtful_reading_counts_only_where_the_right_answer_stands_in_the_text(make_tables, completion, doubtful):
     tables = make_tables(n_problems=3)
@@ -151,7 +156,9 @@ def test_a_doubtful_reading_counts_only_where_the_right_answer_stands_in_the_tex
         is_correct=pl.col("is_correct") & ~one,
         answer=pl.when(one).then(pl.lit("20")).otherwise("answer").fill_null("7"),
     )
-    candidates = tables["candidates"].with_columns(completion=pl.when(one).then(pl.lit(completion)).otherwise("completion"))
+    candidates = tables["candidates"].with_columns(
+        completion=pl.when(one).then(pl.lit(completion)).otherwise("completion")
+    )
     problems = tables["problems"].with_columns(reference=pl.lit("18"))
     pool = Pool.of(candidates, readings, problems=problems)
     assert pool.doubtful["th"][1].tolist() == [doubtful, *[False] * (len(pool.doubtful["th"][1]) - 1)]

@@ -11,7 +11,9 @@ from bestofl_lib.analysis.estimators import Contest, Winners
 @pytest.mark.parametrize("ties", [False, True])
 def test_each_language_wins_as_often_as_a_contest_that_pays_for_it(ties):
     rng = np.random.default_rng(1)
-    rewards = {c: rng.integers(0, 4, (7, 5)).astype(float) if ties else rng.normal(size=(7, 5)) for c in ("bn", "de", "en")}
+    rewards = {
+        c: rng.integers(0, 4, (7, 5)).astype(float) if ties else rng.normal(size=(7, 5)) for c in ("bn", "de", "en")
+    }
     rewards["de"][3, 2:] = np.nan
     winners = Winners.of(rewards)
     allocation = {"bn": 2, "de": 2, "en": 1}
@@ -22,7 +24,9 @@ def test_each_language_wins_as_often_as_a_contest_that_pays_for_it(ties):
         assert winners.allocation(allocation)[:, place] == pytest.approx(slow.allocation(allocation), abs=1e-12)
         assert winners.allocation({"bn": 3})[:, place] == pytest.approx(float(code == "bn"), abs=1e-12)
         assert winners.shares(4)[:, place] == pytest.approx(slow.shares([4])[:, 0], abs=1e-12)
-        assert winners.shares(3, ["bn", "en"])[:, place] == pytest.approx(slow.shares([3], ["bn", "en"])[:, 0], abs=1e-12)
+        assert winners.shares(3, ["bn", "en"])[:, place] == pytest.approx(
+            slow.shares([3], ["bn", "en"])[:, 0], abs=1e-12
+        )
 
 
 def test_a_language_short_of_candidates_is_named():

@@ -124,9 +124,9 @@ def test_exact_figures_scatter_less_than_first_k_over_200_pools(benchmark):
             correct = rng.random((250, 16)) < rates
             rewards = rng.normal(correct * 1.5)
             exact.append(estimators.best_of_k(rewards, correct, budgets=[1, 2, 4, 8]).mean(0))
-            first.append([
-                np.take_along_axis(correct, rewards[:, :k].argmax(1)[:, None], 1).mean() for k in (1, 2, 4, 8)
-            ])
+            first.append(
+                [np.take_along_axis(correct, rewards[:, :k].argmax(1)[:, None], 1).mean() for k in (1, 2, 4, 8)]
+            )
         return np.std(first, 0) / np.std(exact, 0)
 
     got = benchmark.pedantic(ratios, rounds=1)

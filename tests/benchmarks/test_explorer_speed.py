@@ -24,7 +24,14 @@ def numbers(tmp_path_factory):
 
 
 def ask(numbers, **changes):
-    base = {"languages": ALL, "budget": 8, "allocation": None, "strategy": "best_of_k", "reward_model": "cross", "offsets": {}}
+    base = {
+        "languages": ALL,
+        "budget": 8,
+        "allocation": None,
+        "strategy": "best_of_k",
+        "reward_model": "cross",
+        "offsets": {},
+    }
     return explore.what_if(numbers, explore.Setting(**(base | changes)))
 
 
@@ -52,7 +59,9 @@ def test_an_opened_problem(benchmark, numbers):
     places = cycle(f"lab-test-{place:04d}" for place in range(250))
     allocation = dict.fromkeys(ALL, 1)
     benchmark.pedantic(
-        lambda: explore.problem_view(numbers.source, next(places), allocation=allocation, reward_model="cross"), rounds=5, warmup_rounds=1
+        lambda: explore.problem_view(numbers.source, next(places), allocation=allocation, reward_model="cross"),
+        rounds=5,
+        warmup_rounds=1,
     )
 
 
@@ -64,7 +73,7 @@ def test_a_million_candidates(benchmark, tmp_path):
         import sys, time
         start = time.perf_counter()
         from bestofl_lib.display.explorer import explorer
-        from bestofl_lib.tables import Run
+        from bestofl_lib.runs import Run
         page = explorer(Run("large", sys.argv[1]))
         assert len(page.atlas["ids"]) == 1000 and len(page.problem["columns"]) == 11, page.problem
         print(time.perf_counter() - start)
@@ -79,5 +88,3 @@ def test_a_million_candidates(benchmark, tmp_path):
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
     benchmark.extra_info.update(seconds_inside=min(inside), gigabytes=most)
     assert most < 2
-
-

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from babel.numbers import format_decimal
 
-from bestofl_lib.candidates.expressions import math_verify_reading
-from bestofl_lib.candidates.reading import read_answers
-from bestofl_lib.candidates.trace import trace_languages
+from bestofl_lib.answers.expressions import math_verify_reading
+from bestofl_lib.answers.reading import read_answers
+from bestofl_lib.answers.trace import trace_languages
 from bestofl_lib.languages import LANGUAGES
 
 ROWS = 100_000
@@ -41,8 +41,10 @@ def real(rows: int = ROWS) -> pl.DataFrame:
     """The ends, 500 characters long, of real completions that reached an answer, repeated to the number of rows."""
     if not POOL.exists():
         pytest.skip("the pool of real completions is not on this machine (../shared/data/pools)")
-    pool = pl.read_parquet(POOL).filter("reached_answer").with_columns(
-        pl.concat_str(pl.lit("Let us see. " * 42), "completion_tail").str.tail(500)
+    pool = (
+        pl.read_parquet(POOL)
+        .filter("reached_answer")
+        .with_columns(pl.concat_str(pl.lit("Let us see. " * 42), "completion_tail").str.tail(500))
     )
     texts = pool["literal"].to_list()
     codes = pool["question_language"].to_list()

@@ -63,7 +63,9 @@ def note(benchmark, tokens: list[int]) -> None:
 def ours(benchmark, sampler: HFSampler, asked: list[Request], rounds: int = 1) -> None:
     tokens: list[int] = []
     benchmark.pedantic(
-        lambda: tokens.append(sum(c.n_tokens for _, c in sampler.sample(asked, SETTINGS))), rounds=rounds, warmup_rounds=rounds - 1
+        lambda: tokens.append(sum(c.n_tokens for _, c in sampler.sample(asked, SETTINGS))),
+        rounds=rounds,
+        warmup_rounds=rounds - 1,
     )
     note(benchmark, tokens)
 
@@ -86,7 +88,8 @@ def test_generate(benchmark, policy, prompts):
     tokenizer = transformers.AutoTokenizer.from_pretrained(policy, padding_side="left")
     asked = ask(N_PROMPTS // len(LANGUAGES))[::N_COMPLETIONS]
     texts = [
-        tokenizer.apply_chat_template([dict(m) for m in r.messages], add_generation_prompt=True, tokenize=False) for r in asked
+        tokenizer.apply_chat_template([dict(m) for m in r.messages], add_generation_prompt=True, tokenize=False)
+        for r in asked
     ]
     texts.sort(key=len)
     ends = model.generation_config.eos_token_id
@@ -96,7 +99,9 @@ def test_generate(benchmark, policy, prompts):
     def run() -> None:
         total = 0
         for start in range(0, len(texts), prompts):
-            batch = tokenizer(texts[start : start + prompts], padding=True, return_tensors="pt", add_special_tokens=False)
+            batch = tokenizer(
+                texts[start : start + prompts], padding=True, return_tensors="pt", add_special_tokens=False
+            )
             out = model.generate(
                 input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=True, temperature=0.8, top_p=0.95,
                 top_k=0, max_new_tokens=SETTINGS.max_new_tokens, num_return_sequences=N_COMPLETIONS, pad_token_id=0,

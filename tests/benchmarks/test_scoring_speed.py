@@ -22,7 +22,7 @@ N_PROMPTS, N_COMPLETIONS = 64, 8
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory):
     """A classifier of the lab policy's shape (its weights where it is there), and 512 texts of the lab's lengths."""
-    from bestofl_lib.rewards.model import RewardBackbone
+    from bestofl_lib.rewards.backbone import RewardBackbone
 
     if not (POLICY / "model.safetensors").exists():
         pytest.skip("data/lab/policy has no weights yet; run make policy")

@@ -7,11 +7,13 @@ import sys
 
 import pytest
 
-from bestofl_lib.tables import ROOT, Run
+from bestofl_lib.runs import ROOT, Run
 
 
 def test_importing_the_package_takes_less_than_a_third_of_a_second(benchmark):
-    spent = benchmark.pedantic(lambda: subprocess.run([sys.executable, "-c", "import bestofl_lib"], check=True), rounds=5)
+    spent = benchmark.pedantic(
+        lambda: subprocess.run([sys.executable, "-c", "import bestofl_lib"], check=True), rounds=5
+    )
     assert spent.returncode == 0
     assert benchmark.stats["median"] < 0.3
 

@@ -54,11 +54,18 @@ def write_questions() -> list[dict]:
     rows = [row for row in table.iter_rows(named=True) if row["problem_id"] in kept]
     for language in LANGUAGES:
         lines = [
-            {"question": row["question"], "answer": None, "answer_number": int(row["reference"]), "equation_solution": None}
+            {
+                "question": row["question"],
+                "answer": None,
+                "answer_number": int(row["reference"]),
+                "equation_solution": None,
+            }
             for row in rows
             if row["language"] == language
         ]
-        Path(f"lab_{language}.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in lines), "utf8")
+        Path(f"lab_{language}.jsonl").write_text(
+            "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in lines), "utf8"
+        )
     return rows
 
 
@@ -72,7 +79,9 @@ def run_inspect(rows: list[dict]) -> None:
     @task
     def lab(language: str) -> Task:
         samples = [
-            Sample(id=row["problem_id"], input=row["question"], target=row["reference"], metadata={"language": language})
+            Sample(
+                id=row["problem_id"], input=row["question"], target=row["reference"], metadata={"language": language}
+            )
             for row in rows
             if row["language"] == language
         ]
@@ -135,7 +144,14 @@ def run_lm_eval() -> None:
     for language in LANGUAGES:
         Path(f"lab_{language}.yaml").write_text(TASK.format(language=language, epochs=EPOCHS, tokens=TOKENS), "utf8")
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={MODEL}"]
-    command += ["--tasks", ",".join(f"lab_{language}" for language in LANGUAGES), "--include_path", ".", "--device", "cpu"]
+    command += [
+        "--tasks",
+        ",".join(f"lab_{language}" for language in LANGUAGES),
+        "--include_path",
+        ".",
+        "--device",
+        "cpu",
+    ]
     command += ["--apply_chat_template", "--batch_size", "8", "--log_samples", "--output_path", "results"]
     subprocess.run(command, check=True, env=os.environ | {"HF_DATASETS_CACHE": str(Path("cache").resolve())})
     target = HERE / "lm_eval" / MODEL.replace("/", "__")
@@ -158,11 +174,20 @@ def write_completion_set() -> None:
     rng, rows = random.Random(0), {}
     for sample in read_eval_log(str(HERE / "inspect_en.eval")).samples:
         text = sample.output.completion
-        row = rows.setdefault(sample.id, {
-            "problem": sample.input, "solution": f"… \\boxed{{{sample.target}}}", "answer": sample.target,
-            "subject": "arithmetic", "level": 1, "unique_id": sample.id, "completions": [], "completion_tokens": [],
-            "scores": [],
-        })
+        row = rows.setdefault(
+            sample.id,
+            {
+                "problem": sample.input,
+                "solution": f"… \\boxed{{{sample.target}}}",
+                "answer": sample.target,
+                "subject": "arithmetic",
+                "level": 1,
+                "unique_id": sample.id,
+                "completions": [],
+                "completion_tokens": [],
+                "scores": [],
+            },
+        )
         row["completions"].append(text)
         row["completion_tokens"].append(sample.output.usage.output_tokens)
         row["scores"].append([round(rng.random(), 3) for _ in text.split("\n")])

@@ -28,7 +28,13 @@ TEMPLATE = "{% for message in messages %}<|user|>{{ message['content'] }}{% endf
 
 def requests(prompts: int = 6, n: int = 3) -> list[Request]:
     return [
-        Request(f"p{i}", "en", k, ({"role": "user", "content": "1 + 1 = ? " * (1 + i % 3) + str(i)},), candidate_seed(0, f"p{i}", "en", k))
+        Request(
+            f"p{i}",
+            "en",
+            k,
+            ({"role": "user", "content": "1 + 1 = ? " * (1 + i % 3) + str(i)},),
+            candidate_seed(0, f"p{i}", "en", k),
+        )
         for i in range(prompts)
         for k in range(n)
     ]
@@ -141,10 +147,14 @@ def test_greedy_completions_are_those_of_generate(sampler, plain):
         prompt = tokenizer.apply_chat_template(
             [dict(m) for m in request.messages], add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
-        out = model.generate(**prompt, do_sample=False, max_new_tokens=24, pad_token_id=0)[0, prompt["input_ids"].shape[1] :]
+        out = model.generate(**prompt, do_sample=False, max_new_tokens=24, pad_token_id=0)[
+            0, prompt["input_ids"].shape[1] :
+        ]
         completion = found[request.problem_id, 0]
         assert completion.n_tokens == len(out)
-        assert completion.text == tokenizer.decode(out[: len(out) - (completion.finish_reason == "stop")], skip_special_tokens=True)
+        assert completion.text == tokenizer.decode(
+            out[: len(out) - (completion.finish_reason == "stop")], skip_special_tokens=True
+        )
 
 
 def test_the_log_probability_is_that_of_a_plain_forward_pass(sampler, plain):
@@ -189,7 +199,9 @@ def test_texts_do_not_depend_on_order_or_neighbours(sampler):
     everything = texts(draw(sampler))
     assert texts(draw(sampler, requests()[::-1])) == everything
     alone = requests()[4:5]
-    assert texts(draw(sampler, alone)) == {k: v for k, v in everything.items() if k == (alone[0].problem_id, alone[0].sample_index)}
+    assert texts(draw(sampler, alone)) == {
+        k: v for k, v in everything.items() if k == (alone[0].problem_id, alone[0].sample_index)
+    }
 
 
 def test_longer_completions_begin_with_the_shorter_ones_across_blocks_of_random_numbers(sampler):
@@ -222,7 +234,11 @@ def test_two_processes_write_what_one_writes(sampler, tiny_policy):
 
 def test_settings_change_the_completions(sampler):
     base = texts(draw(sampler))
-    for other in (Sampling(1.5, max_new_tokens=24), Sampling(top_p=0.3, max_new_tokens=24), Sampling(top_k=1, max_new_tokens=24)):
+    for other in (
+        Sampling(1.5, max_new_tokens=24),
+        Sampling(top_p=0.3, max_new_tokens=24),
+        Sampling(top_k=1, max_new_tokens=24),
+    ):
         assert texts(draw(sampler, settings=other)) != base
 
 
@@ -246,7 +262,14 @@ def test_a_completion_says_how_it_ended_and_what_it_cost(sampler):
     ],
 )  # fmt: skip
 def test_other_architectures_pass_the_check_and_write_what_generate_writes(tiny_policy, tmp_path, config, kind):
-    common = dict(vocab_size=260, intermediate_size=64, num_hidden_layers=2, initializer_range=0.3, eos_token_id=1, bos_token_id=None)
+    common = dict(
+        vocab_size=260,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        initializer_range=0.3,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
     settings = getattr(transformers, f"{kind}Config")(**(common | config))
     torch.manual_seed(0)
     name = {"Gemma3Text": "Gemma3ForCausalLM", "GPT2": "GPT2LMHeadModel"}.get(kind, f"{kind}ForCausalLM")
@@ -259,7 +282,9 @@ def test_other_architectures_pass_the_check_and_write_what_generate_writes(tiny_
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     for group in other._groups(asked, Sampling(max_new_tokens=16)):
         ids = torch.tensor([group.ids])
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16, eos_token_id=1, pad_token_id=0)
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16, eos_token_id=1, pad_token_id=0
+        )
         out = out[0, ids.shape[1] :]
         assert found[group.problem_id, 0].text == other.tokenizer.decode(out, skip_special_tokens=True)
 
@@ -268,7 +293,9 @@ def test_an_architecture_that_the_loop_does_not_know_is_refused(tiny_policy, tmp
     config = transformers.MambaConfig(vocab_size=260, hidden_size=32, num_hidden_layers=1, state_size=4, eos_token_id=1)
     folder = shutil.copytree(tiny_policy, tmp_path / "mamba")
     transformers.MambaForCausalLM(config).save_pretrained(folder)
-    with pytest.raises(ValueError, match=r"\(architecture 'mamba'\) cannot be sampled in this process.*import the completions"):
+    with pytest.raises(
+        ValueError, match=r"\(architecture 'mamba'\) cannot be sampled in this process.*import the completions"
+    ):
         draw(HFSampler(folder, device="cpu"))
 
 
@@ -311,7 +338,9 @@ def test_what_runs_out_of_memory_alone_is_an_error_row_and_the_others_are_writte
     assert {key[0] for key in failed} == {"p2", "p5"}
     assert len(failed) == 6
     assert all(found[key].text == "" and found[key].logprob is None for key in failed)
-    assert {k: v for k, v in texts(found).items() if k not in failed} == {k: v for k, v in expected.items() if k not in failed}
+    assert {k: v for k, v in texts(found).items() if k not in failed} == {
+        k: v for k, v in expected.items() if k not in failed
+    }
 
 
 def test_other_runtime_errors_are_not_taken_for_want_of_memory(sampler, monkeypatch):
@@ -410,7 +439,10 @@ def test_a_model_without_end_of_text_is_refused(tiny_policy, tmp_path):
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_written(sampler):
-    with pytest.raises(ValueError, match=r"problem p\d \(en\) has \d+ tokens, .* exceeds the 512 positions .* lower max_new_tokens to \d+"):
+    with pytest.raises(
+        ValueError,
+        match=r"problem p\d \(en\) has \d+ tokens, .* exceeds the 512 positions .* lower max_new_tokens to \d+",
+    ):
         draw(sampler, settings=Sampling(max_new_tokens=500))
 
 
@@ -498,7 +530,10 @@ def test_kill_9_of_a_sampling_parent_loses_nothing_and_leaves_no_process_behind(
     ]  # fmt: skip
     assert tables[0].drop("seconds", "logprob").equals(tables[1].drop("seconds", "logprob"))
     for _ in range(200):
-        if not any(Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text() for pid in workers):
+        if not any(
+            Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+            for pid in workers
+        ):
             break
         time.sleep(0.05)
     else:

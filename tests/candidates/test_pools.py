@@ -15,7 +15,8 @@ from bestofl_lib.candidates.pools import read_pool, store_pool
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.problems.files import FileWarning
 from bestofl_lib.problems.load import load
-from bestofl_lib.tables import KEY, SCHEMAS, Run
+from bestofl_lib.runs import Run
+from bestofl_lib.tables import KEY, SCHEMAS
 
 FILES = Path(__file__).resolve().parent / "pool_files"
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -65,7 +66,10 @@ def test_conditions_count_as_samples_in_an_order_that_the_file_does_not_decide()
 
 def test_samples_without_an_index_keep_the_order_of_the_file():
     table = pl.concat([rows(), rows(completion=["a", "b", "c", "d"])])
-    assert read_pool(table).candidates.filter(problem_id="p1", language="sw")["completion"].to_list() == ["Jibu ni 18.", "b"]
+    assert read_pool(table).candidates.filter(problem_id="p1", language="sw")["completion"].to_list() == [
+        "Jibu ni 18.",
+        "b",
+    ]
 
 
 def test_unequal_numbers_of_candidates_per_language_are_normal():
@@ -81,7 +85,10 @@ def test_either_language_can_be_the_axis():
     assert set(by_question["language"]) == {"bn"}
     assert by_question.filter(problem_id="p1")["condition"].to_list() == [None, "reasoned in en"]
     by_reasoning = read_pool(table, axis="reasoning").candidates
-    assert by_reasoning.filter(problem_id="p1").select("language", "condition").rows() == [("bn", None), ("en", "asked in bn")]
+    assert by_reasoning.filter(problem_id="p1").select("language", "condition").rows() == [
+        ("bn", None),
+        ("en", "asked in bn"),
+    ]
     with pytest.raises(ValueError, match="unknown axis 'trace'; use one of: question, reasoning"):
         read_pool(table, axis="trace")
     with pytest.raises(ValueError, match="the pool does not say which language was reasoned in"):
@@ -109,7 +116,10 @@ def test_columns_are_mapped_as_a_table_or_as_texts():
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        ("completoin", r"no column for completion; is it 'completoin'\? say which it is with columns=\{'completion': 'completoin'\}"),
+        (
+            "completoin",
+            r"no column for completion; is it 'completoin'\? say which it is with columns=\{'completion': 'completoin'\}",
+        ),
         ("wrote", r"no column for completion; .*it has problem_id, language, wrote, reference"),
     ],
 )
@@ -119,7 +129,9 @@ def test_a_column_of_an_unknown_name_is_an_error_with_a_suggestion(theirs, messa
 
 
 def test_what_the_pool_knows_of_tokens_probabilities_and_ends_is_kept():
-    table = rows(n_tokens=[7, 8, 9, None], logprob=[-1.5, -2.0, None, -3.0], stop_reason=["eos", "max_tokens", "length", "odd"])
+    table = rows(
+        n_tokens=[7, 8, 9, None], logprob=[-1.5, -2.0, None, -3.0], stop_reason=["eos", "max_tokens", "length", "odd"]
+    )
     got = read_pool(table).candidates
     assert got["n_tokens"].to_list() == [7, 8, 9, None]
     assert got["logprob"].to_list() == [-1.5, -2.0, None, -3.0]
@@ -175,7 +187,9 @@ def test_references_come_from_the_given_problems_where_the_pool_has_none():
 def test_problems_that_do_not_fit_the_pool_are_refused_with_the_difference():
     with pytest.raises(ValueError, match=r"disagree with the given problems: m-2 \(en\) '3', m-2 \(sw\) '3'"):
         read_pool(rows(problem_id=["m-1", "m-1", "m-2", "m-2"]), problems=known(reference=["18", "18", "5", "5"]))
-    with pytest.raises(ValueError, match=r"from 0: 2 references differ, 0 numbers too many; from 1: .* 1 numbers too many"):
+    with pytest.raises(
+        ValueError, match=r"from 0: 2 references differ, 0 numbers too many; from 1: .* 1 numbers too many"
+    ):
         read_pool(rows(problem_id=[0, 0, 1, 1]), problems=known(reference=["18", "18", "5", "5"]))
     with pytest.raises(ValueError, match=r"not among those given: p1 \(en\)"):
         read_pool(rows(), problems=known())
@@ -193,7 +207,9 @@ def test_a_worked_solution_is_a_reference_by_what_follows_its_mark():
 
 def test_problems_that_lack_a_language_are_refused_or_set_aside_with_their_number():
     table = rows().head(3)
-    with pytest.raises(ValueError, match=r"1 of 2 problems have no candidate in some language: p2 \(sw\).*sw 1.*set_aside=True"):
+    with pytest.raises(
+        ValueError, match=r"1 of 2 problems have no candidate in some language: p2 \(sw\).*sw 1.*set_aside=True"
+    ):
         read_pool(table)
     pool = read_pool(table, set_aside=True)
     assert set(pool.candidates["problem_id"]) == {"p1"}
@@ -214,12 +230,18 @@ def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_th
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"reference": ["18", "19", "3", "3"]}, r"references differ between rows of one problem: p1 \(en\) '18', p1 \(sw\) '19'"),
+        (
+            {"reference": ["18", "19", "3", "3"]},
+            r"references differ between rows of one problem: p1 \(en\) '18', p1 \(sw\) '19'",
+        ),
         ({"problem_id": ["p1", None, "p2", "p2"]}, r"1 rows have no problem id, the first of them row 2"),
         ({"language": ["en", None, "en", "sw"]}, r"1 rows have no language, the first of problem p1"),
         ({"language": None}, r"no column of languages; name it .* or give the language of all rows with language='en'"),
         ({"language": ["English", "sw", "English", "sw"]}, r"unknown language 'English'; did you mean 'en'"),
-        ({"language": ["xx", "sw", "xx", "sw"]}, r"unknown language 'xx'.*a new one is added in bestofl_lib/languages\.py"),
+        (
+            {"language": ["xx", "sw", "xx", "sw"]},
+            r"unknown language 'xx'.*a new one is added in bestofl_lib/languages\.py",
+        ),
         ({"completion": [1, 2, 3, 4]}, r"column 'completion' holds Int64, not text"),
         ({"completion": [None] * 4}, r"holds no completion|not text"),
         ({"n_tokens": ["many", "7", "8", "9"]}, r"columns are not what their names say"),
@@ -263,7 +285,7 @@ def test_markup_scripts_and_control_characters_stay_text():
 
 
 def test_completions_of_a_megabyte_survive_every_kind_of_file(tmp_path):
-    long = ["x, \"y\"\n" * 150_000 + "18", "Jibu ni 18.", "3", "4"]
+    long = ['x, "y"\n' * 150_000 + "18", "Jibu ni 18.", "3", "4"]
     for ending in ("parquet", "jsonl", "csv"):
         pool = read_pool(write(tmp_path / f"pool.{ending}", rows(completion=long)))
         assert pool.candidates["completion"].to_list() == long
@@ -329,7 +351,9 @@ def test_an_inspect_log_gives_reasoning_probabilities_choices_and_failures():
     rows = inspect_rows(FILES / "inspect_mock.eval")
     assert [row["problem_id"] for row in rows] == ["1", "2", "3", "3", "4"]  # de-1 and fr-1 would be one problem
     assert {row["language"] for row in rows} == {"de"} and {row["condition"] for row in rows} == {"mock"}
-    assert rows[0]["completion"].startswith("<think>\n9 plus 9") and rows[0]["completion"].endswith("Die Antwort lautet 18.")
+    assert rows[0]["completion"].startswith("<think>\n9 plus 9") and rows[0]["completion"].endswith(
+        "Die Antwort lautet 18."
+    )
     assert rows[0]["logprob"] == -0.75 and rows[0]["n_tokens"] == 7
     assert rows[1]["finish_reason"] == "max_tokens"
     assert [row["sample_index"] for row in rows[2:4]] == [0, 1]
@@ -357,7 +381,9 @@ def test_a_damaged_inspect_log_is_refused_by_name(tmp_path):
 
 def test_lm_eval_samples_give_each_repeat_once_however_many_filters_there_are():
     pool = read_pool(FILES / "lm_eval")
-    assert pool.problems.select("problem_id", "language").rows() == [(str(n), c) for n in range(3) for c in ("en", "te")]
+    assert pool.problems.select("problem_id", "language").rows() == [
+        (str(n), c) for n in range(3) for c in ("en", "te")
+    ]
     assert pool.candidates["sample_index"].to_list() == [0, 1] * 6  # two repeats, two filters
     assert set(pool.candidates["model"]) == {"data/lab/policy"} and set(pool.candidates["condition"]) == {"lab"}
     first = load("lab", ["te"], "test", limit=1)

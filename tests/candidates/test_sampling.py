@@ -51,7 +51,9 @@ def problems(count: int = 3, languages: tuple[str, ...] = ("en", "sw")) -> pl.Da
     )  # fmt: skip
 
 
-def draw(folder: Path, sampler: SeedWriter, *args: object, table: pl.DataFrame | None = None, n: object = 4, **kwargs: object):
+def draw(
+    folder: Path, sampler: SeedWriter, *args: object, table: pl.DataFrame | None = None, n: object = 4, **kwargs: object
+):
     table = problems() if table is None else table
     return generate(table, Store(folder), sampler, n, *args, progress=False, **kwargs)  # type: ignore[arg-type]
 
@@ -144,7 +146,14 @@ def test_many_greedy_candidates_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": -1}, {"max_new_tokens": 0}],
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"max_new_tokens": 0},
+    ],
 )
 def test_settings_out_of_range_name_their_value(settings):
     name, value = next(iter(settings.items()))
@@ -154,7 +163,9 @@ def test_settings_out_of_range_name_their_value(settings):
 
 def test_the_draw_and_the_seed_are_the_same_on_every_machine():
     prompt = [{"role": "user", "content": "Wie viel?"}]
-    assert draw_hash("m@1", prompt, Sampling(temperature=1), 0) == draw_hash("m@1", prompt, Sampling(temperature=1.0), 0)
+    assert draw_hash("m@1", prompt, Sampling(temperature=1), 0) == draw_hash(
+        "m@1", prompt, Sampling(temperature=1.0), 0
+    )
     assert draw_hash("m@1", prompt, Sampling(0.8, 0.95, 0, 512), 0) == "67d75f61c7fcf152"
     assert candidate_seed(0, "p1", "de", 3) == 3164427900740854530
     assert candidate_seed(0, "p1", "de", 3) != candidate_seed(0, "p", "1de", 3)

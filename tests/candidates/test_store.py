@@ -13,9 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib import tables
 from bestofl_lib.candidates import store as store_module
 from bestofl_lib.candidates.store import Store, StoreWarning
+from bestofl_lib.tables import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +40,7 @@ def test_what_was_added_comes_back_sorted_and_typed(tmp_path):
     store = Store(tmp_path / "c")
     fill(store, [row(1)], [row(0)], n=2)
     table = store.candidates()
-    assert table.schema == tables.SCHEMAS["candidates"]
+    assert table.schema == SCHEMAS["candidates"]
     assert table["sample_index"].to_list() == [0, 1]
     assert len(store.shards()) == 2
 
@@ -142,10 +142,15 @@ with Store(sys.argv[1]).writing():
 
 def test_a_second_writer_is_told_who_writes_and_a_killed_one_leaves_no_lock(tmp_path):
     store = Store(tmp_path / "c")
-    child = subprocess.Popen([sys.executable, "-c", HOLD, str(store.folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(store.folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     try:
         assert child.stdout is not None and child.stdout.readline() == "held\n"
-        with pytest.raises(RuntimeError, match=rf"being written by process {child.pid} on .* since \d{{4}}-"), store.writing():
+        with (
+            pytest.raises(RuntimeError, match=rf"being written by process {child.pid} on .* since \d{{4}}-"),
+            store.writing(),
+        ):
             pass
     finally:
         child.kill()
@@ -185,10 +190,12 @@ def test_a_full_disk_is_said_and_earlier_shards_stay(tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match=r"the disk is full; free some space and run again .*1 candidates were not stored"):  # noqa: SIM117
-        with store.writing():
-            store.add(row(1))
-            monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(OSError, match=r"the disk is full; free some space and run again .*1 candidates were not stored"),
+        store.writing(),
+    ):
+        store.add(row(1))
+        monkeypatch.setattr(os, "fsync", full)
     monkeypatch.undo()
     assert store.candidates(partial=True)["sample_index"].to_list() == [0]
     assert not list(store.folder.glob(".*.part"))

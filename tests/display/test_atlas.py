@@ -14,7 +14,10 @@ from made_up_runs import write_run
 from bestofl_lib.display import atlas, explore
 
 LANGUAGES = ("en", "sw", "th")
-TEXT = {("lab-test-0000", "en", 0): "x" * 5000 + " The answer is 12,345. " + "y" * 3000, ("lab-test-0000", "sw", 1): "a\x1bb</script><b>"}
+TEXT = {
+    ("lab-test-0000", "en", 0): "x" * 5000 + " The answer is 12,345. " + "y" * 3000,
+    ("lab-test-0000", "sw", 1): "a\x1bb</script><b>",
+}
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +106,14 @@ def test_packed_data_is_letters_and_digits_and_the_same_every_time(data):
 
 def test_without_fresh_rewards_nothing_is_said_of_rewards(run):
     data = atlas.atlas_data(run, with_rewards=False)
-    assert data["models"] == [] and "mistake" not in data["sorts"] and all(not problem["winners"] for problem in data["problems"])
+    assert (
+        data["models"] == []
+        and "mistake" not in data["sorts"]
+        and all(not problem["winners"] for problem in data["problems"])
+    )
 
 
 def test_a_run_without_readings_has_no_atlas(tmp_path):
-    from bestofl_lib.tables import Run
+    from bestofl_lib.runs import Run
 
     assert atlas.atlas_data(Run("empty", tmp_path)) is None

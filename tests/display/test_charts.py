@@ -29,7 +29,11 @@ def nodes(value):
 
 
 def fields(spec):
-    return {node["field"] for node in nodes({k: v for k, v in spec.items() if k != "datasets"}) if isinstance(node.get("field"), str)}
+    return {
+        node["field"]
+        for node in nodes({k: v for k, v in spec.items() if k != "datasets"})
+        if isinstance(node.get("field"), str)
+    }
 
 
 def data(spec):
@@ -48,7 +52,9 @@ def test_every_chart_asks_its_question_and_says_its_denominator(tables, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_chart_refuses_a_table_without_a_column_by_name(tables, name):
     table = tables[name]
-    required = next(column for column in ("language", "accuracy", "reward_model", "claim", "budget") if column in table.columns)
+    required = next(
+        column for column in ("language", "accuracy", "reward_model", "claim", "budget") if column in table.columns
+    )
     with pytest.raises(ValueError, match=f"this chart needs {required}; the table has "):
         getattr(charts, name)(table.drop(required))
 
@@ -60,13 +66,30 @@ def test_every_chart_refuses_an_empty_table(tables, name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in NAMES if n not in ("exclusive_solves", "reading_rules", "accuracy_by_reader", "trace_languages", "allocation", "selected_languages", "sole_solvers", "planner_regret")]
+    "name",
+    [
+        n
+        for n in NAMES
+        if n
+        not in (
+            "exclusive_solves",
+            "reading_rules",
+            "accuracy_by_reader",
+            "trace_languages",
+            "allocation",
+            "selected_languages",
+            "sole_solvers",
+            "planner_regret",
+        )
+    ],
 )
 def test_estimates_come_with_their_interval(tables, name):
     assert {"low", "high"} <= fields(spec_of(name, tables))
 
 
-@pytest.mark.parametrize("name", ["accuracy_by_language", "reward_quality", "exclusive_solves", "gain_over_resampling", "shapley"])
+@pytest.mark.parametrize(
+    "name", ["accuracy_by_language", "reward_quality", "exclusive_solves", "gain_over_resampling", "shapley"]
+)
 def test_languages_stand_on_axes_by_their_english_names(tables, name):
     spec = spec_of(name, tables)
     assert "language_name" in fields(spec) and any(row["language_name"] == "Swahili" for row in data(spec))
@@ -88,12 +111,18 @@ def test_budget_curves_have_one_panel_per_target_and_repeat_what_holds_for_all(t
     assert {row["panel_name"] for row in rows} == {record.name for record in LANGUAGES.values()}
     mixed = [row for row in rows if row["arm"] == "mixed pool, best of k by cross reward"]
     assert len({row["panel_name"] for row in mixed}) == 11
-    own = {(row["panel_name"], row["accuracy"]) for row in rows if row["arm"].startswith("own language, best") and row["budget"] == 1}
+    own = {
+        (row["panel_name"], row["accuracy"])
+        for row in rows
+        if row["arm"].startswith("own language, best") and row["budget"] == 1
+    }
     assert ("English", 0.71) in own and ("Telugu", 0.19) in own and len(own) == 11
 
 
 def test_budget_curves_show_only_the_targets_and_arms_that_were_asked_for(tables):
-    spec = spec_of("budget_curves", tables, targets=["sw", "en"], arms=[("own", "majority", None), ("mixed-en", "oracle", None)])
+    spec = spec_of(
+        "budget_curves", tables, targets=["sw", "en"], arms=[("own", "majority", None), ("mixed-en", "oracle", None)]
+    )
     rows = data(spec)
     assert {row["panel_name"] for row in rows} == {"Swahili", "English"}
     assert {row["arm"] for row in rows} == {"own language, majority", "mixed without English, oracle (coverage)"}
@@ -126,13 +155,16 @@ def test_english_against_mixed_compares_at_completions_or_at_tokens(tables):
 
 def test_a_run_without_reward_models_still_compares_english_with_mixed(tables):
     table = tables["english_against_mixed"].filter(pl.col("reward_model").is_null())
-    assert {row["panel"] for row in data(charts.english_against_mixed(table).to_dict())} == {"majority", "oracle (coverage)"}
+    assert {row["panel"] for row in data(charts.english_against_mixed(table).to_dict())} == {
+        "majority",
+        "oracle (coverage)",
+    }
 
 
 def test_a_large_grid_of_budgets_is_thinned_but_keeps_its_ends():
-    table = pl.DataFrame({"budget": list(range(1, 1001)) * 11, "language": [code for code in LANGUAGES for _ in range(1000)]}).with_columns(
-        coverage=0.5, low=0.4, high=0.6, n_problems=250
-    )
+    table = pl.DataFrame(
+        {"budget": list(range(1, 1001)) * 11, "language": [code for code in LANGUAGES for _ in range(1000)]}
+    ).with_columns(coverage=0.5, low=0.4, high=0.6, n_problems=250)
     rows = data(charts.coverage_by_language(table).to_dict())
     assert len(rows) < 1000 and {row["budget"] for row in rows} >= {1, 2, 4, 8, 1000}
 
@@ -140,12 +172,17 @@ def test_a_large_grid_of_budgets_is_thinned_but_keeps_its_ends():
 def test_gains_at_several_budgets_get_a_panel_each(tables):
     table = tables["gain_over_resampling"]
     both = pl.concat([table, table.with_columns(budget=pl.lit(2, pl.Int64))])
-    assert "facet" in charts.gain_over_resampling(both).to_dict() and "facet" not in charts.gain_over_resampling(table).to_dict()
+    assert (
+        "facet" in charts.gain_over_resampling(both).to_dict()
+        and "facet" not in charts.gain_over_resampling(table).to_dict()
+    )
 
 
 def test_a_gain_is_called_one_only_when_its_whole_interval_is_above_nothing(tables):
     plain = tables["gain_over_resampling"].drop("p_holm")
-    shown = {(row["low"] > 0, row["high"] < 0): row["shown"] for row in data(charts.gain_over_resampling(plain).to_dict())}
+    shown = {
+        (row["low"] > 0, row["high"] < 0): row["shown"] for row in data(charts.gain_over_resampling(plain).to_dict())
+    }
     assert shown[(True, False)] == "adds" and shown[(False, False)] == "undecided"
 
 
@@ -156,7 +193,9 @@ def test_a_gain_that_does_not_survive_correction_is_undecided(tables):
 
 def test_a_mono_model_is_shown_in_its_own_language_only(tables):
     other = tables["reward_quality"].head(1).with_columns(reward_model=pl.lit("mono-en"), language=pl.lit("sw"))
-    overall = tables["reward_quality"].head(1).with_columns(reward_model=pl.lit("cross"), language=pl.lit(None, pl.String))
+    overall = (
+        tables["reward_quality"].head(1).with_columns(reward_model=pl.lit("cross"), language=pl.lit(None, pl.String))
+    )
     rows = data(charts.reward_quality(pl.concat([tables["reward_quality"], other, overall])).to_dict())
     assert {row["reward_model"] for row in rows} == {"mono", "multi", "cross"} and len(rows) == 34
     assert [row["language_name"] for row in rows if row["language_name"] == "all languages"] == ["all languages"]
@@ -183,7 +222,9 @@ def test_an_unreadable_answer_is_the_last_part_of_the_rules(tables):
 
 
 def test_missing_estimates_are_left_out_and_not_drawn_as_nothing(tables):
-    table = tables["reward_quality"].with_columns(auc=pl.when(pl.col("language") == "te").then(float("nan")).otherwise(pl.col("auc")))
+    table = tables["reward_quality"].with_columns(
+        auc=pl.when(pl.col("language") == "te").then(float("nan")).otherwise(pl.col("auc"))
+    )
     rows = data(charts.reward_quality(table).to_dict())
     assert "Telugu" not in {row["language_name"] for row in rows}
     assert "NaN" not in json.dumps(rows)
@@ -191,7 +232,11 @@ def test_missing_estimates_are_left_out_and_not_drawn_as_nothing(tables):
 
 def test_an_imported_reward_model_gets_its_own_colour(tables):
     table = tables["reward_quality"].with_columns(pl.col("reward_model").replace({"multi": "org/prm-7b"}))
-    scale = next(node["scale"] for node in nodes(charts.reward_quality(table).to_dict()) if node.get("field") == "reward_model" and "range" in node.get("scale", {}))
+    scale = next(
+        node["scale"]
+        for node in nodes(charts.reward_quality(table).to_dict())
+        if node.get("field") == "reward_model" and "range" in node.get("scale", {})
+    )
     assert scale["domain"] == ["mono", "cross", "org/prm-7b"] and len(set(scale["range"])) == 3
 
 
@@ -203,5 +248,10 @@ def test_text_of_a_table_never_goes_into_an_expression(tables, name):
         if column in table.columns:
             table = table.with_columns(pl.concat_str(pl.col(column).fill_null("none"), pl.lit(marker)).alias(column))
     spec = getattr(charts, name)(table).to_dict()
-    expressions = [node[key] for node in nodes({k: v for k, v in spec.items() if k != "datasets"}) for key in ("calculate", "filter", "test", "labelExpr", "expr") if key in node]
+    expressions = [
+        node[key]
+        for node in nodes({k: v for k, v in spec.items() if k != "datasets"})
+        for key in ("calculate", "filter", "test", "labelExpr", "expr")
+        if key in node
+    ]
     assert all(marker not in str(expression) for expression in expressions)

@@ -9,7 +9,7 @@ import pytest
 from made_up_runs import write_run
 
 from bestofl_lib.display.compare import compare, page, settings, summary, write_page
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 SHAPE = {"n_problems": 30, "n": 4, "languages": ("en", "th"), "mono": False}
 
@@ -23,7 +23,9 @@ def root(tmp_path_factory):
     write_run(root, "redrawn", seed=6, **SHAPE)
     worse = (pl.col("language") == "th") & pl.col("is_correct") & (pl.col("sample_index") < 2)
     run = Run("reread", root)
-    readings = run.read("readings").with_columns(answer=pl.when(worse).then(pl.lit("7")).otherwise("answer"), is_correct=pl.col("is_correct") & ~worse)
+    readings = run.read("readings").with_columns(
+        answer=pl.when(worse).then(pl.lit("7")).otherwise("answer"), is_correct=pl.col("is_correct") & ~worse
+    )
     run.write("readings", readings)
     run = Run("rescored", root)
     run.write("rewards", run.read("rewards").with_columns(reward=-pl.col("reward")))
@@ -39,7 +41,9 @@ def test_a_change_of_reading_is_put_down_to_reading(root):
     thai = found.languages.filter(pl.col("language") == "th").row(0, named=True)
     english = found.languages.filter(pl.col("language") == "en").row(0, named=True)
     assert found.counts["same"] == found.counts["first"] == 240 and found.counts["rejudged"] > 0
-    assert thai["by_reading"] == pytest.approx(thai["difference"]) and thai["by_reading"] == pytest.approx(-found.counts["rejudged"] / 120)
+    assert thai["by_reading"] == pytest.approx(thai["difference"]) and thai["by_reading"] == pytest.approx(
+        -found.counts["rejudged"] / 120
+    )
     assert thai["by_sampling"] == pytest.approx(0) and thai["p_holm"] < 0.05 and thai["high"] < 0
     assert english["difference"] == 0 and english["p_holm"] == 1
 
@@ -65,7 +69,9 @@ def test_other_completions_are_put_down_to_sampling(root):
 def test_shares_are_means_over_problems(root):
     found = against_base(root, "redrawn")
     for name, column in (("base", "first"), ("redrawn", "second")):
-        readings = Run(name, root).read("readings").group_by("language").agg(pl.col("is_correct").mean()).sort("language")
+        readings = (
+            Run(name, root).read("readings").group_by("language").agg(pl.col("is_correct").mean()).sort("language")
+        )
         assert found.languages.sort("language")[column].to_list() == pytest.approx(readings["is_correct"].to_list())
 
 
@@ -75,7 +81,12 @@ def test_one_flipped_problem_is_never_significant(root, tmp_path):
     readings = run.read("readings")
     key = readings.filter(pl.col("is_correct")).row(0, named=True)
     hit = (pl.col("problem_id") == key["problem_id"]) & (pl.col("language") == key["language"])
-    run.write("readings", readings.with_columns(is_correct=pl.col("is_correct") & ~hit, answer=pl.when(hit).then(pl.lit("7")).otherwise("answer")))
+    run.write(
+        "readings",
+        readings.with_columns(
+            is_correct=pl.col("is_correct") & ~hit, answer=pl.when(hit).then(pl.lit("7")).otherwise("answer")
+        ),
+    )
     found = compare(Run("one", tmp_path), run)
     assert found.languages["p"].to_list() == [1.0, 1.0] and (found.arms["p_holm"] == 1.0).all()
 
@@ -89,7 +100,10 @@ def test_settings_are_told_apart_by_step():
         }}  # fmt: skip
 
     table = settings(record(0.7, "a", 1), record(1.0, "b", 1))
-    assert table.rows() == [("sampling", "temperature", "0.7", "1.0"), ("reading", "code of candidates/reading.py", "one", "another")]
+    assert table.rows() == [
+        ("sampling", "temperature", "0.7", "1.0"),
+        ("reading", "code of candidates/reading.py", "one", "another"),
+    ]
     assert settings(record(0.7, "a", 1), record(0.7, "a", 2))["step"].to_list() == ["rewards"]
     assert settings({}, {}).is_empty()
 
@@ -97,7 +111,9 @@ def test_settings_are_told_apart_by_step():
 def test_the_terminal_says_it_in_a_few_lines(root):
     lines = summary(against_base(root, "reread"))
     assert len(lines) < 16 and "reread against base, on 30 problems in 2 languages" in lines[0]
-    assert any("Thai −" in line for line in lines) and any(line.strip().startswith("best of k by cross") for line in lines)
+    assert any("Thai −" in line for line in lines) and any(
+        line.strip().startswith("best of k by cross") for line in lines
+    )
 
 
 def test_the_page_holds_no_script_and_asks_for_nothing(root, tmp_path):
@@ -118,10 +134,13 @@ def test_text_in_a_run_is_inert_on_the_page(root, tmp_path):
     assert "<script" not in text and "&lt;script&gt;" in text
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda table: table.with_columns(problem_id=pl.lit("other-") + pl.col("problem_id")), "share no problem"),
-    (lambda table: table.with_columns(reference=pl.lit("99999")), "has the right answer"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.with_columns(problem_id=pl.lit("other-") + pl.col("problem_id")), "share no problem"),
+        (lambda table: table.with_columns(reference=pl.lit("99999")), "has the right answer"),
+    ],
+)
 def test_runs_about_different_problems_are_refused(root, tmp_path, change, message):
     write_run(tmp_path, "here", **SHAPE)
     run = write_run(tmp_path, "there", **SHAPE)

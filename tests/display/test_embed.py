@@ -42,7 +42,9 @@ def test_a_chart_is_found_again_in_an_executed_notebook():
     output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
     other = nbformat.v4.new_output("display_data", data={"text/html": "<b>x</b>"})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[other, output])])
-    assert [spec["title"] for spec in embed.chart_specs(notebook)] == [NASTY.replace("\u2028", " ").replace("\u2029", " ")]
+    assert [spec["title"] for spec in embed.chart_specs(notebook)] == [
+        NASTY.replace("\u2028", " ").replace("\u2029", " ")
+    ]
 
 
 def test_the_chart_library_is_one_script_kept_in_the_cache(tmp_path, monkeypatch):

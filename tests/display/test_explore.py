@@ -13,7 +13,7 @@ from bestofl_lib.analysis import selection
 from bestofl_lib.display import explore
 from bestofl_lib.display.explorer import Explorer
 from bestofl_lib.display.explorer.launch import write_notebook
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 LANGUAGES = ("bn", "en", "sw", "th")
 KEYS = ["problem_id", "language", "sample_index"]
@@ -35,7 +35,14 @@ def numbers(source):
 
 
 def setting(**changes):
-    base = {"languages": LANGUAGES, "budget": 6, "allocation": None, "strategy": "best_of_k", "reward_model": "cross", "offsets": {}}
+    base = {
+        "languages": LANGUAGES,
+        "budget": 6,
+        "allocation": None,
+        "strategy": "best_of_k",
+        "reward_model": "cross",
+        "offsets": {},
+    }
     return explore.Setting(**(base | changes))
 
 
@@ -70,7 +77,9 @@ def test_orders_put_first_what_they_say(source):
     facts = {row["problem_id"]: row for row in problems.iter_rows(named=True)}
     by = {sort: [facts[i] for i in explore.choose_problems(problems, sort)] for sort in explore.SORTS}
     assert [row["share"] for row in by["difficulty"]] == sorted(row["share"] for row in by["difficulty"])
-    assert [row["exclusive"] is None for row in by["exclusive"]] == sorted(row["exclusive"] is None for row in by["exclusive"])
+    assert [row["exclusive"] is None for row in by["exclusive"]] == sorted(
+        row["exclusive"] is None for row in by["exclusive"]
+    )
     assert [not row["mistake"] for row in by["mistake"]] == sorted(not row["mistake"] for row in by["mistake"])
 
 
@@ -98,12 +107,16 @@ def test_a_page_of_the_atlas_places_every_cell(source):
     page = explore.atlas_page(source.cells, problems, order, source.languages)
     assert page["ids"] == order
     for row in source.cells.sample(20, seed=1).iter_rows(named=True):
-        assert page["correct"][source.languages.index(row["language"])][order.index(row["problem_id"])] == row["n_correct"]
+        assert (
+            page["correct"][source.languages.index(row["language"])][order.index(row["problem_id"])] == row["n_correct"]
+        )
 
 
 def test_only_the_split_that_was_asked_for_is_shown(tmp_path):
     run = write_run(tmp_path, n_problems=4, n=2, languages=("en", "sw"))
-    problems = run.read("problems").with_columns(split=pl.when(pl.col("problem_id") == "lab-test-0000").then(pl.lit("train")).otherwise("split"))
+    problems = run.read("problems").with_columns(
+        split=pl.when(pl.col("problem_id") == "lab-test-0000").then(pl.lit("train")).otherwise("split")
+    )
     run.write("problems", problems)
     assert explore.open_run(run).cells["problem_id"].n_unique() == 3
     assert explore.open_run(run, None).cells["problem_id"].n_unique() == 4
@@ -129,13 +142,31 @@ def test_the_read_span_is_marked_and_nothing_is_lost():
 
 @pytest.mark.parametrize(
     ("text", "formulas"),
-    [(r"so $\frac{1}{2}$ is", 1), (r"so \(x^2\) and \[y\]", 2), ("costs $5 and $6 each", 0), ("$5", 0), ("$$a+b$$", 1), (r"\$5$", 0)],
+    [
+        (r"so $\frac{1}{2}$ is", 1),
+        (r"so \(x^2\) and \[y\]", 2),
+        ("costs $5 and $6 each", 0),
+        ("$5", 0),
+        ("$$a+b$$", 1),
+        (r"\$5$", 0),
+    ],
 )
 def test_maths_is_told_from_money(text, formulas):
     assert sum("math" in piece for piece in explore.segments(text)) == formulas
 
 
-@pytest.mark.parametrize("latex", [r"\href{javascript:alert(1)}{x}", r"\unknowncommand{", "{", r"\frac{1}", r"\style{background:url(x)}{y}", "^", "&&&"])
+@pytest.mark.parametrize(
+    "latex",
+    [
+        r"\href{javascript:alert(1)}{x}",
+        r"\unknowncommand{",
+        "{",
+        r"\frac{1}",
+        r"\style{background:url(x)}{y}",
+        "^",
+        "&&&",
+    ],
+)
 def test_odd_latex_is_harmless(latex):
     tree = explore.typeset(latex)
     words = json.dumps(tree)
@@ -189,14 +220,18 @@ def test_each_strategy_picks_what_the_library_picks(run, source):
 
 def test_the_reason_names_the_reward_and_the_runner_up(source):
     view = explore.problem_view(source, "lab-test-0011", allocation={"en": 3}, reward_model="multi")
-    drawn = sorted((card["reward"] for column in view["columns"] for card in column["cards"] if card["drawn"]), reverse=True)
+    drawn = sorted(
+        (card["reward"] for column in view["columns"] for card in column["cards"] if card["drawn"]), reverse=True
+    )
     why = next(pick["why"] for pick in view["picks"] if pick["strategy"] == "best_of_k").replace("−", "-")
     assert f"highest reward, {drawn[0]:.2f}; next en #" in why and why.endswith(f"with {drawn[1]:.2f}")
 
 
 def test_an_offset_moves_the_pick_to_its_language(source):
     allocation = {"en": 3, "sw": 3}
-    view = explore.problem_view(source, "lab-test-0002", allocation=allocation, reward_model="cross", offsets={"sw": 50.0})
+    view = explore.problem_view(
+        source, "lab-test-0002", allocation=allocation, reward_model="cross", offsets={"sw": 50.0}
+    )
     assert next(pick for pick in view["picks"] if pick["strategy"] == "best_of_k")["language"] == "sw"
 
 
@@ -237,13 +272,20 @@ def test_all_candidates_of_one_language_by_hand_equal_that_language_s_curve(numb
 
 def test_a_language_with_a_great_offset_wins_everything(numbers):
     found = explore.what_if(numbers, setting(allocation={"bn": 2, "en": 2, "sw": 1, "th": 1}, offsets={"sw": 100.0}))
-    assert {row["language"]: round(row["share"], 9) for row in found["selected"]} == {"bn": 0, "en": 0, "sw": 1, "th": 0}
+    assert {row["language"]: round(row["share"], 9) for row in found["selected"]} == {
+        "bn": 0,
+        "en": 0,
+        "sw": 1,
+        "th": 0,
+    }
 
 
 def test_selected_shares_equal_the_library_s(numbers):
     found = explore.what_if(numbers, setting())
     exact = selection.selected_languages(numbers.pool(), "mixed", "cross", [6])
-    assert {row["language"]: pytest.approx(row["share"]) for row in found["selected"]} == dict(zip(exact["language"], exact["share"], strict=True))
+    assert {row["language"]: pytest.approx(row["share"]) for row in found["selected"]} == dict(
+        zip(exact["language"], exact["share"], strict=True)
+    )
 
 
 def test_a_budget_beyond_the_pool_is_refused(numbers):
@@ -302,7 +344,13 @@ def test_a_run_without_rewards_is_explored_all_the_same(tmp_path):
     run.path("rewards").unlink()
     page = Explorer(explore.open_run(run)).choose(tab="what_if")
     assert page.state["strategy"] == "majority" and 0 <= page.what_if["accuracy"] <= 1
-    assert {pick["strategy"] for pick in page.choose(tab="problem").problem["picks"]} == {"majority", "logprob", "shortest", "random", "oracle"}
+    assert {pick["strategy"] for pick in page.choose(tab="problem").problem["picks"]} == {
+        "majority",
+        "logprob",
+        "shortest",
+        "random",
+        "oracle",
+    }
 
 
 def test_the_command_s_notebook_names_its_run(run):
@@ -333,6 +381,20 @@ def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_probl
         best = next(pick for pick in view["picks"] if pick["strategy"] == "best_of_k")
         assert best["why"].startswith("highest reward") and "#1" not in best["where"]
     alone = explore.problem_view(source, "lab-test-0001", allocation={"sw": 2}, reward_model="cross")["picks"]
-    assert next(pick["why"] for pick in alone if pick["strategy"] == "best_of_k") == "none of 2 has a usable reward, one at random"
-    rows = [{"answer": "1", "is_correct": True, "reward": None, "logprob": None, "n_tokens": None, "where": "en #0", "completion": text} for text in ("abc", "abcde")]
+    assert (
+        next(pick["why"] for pick in alone if pick["strategy"] == "best_of_k")
+        == "none of 2 has a usable reward, one at random"
+    )
+    rows = [
+        {
+            "answer": "1",
+            "is_correct": True,
+            "reward": None,
+            "logprob": None,
+            "n_tokens": None,
+            "where": "en #0",
+            "completion": text,
+        }
+        for text in ("abc", "abcde")
+    ]
     assert explore.explain(rows, rows[0], "shortest") == "fewest characters, 3; next en #0 with 5"

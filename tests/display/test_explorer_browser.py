@@ -53,7 +53,13 @@ def run(tmp_path_factory):
     texts |= {(hard, "sw", i): payload for i, payload in enumerate(PAYLOADS[20:])}
     questions = {(hard, "en"): PAYLOADS[0] + PAYLOADS[2], (hard, "th"): "\n".join(PAYLOADS)}
     made = write_run(
-        tmp_path_factory.mktemp("runs"), n_problems=30, n=20, languages=("en", "sw", "th"), texts=texts, questions=questions, mono=False
+        tmp_path_factory.mktemp("runs"),
+        n_problems=30,
+        n=20,
+        languages=("en", "sw", "th"),
+        texts=texts,
+        questions=questions,
+        mono=False,
     )
     # a language, a rule, an answer, a note and a reward model with hostile names
     import polars as pl
@@ -84,7 +90,9 @@ def jupyter_lab(folder: Path, notebook: Path, runs: Path):
         "--IdentityProvider.token=secret", "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={notebook.parent}",
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         for _ in range(600):
             with contextlib.suppress(OSError):
@@ -124,14 +132,18 @@ def page(browser, run, tmp_path_factory):
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.set_default_timeout(180_000)
         page.goto(address)
-        page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'")
+        page.wait_for_function(
+            "window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
+        )
         run_all(page)
         yield page
         page.close()
 
 
 def run_all(page) -> None:
-    page.evaluate("() => { window.__ran = false; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.__ran = true; }); }")
+    page.evaluate(
+        "() => { window.__ran = false; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.__ran = true; }); }"
+    )
     page.wait_for_function("window.__ran")
     page.wait_for_selector(".bestofl-explorer .card")
 
@@ -194,8 +206,12 @@ def test_a_moved_slider_shows_the_library_s_figure_and_outlives_a_rerun(page, ru
     assert shown == pytest.approx(exact)
     run_all_again = "() => document.querySelector('.bestofl-explorer').dataset.old = 'yes'"
     page.evaluate(run_all_again)
-    page.evaluate("() => { window.__ran = false; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.__ran = true; }); }")
-    page.wait_for_function("window.__ran && !document.querySelector('.bestofl-explorer[data-old]') && document.querySelector('.figure b')")
+    page.evaluate(
+        "() => { window.__ran = false; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.__ran = true; }); }"
+    )
+    page.wait_for_function(
+        "window.__ran && !document.querySelector('.bestofl-explorer[data-old]') && document.querySelector('.figure b')"
+    )
     assert float(page.locator(".figure b").get_attribute("data-accuracy")) == pytest.approx(exact)
 
 
@@ -212,7 +228,12 @@ def test_nothing_that_a_model_wrote_ever_runs(page, run):
     for payload in (PAYLOADS[0], PAYLOADS[2], PAYLOADS[21]):
         assert payload in text
     inside = "img, script, iframe, object, embed, link, meta, base, style, form, svg, a, video, input, [onerror], [onload], [href], [src], [data-commandlinker-command]"
-    assert page.evaluate("(inside) => [...document.querySelectorAll('.board *')].filter((n) => n.matches(inside)).length", inside) == 0
+    assert (
+        page.evaluate(
+            "(inside) => [...document.querySelectorAll('.board *')].filter((n) => n.matches(inside)).length", inside
+        )
+        == 0
+    )
     assert page.evaluate("window.__pwned") is None
     assert page.outside == []
     assert page.errors == []

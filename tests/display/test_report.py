@@ -10,7 +10,7 @@ import pytest
 
 from bestofl_lib.display import charts, embed, report
 from bestofl_lib.display.report import build_report, plain_text
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 FRESH = ("up to date", "")
 
@@ -19,23 +19,52 @@ FRESH = ("up to date", "")
 def run(tmp_path, monkeypatch, tables) -> Run:
     monkeypatch.setattr(embed, "chart_library", lambda: "window.vegaEmbed = () => 0;")
     run = Run("tiny", tmp_path / "runs")
-    notebook(run, "01_make_numbers", "# Numbers\n\n> How many are there?\n\n**Needs** nothing", [
-        output({"text/html": embed._render({"mark": "bar"})[0]["text/html"]}, {"bestofl": "chart"}),
-    ])
-    notebook(run, "06_budget_curves", "# Budget curves\n\n> What does a budget buy?", [
-        nbformat.v4.new_output("display_data", data={"text/html": "<script>the library</script>"}, metadata={"bestofl": "setup"}),
-        chart(charts.budget_curves(tables["budget_curves"])), chart(charts.english_against_mixed(tables["english_against_mixed"])),
-        chart(charts.claims_forest(tables["claims_forest"])),
-        output({"text/html": pl.DataFrame({"completion": ["<script>window.PWN=1</script>"]})._repr_html_()}),
-        output({"text/markdown": "**Bold** <script>window.PWN=2</script> <img src=x onerror=alert(1)> [x](javascript:alert(1))"}),
-        output({"text/plain": "plain <b>"}), nbformat.v4.new_output("stream", name="stdout", text="\x1b[31mred\x1b[0m <i>\n 10 %\r100 %\n"),
-    ])
+    notebook(
+        run,
+        "01_make_numbers",
+        "# Numbers\n\n> How many are there?\n\n**Needs** nothing",
+        [
+            output({"text/html": embed._render({"mark": "bar"})[0]["text/html"]}, {"bestofl": "chart"}),
+        ],
+    )
+    notebook(
+        run,
+        "06_budget_curves",
+        "# Budget curves\n\n> What does a budget buy?",
+        [
+            nbformat.v4.new_output(
+                "display_data", data={"text/html": "<script>the library</script>"}, metadata={"bestofl": "setup"}
+            ),
+            chart(charts.budget_curves(tables["budget_curves"])),
+            chart(charts.english_against_mixed(tables["english_against_mixed"])),
+            chart(charts.claims_forest(tables["claims_forest"])),
+            output({"text/html": pl.DataFrame({"completion": ["<script>window.PWN=1</script>"]})._repr_html_()}),
+            output(
+                {
+                    "text/markdown": "**Bold** <script>window.PWN=2</script> <img src=x onerror=alert(1)> [x](javascript:alert(1))"
+                }
+            ),
+            output({"text/plain": "plain <b>"}),
+            nbformat.v4.new_output("stream", name="stdout", text="\x1b[31mred\x1b[0m <i>\n 10 %\r100 %\n"),
+        ],
+    )
     run.write("claims", tables["claims_forest"])
-    run.record("notebooks", {
-        "01_make_numbers": {"status": "done", "parameters": {"n": 3, "word": "<b>"}, "started": "2026-01-02T03:04:05+00:00", "seconds": 12.5,
-                            "peak_memory_mb": 300, "git": "abc1234, clean", "versions": {"python": "3.11", "torch": "2.13"}, "inputs": {},
-                            "outputs": {"numbers.parquet": "0123456789abcdef"}},
-    })
+    run.record(
+        "notebooks",
+        {
+            "01_make_numbers": {
+                "status": "done",
+                "parameters": {"n": 3, "word": "<b>"},
+                "started": "2026-01-02T03:04:05+00:00",
+                "seconds": 12.5,
+                "peak_memory_mb": 300,
+                "git": "abc1234, clean",
+                "versions": {"python": "3.11", "torch": "2.13"},
+                "inputs": {},
+                "outputs": {"numbers.parquet": "0123456789abcdef"},
+            },
+        },
+    )
     return run
 
 
@@ -102,7 +131,12 @@ def test_the_chart_library_stands_once_and_only_pages_with_charts_ask_for_it(run
 
 def test_written_sentences_lists_and_tables_are_set_as_such(run, tmp_path):
     table = "| a | b |\n|---|---|\n| 1 | 2 |"
-    notebook(run, "02_said", "# Said\n\n> What?", [output({"text/markdown": f"One **bold** sentence.\n\n* first\n* second\n\n{table}"})])
+    notebook(
+        run,
+        "02_said",
+        "# Said\n\n> What?",
+        [output({"text/markdown": f"One **bold** sentence.\n\n* first\n* second\n\n{table}"})],
+    )
     _, pages = build(run, tmp_path, **{"02_said": FRESH})
     text = pages["02_said.html"]
     assert "<p>One <strong>bold</strong> sentence.</p>" in text and "<li>second</li>" in text and "<td>2</td>" in text
@@ -113,7 +147,9 @@ def test_no_page_holds_a_script_that_would_run_by_itself(run, tmp_path):
     _, pages = build(run, tmp_path)
     for text in pages.values():
         scripts = re.findall(r"<script([^>]*)>", text)
-        assert all(attributes == ' type="application/json"' or attributes.startswith(' src="assets/') for attributes in scripts)
+        assert all(
+            attributes == ' type="application/json"' or attributes.startswith(' src="assets/') for attributes in scripts
+        )
         assert "<img" not in text.replace("&lt;img", "") and 'href="javascript' not in text
 
 
@@ -131,7 +167,16 @@ def test_terminal_escapes_and_overwritten_lines_are_dropped_from_plain_text():
 def test_every_page_ends_with_where_it_comes_from(run, tmp_path):
     _, pages = build(run, tmp_path)
     end = pages["01_make_numbers.html"].split("Where this page comes from")[1]
-    for part in ("n = 3", "&lt;b&gt;", "2026-01-02", "12.5 s", "300 MB", "abc1234, clean", "torch 2.13", "numbers.parquet 01234567"):
+    for part in (
+        "n = 3",
+        "&lt;b&gt;",
+        "2026-01-02",
+        "12.5 s",
+        "300 MB",
+        "abc1234, clean",
+        "torch 2.13",
+        "numbers.parquet 01234567",
+    ):
         assert part in end
 
 
@@ -141,9 +186,19 @@ def test_code_is_folded(run, tmp_path):
 
 
 def test_a_failed_notebook_has_a_banner_and_the_claims_are_withheld(run, tmp_path):
-    _, pages = build(run, tmp_path, **{"01_make_numbers": ("failed", "cell [3]: <KeyError>"), "06_budget_curves": ("stale", "earlier table changed")})
+    _, pages = build(
+        run,
+        tmp_path,
+        **{
+            "01_make_numbers": ("failed", "cell [3]: <KeyError>"),
+            "06_budget_curves": ("stale", "earlier table changed"),
+        },
+    )
     assert set(pages) == {"index.html", "01_make_numbers.html"}
-    assert 'role="alert"' in pages["01_make_numbers.html"] and "cell [3]: &lt;KeyError&gt;" in pages["01_make_numbers.html"]
+    assert (
+        'role="alert"' in pages["01_make_numbers.html"]
+        and "cell [3]: &lt;KeyError&gt;" in pages["01_make_numbers.html"]
+    )
     assert "06_budget_curves (stale: earlier table changed)" in pages["index.html"]
     assert "H1: 8.3" not in pages["index.html"] and "once all have run" in pages["index.html"]
 

@@ -10,21 +10,47 @@ import pytest
 
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.report import build_report
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 pytestmark = pytest.mark.slow
 
 PAYLOADS = [
-    "<script>window.PWN=1</script>", "</script><script>window.PWN=1</script>", "<img src=x onerror='window.PWN=1'>", "<svg onload='window.PWN=1'>",
-    "<a href='javascript:window.PWN=1' id=pwn>x</a>", "<iframe srcdoc='<script>parent.PWN=1</script>'></iframe>", "<body onload='window.PWN=1'>",
-    "<style>body{display:none}</style>", "<link rel=stylesheet href=//example.org/x.css>", "<img src=https://example.org/x.png>",
-    "<object data='javascript:window.PWN=1'></object>", "<button data-commandlinker-command=x>x</button>", "<form id=bestofl><input name=draw></form>",
-    "<meta http-equiv=refresh content='0;url=https://example.org'>", "<base href=https://example.org/>", "<details open ontoggle='window.PWN=1'>",
-    "<video><source onerror='window.PWN=1'></video>", "<math><mtext></math><img src=x onerror='window.PWN=1'>", "<!--><script>window.PWN=1</script>-->",
-    "]]><script>window.PWN=1</script>", "\"><script>window.PWN=1</script>", "'-window.PWN=1-'", "${window.PWN=1}", "{{7*7}}", "{% raw %}<script>window.PWN=1</script>",
-    "[x](javascript:window.PWN=1)", "![x](https://example.org/x.png)", "$$\\href{javascript:window.PWN=1}{x}$$", "```\n<script>window.PWN=1</script>\n```",
-    "\x1b]8;;https://example.org\x07link\x1b]8;;\x07", "\x1b[31m<script>window.PWN=1</script>", "\u2028<script>window.PWN=1</script>\u2029", "\u202e<script>window.PWN=1</script>",
-    "=HYPERLINK(\"https://example.org\")", "<marquee onstart='window.PWN=1'>", "<input autofocus onfocus='window.PWN=1'>",
+    "<script>window.PWN=1</script>",
+    "</script><script>window.PWN=1</script>",
+    "<img src=x onerror='window.PWN=1'>",
+    "<svg onload='window.PWN=1'>",
+    "<a href='javascript:window.PWN=1' id=pwn>x</a>",
+    "<iframe srcdoc='<script>parent.PWN=1</script>'></iframe>",
+    "<body onload='window.PWN=1'>",
+    "<style>body{display:none}</style>",
+    "<link rel=stylesheet href=//example.org/x.css>",
+    "<img src=https://example.org/x.png>",
+    "<object data='javascript:window.PWN=1'></object>",
+    "<button data-commandlinker-command=x>x</button>",
+    "<form id=bestofl><input name=draw></form>",
+    "<meta http-equiv=refresh content='0;url=https://example.org'>",
+    "<base href=https://example.org/>",
+    "<details open ontoggle='window.PWN=1'>",
+    "<video><source onerror='window.PWN=1'></video>",
+    "<math><mtext></math><img src=x onerror='window.PWN=1'>",
+    "<!--><script>window.PWN=1</script>-->",
+    "]]><script>window.PWN=1</script>",
+    '"><script>window.PWN=1</script>',
+    "'-window.PWN=1-'",
+    "${window.PWN=1}",
+    "{{7*7}}",
+    "{% raw %}<script>window.PWN=1</script>",
+    "[x](javascript:window.PWN=1)",
+    "![x](https://example.org/x.png)",
+    "$$\\href{javascript:window.PWN=1}{x}$$",
+    "```\n<script>window.PWN=1</script>\n```",
+    "\x1b]8;;https://example.org\x07link\x1b]8;;\x07",
+    "\x1b[31m<script>window.PWN=1</script>",
+    "\u2028<script>window.PWN=1</script>\u2029",
+    "\u202e<script>window.PWN=1</script>",
+    '=HYPERLINK("https://example.org")',
+    "<marquee onstart='window.PWN=1'>",
+    "<input autofocus onfocus='window.PWN=1'>",
 ]
 
 
@@ -41,12 +67,22 @@ def report(tmp_path_factory, tables):
     texts = pl.DataFrame({"completion": PAYLOADS})
     with pl.Config(tbl_rows=100, fmt_str_lengths=500):
         table = texts._repr_html_()
-    outputs = [embed._render(chart.to_dict()) for chart in (charts.accuracy_by_language(bad), charts.reading_rules(rules), charts.reward_quality(names))]
-    outputs += [({"text/html": table}, {}), ({"text/markdown": "\n\n".join(PAYLOADS)}, {}), ({"text/plain": "\n".join(PAYLOADS)}, {})]
+    outputs = [
+        embed._render(chart.to_dict())
+        for chart in (charts.accuracy_by_language(bad), charts.reading_rules(rules), charts.reward_quality(names))
+    ]
+    outputs += [
+        ({"text/html": table}, {}),
+        ({"text/markdown": "\n\n".join(PAYLOADS)}, {}),
+        ({"text/plain": "\n".join(PAYLOADS)}, {}),
+    ]
     notebook(run, "02_payloads", outputs)
     claims = tables["claims_forest"].with_columns(statement=pl.Series(PAYLOADS[:4]), sentence=pl.Series(PAYLOADS[4:8]))
     run.write("claims", claims)
-    run.record("notebooks", {"02_payloads": {"parameters": {"word": PAYLOADS}, "error": {}, "outputs": {PAYLOADS[0]: "0" * 16}}})
+    run.record(
+        "notebooks",
+        {"02_payloads": {"parameters": {"word": PAYLOADS}, "error": {}, "outputs": {PAYLOADS[0]: "0" * 16}}},
+    )
     states = {"01_all_charts": ("up to date", ""), "02_payloads": ("up to date", "")}
     return build_report(run, folder / "reports" / "tiny", title=PAYLOADS[1], states=states).parent
 
@@ -54,7 +90,9 @@ def report(tmp_path_factory, tables):
 def notebook(run, name, outputs):
     cells = [nbformat.v4.new_markdown_cell(f"# {name}\n\n> Is it drawn?")]
     cells += [
-        nbformat.v4.new_code_cell("x", execution_count=1, outputs=[nbformat.v4.new_output("display_data", data=data, metadata=metadata)])
+        nbformat.v4.new_code_cell(
+            "x", execution_count=1, outputs=[nbformat.v4.new_output("display_data", data=data, metadata=metadata)]
+        )
         for data, metadata in outputs
     ]
     path = run.folder / "notebooks" / f"{name}.ipynb"
@@ -65,7 +103,9 @@ def notebook(run, name, outputs):
 @pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (390, "dark")])
 def test_every_chart_is_drawn_without_a_request_or_a_complaint(opened, report, width, scheme):
     page, asked, said = opened(report / "01_all_charts.html", width, scheme)
-    drawn = page.evaluate("[...document.querySelectorAll('.bestofl-chart')].map(f => f.dataset.drawn + f.querySelectorAll('svg .mark-text, svg path').length)")
+    drawn = page.evaluate(
+        "[...document.querySelectorAll('.bestofl-chart')].map(f => f.dataset.drawn + f.querySelectorAll('svg .mark-text, svg path').length)"
+    )
     assert len(drawn) == len(charts.__all__)
     assert all(mark.startswith("yes") and int(mark[3:]) > 3 for mark in drawn)
     assert {url.rsplit("/", 1)[0] for url in asked} <= {report.as_uri(), (report / "assets").as_uri()} | {"data:,"}
@@ -82,7 +122,12 @@ def test_no_payload_runs_or_asks_for_anything(opened, report, name):
     assert all(url.startswith(report.as_uri()) or url == "data:," for url in asked)
     assert [line for line in said if "legend count" not in line] == []  # Vega says so of more than 30 reward models
     assert page.evaluate("[...document.querySelectorAll('.bestofl-chart')].every(f => f.dataset.drawn === 'yes')")
-    assert page.evaluate("document.querySelectorAll('main iframe, main object, main form:not(.vega-bindings), main base, main meta, main video, main :not(svg, .bestofl-holder) > style').length") == 0
+    assert (
+        page.evaluate(
+            "document.querySelectorAll('main iframe, main object, main form:not(.vega-bindings), main base, main meta, main video, main :not(svg, .bestofl-holder) > style').length"
+        )
+        == 0
+    )
     assert page.evaluate("getComputedStyle(document.body).display") == "block"
 
 
@@ -95,7 +140,7 @@ def test_the_data_of_a_chart_is_offered_as_csv_that_no_spreadsheet_runs(opened, 
     assert saved.value.suggested_filename == "accuracy_by_language.csv" and table.height == 11
     assert {"language", "accuracy", "low", "high", "unreadable"} <= set(table.columns)
     text = page.evaluate("window.bestofl.csv([{a: '=1+1', b: 'x,\"y\"', c: null, d: -1}])")
-    assert text == "a,b,c,d\r\n'=1+1,\"x,\"\"y\"\"\",,-1\r\n"
+    assert text == 'a,b,c,d\r\n\'=1+1,"x,""y""",,-1\r\n'
 
 
 def test_text_is_legible_in_dark_and_in_light(opened, report):
@@ -110,6 +155,7 @@ def test_text_is_legible_in_dark_and_in_light(opened, report):
 
 def contrast(one: str, other: str) -> float:
     """WCAG contrast of two `rgb(r, g, b)` colours."""
+
     def light(colour: str) -> float:
         parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : colour.index(")")].split(",")[:3]]
         r, g, b = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)

@@ -8,24 +8,62 @@ from made_up_runs import write_run
 
 from bestofl_lib.display import charts, compare, embed
 from bestofl_lib.display.report import build_report
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 pytestmark = pytest.mark.slow
 
 PWN = "window.PWN=1"
 PAYLOADS = [
-    f"<script>{PWN}</script>", f"</script><script>{PWN}</script>", f"\"</script><script>{PWN}</script>", f"<ScRiPt>{PWN}</sCrIpT>", f"<img src=x onerror='{PWN}'>",
-    f"<svg onload='{PWN}'></svg>", f"<svg><script>{PWN}</script></svg>", f"<svg><animate onbegin='{PWN}' attributeName=x dur=1s>", f"<a href='javascript:{PWN}' id=pwn>x</a>",
-    "<iframe srcdoc='<script>parent.PWN=1</script>'></iframe>", "<iframe src='javascript:parent.PWN=1'></iframe>", f"<object data='javascript:{PWN}'></object>",
-    f"<embed src='data:text/html,<script>{PWN}</script>'>", f"<body onload='{PWN}'>", "<style>body{display:none!important}</style>", "<link rel=stylesheet href=//example.org/x.css>",
-    "<img src=https://example.org/x.png>", "<meta http-equiv=refresh content='0;url=https://example.org'>", "<base href=https://example.org/>",
-    "<form id=atlas><input name=dataset></form>", "<div class=atlas data-atlas><script type='application/json'>\"x\"</script></div>", "<a id=bestofl></a><a id=bestofl name=drawAll></a>",
-    "<a id=MathJax><a id=MathJax name=Hub>", "<button data-commandlinker-command='terminal:create-new'>x</button>", f"<details open ontoggle='{PWN}'>", f"<input autofocus onfocus='{PWN}'>",
-    f"<video><source onerror='{PWN}'></video>", f"<math><mtext></math><img src=x onerror='{PWN}'>", f"$$\\href{{javascript:{PWN}}}{{x}}$$", f"$\\text{{<img src=x onerror='{PWN}'>}}$",
-    "$\\require{html}\\style{display:none}{x}$", f"\\(\\unicode{{<script>{PWN}</script>}}\\)", f"[x](javascript:{PWN})", "![x](https://example.org/x.png)", f"```html\n<script>{PWN}</script>\n```",
-    "| a | b |\n|---|---|\n| <b>x</b> | y |", f"<!--><script>{PWN}</script>-->", f"<![CDATA[<script>{PWN}</script>]]>", f"${{{PWN}}}", "{{constructor.constructor('window.PWN=1')()}}",
-    f"'-{PWN}-'", "__proto__", "\x1b]8;;https://example.org\x07link\x1b]8;;\x07", f"\x1b[31m<script>{PWN}</script>\x1b[0m", f"\u2028<script>{PWN}</script>\u2029", f"\u202e<script>{PWN}</script>",
-    "\x00\ufeff<script>\x00window.PWN=1</script>", "=HYPERLINK(\"https://example.org\")", f"<marquee onstart='{PWN}'>", f"<xss style='animation:x' onanimationstart='{PWN}'>",
+    f"<script>{PWN}</script>",
+    f"</script><script>{PWN}</script>",
+    f'"</script><script>{PWN}</script>',
+    f"<ScRiPt>{PWN}</sCrIpT>",
+    f"<img src=x onerror='{PWN}'>",
+    f"<svg onload='{PWN}'></svg>",
+    f"<svg><script>{PWN}</script></svg>",
+    f"<svg><animate onbegin='{PWN}' attributeName=x dur=1s>",
+    f"<a href='javascript:{PWN}' id=pwn>x</a>",
+    "<iframe srcdoc='<script>parent.PWN=1</script>'></iframe>",
+    "<iframe src='javascript:parent.PWN=1'></iframe>",
+    f"<object data='javascript:{PWN}'></object>",
+    f"<embed src='data:text/html,<script>{PWN}</script>'>",
+    f"<body onload='{PWN}'>",
+    "<style>body{display:none!important}</style>",
+    "<link rel=stylesheet href=//example.org/x.css>",
+    "<img src=https://example.org/x.png>",
+    "<meta http-equiv=refresh content='0;url=https://example.org'>",
+    "<base href=https://example.org/>",
+    "<form id=atlas><input name=dataset></form>",
+    "<div class=atlas data-atlas><script type='application/json'>\"x\"</script></div>",
+    "<a id=bestofl></a><a id=bestofl name=drawAll></a>",
+    "<a id=MathJax><a id=MathJax name=Hub>",
+    "<button data-commandlinker-command='terminal:create-new'>x</button>",
+    f"<details open ontoggle='{PWN}'>",
+    f"<input autofocus onfocus='{PWN}'>",
+    f"<video><source onerror='{PWN}'></video>",
+    f"<math><mtext></math><img src=x onerror='{PWN}'>",
+    f"$$\\href{{javascript:{PWN}}}{{x}}$$",
+    f"$\\text{{<img src=x onerror='{PWN}'>}}$",
+    "$\\require{html}\\style{display:none}{x}$",
+    f"\\(\\unicode{{<script>{PWN}</script>}}\\)",
+    f"[x](javascript:{PWN})",
+    "![x](https://example.org/x.png)",
+    f"```html\n<script>{PWN}</script>\n```",
+    "| a | b |\n|---|---|\n| <b>x</b> | y |",
+    f"<!--><script>{PWN}</script>-->",
+    f"<![CDATA[<script>{PWN}</script>]]>",
+    f"${{{PWN}}}",
+    "{{constructor.constructor('window.PWN=1')()}}",
+    f"'-{PWN}-'",
+    "__proto__",
+    "\x1b]8;;https://example.org\x07link\x1b]8;;\x07",
+    f"\x1b[31m<script>{PWN}</script>\x1b[0m",
+    f"\u2028<script>{PWN}</script>\u2029",
+    f"\u202e<script>{PWN}</script>",
+    "\x00\ufeff<script>\x00window.PWN=1</script>",
+    '=HYPERLINK("https://example.org")',
+    f"<marquee onstart='{PWN}'>",
+    f"<xss style='animation:x' onanimationstart='{PWN}'>",
 ]
 PROBLEMS = 5
 
@@ -34,9 +72,18 @@ PROBLEMS = 5
 def report(tmp_path_factory, tables):
     """A report whose questions, completions, answers' words and names are payloads, and a comparison with another run."""
     folder = tmp_path_factory.mktemp("safety")
-    keys = [(f"lab-test-{place:04d}", code, index) for place in range(PROBLEMS) for code in ("en", "th") for index in range(5)]
+    keys = [
+        (f"lab-test-{place:04d}", code, index)
+        for place in range(PROBLEMS)
+        for code in ("en", "th")
+        for index in range(5)
+    ]
     texts = {key: payload + "\nThe answer is 7." for key, payload in zip(keys, PAYLOADS, strict=False)}
-    questions = {(f"lab-test-{place:04d}", code): PAYLOADS[place * 2 + (code == "th")] for place in range(PROBLEMS) for code in ("en", "th")}
+    questions = {
+        (f"lab-test-{place:04d}", code): PAYLOADS[place * 2 + (code == "th")]
+        for place in range(PROBLEMS)
+        for code in ("en", "th")
+    }
     shape = {"n_problems": PROBLEMS, "n": 5, "languages": ("en", "th"), "mono": False}
     run = write_run(folder / "runs", "bad", texts=texts, questions=questions, **shape)
     other = write_run(folder / "runs", "other", seed=9, **shape)
@@ -49,7 +96,12 @@ def report(tmp_path_factory, tables):
     made = {"outputs": {"readings.parquet": "0" * 16, "rewards.parquet": "0" * 16}, "parameters": {"word": PAYLOADS[1]}}
     run.record("notebooks", {"02_check_answers": made})
     other.record("notebooks", {"02_check_answers": {"parameters": {"word": PAYLOADS[2]}}})
-    built = build_report(run, folder / "reports" / "bad", title="A study", states=dict.fromkeys(("02_check_answers", "06_all_charts"), ("up to date", ""))).parent
+    built = build_report(
+        run,
+        folder / "reports" / "bad",
+        title="A study",
+        states=dict.fromkeys(("02_check_answers", "06_all_charts"), ("up to date", "")),
+    ).parent
     compare.write_page(compare.compare(run, other), folder / "reports")
     return built
 
@@ -76,7 +128,12 @@ def test_no_payload_runs_in_the_atlas(opened, report):
         page.locator(".atlas select").nth(1).select_option(label=f"lab-test-{place:04d}")
         page.evaluate("document.querySelectorAll('.fold:not([hidden])').forEach((button) => button.click())")
         shown += page.evaluate("document.querySelector('.board').textContent")
-        assert page.evaluate("document.querySelectorAll('.board :is(script, img, svg, iframe, object, embed, form, input, style, link, base, video, a, [onerror], [onload], [href])').length") == 0
+        assert (
+            page.evaluate(
+                "document.querySelectorAll('.board :is(script, img, svg, iframe, object, embed, form, input, style, link, base, video, a, [onerror], [onload], [href])').length"
+            )
+            == 0
+        )
     page.wait_for_timeout(300)
     assert page.evaluate("typeof window.PWN") == "undefined" and said == []
     assert all(url.startswith(report.as_uri()) or url == "data:," for url in asked)
@@ -126,16 +183,26 @@ def test_the_keyboard_alone_opens_a_problem(opened, report):
 def test_a_link_to_a_problem_opens_it(opened, report):
     page, _, _ = opened(report / "atlas.html")
     page.goto((report / "atlas.html").as_uri() + "#lab-test-0002/th")
-    page.wait_for_function("document.querySelector('.atlas .problem h2')?.textContent === 'lab-test-0002'", timeout=20_000)
+    page.wait_for_function(
+        "document.querySelector('.atlas .problem h2')?.textContent === 'lab-test-0002'", timeout=20_000
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index.html", "02_check_answers.html", "06_all_charts.html", "atlas.html", "../compare-bad-other.html"])
+@pytest.mark.parametrize(
+    "name", ["index.html", "02_check_answers.html", "06_all_charts.html", "atlas.html", "../compare-bad-other.html"]
+)
 def test_axe_finds_no_serious_fault(opened, report, name, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed (pip install axe-playwright-python)")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-core is not installed (pip install axe-playwright-python)"
+    )
     page, _, _ = opened((report / name).resolve(), scheme=scheme)
     found = axe.Axe().run(page).response["violations"]
-    serious = [(fault["id"], [node["html"][:160] for node in fault["nodes"][:3]]) for fault in found if fault["impact"] in ("serious", "critical")]
+    serious = [
+        (fault["id"], [node["html"][:160] for node in fault["nodes"][:3]])
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
     assert serious == []
 
 

@@ -43,7 +43,8 @@ def test_accuracy_leaves_out_what_is_not_known():
 def test_readers_name_the_gap_and_the_largest_difference():
     table = pl.DataFrame(
         [("en", "ours", 0.9), ("sw", "ours", 0.6), ("en", "after_cue", 0.4), ("sw", "after_cue", 0.5)],
-        schema=["language", "reader", "accuracy"], orient="row",
+        schema=["language", "reader", "accuracy"],
+        orient="row",
     )
     text = said(takeaways.readers(table))
     assert "30.0 points by ours; 10.0 points by after cue" in text
@@ -72,7 +73,15 @@ def test_gains_count_only_what_is_significant_at_the_largest_budget():
 
 
 def test_exclusive_solves_stand_beside_a_second_draw():
-    table = pl.DataFrame({"language": ["en", "sw"], "other": ["sw", "en"], "exclusive": [40.0, 3.0], "exclusive_resampled": [5.0, 6.0], "n_problems": [250, 250]})
+    table = pl.DataFrame(
+        {
+            "language": ["en", "sw"],
+            "other": ["sw", "en"],
+            "exclusive": [40.0, 3.0],
+            "exclusive_resampled": [5.0, 6.0],
+            "n_problems": [250, 250],
+        }
+    )
     assert "English solves 40.0 of 250 problems that Swahili does not" in said(takeaways.exclusive(table))
     assert "a second draw of English itself solves 5.0" in said(takeaways.exclusive(table))
     alone = table.with_columns(exclusive_resampled=pl.lit(None, pl.Float64))
@@ -94,7 +103,10 @@ def test_the_best_arm_is_named_in_words_at_the_budget_that_all_reach(tables):
 
 def test_sources_of_an_interval_are_half_widths(tables):
     text = said(takeaways.interval_sources(tables["interval_sources"]))
-    assert "With 8 completions, mixed pool, best of k by cross reward: other problems would move the figure by ±5.0 points" in text
+    assert (
+        "With 8 completions, mixed pool, best of k by cross reward: other problems would move the figure by ±5.0 points"
+        in text
+    )
     assert "drawing again for the same problems by ±1.0, both by ±5.5" in text
 
 
@@ -105,9 +117,20 @@ def test_every_claim_leads_with_its_verdict(tables):
 
 def test_a_plan_is_set_beside_english_and_equal_shares():
     rows = [(2, "planned", "en 9", 0.1, None, None, None, 0.0), (8, "planned", "en 8", 0.696, None, None, None, 0.012)]
-    rows += [(8, "en", "en 8", 0.69, 0.006, -0.02, 0.03, 0.0), (8, "mixed", "equal shares", 0.597, 0.099, 0.061, 0.136, 0.0)]
-    table = pl.DataFrame(rows, schema=["budget", "arm", "allocation", "accuracy", "gain", "gain_low", "gain_high", "regret"], orient="row")
-    text = said(takeaways.plan(table.with_columns(low=pl.col("accuracy") - 0.05, high=pl.col("accuracy") + 0.05, n_problems=pl.lit(250))))
+    rows += [
+        (8, "en", "en 8", 0.69, 0.006, -0.02, 0.03, 0.0),
+        (8, "mixed", "equal shares", 0.597, 0.099, 0.061, 0.136, 0.0),
+    ]
+    table = pl.DataFrame(
+        rows,
+        schema=["budget", "arm", "allocation", "accuracy", "gain", "gain_low", "gain_high", "regret"],
+        orient="row",
+    )
+    text = said(
+        takeaways.plan(
+            table.with_columns(low=pl.col("accuracy") - 0.05, high=pl.col("accuracy") + 0.05, n_problems=pl.lit(250))
+        )
+    )
     assert text.startswith("With 8 completions the plan is en 8.")
     assert "+0.6 points over English only (95 % interval −2.0 to +3.0); +9.9 points over equal shares" in text
     assert text.endswith("It loses 1.2 points to hindsight.")

@@ -63,7 +63,9 @@ def test_its_parameters_are_plain_literals_one_a_line_with_help(path):
 def test_papermill_sees_the_same_parameters(path):
     papermill = pytest.importorskip("papermill")
     seen = papermill.inspect_notebook(path)
-    assert {name: found["help"] for name, found in seen.items()} == {name: p.help for name, p in read_parameters(path).items()}
+    assert {name: found["help"] for name, found in seen.items()} == {
+        name: p.help for name, p in read_parameters(path).items()
+    }
 
 
 @EVERY
@@ -96,7 +98,11 @@ def test_it_imports_the_library_and_no_model_chart_or_runner_directly(path):
         for cell in cells(path)
         for node in ast.walk(python(cell))
         for name in (
-            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
         )
     }
     assert not names & {"torch", "transformers", "altair", "papermill", "nbconvert"}

@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from bestofl_lib.runs import ROOT, Run
 from bestofl_lib.study import Folders, run_study
-from bestofl_lib.tables import ROOT, SCHEMAS, Run, check_table
+from bestofl_lib.tables import SCHEMAS, check_table
 
 SLICE = {
     "run": "slice",
@@ -40,7 +41,17 @@ def test_the_whole_path_leaves_every_table_with_its_schema(finished):
         table = run.read(name)
         assert len(table) and table.columns == check_table(name, table).columns
         assert set(SCHEMAS[name]) <= set(table.columns)
-    for name in ("accuracy", "trained", "reward_quality", "exclusive", "gains", "shapley", "claims", "plan", "allocations"):
+    for name in (
+        "accuracy",
+        "trained",
+        "reward_quality",
+        "exclusive",
+        "gains",
+        "shapley",
+        "claims",
+        "plan",
+        "allocations",
+    ):
         assert len(run.read(name)), name
 
 
@@ -76,7 +87,14 @@ def test_the_study_for_real_models_cross_fits_adapters_where_there_is_no_trainin
     folders = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
     monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))
     here = {"source": "lab", "model": "data/lab/policy", "reward_base": "data/lab/policy", "prompt": "question"}
-    small = {"languages": "en,es", "test_problems": "24", "test_candidates": "6", "max_new_tokens": "160", "folds": "2", "rows": "8"}
+    small = {
+        "languages": "en,es",
+        "test_problems": "24",
+        "test_candidates": "6",
+        "max_new_tokens": "160",
+        "folds": "2",
+        "rows": "8",
+    }
     run_study("mgsm", here | small, folders=folders)
     trained = Run("mgsm", folders.runs).read("trained")
     assert set(trained["tuning"]) == {"lora"} and set(trained["fold"]) == {0, 1}

@@ -42,7 +42,9 @@ def test_every_equation_of_a_solution_is_true_and_the_last_result_is_the_answer(
         found = equations.findall(plain)
         assert len(found) == len(lab.TEMPLATES[problem.template].steps(**stated_numbers(problem))), (problem, solution)
         for left, right in found:
-            value = eval(re.sub(r"(\d+)", r"Fraction(\1)", left.replace("×", "*").replace("÷", "/")), {"Fraction": Fraction})
+            value = eval(
+                re.sub(r"(\d+)", r"Fraction(\1)", left.replace("×", "*").replace("÷", "/")), {"Fraction": Fraction}
+            )
             assert value == int(right), solution
         assert int(found[-1][1]) == problem.answer
 

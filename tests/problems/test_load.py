@@ -134,7 +134,10 @@ def test_an_own_table_reads_the_same_from_every_kind_of_file(tmp_path, ending):
 
 
 def test_columns_of_other_names_are_mapped_and_usual_names_known(tmp_path):
-    rows = [{"nr": 7, "lang": "en", "Frage": "Q?", "answer": "She pays 3.\n#### 3"}, {"nr": 12, "lang": "en", "Frage": "R?", "answer": "4"}]
+    rows = [
+        {"nr": 7, "lang": "en", "Frage": "Q?", "answer": "She pays 3.\n#### 3"},
+        {"nr": 12, "lang": "en", "Frage": "R?", "answer": "4"},
+    ]
     table = load(jsonl(tmp_path / "own.jsonl", rows), columns={"problem_id": "nr", "question": "Frage"})
     assert table.select("problem_id", "question", "reference").rows() == [("07", "Q?", "3"), ("12", "R?", "4")]
 
@@ -159,7 +162,10 @@ def test_questions_are_nfc_and_trimmed(tmp_path):
     ("rows", "message"),
     [
         (changed(1, reference="3"), r"have other references in other languages:\n  a \(en\): '2'\n  a \(de\): '3'"),
-        (changed(1, reference="viele"), r"1 problem rows have a reference that is not one number:\n  a \(de\): 'viele'"),
+        (
+            changed(1, reference="viele"),
+            r"1 problem rows have a reference that is not one number:\n  a \(de\): 'viele'",
+        ),
         (changed(1, reference=None), r"have no reference"),
         (changed(1, question=" \n"), r"1 problem rows have no question"),
         (changed(1, question=None), r"1 problem rows have no question"),
@@ -289,7 +295,9 @@ FIRST_WORDS = {
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_a_native_instruction_is_whole_and_names_the_answer_line(code):
     record = LANGUAGES[code]
-    assert record.instruction.startswith(FIRST_WORDS[code])  # public MGSM prompts lack their first character in Japanese
+    assert record.instruction.startswith(
+        FIRST_WORDS[code]
+    )  # public MGSM prompts lack their first character in Japanese
     assert not unicodedata.combining(record.instruction[0])
     assert record.instruction == unicodedata.normalize("NFC", record.instruction).strip()
     before, after = record.answer_line.split("{answer}")

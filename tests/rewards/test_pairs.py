@@ -42,8 +42,14 @@ def test_mono_pairs_are_in_one_language_multi_within_and_cross_across(world):
 
 
 def test_natural_shares_of_cross_follow_the_pairs_that_exist(world):
-    weak = world.readings.with_columns(is_correct=pl.col("is_correct") & ((pl.col("language") != "sw") | (pl.col("problem_id") < "p02")))
-    exist = training_pairs(weak, "cross", available_pairs(weak, "cross")).group_by("chosen_language", "rejected_language").len("exist")
+    weak = world.readings.with_columns(
+        is_correct=pl.col("is_correct") & ((pl.col("language") != "sw") | (pl.col("problem_id") < "p02"))
+    )
+    exist = (
+        training_pairs(weak, "cross", available_pairs(weak, "cross"))
+        .group_by("chosen_language", "rejected_language")
+        .len("exist")
+    )
     drawn = training_pairs(weak, "cross", 120).group_by("chosen_language", "rejected_language").len("drawn")
     both = exist.join(drawn, on=["chosen_language", "rejected_language"], how="left").fill_null(0)
     expected = both["exist"] / both["exist"].sum() * 120

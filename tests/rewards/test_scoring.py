@@ -9,9 +9,9 @@ pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file
 
-from bestofl_lib.rewards.audit import within_problem_auc
+from bestofl_lib.analysis.reward_quality import within_problem_auc
+from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
-from bestofl_lib.rewards.model import RewardBackbone
 from bestofl_lib.rewards.scoring import score
 from bestofl_lib.rewards.training import train_reward_models
 
@@ -104,7 +104,9 @@ def test_a_candidate_that_was_never_finished_gets_no_reward(world, folder):
 def test_candidates_without_a_known_finish_reason_are_learnt_from_and_scored(world, tiny_policy, folder, tmp_path):
     pool = world.candidates.with_columns(finish_reason=pl.lit(None, pl.String))
     place = tmp_path / "again"
-    train_reward_models(pool, world.readings, world.split("train"), base=tiny_policy, folder=place, rows=20, device="cpu")
+    train_reward_models(
+        pool, world.readings, world.split("train"), base=tiny_policy, folder=place, rows=20, device="cpu"
+    )
     expected = score(world.candidates, world.split("test"), folder, device="cpu").rewards
     assert expected.height and score(pool, world.split("test"), place, device="cpu").rewards.equals(expected)
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bestofl_lib.rewards.audit import across_language_accuracy, within_problem_auc
+from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
 from bestofl_lib.rewards.text_baseline import score_text_baseline, text_features
 
 
@@ -21,7 +21,9 @@ def test_tell_tale_words_are_learnt_by_cross_fitting_at_equal_rows(world):
 
 def test_a_pool_that_does_not_say_how_candidates_ended_is_scored_alike(world):
     untold = world.candidates.with_columns(finish_reason=pl.lit(None, pl.String))
-    first, second = (score_text_baseline(table, world.readings, variants=["multi"])[0] for table in (world.candidates, untold))
+    first, second = (
+        score_text_baseline(table, world.readings, variants=["multi"])[0] for table in (world.candidates, untold)
+    )
     assert first.height and first.equals(second)
 
 

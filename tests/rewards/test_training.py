@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from bestofl_lib.rewards.audit import across_language_accuracy, within_problem_auc  # noqa: E402
+from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc  # noqa: E402
 from bestofl_lib.rewards.scoring import score  # noqa: E402
 from bestofl_lib.rewards.training import (  # noqa: E402
     RewardModelSpec,

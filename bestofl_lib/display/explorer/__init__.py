@@ -14,7 +14,7 @@ import polars as pl
 import traitlets
 
 from bestofl_lib.display import explore
-from bestofl_lib.tables import Run
+from bestofl_lib.runs import Run
 
 FOLDER = Path(__file__).resolve().parent
 REWARD_LABELS = {"cross": "cross: across languages", "multi": "multi: all languages", "mono": "mono: each its own"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 
 from bestofl_lib.display.explore import open_run
-from bestofl_lib.tables import ROOT, Run, replace_file
+from bestofl_lib.runs import ROOT, Run, replace_file
 
 NOTEBOOK = ROOT / "notebooks" / "08_explore_candidates.ipynb"
 
@@ -30,7 +30,9 @@ def write_notebook(run: Run, split: str = "test", notebook: Path = NOTEBOOK) -> 
     tagged = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
     if not tagged:
         raise ValueError(f"{notebook} has no cell tagged 'parameters'; tag the one that sets run and split")
-    tagged[0].source = f"run: str = {run.name!r}  # folder in data/runs\nsplit: str = {split!r}  # which problems to look at"
+    tagged[
+        0
+    ].source = f"run: str = {run.name!r}  # folder in data/runs\nsplit: str = {split!r}  # which problems to look at"
     target = run.folder / "explore.ipynb"
     replace_file(target, nbformat.writes(content).encode())
     return target

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bestofl_lib.rewards.audit import across_language_accuracy, calibration, within_problem_auc
+from bestofl_lib.analysis.reward_quality import across_language_accuracy, calibration, within_problem_auc
 from bestofl_lib.tables import KEY
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from bestofl_lib.candidates.other_readers import accuracy_by_reader, disagreements, read_with_others
+from bestofl_lib.answers.other_readers import accuracy_by_reader, disagreements, read_with_others
 
 CANDIDATES = pl.DataFrame(
     {
@@ -15,21 +15,33 @@ CANDIDATES = pl.DataFrame(
         "completion": ["The answer is 18.", "The answer is 5,600.", "Antwort: 18,00 €", "Antwort: 5.600"],
     }
 )
-PROBLEMS = pl.DataFrame({"problem_id": ["a", "b", "a", "b"], "language": ["en", "en", "de", "de"], "reference": ["18", "5600", "18", "5600"]})
+PROBLEMS = pl.DataFrame(
+    {
+        "problem_id": ["a", "b", "a", "b"],
+        "language": ["en", "en", "de", "de"],
+        "reference": ["18", "5600", "18", "5600"],
+    }
+)
 
 
 def test_readers_that_strip_commas_make_german_look_worse_than_it_is() -> None:
     readings = read_with_others(CANDIDATES, PROBLEMS, readers=("last_number", "after_cue"))
     accuracy = {(r["language"], r["reader"]): r["accuracy"] for r in accuracy_by_reader(readings).iter_rows(named=True)}
     assert accuracy == {
-        ("en", "ours"): 1, ("de", "ours"): 1, ("en", "last_number"): 1, ("en", "after_cue"): 1, ("de", "last_number"): 0, ("de", "after_cue"): 0
+        ("en", "ours"): 1,
+        ("de", "ours"): 1,
+        ("en", "last_number"): 1,
+        ("en", "after_cue"): 1,
+        ("de", "last_number"): 0,
+        ("de", "after_cue"): 0,
     }
 
 
 def test_disagreements_show_both_answers_and_the_text() -> None:
     shown = disagreements(read_with_others(CANDIDATES, PROBLEMS, readers=("last_number",)), CANDIDATES)
     assert shown.select("language", "ours", "answer", "ending").rows() == [
-        ("de", "18", "1800", "Antwort: 18,00 €"), ("de", "5600", "28/5", "Antwort: 5.600")
+        ("de", "18", "1800", "Antwort: 18,00 €"),
+        ("de", "5600", "28/5", "Antwort: 5.600"),
     ]
 
 

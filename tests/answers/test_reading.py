@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from num2words import num2words
 
-from bestofl_lib.candidates.expressions import Worker, evaluate
-from bestofl_lib.candidates.reading import (
+from bestofl_lib.answers.expressions import Worker, evaluate
+from bestofl_lib.answers.reading import (
     READINGS,
     Reading,
     canonical,
@@ -23,7 +23,7 @@ from bestofl_lib.candidates.reading import (
     read_reference,
 )
 from bestofl_lib.languages import LANGUAGES
-from bestofl_lib.numerals import words_at
+from bestofl_lib.numbers.written import words_at
 
 CODES = st.sampled_from(sorted(LANGUAGES))
 WHOLE = st.integers(-(10**12), 10**12)
@@ -34,21 +34,27 @@ DECIMALS = st.sampled_from([1, 2, 4, 5]).flatmap(
 ZEROS = st.sampled_from(sorted({record.zero for record in LANGUAGES.values()} | {"0", "٠", "०", "０"}))
 CUES = sorted({(r.code, cue) for r in LANGUAGES.values() for cue in r.cues})
 BEHIND_A_CUE = st.sampled_from([": ", " : ", "：", ": **", ":\n", ":\n\n", " = ", ": $", ": \\(", ": 「"])
-REMARKS = st.sampled_from(["", ".", "。", "।", " (3 x 5)", " kg", " m2", "\n\n3 + 4 = 7", "%", "**", ", since 7 - 3 = 4", "\\)"])
+REMARKS = st.sampled_from(
+    ["", ".", "。", "।", " (3 x 5)", " kg", " m2", "\n\n3 + 4 = 7", "%", "**", ", since 7 - 3 = 4", "\\)"]
+)
 
 
 def styled(value: Fraction, code: str, zero: str = "0") -> str:
     """The number as the language's own conventions write it, in the digits that start at `zero`."""
     text = format_decimal(
         value.numerator / value.denominator if value.denominator > 1 else value.numerator,
-        locale=code, numbering_system="latn", decimal_quantization=False,
+        locale=code,
+        numbering_system="latn",
+        decimal_quantization=False,
     )
     return "".join(chr(ord(zero) + int(c)) if c.isascii() and c.isdigit() else c for c in text)
 
 
 @settings(deadline=None)
 @given(CODES, WHOLE | DECIMALS, ZEROS)
-def test_a_number_in_a_languages_own_style_reads_back_from_the_answer_line(code: str, value: Fraction, zero: str) -> None:
+def test_a_number_in_a_languages_own_style_reads_back_from_the_answer_line(
+    code: str, value: Fraction, zero: str
+) -> None:
     line = LANGUAGES[code].answer_line.format(answer=styled(Fraction(value), code, zero))
     assert read_answer(line, code).value == value
 
@@ -99,9 +105,59 @@ def _swahili(n: int) -> str:
 
 
 PIECES = st.sampled_from(
-    ["\\boxed{", "}", "{", "\\frac", "1,2", "3.", "18", "৫", "Answer: ", "answer is ", "答え", "উত্তর", "Ответ", "\n", "\n\n", "**", "=", " = ",
-     "-", "−", "×", "^", "(", ")", "%", "$", "万", "十", "<think>", "</think>", "or ", "\u200b", "\u202f", ".", "。", "1. ", "2. ", " x ", "e5",
-     "\\text{", "\\sqrt{", "½", "eighteen", "elfu ", "\\boxed{18}", "The answer is 20.", "therefore ", "#### ", "\ud800", "\x00", "a" * 50]
+    [
+        "\\boxed{",
+        "}",
+        "{",
+        "\\frac",
+        "1,2",
+        "3.",
+        "18",
+        "৫",
+        "Answer: ",
+        "answer is ",
+        "答え",
+        "উত্তর",
+        "Ответ",
+        "\n",
+        "\n\n",
+        "**",
+        "=",
+        " = ",
+        "-",
+        "−",
+        "×",
+        "^",
+        "(",
+        ")",
+        "%",
+        "$",
+        "万",
+        "十",
+        "<think>",
+        "</think>",
+        "or ",
+        "\u200b",
+        "\u202f",
+        ".",
+        "。",
+        "1. ",
+        "2. ",
+        " x ",
+        "e5",
+        "\\text{",
+        "\\sqrt{",
+        "½",
+        "eighteen",
+        "elfu ",
+        "\\boxed{18}",
+        "The answer is 20.",
+        "therefore ",
+        "#### ",
+        "\ud800",
+        "\x00",
+        "a" * 50,
+    ]
 )
 JUNK = st.lists(PIECES | st.text(max_size=8), max_size=30).map("".join)
 
@@ -111,13 +167,30 @@ JUNK = st.lists(PIECES | st.text(max_size=8), max_size=30).map("".join)
 def test_a_table_and_a_single_completion_read_alike_whatever_is_written(rows: list[tuple[str, str]]) -> None:
     rows = [(text.encode("utf8", "replace").decode("utf8"), code) for text, code in rows]
     frame = pl.DataFrame(rows, schema=["completion", "language"], orient="row")
-    for (text, code), row in zip(rows, read_completions(frame["completion"], frame["language"]).iter_rows(), strict=True):
+    for (text, code), row in zip(
+        rows, read_completions(frame["completion"], frame["language"]).iter_rows(), strict=True
+    ):
         one = read_answer(text, code)
         assert row == (one.answer, one.rule, one.start, one.end, one.note)
 
 
 ANNOUNCED = st.tuples(
-    st.sampled_from(["{}", "\\boxed{{{}}}", "\\boxed{{{} \\text{{ km}}}}", "({})", "{}万", "{} or {}", "{}k", "-{}", "{}%", "1. {}", "{}/4", "x = {}"]),
+    st.sampled_from(
+        [
+            "{}",
+            "\\boxed{{{}}}",
+            "\\boxed{{{} \\text{{ km}}}}",
+            "({})",
+            "{}万",
+            "{} or {}",
+            "{}k",
+            "-{}",
+            "{}%",
+            "1. {}",
+            "{}/4",
+            "x = {}",
+        ]
+    ),
     st.sampled_from([cue for _, cue in CUES]) | st.just(""),
     WHOLE | DECIMALS | st.integers(0, 2000),
     REMARKS | st.sampled_from([" million", " apples", "万", " or so", " 円", "ed", "\n2. b", " </b>"]),
@@ -130,11 +203,17 @@ ANNOUNCED = st.tuples(
 @given(st.lists(ANNOUNCED, min_size=1, max_size=20))
 def test_a_table_and_a_single_completion_read_alike_where_an_answer_is_announced(rows) -> None:
     texts = [
-        "7 and 8\n" + cue + ": " + form.replace("{}", styled(Fraction(n), style), 2).replace("{{", "{").replace("}}", "}") + behind
+        "7 and 8\n"
+        + cue
+        + ": "
+        + form.replace("{}", styled(Fraction(n), style), 2).replace("{{", "{").replace("}}", "}")
+        + behind
         for form, cue, n, behind, style, _ in rows
     ]
     codes = [row[5] for row in rows]
-    for text, code, row in zip(texts, codes, read_completions(pl.Series(texts), pl.Series(codes)).iter_rows(), strict=True):
+    for text, code, row in zip(
+        texts, codes, read_completions(pl.Series(texts), pl.Series(codes)).iter_rows(), strict=True
+    ):
         one = read_answer(text, code)
         assert row == (one.answer, one.rule, one.start, one.end, one.note), text
 
@@ -149,15 +228,42 @@ def test_junk_is_read_or_left_but_never_raises(text: str, code: str) -> None:
 
 
 LONG = {
-    "digits": "9" * 100_000, "megabyte of digits": "1" * 1_000_000, "groups": "1," * 500_000, "dots": "1.1" * 300_000, "boxes": "\\boxed{" * 140_000,
-    "closed boxes": "\\boxed{}" * 125_000, "cues": "Answer: " * 125_000, "Japanese cues": "答え" * 330_000, "bold": "**" * 500_000,
-    "braces": "{" * 1_000_000, "blanks": " " * 1_000_000, "lines": "\n" * 1_000_000, "minus": "-" * 1_000_000, "equals": "Answer: 1" + " = 1" * 250_000,
-    "times": "Answer: 1" + " x 1" * 250_000, "kanji": "答え" + "十" * 1_000_000, "words": "Answer: " + "one " * 250_000, "fractions": "\\frac{1}{" * 110_000,
-    "thinking": "<think>" * 140_000, "brackets": "Answer: 3 " + "(" * 1_000_000, "letters": "a" * 1_000_000, "capital": "A" * 1_000_000, "therefore": "Therefore " * 100_000,
-    "invisible": "1\u200b" * 500_000, "no end": "The answer is " + "very " * 200_000, "lists": "Answer: 1. a\n" * 70_000,
-    "one long word": "答案是" + "一分之" * 330_000, "letters after a cue": "Answer: 5" + "a" * 1_000_000, "blanks after a number": "Answer: 5" + " " * 1_000_000,
-    "lines after a number": "Answer: 5 " + "\n" * 1_000_000, "parts": "9分の" * 250_000, "halves": "two and a half " * 65_000, "half": "答えは2" + "半" * 1_000_000,
-    "power": "\\boxed{2^" + " " * 900 + "}" + " " * 1_000_000, "Thai": "คำตอบคือ" + "ครึ่ง" * 200_000, "words and bold": "**a " * 250_000,
+    "digits": "9" * 100_000,
+    "megabyte of digits": "1" * 1_000_000,
+    "groups": "1," * 500_000,
+    "dots": "1.1" * 300_000,
+    "boxes": "\\boxed{" * 140_000,
+    "closed boxes": "\\boxed{}" * 125_000,
+    "cues": "Answer: " * 125_000,
+    "Japanese cues": "答え" * 330_000,
+    "bold": "**" * 500_000,
+    "braces": "{" * 1_000_000,
+    "blanks": " " * 1_000_000,
+    "lines": "\n" * 1_000_000,
+    "minus": "-" * 1_000_000,
+    "equals": "Answer: 1" + " = 1" * 250_000,
+    "times": "Answer: 1" + " x 1" * 250_000,
+    "kanji": "答え" + "十" * 1_000_000,
+    "words": "Answer: " + "one " * 250_000,
+    "fractions": "\\frac{1}{" * 110_000,
+    "thinking": "<think>" * 140_000,
+    "brackets": "Answer: 3 " + "(" * 1_000_000,
+    "letters": "a" * 1_000_000,
+    "capital": "A" * 1_000_000,
+    "therefore": "Therefore " * 100_000,
+    "invisible": "1\u200b" * 500_000,
+    "no end": "The answer is " + "very " * 200_000,
+    "lists": "Answer: 1. a\n" * 70_000,
+    "one long word": "答案是" + "一分之" * 330_000,
+    "letters after a cue": "Answer: 5" + "a" * 1_000_000,
+    "blanks after a number": "Answer: 5" + " " * 1_000_000,
+    "lines after a number": "Answer: 5 " + "\n" * 1_000_000,
+    "parts": "9分の" * 250_000,
+    "halves": "two and a half " * 65_000,
+    "half": "答えは2" + "半" * 1_000_000,
+    "power": "\\boxed{2^" + " " * 900 + "}" + " " * 1_000_000,
+    "Thai": "คำตอบคือ" + "ครึ่ง" * 200_000,
+    "words and bold": "**a " * 250_000,
 }
 
 
@@ -168,7 +274,22 @@ def test_a_megabyte_of_junk_is_read_within_seconds(name: str) -> None:
     assert time.process_time() - started < 3
 
 
-@pytest.mark.parametrize("name", ["groups", "boxes", "Japanese cues", "bold", "times", "words", "invisible", "fractions", "one long word", "blanks after a number", "halves"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "groups",
+        "boxes",
+        "Japanese cues",
+        "bold",
+        "times",
+        "words",
+        "invisible",
+        "fractions",
+        "one long word",
+        "blanks after a number",
+        "halves",
+    ],
+)
 def test_eight_times_the_junk_takes_about_eight_times_the_time(name: str) -> None:
     def seconds(text: str) -> float:
         started = time.process_time()
@@ -183,8 +304,34 @@ def test_eight_times_the_junk_takes_about_eight_times_the_time(name: str) -> Non
 
 
 FRAGMENTS = [
-    *"a1.,$\\{}()*-– \n=+×/%^~:#|[]€'", "1 ", "12 and ", "\\frac", "\\boxed{", "**", "一", "分之", "半", "9時間", "ก", "আ ", "10^", "\u00a0", "\u202f", "\\,", "\\text{",
-    "<b>", "<think>", "x3", "half ", "two ", "答案", "The answer is ", "1 or ", "2 hours ", "万", "\u200b",
+    *"a1.,$\\{}()*-– \n=+×/%^~:#|[]€'",
+    "1 ",
+    "12 and ",
+    "\\frac",
+    "\\boxed{",
+    "**",
+    "一",
+    "分之",
+    "半",
+    "9時間",
+    "ก",
+    "আ ",
+    "10^",
+    "\u00a0",
+    "\u202f",
+    "\\,",
+    "\\text{",
+    "<b>",
+    "<think>",
+    "x3",
+    "half ",
+    "two ",
+    "答案",
+    "The answer is ",
+    "1 or ",
+    "2 hours ",
+    "万",
+    "\u200b",
 ]
 
 
@@ -210,12 +357,23 @@ def test_a_number_of_a_hundred_thousand_digits_is_no_answer_and_says_so() -> Non
     assert reading.value is None and reading.note == "100000 digits"
 
 
-@pytest.mark.parametrize("text", ["答案是" + "9" * 5000 + "分之2。", "答案是2分之" + "9" * 5000, "답은 " + "九" * 5000 + "分之2", "Answer: 1e99999", "Answer: 9e" + "9" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "答案是" + "9" * 5000 + "分之2。",
+        "答案是2分之" + "9" * 5000,
+        "답은 " + "九" * 5000 + "分之2",
+        "Answer: 1e99999",
+        "Answer: 9e" + "9" * 5000,
+    ],
+)
 def test_digits_without_end_around_other_signs_raise_nothing(text: str) -> None:
     assert isinstance(read_answer(text, "zh"), Reading)
 
 
-@pytest.mark.parametrize("tower", ["9^9^9^9", "9^{9^{9^9}}", "\\boxed{9^{9^{9^9}}}", "Answer: 9**9**9**9", "\\boxed{10^{99999999}}"])
+@pytest.mark.parametrize(
+    "tower", ["9^9^9^9", "9^{9^{9^9}}", "\\boxed{9^{9^{9^9}}}", "Answer: 9**9**9**9", "\\boxed{10^{99999999}}"]
+)
 def test_a_tower_of_powers_is_refused_at_once(tower: str) -> None:
     started = time.monotonic()
     assert read_answer(f"Answer: {tower}", "en").value is None
@@ -239,7 +397,14 @@ def test_expressions_are_evaluated_exactly() -> None:
 
 def test_references_are_read_in_any_style_and_refused_when_they_are_no_number() -> None:
     assert [read_reference(t) for t in ("18", "1,800", "7/2", "2.5", "-5", "$18", "১৮", "eighteen")] == [
-        18, 1800, Fraction(7, 2), Fraction(5, 2), -5, 18, 18, 18
+        18,
+        1800,
+        Fraction(7, 2),
+        Fraction(5, 2),
+        -5,
+        18,
+        18,
+        18,
     ]
     assert [read_reference(t) for t in ("", "n/a", "18 or 19", "9" * 1000)] == [None] * 4
     assert canonical(Fraction("3.50")) == "7/2"
@@ -264,7 +429,9 @@ def test_grading_is_exact_and_never_null() -> None:
 
 def test_equal_numbers_are_equal_however_they_are_written() -> None:
     half = PROBLEM.with_columns(reference=pl.lit("0.5"))
-    assert read_answers(table("Answer: 1/2", "Answer: 0.50", "\\boxed{\\frac{3}{6}}", "Answer: ½"), half)["is_correct"].all()
+    assert read_answers(table("Answer: 1/2", "Answer: 0.50", "\\boxed{\\frac{3}{6}}", "Answer: ½"), half)[
+        "is_correct"
+    ].all()
 
 
 def test_an_empty_table_gives_an_empty_table() -> None:

@@ -36,9 +36,9 @@ from functools import cache
 
 import polars as pl
 
-from bestofl_lib.candidates.expressions import evaluate
+from bestofl_lib.answers.expressions import evaluate
 from bestofl_lib.languages import LANGUAGES, language
-from bestofl_lib.numerals import (
+from bestofl_lib.numbers.written import (
     SIGNS,
     UNIT_DIGITS,
     Number,
@@ -146,7 +146,9 @@ _COMPOUND = re.compile(
     rf"|\s?[^\x00-\x7f\W\d_][^\x00-\x7f\s。、，；]{{0,5}})(?=\d+\s?[^\W\d_][^=+*×÷]*(?:$|\n|[.।。!]))"
 )
 _PER = re.compile(rf"\s*\S{{0,3}}?{_trie(_spellings({w for r in _ALL for w in r.per}))}")
-_PERCENT_OF = re.compile(r"\s?%\s*(?:[^\W\d_]{1,4}\s+|的|の)\D{0,2}\d")  # 25 % of 80: not the answer, but how it is found
+_PERCENT_OF = re.compile(
+    r"\s?%\s*(?:[^\W\d_]{1,4}\s+|的|の)\D{0,2}\d"
+)  # 25 % of 80: not the answer, but how it is found
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^<\n]{1,200})</b>")
 _BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
 _BRACKETED_END = re.compile(r"\([^()\n]*\)[\s.。*]*$")
@@ -358,7 +360,9 @@ def _english(expression: str, code: str) -> str:
         if number.value is None or "\\frac" in piece or "/" in piece or not re.search(r"[.,\s~]", piece):
             continue
         exact = number.value
-        shown = str(exact.numerator) if exact.denominator == 1 else f"\\frac{{{exact.numerator}}}{{{exact.denominator}}}"
+        shown = (
+            str(exact.numerator) if exact.denominator == 1 else f"\\frac{{{exact.numerator}}}{{{exact.denominator}}}"
+        )
         written += [expression[at : number.start], shown]
         at = number.end
     return "".join([*written, expression[at:]]).replace("÷", "\\div ").replace("×", "\\times ").strip()
@@ -440,7 +444,11 @@ def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
         result = number_at(text, lead.end() if lead else equals.end(), code)
         if result is not None and not _OPERATOR.match(text, result.end, sentence):
             return _Found(result.value, result.start, result.end, result.note)
-        return None if operator["op"] in "=≈≃\\approx" else _Found(None, number.start, sentence, "an equation without result")
+        return (
+            None
+            if operator["op"] in "=≈≃\\approx"
+            else _Found(None, number.start, sentence, "an equation without result")
+        )
     op = operator["op"]
     direct = text[number.end : operator.start("op")].strip() == ""
     if op in ("-", "–", "−", "^", "**") and not direct:
@@ -470,7 +478,9 @@ def _cue_sentence(text: str, cue: re.Match[str], code: str) -> tuple[str, _Found
     if found is not None and found.note == _SEVERAL:  # the cue is the heading of a whole solution
         rule, last = _without_cue(text, at, code)
         if last is not None and (rule in ("bold", "conclusion") or end < len(text.rstrip())):
-            return "cue_sentence", _Found(last.value, last.start, last.end, _SEVERAL if last.note == _NO_CUE else last.note)
+            return "cue_sentence", _Found(
+                last.value, last.start, last.end, _SEVERAL if last.note == _NO_CUE else last.note
+            )
     return ("cue_sentence", found) if found else None
 
 
@@ -576,20 +586,18 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
     for code in candidates["language"].unique().to_list():
         language(code)
     keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
-    read = pl.concat([keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"])], how="horizontal")
+    read = pl.concat(
+        [keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"])], how="horizontal"
+    )
     return _grade(read, problems)
 
 
 _READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
 _ODD = "[<◁\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # thinking tags, invisible characters
 _BOXES_ON_A_LINE = r"boxed\s?\{[^\n]{1,85}\\f?boxed"
-_ONE_WHOLE_NUMBER = (
-    r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
-)
+_ONE_WHOLE_NUMBER = r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
 # the last box with nothing behind it that could overrule it: no digit, no other box
-_BOX_AT_END = (
-    r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
-)
+_BOX_AT_END = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
 
 
 def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
@@ -616,14 +624,16 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
         plain_rows.filter(has_box & lone_box)
         .with_columns(groups=text.str.extract_groups(_BOX_AT_END))
         .select(
-            "row", "language",
+            "row",
+            "language",
             behind=pl.col("groups").struct.field("2"),
             piece=pl.col("groups").struct.field("1"),
             length=text.str.len_chars(),
         )
         .drop_nulls("piece")
         .select(
-            "row", "language",
+            "row",
+            "language",
             before=pl.col("length") - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
             piece="piece",
             behind=pl.col("behind").str.slice(0, _BEHIND_BOX),
@@ -642,7 +652,8 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
         .drop_nulls("at")
         .with_columns(piece=text.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String))
         .select(
-            "row", "language",
+            "row",
+            "language",
             before=text.str.len_chars() - pl.col("piece").str.len_chars(),
             piece="piece",
             wanted=pl.lit("cue"),
@@ -667,7 +678,10 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
     whole = others.select("language", "completion").unique(maintain_order=True)
     readings: list[Reading | None] = [read_answer(completion, code) for code, completion in whole.iter_rows()]
     slow = others.join(
-        pl.concat([whole, _rows(readings)], how="horizontal"), on=["language", "completion"], how="left", nulls_equal=True
+        pl.concat([whole, _rows(readings)], how="horizontal"),
+        on=["language", "completion"],
+        how="left",
+        nulls_equal=True,
     ).select("row", *_READ)
     return (
         pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow])
@@ -742,10 +756,14 @@ def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
     values = {text: read_reference(text) if text is not None else None for text in texts}
     bad = [text for text, value in values.items() if value is None]
     if bad:
-        row = references.filter(pl.col("reference").is_in([b for b in bad if b is not None]) | pl.col("reference").is_null()).row(0)
+        row = references.filter(
+            pl.col("reference").is_in([b for b in bad if b is not None]) | pl.col("reference").is_null()
+        ).row(0)
         raise ValueError(f"reference {row[2]!r} of problem {row[0]} ({row[1]}) is not a number; correct the data set")
     spelled = {text: canonical(value) for text, value in values.items() if value is not None}
-    references = references.with_columns(pl.col("problem_id").cast(pl.String), pl.col("reference").replace_strict(spelled, return_dtype=pl.String))
+    references = references.with_columns(
+        pl.col("problem_id").cast(pl.String), pl.col("reference").replace_strict(spelled, return_dtype=pl.String)
+    )
     joined = read.join(references, on=["problem_id", "language"], how="left", maintain_order="left")
     lost = joined.filter(pl.col("reference").is_null())
     if lost.height:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bestofl_lib.rewards.linear import fit_head
+from bestofl_lib.rewards.heads import fit_head
 
 
 def _pairs(n: int = 400, d: int = 8, seed: int = 0):

@@ -26,7 +26,9 @@ SECONDS = 30.0  # for one expression by the clock; the worker is killed then
 START_SECONDS = 300.0  # for the worker to import its libraries; some seconds, minutes on a machine that is very busy
 MAX_CHARACTERS = 200
 _TOO_LONG = f"expression took longer than {CPU_SECONDS:g} s"
-_LARGE_POWER = re.compile(r"(?:\^|\*\*)\s*+(?:\{\s*+)?(?:\(\s*+)?-?(?:\d{3,}|\d+\s*+(?:\}\s*+)?(?:\^|\*\*)|\{|\\|[a-z])|\d\s*!|\^[^^]*\^[^^]*\^")
+_LARGE_POWER = re.compile(
+    r"(?:\^|\*\*)\s*+(?:\{\s*+)?(?:\(\s*+)?-?(?:\d{3,}|\d+\s*+(?:\}\s*+)?(?:\^|\*\*)|\{|\\|[a-z])|\d\s*!|\^[^^]*\^[^^]*\^"
+)
 
 
 class Worker:
@@ -41,8 +43,12 @@ class Worker:
         root = str(Path(__file__).resolve().parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bestofl_lib.candidates.expressions"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf8",
+            [sys.executable, "-m", "bestofl_lib.answers.expressions"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf8",
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         )
         self._lines = queue.Queue()
@@ -51,7 +57,7 @@ class Worker:
             self.stop()
             raise RuntimeError(
                 "the process that evaluates expressions did not start; expected: math-verify is installed; "
-                "try: python -m bestofl_lib.candidates.expressions"
+                "try: python -m bestofl_lib.answers.expressions"
             )
 
     def _line(self, seconds: float) -> str | None:
@@ -160,7 +166,12 @@ def _serve() -> None:
         if isinstance(value, sympy.Eq):
             value = value.rhs
         value = sympy.nsimplify(value, rational=True) if isinstance(value, sympy.Float) else value
-        if isinstance(value, sympy.Expr) and not value.is_Rational and not value.is_irrational and not value.free_symbols:
+        if (
+            isinstance(value, sympy.Expr)
+            and not value.is_Rational
+            and not value.is_irrational
+            and not value.free_symbols
+        ):
             value = sympy.simplify(value)
         if isinstance(value, sympy.Float):
             value = sympy.Rational(str(value))

@@ -50,7 +50,9 @@ class Words:
         else:
             try:
                 self._invert(code)
-            except NotImplementedError:  # num2words does not know the language (Chinese): only the record's own words count
+            except (
+                NotImplementedError
+            ):  # num2words does not know the language (Chinese): only the record's own words count
                 self.table.clear()
         for word, n in record.number_words:
             self._add(word, n)
@@ -69,14 +71,21 @@ class Words:
             for case in LANGUAGES[code].cases:
                 self._add(num2words(n, lang=code, case=case), n)
         one = num2words(1, lang=code)
-        for n in range(100, 1000, 100):  # the form before a summand: "trois cent" un, "ciento" uno, "three hundred and" one
+        for n in range(
+            100, 1000, 100
+        ):  # the form before a summand: "trois cent" un, "ciento" uno, "three hundred and" one
             joined = num2words(n + 1, lang=code)
             if joined.endswith(one) and len(joined) > len(one):
                 self._add(joined.removesuffix(one).strip().removesuffix(" and"), n)
 
     def _add(self, spelling: str, n: int) -> None:
         for form in _forms(spelling):
-            for variant in {form, form.replace("-", " "), form.replace(" and ", " ").replace("-", " "), form.replace(", ", " ")}:
+            for variant in {
+                form,
+                form.replace("-", " "),
+                form.replace(" and ", " ").replace("-", " "),
+                form.replace(", ", " "),
+            }:
                 self.table.setdefault(variant, n)
 
     def _longest(self, text: str, at: int, table: dict[str, int], follows_scale: bool) -> tuple[int, int] | None:
@@ -86,7 +95,12 @@ class Words:
             if value is None:
                 continue
             rest = text[at + length : at + length + 20]
-            if self.runs_on or self.compounds or not rest[:1].isalpha() or (follows_scale and any(rest.startswith(s) for s in self.scales)):
+            if (
+                self.runs_on
+                or self.compounds
+                or not rest[:1].isalpha()
+                or (follows_scale and any(rest.startswith(s) for s in self.scales))
+            ):
                 return value, at + length
         return None
 

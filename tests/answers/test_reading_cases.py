@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.candidates.reading import read_answer, read_answers, read_completions
+from bestofl_lib.answers.reading import read_answer, read_answers, read_completions
 from bestofl_lib.languages import LANGUAGES
 
 HERE = Path(__file__).parent / "reading_cases"
@@ -29,7 +29,9 @@ def cases(code: str) -> list[tuple[Fraction | None, str]]:
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_every_case_of_a_language_reads_as_its_row_says(code: str) -> None:
-    wrong = [(text, value, read_answer(text, code)) for value, text in cases(code) if read_answer(text, code).value != value]
+    wrong = [
+        (text, value, read_answer(text, code)) for value, text in cases(code) if read_answer(text, code).value != value
+    ]
     assert not wrong
 
 

@@ -1,6 +1,6 @@
 """Compare our reader with math-verify on a pool of real completions, language by language and kind by kind.
 
-    python tests/candidates/audit_reading.py POOL.parquet [--models 7B 32B] [--out audit.md] [--rows 500]
+    python tests/answers/audit_reading.py POOL.parquet [--models 7B 32B] [--out audit.md] [--rows 500]
 
 The pool has the columns model, question_language, reference, completion_tail. math-verify reads about a hundred completions
 a second, so the whole of 23,000 takes some minutes; `--rows` takes that many, evenly spread. Every completion on which the
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import polars as pl
 
-from bestofl_lib.candidates.expressions import math_verify_reading
-from bestofl_lib.candidates.reading import canonical, read_completions, read_reference
+from bestofl_lib.answers.expressions import math_verify_reading
+from bestofl_lib.answers.reading import canonical, read_completions, read_reference
 
 HERE = Path(__file__).parent
 COLUMNS = ("kind", "verdict", "language", "ours", "math_verify", "completion", "why")
@@ -41,7 +41,9 @@ def judged() -> pl.DataFrame:
 def kind_of(rule: str, note: str, ours: str | None, theirs: str | None, completion: str, start: int | None) -> str:
     """The kind of one disagreement, told from what was read where."""
     at = start or 0
-    inner = re.search(r"boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}", completion[max(0, completion.rfind("boxed", 0, at + 1)) :])
+    inner = re.search(
+        r"boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}", completion[max(0, completion.rfind("boxed", 0, at + 1)) :]
+    )
     content = inner[1] if rule == "boxed" and inner else ""
     reached = len(completion) - at < 250
     if note == "several boxes":
@@ -100,7 +102,9 @@ def compare(pool: pl.DataFrame) -> pl.DataFrame:
         }
     ).hstack(read)
     kinds = [
-        None if r["answer"] == r["theirs"] else kind_of(r["rule"], r["note"], r["answer"], r["theirs"], r["completion"], r["start"])
+        None
+        if r["answer"] == r["theirs"]
+        else kind_of(r["rule"], r["note"], r["answer"], r["theirs"], r["completion"], r["start"])
         for r in table.iter_rows(named=True)
     ]
     return table.with_columns(kind=pl.Series(kinds, dtype=pl.String))
@@ -112,23 +116,37 @@ def report(table: pl.DataFrame) -> str:
     told = table.join(verdicts, on="kind", how="left")
     unread, missed = pl.col("answer").is_null(), pl.col("theirs").is_null()
     right, their = (pl.col(c).eq(pl.col("reference")).fill_null(False) for c in ("answer", "theirs"))
-    per_language = told.group_by("language").agg(
-        completions=pl.len(),
-        differ=pl.col("kind").is_not_null().sum(),
-        unread_ours=unread.sum(),
-        unread_theirs=missed.sum(),
-        equal_reference_ours=right.sum(),
-        equal_reference_theirs=their.sum(),
-        only_ours_equal=(right & ~their).sum(),
-        only_theirs_equal=(~right & their).sum(),
-        kind_judged_for_ours=(pl.col("verdict") == "ours").sum(),
-        kind_judged_for_theirs=(pl.col("verdict") == "math-verify").sum(),
-    ).sort("language")
+    per_language = (
+        told.group_by("language")
+        .agg(
+            completions=pl.len(),
+            differ=pl.col("kind").is_not_null().sum(),
+            unread_ours=unread.sum(),
+            unread_theirs=missed.sum(),
+            equal_reference_ours=right.sum(),
+            equal_reference_theirs=their.sum(),
+            only_ours_equal=(right & ~their).sum(),
+            only_theirs_equal=(~right & their).sum(),
+            kind_judged_for_ours=(pl.col("verdict") == "ours").sum(),
+            kind_judged_for_theirs=(pl.col("verdict") == "math-verify").sum(),
+        )
+        .sort("language")
+    )
     per_kind = (
-        told.drop_nulls("kind").group_by("kind", "verdict").agg(n=pl.len(), languages=pl.col("language").unique().sort().str.join(" "))
+        told.drop_nulls("kind")
+        .group_by("kind", "verdict")
+        .agg(n=pl.len(), languages=pl.col("language").unique().sort().str.join(" "))
         .sort("n", descending=True)
     )
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_formatting="MARKDOWN", tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, tbl_width_chars=400, fmt_str_lengths=100):
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_formatting="MARKDOWN",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_width_chars=400,
+        fmt_str_lengths=100,
+    ):
         return f"# Reading answers: ours and math-verify\n\n{per_language}\n\n{per_kind}\n"
 
 

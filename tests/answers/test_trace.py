@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.candidates.trace import compliance, trace_language, trace_languages, words_only
+from bestofl_lib.answers.trace import compliance, trace_language, trace_languages, words_only
 from bestofl_lib.languages import LANGUAGES
 
 MGSM = Path(__file__).resolve().parents[2] / "../shared/data/mgsm"
@@ -28,7 +28,18 @@ def test_mgsms_own_questions_are_told_apart(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", None, "18", "\\boxed{18}", "\\[ \\frac{3}{4} \\times 8 = 6 \\]", "3 + 4 = 7", "১৮ + ৩ = ২১", "x = 5, y = 6", "OK."]
+    "text",
+    [
+        "",
+        None,
+        "18",
+        "\\boxed{18}",
+        "\\[ \\frac{3}{4} \\times 8 = 6 \\]",
+        "3 + 4 = 7",
+        "১৮ + ৩ = ২১",
+        "x = 5, y = 6",
+        "OK.",
+    ],
 )
 def test_a_numeric_or_short_text_is_left_undecided(text: str | None) -> None:
     assert trace_language(text)[0] is None
@@ -43,7 +54,11 @@ def test_mathematics_does_not_make_a_german_text_english() -> None:
 def test_an_english_trace_to_a_thai_question_counts_against_compliance() -> None:
     table = pl.DataFrame({"language": ["th", "th", "th"], "trace_language": ["en", "th", None]})
     assert compliance(table).row(0, named=True) == {
-        "language": "th", "n_candidates": 3, "n_told": 2, "compliance": 0.5, "most_common_other": "en"
+        "language": "th",
+        "n_candidates": 3,
+        "n_told": 2,
+        "compliance": 0.5,
+        "most_common_other": "en",
     }
 
 

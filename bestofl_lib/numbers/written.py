@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cache
 
 from bestofl_lib.languages import LANGUAGES
-from bestofl_lib.number_words import words_of
+from bestofl_lib.numbers.words import words_of
 
 MAX_DIGITS = 300  # a longer run of digits is never the answer to a question; int() of it would only cost time
 
@@ -26,10 +26,43 @@ _UNIFORM = {
 } | {
     ord(a): b
     for a, b in {
-        "−": "-", "－": "-", "﹣": "-", "‐": "-", "‑": "-", "＋": "+", "＝": "=", "／": "/", "⁄": "/", "∕": "/",
-        "％": "%", "﹪": "%", "٪": "%", "，": ",", "．": ".", "٫": ".", "٬": ",", "：": ":", "∶": ":", "（": "(", "）": ")",
-        "＄": "$", "﹩": "$", "￥": "¥", "￡": "£", "　": " ", "＊": "*", "［": "[", "］": "]", "｛": "{", "｝": "}", "～": "~",
-        "ｘ": "x", "✕": "×", "∗": "*", "⋅": "·", "∙": "·",
+        "−": "-",
+        "－": "-",
+        "﹣": "-",
+        "‐": "-",
+        "‑": "-",
+        "＋": "+",
+        "＝": "=",
+        "／": "/",
+        "⁄": "/",
+        "∕": "/",
+        "％": "%",
+        "﹪": "%",
+        "٪": "%",
+        "，": ",",
+        "．": ".",
+        "٫": ".",
+        "٬": ",",
+        "：": ":",
+        "∶": ":",
+        "（": "(",
+        "）": ")",
+        "＄": "$",
+        "﹩": "$",
+        "￥": "¥",
+        "￡": "£",
+        "　": " ",
+        "＊": "*",
+        "［": "[",
+        "］": "]",
+        "｛": "{",
+        "｝": "}",
+        "～": "~",
+        "ｘ": "x",
+        "✕": "×",
+        "∗": "*",
+        "⋅": "·",
+        "∙": "·",
     }.items()
 }
 
@@ -66,13 +99,21 @@ _MARKED = re.compile(r"[\d.,]+")
 _FRAC_BEHIND = re.compile(r"\s*+(?:\\[,; ]\s*+)?(?=\\[dtc]?frac)")
 _BLANK = re.compile(r"\s")
 
-_KANJI = {c: n for n, cs in enumerate(("〇零", "一壱壹", "二弐贰貳两兩", "三参叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")) for c in cs}
+_KANJI = {
+    c: n
+    for n, cs in enumerate(
+        ("〇零", "一壱壹", "二弐贰貳两兩", "三参叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")
+    )
+    for c in cs
+}
 _KANJI_UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 _KANJI_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "兆": 10**12}
 _K = "".join(_KANJI) + "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
 _U = "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
 _KANJI_NUMBER = re.compile(rf"(?:\d+(?:[,.]\d+)*\s?(?=[{_U}])|[{_K}]|(?<=[{_U}])\s?\d+(?:,\d{{3}})*(?!\d))+")
-_KANJI_PARTS = re.compile(rf"(\d{{1,18}}|[{_K}]{{1,30}})\s?分[之の]\s?(\d{{1,18}}(?:\.\d{{1,18}})?(?!\d)|[{_K}]{{1,30}})")  # 三分之二, 3分の2, 百分之二十
+_KANJI_PARTS = re.compile(
+    rf"(\d{{1,18}}|[{_K}]{{1,30}})\s?分[之の]\s?(\d{{1,18}}(?:\.\d{{1,18}})?(?!\d)|[{_K}]{{1,30}})"
+)  # 三分之二, 3分の2, 百分之二十
 _KANJI_TOKEN = re.compile(rf"\d+(?:[,.]\d+)*|[{_K}]")
 
 
@@ -130,8 +171,11 @@ def value_of(written: str, code: str) -> tuple[Fraction | None, str]:
             note = f"{written!r}: three digits after the mark read as thousands"
         elif not groups and here == "," and LANGUAGES[code].decimal != "," and before:
             note = f"{written!r}: comma read as decimal mark"
-    digits, _, decimals = compact.replace("," if mark == "." else ".", "").partition(mark) if mark else (
-        compact.replace(",", "").replace(".", ""), "", "")
+    digits, _, decimals = (
+        compact.replace("," if mark == "." else ".", "").partition(mark)
+        if mark
+        else (compact.replace(",", "").replace(".", ""), "", "")
+    )
     return Fraction(int((digits or "0") + decimals), 10 ** len(decimals)), note
 
 
@@ -141,7 +185,12 @@ def _scales(code: str) -> tuple[re.Pattern[str], dict[str, int]]:
     table: dict[str, int] = {"k": 1000}
     for other in (code, "en", *LANGUAGES):
         for word, scale in LANGUAGES[other].scales:
-            for form in {word, word.capitalize(), unicodedata.normalize("NFD", word), unicodedata.normalize("NFC", word)}:
+            for form in {
+                word,
+                word.capitalize(),
+                unicodedata.normalize("NFD", word),
+                unicodedata.normalize("NFC", word),
+            }:
                 table.setdefault(form, scale)
     words = sorted(table, key=len, reverse=True)
     cased = "|".join(re.escape(w) for w in words if w[0].upper() != w[0].lower() and w != "k")
@@ -360,7 +409,6 @@ def _both_forms(word: str) -> set[str]:
     return {unicodedata.normalize(form, word) for form in ("NFC", "NFD")} | {word}
 
 
-
 def numbers_in(text: str, start: int, end: int, code: str, limit: int = 200) -> list[Number]:
     """All numbers in digits between two places, left to right; digits inside a Latin word (CO2, m2) are none.
 
@@ -384,8 +432,12 @@ _START = re.compile(
 )
 
 
-_COUNTERS = frozenset("个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n ")
-UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*+(?:\^\s*+)?(?:\{\s*+)?[23](?![\d.,])|[²³]")  # the 2 of m2
+_COUNTERS = frozenset(
+    "个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n "
+)
+UNIT_DIGITS = re.compile(
+    r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*+(?:\^\s*+)?(?:\{\s*+)?[23](?![\d.,])|[²³]"
+)  # the 2 of m2
 
 
 def any_number(text: str, at: int, code: str, words: bool) -> Number | None:
@@ -404,12 +456,18 @@ def _any_number(text: str, at: int, code: str, words: bool) -> Number | None:
     if kanji is not None:
         lone = kanji.end - kanji.start == 1
         follows = text[kanji.end : kanji.end + 1]
-        if re.search(r"\d", text[kanji.start : kanji.end]) or (words and (not lone or not follows or follows in _COUNTERS)):
+        if re.search(r"\d", text[kanji.start : kanji.end]) or (
+            words and (not lone or not follows or follows in _COUNTERS)
+        ):
             return kanji
     if words:
         for known in dict.fromkeys((code, "en")):
             spoken = words_at(text, at, known)
-            if spoken is not None and (spoken.value != 1 or not text[spoken.end : spoken.end + 2].strip(" *_\n") or text[spoken.end] in ".!,।。"):
+            if spoken is not None and (
+                spoken.value != 1
+                or not text[spoken.end : spoken.end + 2].strip(" *_\n")
+                or text[spoken.end] in ".!,।。"
+            ):
                 return spoken
     return None
 

@@ -12,8 +12,8 @@ from fractions import Fraction
 
 import polars as pl
 
-from bestofl_lib.candidates.expressions import math_verify_reading
-from bestofl_lib.candidates.reading import canonical, read_answers, read_reference
+from bestofl_lib.answers.expressions import math_verify_reading
+from bestofl_lib.answers.reading import canonical, read_answers, read_reference
 from bestofl_lib.languages import LANGUAGES
 from bestofl_lib.tables import KEY
 
@@ -94,11 +94,17 @@ def read_with_others(
         step = (size / limit).ceil().cast(pl.Int64).clip(1)
         candidates = candidates.filter(place % step == 0)
     ours = read_answers(candidates, problems)
-    spelled = {text: value for text in problems["reference"].unique().to_list() if (value := read_reference(text)) is not None}
+    spelled = {
+        text: value for text in problems["reference"].unique().to_list() if (value := read_reference(text)) is not None
+    }
     references = (
         problems.select("problem_id", "language", "reference")
         .unique(["problem_id", "language"])
-        .with_columns(reference=pl.col("reference").replace_strict({t: canonical(v) for t, v in spelled.items()}, return_dtype=pl.String))
+        .with_columns(
+            reference=pl.col("reference").replace_strict(
+                {t: canonical(v) for t, v in spelled.items()}, return_dtype=pl.String
+            )
+        )
     )
     base = (
         ours.select(*KEY, ours=pl.col("answer"))

@@ -38,7 +38,7 @@ from bestofl_lib.candidates.hf import (
     loading,
 )
 from bestofl_lib.problems.prompts import messages
-from bestofl_lib.tables import ROOT
+from bestofl_lib.runs import ROOT
 
 _MARK = "\u2042completion\u2042"
 _STATISTICS = 8

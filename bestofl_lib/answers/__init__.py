@@ -1,0 +1,1 @@
+"""What was read from completions, apart from what was written."""

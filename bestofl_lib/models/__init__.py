@@ -1,0 +1,1 @@
+"""What a Transformers model is, for sampling and for rewards alike."""
