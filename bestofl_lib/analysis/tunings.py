@@ -1,6 +1,6 @@
 """What does a cheaper tuning cost? Trains reward models of one run in several ways and sets their quality side by side.
 
-    python -m bestofl_lib.rewards.compare lab --variants cross multi mono-en --tunings head probe full
+    python -m bestofl_lib.analysis.tunings lab --variants cross multi mono-en --tunings head probe full
 
 Same candidates, same pairs, same rows; printed as a table and written to the run folder as `reward_tunings.parquet`.
 The reward models of the run itself are not touched.
