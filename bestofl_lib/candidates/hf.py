@@ -46,7 +46,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import logging as transformers_logging
 
-from bestofl_lib.candidates.sampling import Completion, Request, Sampling
+from bestofl_lib.models.contract import Completion, Request, Sampling
 from bestofl_lib.problems.files import find
 
 _ATTENTION = "bestofl_shared_prompt"

@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from bestofl_lib.candidates.hf import HFSampler  # noqa: E402
-from bestofl_lib.candidates.sampling import Request, Sampling, candidate_seed  # noqa: E402
+from bestofl_lib.candidates.sampling import candidate_seed  # noqa: E402
 from bestofl_lib.languages import LANGUAGES  # noqa: E402
+from bestofl_lib.models.contract import Request, Sampling  # noqa: E402
 
 POLICY = Path(__file__).resolve().parents[2] / "data" / "lab" / "policy"
 N_PROMPTS, N_COMPLETIONS = 66, 8

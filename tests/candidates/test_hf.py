@@ -20,7 +20,8 @@ transformers = pytest.importorskip("transformers")
 
 from bestofl_lib.candidates import hf  # noqa: E402
 from bestofl_lib.candidates.hf import HFSampler, choose_device, choose_dtype, pick, uniforms  # noqa: E402
-from bestofl_lib.candidates.sampling import Request, Sampling, candidate_seed  # noqa: E402
+from bestofl_lib.candidates.sampling import candidate_seed  # noqa: E402
+from bestofl_lib.models.contract import Request, Sampling  # noqa: E402
 
 SETTINGS = Sampling(max_new_tokens=24)
 TEMPLATE = "{% for message in messages %}<|user|>{{ message['content'] }}{% endfor %}<|assistant|>"

@@ -13,8 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.candidates.sampling import Completion, Sampling, candidate_seed, draw_hash, generate
+from bestofl_lib.candidates.sampling import candidate_seed, draw_hash, generate
 from bestofl_lib.candidates.store import Store, StoreWarning
+from bestofl_lib.models.contract import Completion, Sampling
 
 ROOT = Path(__file__).resolve().parents[2]
 
