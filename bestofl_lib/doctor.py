@@ -5,7 +5,6 @@ It looks and says; it changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from bestofl_lib.runs import ROOT
 from bestofl_lib.study import VERSIONS, Folders
+from bestofl_lib.text import content_digest
 
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish
 FONTS = ("bn", "te", "th", "ja", "zh")  # languages whose script a plain system often lacks
@@ -111,7 +111,7 @@ def _lab(root: Path) -> Finding:
             "FAIL",
             f"no policy model in {root / 'data' / 'lab'}; restore it with git, or train it with `make policy`",
         )
-    digest = hashlib.sha256(weights[0].read_bytes()).hexdigest()[:16]
+    digest = content_digest(weights[0].read_bytes())
     return (
         "ok",
         f"lab policy {weights[0].relative_to(root)}, {weights[0].stat().st_size / 2**20:.1f} MB, SHA-256 {digest}",

@@ -6,9 +6,10 @@ branches on a language code.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from bestofl_lib.text import nearest
 
 
 @dataclass(frozen=True)
@@ -524,6 +525,15 @@ _RECORDS = (
 LANGUAGES: dict[str, Language] = {record.code: record for record in _RECORDS}
 
 
+def english_name(code: str) -> str:
+    """The English name of a language, or the code itself where it is not one of ours (in imported pools).
+
+    >>> english_name("sw"), english_name("xx")
+    ('Swahili', 'xx')
+    """
+    return LANGUAGES[code].name if code in LANGUAGES else code
+
+
 def language(code: str) -> Language:
     """The record of one language.
 
@@ -536,7 +546,7 @@ def language(code: str) -> Language:
         record.endonym.lower(): record.code for record in _RECORDS
     }
     lowered = str(code).lower()
-    guess = names.get(lowered) or next(iter(difflib.get_close_matches(lowered, LANGUAGES, n=1, cutoff=0.5)), None)
+    guess = names.get(lowered) or nearest(lowered, LANGUAGES, 0.5)
     hint = f"did you mean {guess!r} ({LANGUAGES[guess].name})? " if guess else ""
     raise ValueError(
         f"unknown language {code!r}; {hint}languages are ISO 639-1 codes, in YAML quoted; "

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
-import hashlib
 import json
 import os
 import re
@@ -22,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -35,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from bestofl_lib.languages import check_languages
 from bestofl_lib.runs import ROOT, Run, replace_file
+from bestofl_lib.text import content_digest, suggestion
 
 LIBRARY = Path(__file__).resolve().parent
 LANGUAGE_PARAMETERS = ("language", "languages", "target", "targets")  # checked against the known languages before a run
@@ -136,7 +135,7 @@ def load_study(name: str, folders: Folders | None = None) -> Study:
     path = folders.notebooks / "studies" / f"{name}.yaml"
     if name not in study_names(folders):
         raise StudyError(
-            f"no study {name!r} in {path.parent}; {_suggest(name, study_names(folders))}"
+            f"no study {name!r} in {path.parent}; {suggestion(name, study_names(folders))}"
             f"studies: {', '.join(study_names(folders)) or 'none'}"
         )
     try:
@@ -270,14 +269,14 @@ def plan(
             if parameter not in every:
                 raise StudyError(
                     f"{where}: no notebook of study {study.name!r} has a parameter {parameter!r}; "
-                    f"{_suggest(parameter, every)}parameters: {', '.join(sorted(every))}"
+                    f"{suggestion(parameter, every)}parameters: {', '.join(sorted(every))}"
                 )
     special = {find_notebook(name, names): values for name, values in study.per_notebook.items()}
     for name, values in special.items():
         for parameter in values:
             if parameter not in declared[name]:
                 raise StudyError(
-                    f"{source}: {name}.ipynb has no parameter {parameter!r}; {_suggest(parameter, declared[name])}"
+                    f"{source}: {name}.ipynb has no parameter {parameter!r}; {suggestion(parameter, declared[name])}"
                     f"parameters: {', '.join(declared[name])}"
                 )
     run = str(overrides.get("run", study.parameters.get("run", study.name)))
@@ -325,13 +324,8 @@ def find_notebook(name: str, among: list[str]) -> str:
     wanted = name.removesuffix(".ipynb")
     found = [candidate for candidate in among if candidate == wanted] or [c for c in among if c.startswith(wanted)]
     if len(found) != 1 or not wanted:
-        raise StudyError(f"no notebook {name!r}; {_suggest(wanted, among)}notebooks: {', '.join(among)}")
+        raise StudyError(f"no notebook {name!r}; {suggestion(wanted, among)}notebooks: {', '.join(among)}")
     return found[0]
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}? " if near else ""
 
 
 # -- what has changed --------------------------------------------------------------------------------------------------
@@ -421,8 +415,8 @@ def file_digest(path: Path) -> str:
     """First 16 hex digits of a file's SHA-256; beyond 64 MB of its size and time of change."""
     stat = path.stat()
     if stat.st_size > LARGE:
-        return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return content_digest(f"{stat.st_size} {stat.st_mtime_ns}")
+    return content_digest(path.read_bytes())
 
 
 def _files(folder: Path) -> list[str]:
@@ -482,7 +476,7 @@ def _source(cell: dict[str, Any]) -> str:
 
 def _digest_cells(notebook: Path) -> str:
     cells = [[cell["cell_type"], _source(cell), cell["metadata"].get("tags", [])] for cell in _cells(notebook)]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
+    return content_digest(json.dumps(cells))
 
 
 def library_files(notebook: Path) -> dict[str, str]:
@@ -832,7 +826,7 @@ def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Call
     ]
     code = {path.name: file_digest(path) for path in looks if path.is_file()}
     shown = [[n, s.state, records.get(n, {}).get("started"), records.get(n, {}).get("outputs")] for n, s in now.items()]
-    key = hashlib.sha256(json.dumps([title, code, shown], sort_keys=True).encode()).hexdigest()[:16]
+    key = content_digest(json.dumps([title, code, shown], sort_keys=True))
     index = target / "index.html"
     if index.exists() and run.recorded().get("report", {}).get("key") == key:
         say(f"  report: up to date, {index}")
@@ -862,7 +856,7 @@ def describe_run(name: str, folders: Folders | None = None) -> list[str]:
     if not run.folder.is_dir():
         runs = sorted(path.name for path in folders.runs.glob("*") if path.is_dir())
         raise StudyError(
-            f"no run {name!r} in {folders.runs}; {_suggest(name, runs)}"
+            f"no run {name!r} in {folders.runs}; {suggestion(name, runs)}"
             + (f"runs: {', '.join(runs)}" if runs else "run `bestofl run lab` first")
         )
     lines = [f"run {name} in {run.folder}"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 import polars as pl
+
+from bestofl_lib.text import nearest
 
 SPLITS = ("train", "dev", "test")  # of problems: reward models learn from train; test is judged
 KEY = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32}
@@ -80,8 +80,8 @@ def check_table(name: str, table: pl.DataFrame) -> pl.DataFrame:
     schema = SCHEMAS[name]
     missing = [column for column in schema if column not in table.columns]
     if missing:
-        near = {m: difflib.get_close_matches(m, table.columns, n=1) for m in missing}
-        hints = [f"{m} (is it {n[0]!r}?)" if n else m for m, n in near.items()]
+        near = {m: nearest(m, table.columns) for m in missing}
+        hints = [f"{m} (is it {n!r}?)" if n else m for m, n in near.items()]
         raise ValueError(f"table {name!r} lacks {', '.join(hints)}; it has {', '.join(table.columns)}")
     try:
         table = table.select(pl.col(column).cast(dtype) for column, dtype in schema.items())

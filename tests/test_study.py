@@ -316,7 +316,7 @@ def test_a_changed_library_file_runs_only_the_notebooks_that_import_it(folders, 
     (library / "deep").mkdir(parents=True)
     for name, text in (
         ("__init__", ""),
-        ("tables", "from bestofl_lib.deep import one"),
+        ("runs", "from bestofl_lib.deep import one"),
         ("deep/__init__", ""),
         ("deep/one", "x = 1"),
         ("other", ""),
@@ -329,12 +329,12 @@ def test_a_changed_library_file_runs_only_the_notebooks_that_import_it(folders, 
     monkeypatch.setattr(study, "LIBRARY", library)
     write_notebook(
         folders.notebooks / "01_make_numbers.ipynb",
-        [c.replace("bestofl_lib.tables", "bestofl_lib.other") if "pl" in c else c for c in MAKE[:2]],
+        [c.replace("bestofl_lib.runs", "bestofl_lib.other") if "pl" in c else c for c in MAKE[:2]],
     )
     assert list(study.library_files(folders.notebooks / "01_make_numbers.ipynb")) == []
     assert set(study.library_files(folders.notebooks / "02_show_numbers.ipynb")) == {
         "bestofl_lib/__init__.py",
-        "bestofl_lib/tables.py",
+        "bestofl_lib/runs.py",
         "bestofl_lib/deep/__init__.py",
         "bestofl_lib/deep/one.py",
     }

@@ -27,7 +27,8 @@ from bestofl_lib.analysis.complementarity import gain_budgets, gain_values
 from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.selection import arm_tokens, arm_values
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import LANGUAGES, english_name
+from bestofl_lib.text import signed
 
 Array = np.ndarray
 
@@ -376,13 +377,17 @@ def _sentence(
     smallest_gain: float,
 ) -> str:
     many = "1 problem" if pool.n_problems == 1 else f"{pool.n_problems} problems"
-    interval = f"95 % interval {100 * result.low:+.1f} to {100 * result.high:+.1f}".replace("-", "−")
+    interval = f"95 % interval {signed(result.low)} to {signed(result.high)}"
     size = f"{_points(result.effect)} ({interval}; {many})"
     side = "above" if result.effect >= 0 else "below"
     k = f"{' and '.join(test.budget.rsplit(', ', 1))} completion{'s' if test.budget != '1' else ''} per problem"
     if claim in ("H1", "H2"):
         kind = "high-resource languages" if claim == "H2" else "languages"
-        count = f"{len(parts)} {kind}" if len(parts) > 1 else f"the one {kind.removesuffix('s')} {_name(parts[0])}"
+        count = (
+            f"{len(parts)} {kind}"
+            if len(parts) > 1
+            else f"the one {kind.removesuffix('s')} {english_name(parts[0]['language'])}"
+        )
         text = (
             f"At {k}, choosing from the mixed pool with the reward model '{cross}' is {size} {side} choosing from each "
             f"language's own pool with its own model, on average over {count}; {_who(parts)}."
@@ -391,7 +396,7 @@ def _sentence(
         text = f"At {k}{' on average' if ',' in test.budget else ''}, the mixed pool is {size} {side} an English-only "
         text += f"pool of the same size ({test.strategy}); {_crossings(test.breaks)}."
     else:
-        count = f"{len(parts)} languages" if len(parts) > 1 else _name(parts[0])
+        count = f"{len(parts)} languages" if len(parts) > 1 else english_name(parts[0]["language"])
         text = (
             f"At {k}, coverage with half of the completions in another language is {size} {side} coverage of English "
             f"alone, on average over {count}; {_who(parts)}."
@@ -410,8 +415,8 @@ def _points(value: float | Array) -> str:
 
 def _who(parts: list[dict]) -> str:
     """Which languages gain or lose on their own, after Holm's correction."""
-    gain = [_name(p) for p in parts if p["p_holm"] < 0.05 and p["effect"] > 0]
-    lose = [_name(p) for p in parts if p["p_holm"] < 0.05 and p["effect"] < 0]
+    gain = [english_name(p["language"]) for p in parts if p["p_holm"] < 0.05 and p["effect"] > 0]
+    lose = [english_name(p["language"]) for p in parts if p["p_holm"] < 0.05 and p["effect"] < 0]
     words = []
     if gain:
         words.append(f"{', '.join(gain)} gain{'s' if len(gain) == 1 else ''}")
@@ -420,12 +425,6 @@ def _who(parts: list[dict]) -> str:
     if not words:
         return "no language gains or loses by itself after Holm's correction"
     return " and ".join(words) + " individually after Holm's correction"
-
-
-def _name(part: dict) -> str:
-    """The English name of a row's language."""
-    code = part["language"]
-    return LANGUAGES[code].name if code in LANGUAGES else code
 
 
 def _crossings(breaks: dict[str, un.BreakEven]) -> str:

@@ -6,7 +6,6 @@ fit, by name. It deliberately computes no figure.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +18,7 @@ from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
 from bestofl_lib.numbers.written import numbers_in, plain, read_number
 from bestofl_lib.runs import Run
+from bestofl_lib.text import suggestion
 
 Array = np.ndarray
 KEYS = ["problem_id", "language", "sample_index"]
@@ -185,9 +185,9 @@ class Pool:
         codes = tuple(name.split("+"))
         for code in codes:
             if code not in self.languages:
-                near = difflib.get_close_matches(code, [*self.languages, "mixed", "mixed-en"], n=1)
+                hint = suggestion(code, [*self.languages, "mixed", "mixed-en"])
                 raise ValueError(
-                    f"unknown pool {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; "
+                    f"unknown pool {name!r}; {hint}"
                     f"known: {', '.join(self.languages)}, mixed, mixed-en, and languages joined by '+'"
                 )
         return codes

@@ -48,6 +48,7 @@ from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.models.contract import Completion, Request, Sampling
 from bestofl_lib.problems.files import find
+from bestofl_lib.text import content_digest
 
 _ATTENTION = "bestofl_shared_prompt"
 _UNIFORM_BLOCK = 256  # tokens for which a row's random numbers are held at once
@@ -131,7 +132,7 @@ class HFSampler:
             identity = f"{self.source}@{self.revision}"
             self._weight_bytes = 0
         if chat_template is not None:
-            identity += "+template:" + hashlib.sha256(chat_template.encode()).hexdigest()[:8]
+            identity += "+template:" + content_digest(chat_template)[:8]
         self.identity = identity
 
     @cached_property

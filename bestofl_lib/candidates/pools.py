@@ -21,6 +21,7 @@ from bestofl_lib.problems.files import find, json_lines, pick, read_table, read_
 from bestofl_lib.problems.load import canonical_reference, check_problems, clean_text, first_problems, map_texts
 from bestofl_lib.runs import Run
 from bestofl_lib.tables import KEY, check_table
+from bestofl_lib.text import content_digest
 
 NAMES = {  # ours -> what others call them, the likeliest first
     "problem_id": ("problem_index", "question_id", "doc_id", "unique_id", "index", "idx", "id", "item_id", "task_id"),
@@ -243,7 +244,7 @@ def _renamed(table: pl.DataFrame, columns: dict[str, str], source: str) -> pl.Da
 
 
 def _question_id(question: str) -> str:
-    return "question-" + hashlib.sha256(clean_text(question).encode()).hexdigest()[:10]
+    return "question-" + content_digest(clean_text(question))[:10]
 
 
 def _typed(table: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,6 @@ imported or loaded when everything is stored already.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from bestofl_lib.candidates.store import Store
 from bestofl_lib.models.contract import Request, Sampler, Sampling
 from bestofl_lib.problems.prompts import messages
 from bestofl_lib.tables import SPLITS
+from bestofl_lib.text import key_digest, stable_integer
 
 
 def generate(
@@ -118,13 +118,13 @@ def draw_hash(identity: str, prompt: Sequence[Mapping[str, str]], settings: Samp
     """
     content: list[Any] = [identity, [dict(message) for message in prompt], dataclasses.asdict(settings), int(seed)]
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return key_digest(text)
 
 
 def candidate_seed(seed: int, problem_id: str, language: str, sample_index: int) -> int:
     """The seed of one candidate's random stream, 0 to 2**63 - 1; the same on every machine and in every order."""
     text = json.dumps([int(seed), problem_id, language, int(sample_index)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return stable_integer(text) >> 1
 
 
 def _with_n(problems: pl.DataFrame, n: int | Mapping[str, int]) -> pl.DataFrame:

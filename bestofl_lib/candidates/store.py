@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import io
 import json
 import os
@@ -29,6 +28,7 @@ import polars as pl
 
 from bestofl_lib.runs import replace_file
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
+from bestofl_lib.text import content_digest, valid_unicode
 
 SCHEMA = SCHEMAS["candidates"]
 ASKED_SCHEMA = pl.Schema({"problem_id": pl.String, "language": pl.String, "draw": pl.String, "n": pl.Int32})
@@ -221,7 +221,9 @@ class Store:
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one candidate (the columns of its schema); it reaches the disk within seconds, in a shard with others."""
         self._need_lock()
-        self._rows.append({column: row.get(column) for column in SCHEMA} | {"completion": _valid(row["completion"])})
+        self._rows.append(
+            {column: row.get(column) for column in SCHEMA} | {"completion": valid_unicode(row["completion"])}
+        )
         now = time.monotonic()
         first, most = _FLUSH_SECONDS
         pause = min(most, max(first, (now - self._started) / 60))
@@ -241,7 +243,7 @@ class Store:
         buffer = io.BytesIO()
         pl.DataFrame(self._rows, schema=SCHEMA).write_parquet(buffer)
         data = buffer.getvalue()
-        name = f"{self._next:06d}-{_digest(data)}.parquet"
+        name = f"{self._next:06d}-{content_digest(data)}.parquet"
         try:
             replace_file(self.folder / name, data)
         except OSError as error:
@@ -271,8 +273,8 @@ def _read_shard(path: Path) -> pl.DataFrame:
     if match is None:
         raise _DamagedShard("is not a shard of this store (its name has no number and digest)")
     data = path.read_bytes()
-    if _digest(data) != match[2]:
-        raise _DamagedShard(f"does not match its digest (found {_digest(data)} over {len(data):,} bytes)")
+    if content_digest(data) != match[2]:
+        raise _DamagedShard(f"does not match its digest (found {content_digest(data)} over {len(data):,} bytes)")
     try:
         table = pl.read_parquet(io.BytesIO(data))
     except pl.exceptions.PolarsError as error:
@@ -283,19 +285,6 @@ def _read_shard(path: Path) -> pl.DataFrame:
             "use that version, or give this run another name"
         )
     return table.select(pl.col(column).cast(dtype) for column, dtype in SCHEMA.items())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _valid(text: str) -> str:
-    """The text with lone surrogates replaced by U+FFFD: Parquet holds valid Unicode only."""
-    try:
-        text.encode()
-        return text
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _explain(error: OSError, folder: Path, consequence: str) -> OSError:

@@ -15,7 +15,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import LANGUAGES, english_name
 
 __all__ = [
     "accuracy_by_language",
@@ -193,9 +193,7 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
         .then(pl.lit("costs"))
         .otherwise(pl.lit("undecided"))
     )
-    again = (
-        LANGUAGES[base].name if (base := table["base"][0] if "base" in table.columns else "en") in LANGUAGES else base
-    )
+    again = english_name(table["base"][0] if "base" in table.columns else "en")
     order = _order(table.group_by("language_name").agg(pl.col("gain").mean()), "gain")
     budgets = table["budget"].unique().sort().to_list()
     drawn = alt.Chart(table)
@@ -261,11 +259,7 @@ def budget_curves(
     """
     _need(curves, "target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
     known = {*curves["target"].drop_nulls(), *(pool for pool in curves["pool"] if pool in LANGUAGES)}
-    targets = (
-        list(targets)
-        if targets
-        else sorted(known, key=lambda code: LANGUAGES[code].name if code in LANGUAGES else code)
-    )
+    targets = list(targets) if targets else sorted(known, key=english_name)
     wanted = pl.DataFrame(
         [_arm(*arm) for arm in (arms or [arm[:3] for arm in DEFAULT_ARMS])],
         schema={
@@ -290,7 +284,7 @@ def budget_curves(
     table = _thinned(
         _named(panels, "panel").select("panel_name", "arm", "budget", "accuracy", "low", "high", "n_problems", "colour")
     )
-    order = [LANGUAGES[code].name if code in LANGUAGES else code for code in targets]
+    order = [english_name(code) for code in targets]
     base = alt.Chart(table)
     domain = shown["arm"].to_list()
     colour = alt.Color(
@@ -1171,11 +1165,7 @@ def arm_name(pool: str, strategy: str, model: str | None) -> str:
     >>> arm_name("en", "logprob", None), arm_name("mixed", "best_of_k", "cross")
     ('English pool, log-probability', 'mixed pool, best of k by cross reward')
     """
-    where = (
-        "own language"
-        if pool == "own"
-        else POOL_NAMES.get(pool) or f"{LANGUAGES[pool].name if pool in LANGUAGES else pool} pool"
-    )
+    where = "own language" if pool == "own" else POOL_NAMES.get(pool) or f"{english_name(pool)} pool"
     return f"{where}, {_strategy_label(strategy, model)}"
 
 

@@ -20,6 +20,7 @@ from bestofl_lib.analysis.pool import Pool, pool_of_run
 from bestofl_lib.display import embed, explore
 from bestofl_lib.display.report import plain_text
 from bestofl_lib.runs import Run, replace_file
+from bestofl_lib.text import signed, signed_interval, signed_points
 
 KEYS = explore.KEYS
 MOST_FLIPS = 200  # rows of the table of flipped problems
@@ -330,13 +331,13 @@ def _sentences(found: Comparison) -> list[str]:
         f"Set differently: {', '.join(steps) or 'nothing in sampling, reading or rewards'} ({found.settings.height} settings, files and versions).",
         f"{alike:,} of {counts['second']:,} candidates have the same text in both; of these {counts['reread']:,} were read differently "
         f"({counts['rejudged']:,} judged differently) and {counts['rescored']:,} rewarded differently.",
-        f"The share of correct candidates changes by {_points(parts['difference'])} on average: {_points(parts['by_sampling'])} by other completions, "
-        f"{_points(parts['by_reading'])} by other readings.",
+        f"The share of correct candidates changes by {signed_points(parts['difference'])} on average: {signed_points(parts['by_sampling'])} by other completions, "
+        f"{signed_points(parts['by_reading'])} by other readings.",
         f"By {found.arm}, {gained} problems are newly solved and {found.flips.height - gained} newly missed.",
     ]
     clear = found.languages.filter(pl.col("p_holm") < 0.05)
     words = ", ".join(
-        f"{explore.describe_language(r['language'])['name']} {_points(r['difference'])}"
+        f"{explore.describe_language(r['language'])['name']} {signed_points(r['difference'])}"
         for r in clear.iter_rows(named=True)
     )
     said.append(
@@ -356,14 +357,10 @@ def _strategy(row: dict[str, Any]) -> str:
     return f"{label} by {row['reward_model']}" if row["reward_model"] else label
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f} points".replace("-", "−")
-
-
 def _change(row: dict[str, Any]) -> str:
     return (
-        f"{100 * row['first']:.1f} % → {100 * row['second']:.1f} %, {_points(row['difference'])} "
-        f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}], p {_p(row['p_holm'])}"
+        f"{100 * row['first']:.1f} % → {100 * row['second']:.1f} %, {signed_points(row['difference'])} "
+        f"{signed_interval(row['low'], row['high'])}, p {_p(row['p_holm'])}"
     ).replace("-", "−")
 
 
@@ -437,8 +434,8 @@ def _table(rows: Iterable[tuple[str, dict[str, Any]]], what: str, found: Compari
             f'<i class="dot{kind}" style="left:{at:.1f}%"></i></div>'
         )
         numbers = [f"{100 * row[key]:.1f} %" for key in ("first", "second")]
-        values = [f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"]
-        values += [f"{100 * row[key]:+.1f}" for key in ("by_sampling", "by_reading")] if parts else []
+        values = [f"{signed(row['difference'])} {signed_interval(row['low'], row['high'])}"]
+        values += [signed(row[key]) for key in ("by_sampling", "by_reading")] if parts else []
         values += [html.escape(_p(row["p_holm"])), f"{100 * row['mde']:.1f}", str(row["n_problems"])]
         body.append(
             f'<tr><th scope="row">{plain_text(name)}</th>' + "".join(f'<td class="number">{value}</td>' for value in numbers)

@@ -7,7 +7,6 @@ what a chart shows.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bestofl_lib.runs import replace_file
+from bestofl_lib.text import content_digest
 
 PAGE = Path(__file__).resolve().parent / "page"
 SETUP = "setup"  # value of the output metadata "bestofl" that marks the chart library
@@ -89,7 +89,7 @@ def chart_block(spec: dict[str, Any], draw: bool = True) -> str:
     title = {"text": title} if isinstance(title, str) else title
     subtitle = title.get("subtitle", "")
     text = inert_json(spec)
-    name = f"chart-{hashlib.sha256(text.encode()).hexdigest()[:10]}-{next(_numbers)}"
+    name = f"chart-{content_digest(text)[:10]}-{next(_numbers)}"
     caption = f"<strong>{html.escape(_line(title.get('text', '')))}</strong>"
     caption += f"<span>{html.escape(_line(subtitle))}</span>" if subtitle else ""
     return (

@@ -19,6 +19,7 @@ import nbformat
 
 from bestofl_lib.display import atlas, embed
 from bestofl_lib.runs import Run
+from bestofl_lib.text import signed, signed_interval, signed_points
 
 POLICY = (
     "default-src 'none'; script-src 'self' file: 'unsafe-eval'; style-src 'self' file: 'unsafe-inline'; img-src data: blob:; "
@@ -301,7 +302,7 @@ def _claim_table(table: Any, columns: list[str]) -> str:
 def _lead(row: dict[str, Any]) -> str:
     """What a claim comes to, in a few words."""
     effect = row.get("effect")
-    points = "" if effect is None or effect != effect else f" {100 * effect:+.1f} points,".replace("-", "−")
+    points = "" if effect is None or effect != effect else f" {signed_points(effect)},"
     return _text(f"{row['claim']}:{points} {row['verdict']}.")
 
 
@@ -313,10 +314,7 @@ def _claim_cell(column: str, row: dict[str, Any]) -> str:
         return f'<span class="verdict {re.sub("[^a-z]+", "-", str(value).lower())}">{_text(value)}</span>'
     if column == "effect":
         low, high = row.get("low"), row.get("high")
-        shown = f"{100 * value:+.1f}" + (
-            f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None and high is not None else ""
-        )
-        return shown.replace("-", "−")
+        return signed(value) + (f" {signed_interval(low, high)}" if low is not None and high is not None else "")
     if column == "mde":
         return f"{100 * value:.1f}"
     if column in ("p", "p_holm"):

@@ -11,7 +11,8 @@ import polars as pl
 from IPython.display import HTML, Markdown
 
 from bestofl_lib.display.charts import arm_name
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import english_name
+from bestofl_lib.text import signed
 
 
 def accuracy(table: pl.DataFrame) -> Markdown:
@@ -20,13 +21,17 @@ def accuracy(table: pl.DataFrame) -> Markdown:
     unread = table.sort("unreadable", descending=True).row(0, named=True)
     share = table.select((pl.col("unreadable") * pl.col("n_candidates")).sum() / pl.col("n_candidates").sum()).item()
     text = (
-        f"One candidate is right in {_percent(best)} of {best['n_problems']} problems in {_name(best)} and in {_percent(worst)} in "
-        f"{_name(worst)}. Of all candidates {100 * share:.1f} % could not be read"
-        + (f", most in {_name(unread)} ({100 * unread['unreadable']:.1f} %)." if unread["unreadable"] > 0 else ".")
+        f"One candidate is right in {_percent(best)} of {best['n_problems']} problems in {english_name(best['language'])} and in {_percent(worst)} in "
+        f"{english_name(worst['language'])}. Of all candidates {100 * share:.1f} % could not be read"
+        + (
+            f", most in {english_name(unread['language'])} ({100 * unread['unreadable']:.1f} %)."
+            if unread["unreadable"] > 0
+            else "."
+        )
     )
     cut = table.sort("cut", descending=True, nulls_last=True).row(0, named=True)
     if cut["cut"]:
-        text += f" Up to {100 * cut['cut']:.1f} % were cut off at the longest length ({_name(cut)})."
+        text += f" Up to {100 * cut['cut']:.1f} % were cut off at the longest length ({english_name(cut['language'])})."
     known = table.filter(pl.col("n_unrevised") > 0)
     if len(known):
         change = (
@@ -36,7 +41,7 @@ def accuracy(table: pl.DataFrame) -> Markdown:
         )
         text += (
             f" Without the questions that a revised edition replaced ({change['n_unrevised']} problems are left), accuracy changes most "
-            f"in {_name(change)}: by {_signed(change['change'])} points."
+            f"in {english_name(change['language'])}: by {signed(change['change'])} points."
         )
     return Markdown(text)
 
@@ -58,7 +63,7 @@ def readers(table: pl.DataFrame, ours: str = "ours") -> Markdown:
     gaps = "; ".join(f"{100 * gap:.1f} points by {reader.replace('_', ' ')}" for reader, gap in spread.items())
     return Markdown(
         f"The gap between the best and the weakest language is {gaps}. The largest difference that a reader makes is in "
-        f"{_name(worst)}: {100 * worst['accuracy']:.1f} % by {worst['reader'].replace('_', ' ')}, {100 * worst['mine']:.1f} % here."
+        f"{english_name(worst['language'])}: {100 * worst['accuracy']:.1f} % by {worst['reader'].replace('_', ' ')}, {100 * worst['mine']:.1f} % here."
     )
 
 
@@ -126,14 +131,14 @@ def exclusive(table: pl.DataFrame) -> Markdown:
         return Markdown("The pool has one language only; there is nothing to compare.")
     top = table.sort("exclusive", descending=True).row(0, named=True)
     text = (
-        f"{_name(top)} solves {top['exclusive']:.1f} of {top['n_problems']} problems that {_name({'language': top['other']})} does not, "
+        f"{english_name(top['language'])} solves {top['exclusive']:.1f} of {top['n_problems']} problems that {english_name(top['other'])} does not, "
         "the most of any pair"
     )
     again = top["exclusive_resampled"]
     return Markdown(
         text
         + (
-            f"; a second draw of {_name(top)} itself solves {again:.1f} that the first did not."
+            f"; a second draw of {english_name(top['language'])} itself solves {again:.1f} that the first did not."
             if again is not None
             else "."
         )
@@ -149,8 +154,8 @@ def gains(table: pl.DataFrame) -> Markdown:
     last = table.filter(pl.col("budget") == pl.col("budget").max())
     clear = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") > 0)).sort("gain", descending=True)
     worse = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") < 0))
-    base = _name({"language": last["base"][0]})
-    parts = [f"{_name(row)} ({_signed(row['gain'])} points)" for row in clear.iter_rows(named=True)]
+    base = english_name(last["base"][0])
+    parts = [f"{english_name(row['language'])} ({signed(row['gain'])} points)" for row in clear.iter_rows(named=True)]
     text = f"At {last['budget'][0]} completions, {len(clear)} of {len(last)} languages add more than drawing {base} again (Holm-corrected, 5 %)"
     text += ": " + ", ".join(parts) + "." if parts else "."
     return Markdown(
@@ -223,7 +228,7 @@ def plan(table: pl.DataFrame) -> Markdown:
     last = table.filter(pl.col("budget") == pl.col("budget").max())
     planned = last.filter(pl.col("arm") == "planned").row(0, named=True)
     others = [
-        f"{_signed(row['gain'])} points over {name} (95 % interval {_signed(row['gain_low'])} to {_signed(row['gain_high'])})"
+        f"{signed(row['gain'])} points over {name} (95 % interval {signed(row['gain_low'])} to {signed(row['gain_high'])})"
         for name, arm in (("English only", "en"), ("equal shares", "mixed"))
         for row in last.filter(pl.col("arm") == arm).iter_rows(named=True)
     ]
@@ -235,14 +240,5 @@ def plan(table: pl.DataFrame) -> Markdown:
     )
 
 
-def _name(row: dict) -> str:
-    return LANGUAGES[row["language"]].name if row["language"] in LANGUAGES else row["language"]
-
-
 def _percent(row: dict) -> str:
     return f"{100 * row['accuracy']:.1f} % (95 % interval {100 * row['low']:.1f} % to {100 * row['high']:.1f} %)"
-
-
-def _signed(share: float) -> str:
-    """A difference in percentage points, with its sign."""
-    return f"{100 * share:+.1f}".replace("-", "−")

@@ -7,7 +7,6 @@ what cannot be read is refused with the file, the line and the next step. It kno
 from __future__ import annotations
 
 import codecs
-import difflib
 import io
 import json
 import warnings
@@ -18,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from bestofl_lib.runs import ROOT
+from bestofl_lib.text import nearest, suggestion, valid_unicode
 
 ENDINGS = ("parquet", "csv", "tsv", "jsonl")
 
@@ -103,7 +103,7 @@ def json_lines(text: str, name: str | Path) -> list[dict[str, Any]]:
 def whole(value: Any) -> Any:
     """The value with half surrogate pairs in its texts replaced by U+FFFD (tables hold valid Unicode only)."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return valid_unicode(value)
     if isinstance(value, list):
         return [whole(item) for item in value]
     if isinstance(value, dict):
@@ -190,25 +190,26 @@ def pick(
     """
     strange = [name for name in columns if name not in known]
     if strange:
-        near = difflib.get_close_matches(strange[0], list(known), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no column of ours is called {strange[0]!r}{hint} Ours are {', '.join(known)}")
+        raise ValueError(
+            f"no column of ours is called {strange[0]!r}; {suggestion(strange[0], known)}ours are {', '.join(known)}"
+        )
     have = {name.lower(): name for name in reversed(table.columns)}
     picked: dict[str, str] = {}
     for ours, names in known.items():
         theirs = columns.get(ours)
         if theirs is not None and theirs not in table.columns:
-            near = difflib.get_close_matches(theirs, table.columns, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{source} has no column {theirs!r} (for {ours}){hint} It has {', '.join(table.columns)}")
+            raise ValueError(
+                f"{source} has no column {theirs!r} (for {ours}); {suggestion(theirs, table.columns, 0.4)}"
+                f"it has {', '.join(table.columns)}"
+            )
         theirs = theirs or next((have[name] for name in (ours, *names) if name in have), None)
         if theirs is not None:
             picked[ours] = theirs
     for ours in needed:
         if ours not in picked:
             names = [ours, *known[ours]]
-            near = [n for name in names for n in difflib.get_close_matches(name, table.columns, n=1, cutoff=0.7)]
-            guess = near[0] if near else "its name"
+            near = next((found for name in names if (found := nearest(name, table.columns, 0.7))), None)
+            guess = near or "its name"
             hint = f"is it {guess!r}? " if near else ""
             raise ValueError(
                 f"{source} has no column for {ours}; {hint}say which it is with columns={{'{ours}': '{guess}'}} "

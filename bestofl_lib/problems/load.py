@@ -7,7 +7,6 @@ This file knows no model and no candidate.
 
 from __future__ import annotations
 
-import difflib
 import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from bestofl_lib.numbers.written import canonical, read_number
 from bestofl_lib.problems import lab
 from bestofl_lib.problems.files import find, is_remote, json_lines, pick, read_table, read_text
 from bestofl_lib.tables import check_table
+from bestofl_lib.text import suggestion
 
 # Benchmarks by language: where each file is on the Hub. Line i is the same problem in every file.
 HUB = {
@@ -86,10 +86,8 @@ def load(
     elif own:
         table = _own(source, columns or {})
     else:
-        near = difflib.get_close_matches(source, SOURCES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"no problems at {source!r}; {hint}expected {', '.join(SOURCES)}, an existing file or folder, or hf://…"
+            f"no problems at {source!r}; {suggestion(source, SOURCES)}expected {', '.join(SOURCES)}, an existing file or folder, or hf://…"
         )
     if revised is not None:
         table = _mark_revised(table, revised)

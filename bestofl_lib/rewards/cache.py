@@ -6,7 +6,6 @@ model reads. It knows nothing of labels, pairs or heads, and may be deleted at a
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 import warnings
@@ -19,6 +18,7 @@ import polars as pl
 
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.runs import replace_file
+from bestofl_lib.text import key_digest
 
 _FLUSH_SECONDS = 60.0
 
@@ -62,12 +62,12 @@ def cached_values(
             f"({lost['language'][0]}); pass the problems table that they were drawn for"
         )
     keys = [
-        hashlib.blake2b("\0".join((backbone.style, language, question, completion)).encode("utf8", "replace"), digest_size=16).hexdigest()
+        key_digest("\0".join((backbone.style, language, question, completion)), 16)
         for _, language, completion, question in rows.iter_rows()
     ]  # fmt: skip
     home = None
     if folder is not None:
-        home = folder / hashlib.blake2b(backbone.identity().encode(), digest_size=8).hexdigest()
+        home = folder / key_digest(backbone.identity())
     known = _read(home, backbone.width)
     index = {key: i for i, key in enumerate(known["key"])}
     missing = {key: i for i, key in enumerate(keys) if key not in index}
@@ -125,14 +125,14 @@ def _flush(
         schema=_schema(values.shape[1]),
     ).write_parquet(buffer)
     data = buffer.getvalue()
-    replace_file(home / f"part-{hashlib.blake2b(data, digest_size=12).hexdigest()}.parquet", data)
+    replace_file(home / f"part-{key_digest(data, 12)}.parquet", data)
 
 
 def _read(home: Path | None, width: int) -> pl.DataFrame:
     parts = [pl.DataFrame(schema=_schema(width))]
     for path in sorted(home.glob("part-*.parquet")) if home is not None else []:
         data = path.read_bytes()
-        if f"part-{hashlib.blake2b(data, digest_size=12).hexdigest()}" != path.stem:
+        if f"part-{key_digest(data, 12)}" != path.stem:
             warnings.warn(f"{path} is damaged and is removed; its values are computed again", stacklevel=3)
             path.unlink()
             continue

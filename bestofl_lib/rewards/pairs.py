@@ -5,7 +5,6 @@ It knows keys and labels only; it does not look at texts or models.
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Iterable
 
@@ -13,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.languages import language as language_record
+from bestofl_lib.text import key_digest, stable_integer
 
 VARIANTS = ("mono", "multi", "cross")
 CROSS_SHARES = ("natural", "equal")
@@ -184,10 +184,7 @@ def fold_of(problem_ids: Iterable[str], folds: int, seed: int = 0) -> list[int]:
     """
     if folds < 2:
         raise ValueError(f"folds={folds}: cross-fitting needs at least 2")
-    return [
-        int.from_bytes(hashlib.blake2b(f"{seed}:{p}".encode(), digest_size=8).digest(), "big") % folds
-        for p in problem_ids
-    ]
+    return [stable_integer(f"{seed}:{p}") % folds for p in problem_ids]
 
 
 def normalised_question(text: str) -> str:
@@ -200,7 +197,7 @@ def normalised_question(text: str) -> str:
 def question_hashes(problems: pl.DataFrame) -> dict[str, str]:
     """Hash of each normalised question -> its problem id."""
     return {
-        hashlib.blake2b(normalised_question(question).encode(), digest_size=8).hexdigest(): problem
+        key_digest(normalised_question(question)): problem
         for problem, question in problems.select("problem_id", "question").iter_rows()
     }
 

@@ -1,0 +1,104 @@
+"""Small things done to text in many places: suggestions, digests, valid Unicode, signed numbers.
+
+The file knows nothing of languages, tables or runs; the English name of a language is `languages.english_name`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name most like the one given, or None when none is alike enough.
+
+    Args:
+        cutoff: least likeness, 0 (anything) to 1 (equal); the ratio of `difflib`.
+
+    >>> nearest("bugdets", ["budgets", "languages"])
+    'budgets'
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A question to put into an error message, with a space after it; empty when nothing is alike.
+
+    >>> suggestion("bugdets", ["budgets", "languages"])
+    "did you mean 'budgets'? "
+    >>> suggestion("xyz", ["budgets"])
+    ''
+    """
+    found = nearest(name, known, cutoff)
+    return f"did you mean {found!r}? " if found else ""
+
+
+def content_digest(data: bytes | str) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of some content, as `sha256sum` prints them.
+
+    Used for files and for everything a person may want to check.
+
+    >>> content_digest("abc")
+    'ba7816bf8f01cfea'
+    """
+    return hashlib.sha256(as_bytes(data)).hexdigest()[:16]
+
+
+def key_digest(data: bytes | str, size: int = 8) -> str:
+    """BLAKE2b of some content as 2 × `size` hexadecimal digits: the name of what was made from exactly that content."""
+    return hashlib.blake2b(as_bytes(data), digest_size=size).hexdigest()
+
+
+def stable_integer(text: str) -> int:
+    """An integer from 0 to 2**64 - 1 that depends on the text alone: the same on every machine and in every order.
+
+    >>> stable_integer("0:mgsm-001") == stable_integer("0:mgsm-001") != stable_integer("1:mgsm-001")
+    True
+    """
+    return int.from_bytes(hashlib.blake2b(as_bytes(text), digest_size=8).digest(), "big")
+
+
+def as_bytes(data: bytes | str) -> bytes:
+    """UTF-8, with `?` for what is no valid Unicode, so that every text has a digest."""
+    return data.encode("utf8", "replace") if isinstance(data, str) else data
+
+
+def valid_unicode(text: str) -> str:
+    """The text with lone surrogates replaced by U+FFFD, since tables and files hold valid Unicode only.
+
+    >>> valid_unicode("a" + chr(0xD800) + "b") == "a" + chr(0xFFFD) + "b"
+    True
+    """
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def signed(share: float) -> str:
+    """A difference of shares in percentage points with its sign and one decimal.
+
+    >>> signed(-0.0123), signed(0.25)
+    ('−1.2', '+25.0')
+    """
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def signed_points(share: float) -> str:
+    """The same with its unit.
+
+    >>> signed_points(0.01)
+    '+1.0 points'
+    """
+    return f"{signed(share)} points"
+
+
+def signed_interval(low: float, high: float) -> str:
+    """An interval of a difference, in percentage points.
+
+    >>> signed_interval(-0.02, 0.031)
+    '[−2.0, +3.1]'
+    """
+    return f"[{signed(low)}, {signed(high)}]"
