@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install study test check lab bench policy clean
+.PHONY: install study test check jupyter bench policy clean
 
 install: .venv/.installed
 
@@ -27,7 +27,7 @@ check: .venv/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --benchmark-skip
 
-lab: install
+jupyter: install
 	$(BIN)/jupyter lab notebooks
 
 bench: .venv/.installed-dev

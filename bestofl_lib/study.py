@@ -99,7 +99,7 @@ class Study(BaseModel):
 class Step:
     """One notebook of a study with the parameters that it is about to get."""
 
-    name: str  # such as 06_budget_curves
+    name: str  # such as 08_budget_curves
     path: Path
     passed: dict[str, Any]  # what papermill is given
     effective: dict[str, Any]  # the same over the notebook's defaults

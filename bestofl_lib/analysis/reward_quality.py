@@ -171,7 +171,7 @@ def _labelled(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
     table = judged.join(readings.select(*KEY, "is_correct"), on=list(KEY), how="left")
     if table["is_correct"].null_count():
         raise ValueError(
-            f"{table['is_correct'].null_count()} of {table.height} rewards have no reading; run 02_check_answers first"
+            f"{table['is_correct'].null_count()} of {table.height} rewards have no reading; run 03_check_answers first"
         )
     return table.sort("reward_model", "language", "problem_id", "sample_index")
 

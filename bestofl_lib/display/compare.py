@@ -25,9 +25,9 @@ from bestofl_lib.text import signed, signed_interval, signed_points
 KEYS = explore.KEYS
 MOST_FLIPS = 200  # rows of the table of flipped problems
 STEPS = (
-    ("sampling", ("01_", "problems/", "candidates/sampling", "candidates/hf", "candidates/pools")),
-    ("reading", ("02_", "candidates/reading", "candidates/expressions", "numerals", "number_words", "languages")),
-    ("rewards", ("03_", "04_", "rewards/")),
+    ("sampling", ("01_", "02_", "problems/", "models/", "candidates/")),
+    ("reading", ("03_", "answers/", "numbers/", "languages")),
+    ("rewards", ("04_", "05_", "06_", "rewards/")),
 )
 ARMS = (
     ("random", None),

@@ -54,7 +54,7 @@ def headline(run: Run) -> Markdown:
             for row in claims.iter_rows(named=True)
         ]
     else:
-        parts.append("Its claims have not been judged yet: `06_budget_curves` does that.")
+        parts.append("Its claims have not been judged yet: `08_budget_curves` does that.")
     return Markdown("\n\n".join(parts[:1]) + "\n\n" + "\n".join(parts[1:]))
 
 

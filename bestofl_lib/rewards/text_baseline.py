@@ -57,7 +57,7 @@ def score_text_baseline(
     table = table.join(readings.select(*KEY, "answer", "is_correct"), on=list(KEY), how="left", maintain_order="left")
     if table["is_correct"].null_count():
         raise ValueError(
-            f"{table['is_correct'].null_count()} of {table.height} candidates have no reading; run 02_check_answers first"
+            f"{table['is_correct'].null_count()} of {table.height} candidates have no reading; run 03_check_answers first"
         )
     names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
     table = table.with_columns(fold=pl.Series(fold_of(table["problem_id"], folds, seed))).with_row_index("row")

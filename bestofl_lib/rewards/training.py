@@ -291,7 +291,7 @@ def _training_candidates(candidates: pl.DataFrame, readings: pl.DataFrame, probl
     table = wanted.select(*KEY, "completion").join(readings.select(*KEY, "is_correct"), on=list(KEY), how="left")
     unread = table["is_correct"].null_count()
     if unread:
-        raise ValueError(f"{unread} of {table.height} training candidates have no reading; run 02_check_answers first")
+        raise ValueError(f"{unread} of {table.height} training candidates have no reading; run 03_check_answers first")
     return table.sort(list(KEY))
 
 
@@ -514,7 +514,7 @@ def reward_models(folder: str | Path) -> list[tuple[Path, RewardModelSpec]]:
     folder = Path(folder)
     places = sorted([*folder.glob("*/reward_model.json"), *folder.glob("*/fold-*/reward_model.json")])
     if not places:
-        raise FileNotFoundError(f"no reward models in {folder}; run 03_train_reward_models first")
+        raise FileNotFoundError(f"no reward models in {folder}; run 04_train_reward_models first")
     return [(path.parent, RewardModelSpec.read(path.parent)) for path in places]
 
 
@@ -535,7 +535,7 @@ def open_reward_model(
     if spec.kind != "full" and spec.kind != "imported" and fingerprint(spec.base, spec.revision) != spec.weights:
         raise ValueError(
             f"reward model {spec.name!r} was trained on other weights than {spec.base!r} has now; train it again "
-            "(run 03_train_reward_models)"
+            "(run 04_train_reward_models)"
         )
     backbone = RewardBackbone(
         source,

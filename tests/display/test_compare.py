@@ -95,14 +95,14 @@ def test_settings_are_told_apart_by_step():
     def record(temperature, code, epochs):
         return {"notebooks": {
             "01_generate_candidates": {"parameters": {"temperature": temperature, "run": str(code)}, "versions": {"torch": "2.13"}},
-            "02_check_answers": {"library": {"candidates/reading.py": code}, "parameters": {}},
-            "03_train_reward_models": {"parameters": {"epochs": epochs}},
+            "03_check_answers": {"library": {"bestofl_lib/answers/reading.py": code}, "parameters": {}},
+            "04_train_reward_models": {"parameters": {"epochs": epochs}},
         }}  # fmt: skip
 
     table = settings(record(0.7, "a", 1), record(1.0, "b", 1))
     assert table.rows() == [
         ("sampling", "temperature", "0.7", "1.0"),
-        ("reading", "code of candidates/reading.py", "one", "another"),
+        ("reading", "code of bestofl_lib/answers/reading.py", "one", "another"),
     ]
     assert settings(record(0.7, "a", 1), record(0.7, "a", 2))["step"].to_list() == ["rewards"]
     assert settings({}, {}).is_empty()

@@ -16,8 +16,8 @@ def run(tmp_path, tables):
     run = Run("tiny", tmp_path / "runs")
     made = charts.accuracy_by_language(tables["accuracy_by_language"]).to_dict()
     other = charts.accuracy_by_language(tables["accuracy_by_language"].head(3)).to_dict()
-    write(run, "02_check_answers", [made, made])
-    write(run, "06_budget_curves", [made, other, {**other, "usermeta": {"name": "../../evil <b>"}}])
+    write(run, "03_check_answers", [made, made])
+    write(run, "08_budget_curves", [made, other, {**other, "usermeta": {"name": "../../evil <b>"}}])
     return run
 
 

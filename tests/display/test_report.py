@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch, tables) -> Run:
     )
     notebook(
         run,
-        "06_budget_curves",
+        "08_budget_curves",
         "# Budget curves\n\n> What does a budget buy?",
         [
             nbformat.v4.new_output(
@@ -86,15 +86,15 @@ def notebook(run, name, text, outputs, code="x = 1"):
 
 def build(run, tmp_path, **states):
     target = tmp_path / "reports" / run.name
-    build_report(run, target, title="A study", states=states or {"01_make_numbers": FRESH, "06_budget_curves": FRESH})
+    build_report(run, target, title="A study", states=states or {"01_make_numbers": FRESH, "08_budget_curves": FRESH})
     return target, {path.name: path.read_text("utf8") for path in target.glob("*.html")}
 
 
 def test_a_report_is_an_overview_and_a_page_per_notebook(run, tmp_path):
     target, pages = build(run, tmp_path)
-    assert set(pages) == {"index.html", "01_make_numbers.html", "06_budget_curves.html"}
+    assert set(pages) == {"index.html", "01_make_numbers.html", "08_budget_curves.html"}
     assert {path.name for path in (target / "assets").iterdir()} == {"vega.js", "charts.js", "page.css"}
-    assert "How many are there?" in pages["index.html"] and 'href="06_budget_curves.html"' in pages["index.html"]
+    assert "How many are there?" in pages["index.html"] and 'href="08_budget_curves.html"' in pages["index.html"]
 
 
 def test_the_overview_opens_with_the_claims_in_words_and_numbers(run, tmp_path):
@@ -155,7 +155,7 @@ def test_no_page_holds_a_script_that_would_run_by_itself(run, tmp_path):
 
 def test_what_a_model_wrote_is_shown_as_text(run, tmp_path):
     _, pages = build(run, tmp_path)
-    text = pages["06_budget_curves.html"]
+    text = pages["08_budget_curves.html"]
     assert "&lt;script&gt;window.PWN=1&lt;/script&gt;" in text and "plain &lt;b&gt;" in text
     assert "red &lt;i&gt;" in text and "\x1b" not in text and "<strong>Bold</strong>" in text
 
@@ -191,7 +191,7 @@ def test_a_failed_notebook_has_a_banner_and_the_claims_are_withheld(run, tmp_pat
         tmp_path,
         **{
             "01_make_numbers": ("failed", "cell [3]: <KeyError>"),
-            "06_budget_curves": ("stale", "earlier table changed"),
+            "08_budget_curves": ("stale", "earlier table changed"),
         },
     )
     assert set(pages) == {"index.html", "01_make_numbers.html"}
@@ -199,7 +199,7 @@ def test_a_failed_notebook_has_a_banner_and_the_claims_are_withheld(run, tmp_pat
         'role="alert"' in pages["01_make_numbers.html"]
         and "cell [3]: &lt;KeyError&gt;" in pages["01_make_numbers.html"]
     )
-    assert "06_budget_curves (stale: earlier table changed)" in pages["index.html"]
+    assert "08_budget_curves (stale: earlier table changed)" in pages["index.html"]
     assert "H1: 8.3" not in pages["index.html"] and "once all have run" in pages["index.html"]
 
 

@@ -91,16 +91,16 @@ def report(tmp_path_factory, tables):
     run.write("readings", readings.with_columns(note=readings["note"].clear(readings.height).fill_null(PAYLOADS[0])))
     rewards = run.read("rewards")
     run.write("rewards", rewards.with_columns(reward_model=rewards["reward_model"].replace({"multi": PAYLOADS[4]})))
-    write_notebook(run, "02_check_answers", [])
+    write_notebook(run, "03_check_answers", [])
     write_notebook(run, "06_all_charts", [getattr(charts, name)(tables[name]) for name in charts.__all__])
     made = {"outputs": {"readings.parquet": "0" * 16, "rewards.parquet": "0" * 16}, "parameters": {"word": PAYLOADS[1]}}
-    run.record("notebooks", {"02_check_answers": made})
-    other.record("notebooks", {"02_check_answers": {"parameters": {"word": PAYLOADS[2]}}})
+    run.record("notebooks", {"03_check_answers": made})
+    other.record("notebooks", {"03_check_answers": {"parameters": {"word": PAYLOADS[2]}}})
     built = build_report(
         run,
         folder / "reports" / "bad",
         title="A study",
-        states=dict.fromkeys(("02_check_answers", "06_all_charts"), ("up to date", "")),
+        states=dict.fromkeys(("03_check_answers", "06_all_charts"), ("up to date", "")),
     ).parent
     compare.write_page(compare.compare(run, other), folder / "reports")
     return built
@@ -145,7 +145,7 @@ def test_no_payload_runs_in_the_atlas(opened, report):
 
 
 def test_no_payload_runs_on_the_other_pages(opened, report):
-    for path in (report / "index.html", report / "02_check_answers.html", report.parent / "compare-bad-other.html"):
+    for path in (report / "index.html", report / "03_check_answers.html", report.parent / "compare-bad-other.html"):
         page, asked, said = opened(path)
         page.wait_for_timeout(200)
         assert page.evaluate("typeof window.PWN") == "undefined" and said == [], path.name
@@ -190,7 +190,7 @@ def test_a_link_to_a_problem_opens_it(opened, report):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "name", ["index.html", "02_check_answers.html", "06_all_charts.html", "atlas.html", "../compare-bad-other.html"]
+    "name", ["index.html", "03_check_answers.html", "06_all_charts.html", "atlas.html", "../compare-bad-other.html"]
 )
 def test_axe_finds_no_serious_fault(opened, report, name, scheme):
     axe = pytest.importorskip(

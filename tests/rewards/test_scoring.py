@@ -122,5 +122,5 @@ def test_bad_input_is_named(world, folder, tmp_path):
     (folder / "multi" / "reward_model.json").write_text('{"name": "multi"}')
     with pytest.raises(ValueError, match="is not a reward model's description"):
         score(world.candidates, test, folder)
-    with pytest.raises(FileNotFoundError, match="run 03_train_reward_models first"):
+    with pytest.raises(FileNotFoundError, match="run 04_train_reward_models first"):
         score(world.candidates, test, tmp_path / "nothing")

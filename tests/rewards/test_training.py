@@ -155,7 +155,7 @@ def test_settings_that_do_not_exist_or_do_not_apply_are_refused(world, tiny_poli
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs peft, which is not installed; pip install 'bestofl\[lora\]'"):
         _train(world, tiny_policy, tmp_path, tuning="lora")
-    with pytest.raises(FileNotFoundError, match="run 03_train_reward_models first"):
+    with pytest.raises(FileNotFoundError, match="run 04_train_reward_models first"):
         reward_models(tmp_path)
 
 

@@ -15,7 +15,7 @@ import nbformat
 from bestofl_lib.display.explore import open_run
 from bestofl_lib.runs import ROOT, Run, replace_file
 
-NOTEBOOK = ROOT / "notebooks" / "08_explore_candidates.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "10_explore_candidates.ipynb"
 
 
 def write_notebook(run: Run, split: str = "test", notebook: Path = NOTEBOOK) -> Path:
