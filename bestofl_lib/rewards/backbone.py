@@ -28,48 +28,14 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from bestofl_lib.candidates.hf import (
-    check_weights,
-    choose_device,
-    choose_dtype,
-    folder_hash,
-    hub_commit,
-    is_out_of_memory,
-    loading,
-)
+from bestofl_lib.models.identity import fingerprint, locate
+from bestofl_lib.models.opening import choose_device, choose_dtype, is_out_of_memory, loading
 from bestofl_lib.problems.prompts import messages
-from bestofl_lib.runs import ROOT
 
 _MARK = "\u2042completion\u2042"
 _STATISTICS = 8
 _PADDING = 0.8  # prompts down to this share of the longest are run with it, padded
 _LOGITS_AT_ONCE = 1 << 26  # numbers
-
-
-def locate(source: str | Path) -> str:
-    """The folder of a local model, looked for here and under the project, or the Hub id as it is.
-
-    Raises:
-        FileNotFoundError: a folder without config or weights, or a path that is no folder.
-        ValueError: a folder whose only weights are pickles.
-    """
-    for folder in (Path(source).expanduser(), ROOT / source):
-        if folder.is_dir():
-            check_weights(folder)
-            return str(folder)
-    if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
-        raise FileNotFoundError(
-            f"no model folder {str(source)!r}; give a folder with config.json and *.safetensors, or a Hub id 'owner/name'"
-        )
-    return str(source)
-
-
-def fingerprint(source: str | Path, revision: str | None) -> str:
-    """What tells two sets of weights apart: a digest of a local folder, or the commit of a Hub id."""
-    located = locate(source)
-    if Path(located).is_dir():
-        return f"sha256:{folder_hash(Path(located))}"
-    return f"{located}@{hub_commit(located, revision)}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +62,7 @@ class RewardBackbone:
         layers: keep only the first so many layers of the backbone; None keeps all.
         max_tokens: longest text in tokens. A longer completion loses its *beginning* (the answer is at the end); a prompt
             may take at most half, and loses its beginning too. Default: the model's limit, at most 4096.
-        device, dtype: see `choose_device` and `choose_dtype` in candidates/hf.py.
+        device, dtype: see `choose_device` and `choose_dtype` in models/opening.py.
         batch_tokens: tokens per forward pass; None: 2,048 on a CPU, 32,768 elsewhere.
         reads: what `values` returns. None: the pooled hidden state of a causal backbone, the reward of any other.
             "probe": for causal language models, the pooled hidden state, the mean hidden state over the completion, and eight

@@ -14,8 +14,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from bestofl_lib.candidates.hf import HFSampler  # noqa: E402
 from bestofl_lib.candidates.sampling import candidate_seed  # noqa: E402
+from bestofl_lib.candidates.transformers_sampler import TransformersSampler  # noqa: E402
 from bestofl_lib.languages import LANGUAGES  # noqa: E402
 from bestofl_lib.models.contract import Request, Sampling  # noqa: E402
 
@@ -61,7 +61,7 @@ def note(benchmark, tokens: list[int]) -> None:
     benchmark.extra_info["tokens_per_second"] = round(tokens[-1] / benchmark.stats["min"])
 
 
-def ours(benchmark, sampler: HFSampler, asked: list[Request], rounds: int = 1) -> None:
+def ours(benchmark, sampler: TransformersSampler, asked: list[Request], rounds: int = 1) -> None:
     tokens: list[int] = []
     benchmark.pedantic(
         lambda: tokens.append(sum(c.n_tokens for _, c in sampler.sample(asked, SETTINGS))),
@@ -72,15 +72,15 @@ def ours(benchmark, sampler: HFSampler, asked: list[Request], rounds: int = 1) -
 
 
 def test_this_sampler(benchmark, policy):
-    ours(benchmark, HFSampler(policy, device="cpu", workers=1), ask(N_PROMPTS // len(LANGUAGES)), rounds=2)
+    ours(benchmark, TransformersSampler(policy, device="cpu", workers=1), ask(N_PROMPTS // len(LANGUAGES)), rounds=2)
 
 
 def test_this_sampler_as_a_study_uses_it_in_one_process(benchmark, policy):
-    ours(benchmark, HFSampler(policy, device="cpu", workers=1), ask(30))
+    ours(benchmark, TransformersSampler(policy, device="cpu", workers=1), ask(30))
 
 
 def test_this_sampler_as_a_study_uses_it_in_two_processes(benchmark, policy):
-    ours(benchmark, HFSampler(policy, device="cpu", workers=2), ask(30))
+    ours(benchmark, TransformersSampler(policy, device="cpu", workers=2), ask(30))
 
 
 @pytest.mark.parametrize("prompts", [1, 32])

@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from bestofl_lib.rewards.backbone import RewardBackbone, locate  # noqa: E402
+from bestofl_lib.models.identity import locate  # noqa: E402
+from bestofl_lib.rewards.backbone import RewardBackbone  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}"

@@ -18,9 +18,10 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from bestofl_lib.candidates import hf  # noqa: E402
-from bestofl_lib.candidates.hf import HFSampler, choose_device, choose_dtype, pick, uniforms  # noqa: E402
+from bestofl_lib.candidates import transformers_sampler  # noqa: E402
 from bestofl_lib.candidates.sampling import candidate_seed  # noqa: E402
+from bestofl_lib.candidates.transformers_sampler import TransformersSampler  # noqa: E402
+from bestofl_lib.models import decoding  # noqa: E402
 from bestofl_lib.models.contract import Request, Sampling  # noqa: E402
 
 SETTINGS = Sampling(max_new_tokens=24)
@@ -41,7 +42,7 @@ def requests(prompts: int = 6, n: int = 3) -> list[Request]:
     ]
 
 
-def draw(sampler: HFSampler, asked: list[Request] | None = None, settings: Sampling = SETTINGS) -> dict:
+def draw(sampler: TransformersSampler, asked: list[Request] | None = None, settings: Sampling = SETTINGS) -> dict:
     """Completions by (problem, index)."""
     found = [((r.problem_id, r.sample_index), c) for r, c in sampler.sample(asked or requests(), settings)]
     assert len(found) == len(dict(found)) == len(asked or requests())
@@ -54,7 +55,7 @@ def texts(found: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def sampler(tiny_policy):
-    return HFSampler(tiny_policy, device="cpu")
+    return TransformersSampler(tiny_policy, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -62,79 +63,6 @@ def plain(tiny_policy):
     """The model as Transformers loads it, without any of our code."""
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny_policy, attn_implementation="eager").eval()
     return model, transformers.AutoTokenizer.from_pretrained(tiny_policy)
-
-
-# The distribution
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        Sampling(1.0, 1.0, 0), Sampling(0.5, 1.0, 0), Sampling(1.5, 0.9, 0), Sampling(1.0, 1.0, 7),
-        Sampling(1.0, 0.6, 9), Sampling(0.8, 0.95, 0), Sampling(3.0, 0.97, 0),
-    ],
-)  # fmt: skip
-def test_tokens_are_as_frequent_as_temperature_top_k_and_top_p_say(settings):
-    torch.manual_seed(1)
-    logits = 2 * torch.randn(150)
-    expected = _reference_distribution(logits, settings)
-    draws = 40_000
-    u = (torch.arange(draws, dtype=torch.float64) + 0.5) / draws  # every part of [0, 1) alike: no noise
-    tokens, logprob, is_bad = pick(logits.expand(draws, -1), u, settings)
-    observed = np.bincount(tokens.numpy(), minlength=150) / draws
-    assert not is_bad.any()
-    assert (observed[expected == 0] == 0).all()
-    assert (np.abs(observed - expected) <= 2 / draws).all()
-    assert torch.allclose(logprob, logits.log_softmax(-1)[tokens], atol=1e-5)  # of the untempered model
-
-
-def _reference_distribution(logits: torch.Tensor, settings: Sampling) -> np.ndarray:
-    """Transformers' own logits processors."""
-    scores = logits[None].double() / settings.temperature
-    ids = torch.zeros(1, 1, dtype=torch.long)
-    if settings.top_k:
-        scores = transformers.TopKLogitsWarper(settings.top_k)(ids, scores)
-    if settings.top_p < 1:
-        scores = transformers.TopPLogitsWarper(settings.top_p)(ids, scores)
-    return scores.softmax(-1)[0].numpy()
-
-
-def test_a_nucleus_wider_than_the_first_look_is_still_exact():
-    flat = torch.linspace(0, 3, 5000)[torch.randperm(5000, generator=torch.Generator().manual_seed(0))]
-    steep = torch.linspace(0, 600, 5000)
-    settings = Sampling(1.0, 0.9, 0)
-    kept = _reference_distribution(flat, settings) > 0
-    assert kept.sum() > 2000
-    u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    tokens = torch.cat([  # beside rows whose nucleus is found at once
-        pick(torch.cat([flat.expand(len(part), -1), steep[None]]), torch.cat([part, part[:1]]), settings)[0][:-1]
-        for part in u.split(2000)
-    ])  # fmt: skip
-    assert set(tokens.tolist()) == set(kept.nonzero()[0].tolist())
-
-
-def test_temperature_0_takes_the_likeliest_token():
-    logits = torch.randn(8, 100)
-    assert pick(logits, torch.zeros(8), Sampling(0))[0].equal(logits.argmax(-1))
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("settings", [Sampling(0), Sampling(1.0, 1.0), Sampling(0.8, 0.9)])
-def test_rows_whose_logits_are_no_numbers_are_marked_and_spare_the_others(bad, settings):
-    logits = torch.randn(3, 40)
-    good = pick(logits, torch.full((3,), 0.3, dtype=torch.float64), settings)[0]
-    logits[1, 7] = bad
-    tokens, _, is_bad = pick(logits, torch.full((3,), 0.3, dtype=torch.float64), settings)
-    assert is_bad.tolist() == [False, True, False]
-    assert tokens[[0, 2]].equal(good[[0, 2]])
-
-
-def test_a_random_stream_is_the_seed_s_alone_and_can_be_entered_anywhere():
-    whole = uniforms(12345, 0, 1000)
-    assert np.array_equal(uniforms(12345, 250, 600), whole[250:850])
-    assert whole.min() >= 0 and whole.max() < 1 and len(set(whole)) == 1000
-    assert not np.array_equal(uniforms(12346, 0, 1000), whole)
-    assert abs(np.corrcoef(whole[:-1], whole[1:])[0, 1]) < 0.1
 
 
 # The loop
@@ -186,13 +114,13 @@ def test_the_log_probability_is_that_of_a_plain_forward_pass(sampler, plain):
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 7])
 def test_texts_do_not_depend_on_the_batch_size(sampler, tiny_policy, rows):
-    assert texts(draw(HFSampler(tiny_policy, device="cpu", batch_rows=rows))) == texts(draw(sampler))
+    assert texts(draw(TransformersSampler(tiny_policy, device="cpu", batch_rows=rows))) == texts(draw(sampler))
 
 
 def test_single_rows_may_reach_the_longest_length_among_many_young_ones(tiny_policy):
     asked = requests(60, 4)
-    wide = draw(HFSampler(tiny_policy, device="cpu", batch_rows=100), asked)
-    assert texts(wide) == texts(draw(HFSampler(tiny_policy, device="cpu", batch_rows=9), asked))
+    wide = draw(TransformersSampler(tiny_policy, device="cpu", batch_rows=100), asked)
+    assert texts(wide) == texts(draw(TransformersSampler(tiny_policy, device="cpu", batch_rows=9), asked))
     assert sum(c.finish_reason == "length" for c in wide.values()) > 5
 
 
@@ -218,19 +146,19 @@ def test_longer_completions_begin_with_the_shorter_ones_across_blocks_of_random_
 def test_each_prompt_is_prefilled_once_however_many_completions(sampler, monkeypatch):
     sampler._decoder  # noqa: B018 loads
     seen = []
-    original = hf._Batch.prefill
+    original = decoding.Batch.prefill
 
     def spy(self, groups):
         seen.extend(tuple(group.ids) for group in groups)
         return original(self, groups)
 
-    monkeypatch.setattr(hf._Batch, "prefill", spy)
+    monkeypatch.setattr(decoding.Batch, "prefill", spy)
     draw(sampler, requests(5, 9))
     assert len(seen) == len(set(seen)) == 5
 
 
 def test_two_processes_write_what_one_writes(sampler, tiny_policy):
-    assert texts(draw(HFSampler(tiny_policy, device="cpu", workers=2))) == texts(draw(sampler))
+    assert texts(draw(TransformersSampler(tiny_policy, device="cpu", workers=2))) == texts(draw(sampler))
 
 
 def test_settings_change_the_completions(sampler):
@@ -278,7 +206,7 @@ def test_other_architectures_pass_the_check_and_write_what_generate_writes(tiny_
     folder = shutil.copytree(tiny_policy, tmp_path / kind)
     model.save_pretrained(folder)
     asked = requests(3, 1)
-    other = HFSampler(folder, device="cpu")
+    other = TransformersSampler(folder, device="cpu")
     found = draw(other, asked, Sampling(temperature=0, max_new_tokens=16))
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     for group in other._groups(asked, Sampling(max_new_tokens=16)):
@@ -297,7 +225,7 @@ def test_an_architecture_that_the_loop_does_not_know_is_refused(tiny_policy, tmp
     with pytest.raises(
         ValueError, match=r"\(architecture 'mamba'\) cannot be sampled in this process.*import the completions"
     ):
-        draw(HFSampler(folder, device="cpu"))
+        draw(TransformersSampler(folder, device="cpu"))
 
 
 # Memory and numbers that fail
@@ -306,7 +234,7 @@ def test_an_architecture_that_the_loop_does_not_know_is_refused(tiny_policy, tmp
 def test_a_batch_that_runs_out_of_memory_is_halved_and_nothing_changes(sampler, tiny_policy, monkeypatch):
     expected = texts(draw(sampler))
     sizes = []
-    original = hf._Batch.forward
+    original = decoding.Batch.forward
 
     def tight(self):
         sizes.append(self.rows)
@@ -314,18 +242,18 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_nothing_changes(sampler, 
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return original(self)
 
-    small = HFSampler(tiny_policy, device="cpu", batch_rows=16)
+    small = TransformersSampler(tiny_policy, device="cpu", batch_rows=16)
     small._decoder  # noqa: B018 loads
-    monkeypatch.setattr(hf._Batch, "forward", tight)
+    monkeypatch.setattr(decoding.Batch, "forward", tight)
     assert texts(draw(small)) == expected
     assert sizes[:3] == [16, 8, 4]
 
 
 def test_what_runs_out_of_memory_alone_is_an_error_row_and_the_others_are_written(sampler, tiny_policy, monkeypatch):
     expected = texts(draw(sampler))
-    sampler_small = HFSampler(tiny_policy, device="cpu", batch_rows=4)
+    sampler_small = TransformersSampler(tiny_policy, device="cpu", batch_rows=4)
     sampler_small._decoder  # noqa: B018 loads
-    original = hf._Batch.prefill
+    original = decoding.Batch.prefill
     longest = max(len(group.ids) for group in sampler_small._groups(requests(), SETTINGS))
 
     def tight(self, groups):
@@ -333,7 +261,7 @@ def test_what_runs_out_of_memory_alone_is_an_error_row_and_the_others_are_writte
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         return original(self, groups)
 
-    monkeypatch.setattr(hf._Batch, "prefill", tight)
+    monkeypatch.setattr(decoding.Batch, "prefill", tight)
     found = draw(sampler_small)
     failed = {key for key, c in found.items() if c.finish_reason == "error"}
     assert {key[0] for key in failed} == {"p2", "p5"}
@@ -350,14 +278,14 @@ def test_other_runtime_errors_are_not_taken_for_want_of_memory(sampler, monkeypa
     def broken(self):
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(hf._Batch, "forward", broken)
+    monkeypatch.setattr(decoding.Batch, "forward", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         draw(sampler)
 
 
 def test_a_row_whose_logits_turn_nan_ends_as_an_error_and_spares_the_others(sampler, monkeypatch):
     expected = texts(draw(sampler))
-    original = hf._Batch.forward
+    original = decoding.Batch.forward
 
     def poisoned(self):
         logits = original(self)
@@ -366,7 +294,7 @@ def test_a_row_whose_logits_turn_nan_ends_as_an_error_and_spares_the_others(samp
         logits[torch.from_numpy((indices == 4) & (counts == 1)), 0] = math.nan
         return logits
 
-    monkeypatch.setattr(hf._Batch, "forward", poisoned)
+    monkeypatch.setattr(decoding.Batch, "forward", poisoned)
     found = draw(sampler)
     assert found["p1", 1].finish_reason == "error"
     assert found["p1", 1].n_tokens == 1
@@ -386,27 +314,27 @@ def copy(tiny_policy: Path, tmp_path: Path, *without: str) -> Path:
 
 def test_a_folder_without_weights_is_refused_at_once(tiny_policy, tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no weights"):
-        HFSampler(copy(tiny_policy, tmp_path, "model.safetensors"))
+        TransformersSampler(copy(tiny_policy, tmp_path, "model.safetensors"))
 
 
 def test_pickled_weights_are_refused_at_once(tiny_policy, tmp_path):
     folder = copy(tiny_policy, tmp_path, "model.safetensors")
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(ValueError, match=r"only as pytorch_model\.bin, a pickle"):
-        HFSampler(folder)
+        TransformersSampler(folder)
 
 
 def test_a_folder_that_is_no_model_is_refused_at_once(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
-        HFSampler(tmp_path)
+        TransformersSampler(tmp_path)
     with pytest.raises(FileNotFoundError, match="no model folder '/no/such'"):
-        HFSampler("/no/such")
+        TransformersSampler("/no/such")
 
 
 def test_an_unknown_hub_id_without_a_network_is_refused_at_once(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="no model folder 'nobody/nothing', and the Hub cannot be reached"):
-        HFSampler("nobody/nothing")
+        TransformersSampler("nobody/nothing")
 
 
 def test_truncated_weights_are_named(tiny_policy, tmp_path):
@@ -414,18 +342,18 @@ def test_truncated_weights_are_named(tiny_policy, tmp_path):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises((ValueError, RuntimeError), match="cannot be loaded"):
-        draw(HFSampler(folder, device="cpu"))
+        draw(TransformersSampler(folder, device="cpu"))
 
 
 def test_a_tokenizer_without_chat_template_names_the_remedy_and_a_given_template_is_recorded(tiny_policy, tmp_path):
     folder = copy(tiny_policy, tmp_path, "chat_template.jinja")
     with pytest.raises(ValueError, match="no chat template.*chat_template='plain'"):
-        draw(HFSampler(folder, device="cpu"))
-    plain = HFSampler(folder, device="cpu", chat_template="plain")
-    own = HFSampler(folder, device="cpu", chat_template=TEMPLATE)
+        draw(TransformersSampler(folder, device="cpu"))
+    plain = TransformersSampler(folder, device="cpu", chat_template="plain")
+    own = TransformersSampler(folder, device="cpu", chat_template=TEMPLATE)
     assert plain.render([{"role": "user", "content": "2 + 3 ="}]) == "2 + 3 =\n\n"
     assert own.render([{"role": "user", "content": "2 + 3 ="}]) == "<|user|>2 + 3 =<|assistant|>"
-    assert len({plain.identity, own.identity, HFSampler(folder).identity}) == 3
+    assert len({plain.identity, own.identity, TransformersSampler(folder).identity}) == 3
     assert draw(plain) and draw(own)
 
 
@@ -436,7 +364,7 @@ def test_a_model_without_end_of_text_is_refused(tiny_policy, tmp_path):
         content.pop("eos_token_id", None), content.pop("eos_token", None)
         (folder / name).write_text(json.dumps(content))
     with pytest.raises(ValueError, match="names no end-of-text token"):
-        draw(HFSampler(folder, device="cpu"))
+        draw(TransformersSampler(folder, device="cpu"))
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_written(sampler):
@@ -449,57 +377,39 @@ def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_written(samp
 
 def test_the_identity_follows_the_content_not_the_place(tiny_policy, tmp_path):
     moved = copy(tiny_policy, tmp_path)
-    assert HFSampler(moved).identity == HFSampler(tiny_policy).identity
-    assert HFSampler(moved).name == "copy"
+    assert TransformersSampler(moved).identity == TransformersSampler(tiny_policy).identity
+    assert TransformersSampler(moved).name == "copy"
     weights = moved / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
-    assert HFSampler(moved).identity != HFSampler(tiny_policy).identity
+    assert TransformersSampler(moved).identity != TransformersSampler(tiny_policy).identity
 
 
 def test_nothing_is_loaded_to_know_the_identity(tiny_policy, monkeypatch):
-    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("model loaded"))
-    monkeypatch.setattr(hf.AutoTokenizer, "from_pretrained", lambda *a, **k: pytest.fail("tokenizer loaded"))
-    assert HFSampler(tiny_policy).identity.startswith("sha256:")
+    monkeypatch.setattr(decoding.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("model loaded"))
+    monkeypatch.setattr(
+        transformers_sampler.AutoTokenizer, "from_pretrained", lambda *a, **k: pytest.fail("tokenizer loaded")
+    )
+    assert TransformersSampler(tiny_policy).identity.startswith("sha256:")
 
 
 @pytest.mark.parametrize("arguments", [{"batch_rows": 0}, {"workers": 0}, {"dtype": "int8"}, {"device": "gpu"}])
 def test_settings_out_of_range_are_named(tiny_policy, arguments):
     with pytest.raises(ValueError, match=str(next(iter(arguments.values())))):
-        HFSampler(tiny_policy, **arguments)
+        TransformersSampler(tiny_policy, **arguments)
 
 
-@pytest.mark.parametrize(
-    ("cuda", "mps", "device", "dtype"),
-    [
-        (True, True, "cuda", torch.bfloat16), (True, False, "cuda", torch.bfloat16),
-        (False, True, "mps", torch.float16), (False, False, "cpu", torch.float32),
-    ],
-)  # fmt: skip
-def test_device_and_dtype_follow_the_machine_and_can_be_overridden(monkeypatch, cuda, mps, device, dtype):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert choose_device().type == device
-    assert choose_dtype("auto", choose_device()) == dtype
-    assert choose_device("cpu").type == "cpu"
-    assert choose_dtype("float16", choose_device()) == torch.float16
-    if not cuda:
-        with pytest.raises(ValueError, match="'cuda' is not available"):
-            choose_device("cuda")
-
-
-HF_CHILD = """
+SAMPLING_CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from bestofl_lib.candidates import store
 store._FLUSH_ROWS = 20
-from test_hf import HFSampler
+from test_transformers_sampler import TransformersSampler
 from test_sampling import *
 print("ready", flush=True)
-draw(Path(sys.argv[1]), HFSampler(sys.argv[2], device="cpu", batch_rows=24, workers=2), Sampling(max_new_tokens=60), table=problems(20), n=8)
+draw(Path(sys.argv[1]), TransformersSampler(sys.argv[2], device="cpu", batch_rows=24, workers=2), Sampling(max_new_tokens=60), table=problems(20), n=8)
 """
 
 
@@ -510,7 +420,14 @@ def test_kill_9_of_a_sampling_parent_loses_nothing_and_leaves_no_process_behind(
     from bestofl_lib.candidates.sampling import generate
     from bestofl_lib.candidates.store import Store
 
-    command = [sys.executable, "-c", HF_CHILD, str(tmp_path / "killed"), str(tiny_policy), str(Path(__file__).parent)]
+    command = [
+        sys.executable,
+        "-c",
+        SAMPLING_CHILD,
+        str(tmp_path / "killed"),
+        str(tiny_policy),
+        str(Path(__file__).parent),
+    ]
     root = Path(__file__).resolve().parents[2]
     child = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
@@ -526,7 +443,7 @@ def test_kill_9_of_a_sampling_parent_loses_nothing_and_leaves_no_process_behind(
         for i in range(20) for c in ("en", "sw")
     ]  # fmt: skip
     tables = [
-        generate(pl.DataFrame(rows), Store(tmp_path / name), HFSampler(tiny_policy, device="cpu"), 8, Sampling(max_new_tokens=60), progress=False)
+        generate(pl.DataFrame(rows), Store(tmp_path / name), TransformersSampler(tiny_policy, device="cpu"), 8, Sampling(max_new_tokens=60), progress=False)
         for name in ("killed", "undisturbed")
     ]  # fmt: skip
     assert tables[0].drop("seconds", "logprob").equals(tables[1].drop("seconds", "logprob"))

@@ -1,0 +1,111 @@
+"""Several processes, each with its own copy of the model: one per device, or per core for a small model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from bestofl_lib.models.cohorts import Group, Queue, Shape
+from bestofl_lib.models.contract import Completion, Sampling
+from bestofl_lib.models.decoding import Decoder
+
+
+def run_workers(
+    options: Sequence[Mapping[str, Any]], groups: Sequence[Group], settings: Sampling
+) -> Iterator[tuple[int, Completion]]:
+    """Share the groups among processes, each with its own copy of the model; they fetch more as they finish.
+
+    Plain subprocesses on a socket, because multiprocessing would run the caller's script again in each.
+    """
+    queue, shape = Queue(groups), Shape.of(groups)
+    workers: dict[Connection, subprocess.Popen[bytes]] = {}
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    try:
+        for option in options:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                command = "import sys; from bestofl_lib.models.workers import serve; serve(int(sys.argv[1]))"
+                process = subprocess.Popen(
+                    [sys.executable, "-c", command, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | {"PYTHONPATH": path},
+                )
+            connection = Connection(ours.detach())
+            workers[connection] = process
+            connection.send((dict(option), shape, settings))
+        while workers:
+            for ready in wait(list(workers)):
+                connection = ready  # type: ignore[assignment]
+                try:
+                    kind, content = connection.recv()
+                except (EOFError, ConnectionError):
+                    code = workers.pop(connection).wait()
+                    raise RuntimeError(
+                        f"a sampling process ended with status {code}"
+                        + (" (killed, most likely for want of memory)" if code == -9 else "")
+                        + "; what was drawn is kept: run again, with fewer workers or batch_rows"
+                    ) from None
+                if kind == "take":
+                    connection.send(queue.take(content))
+                elif kind == "done":
+                    yield from content
+                elif kind == "failed":
+                    raise content
+                else:
+                    workers.pop(connection).wait()
+                    connection.close()
+    finally:
+        for connection, process in workers.items():
+            connection.close()
+            process.kill()
+            process.wait()
+
+
+def serve(descriptor: int) -> None:
+    """The life of a sampling process: told what to do on this socket, it ends when the socket does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
+    connection = Connection(descriptor)
+    pending: list[tuple[int, Completion]] = []
+    sent = time.monotonic()
+
+    def send() -> None:
+        nonlocal sent
+        sent = time.monotonic()
+        if pending:
+            connection.send(("done", pending.copy()))
+            pending.clear()
+
+    def take(count: int) -> list[Group]:
+        send()
+        connection.send(("take", count))
+        return connection.recv()
+
+    try:
+        options, shape, settings = connection.recv()
+        try:
+            for pair in Decoder(options).run(take, shape, settings):
+                pending.append(pair)
+                if len(pending) >= 256 or time.monotonic() - sent > 1:
+                    send()
+            send()
+            connection.send(("end", None))
+        except (EOFError, ConnectionError):
+            raise
+        except Exception as error:  # handed to the parent, which raises it
+            send()
+            connection.send(("failed", error))
+    except (EOFError, ConnectionError):
+        return  # the parent is gone
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
