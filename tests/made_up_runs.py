@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from bestofl_lib.answers.reading import read_answers
+from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES, language
 from bestofl_lib.problems import lab

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis.uncertainty import redrawn
+from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
-from bestofl_lib.numbers.written import numbers_in, plain, read_number
 from bestofl_lib.runs import Run
 from bestofl_lib.text import suggestion
 
@@ -99,11 +99,12 @@ class Pool:
             table = table.filter(pl.col("problem_id").is_in(kept.implode()))
         if table.is_empty():
             raise ValueError("no candidates left to analyse; draw some first, or choose another split")
-        table = _slim(table).join(_slim_readings(readings), on=KEYS, how="left", validate="1:1")
+        judged = readings.select(*KEYS, "answer", "is_correct", doubtful=is_doubtful(readings))
+        table = _slim(table).join(judged, on=KEYS, how="left", validate="1:1")
         unread = table.filter(pl.col("is_correct").is_null())
         if len(unread):
             raise ValueError(f"{len(unread)} candidates have no reading, such as {_who(unread)}; read them again")
-        table = _without_vain_doubts(table, candidates, problems)
+        table = without_vain_doubts(table, candidates, problems)
         table, n_dropped = _complete(table, chosen, drop_incomplete)
         table = table.sort(KEYS).with_columns(
             place=pl.int_range(pl.len()).over("problem_id", "language"),
@@ -327,42 +328,6 @@ def _slim(candidates: pl.DataFrame) -> pl.DataFrame:
         logprob=pl.col("logprob") if "logprob" in have else pl.lit(None, pl.Float64),
         length=length,
     )
-
-
-def _slim_readings(readings: pl.DataFrame) -> pl.DataFrame:
-    note = pl.col("note").fill_null("") != "" if "note" in readings.columns else pl.lit(False)
-    return readings.select(*KEYS, "answer", "is_correct", doubtful=note | pl.col("answer").is_null())
-
-
-def _without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems: pl.DataFrame | None) -> pl.DataFrame:
-    """A wrong reading stays doubtful only where it may hide the right answer: where that number stands in the text.
-
-    Texts without any digit stay doubtful (their numbers may be words), and so does all where texts or references are absent.
-    """
-    if problems is None or "reference" not in problems.columns or "completion" not in candidates.columns:
-        return table
-    doubted = table.filter(pl.col("doubtful"), ~pl.col("is_correct"), pl.col("language").is_in(list(LANGUAGES))).select(
-        KEYS
-    )
-    texts = doubted.join(candidates.select(*KEYS, "completion"), on=KEYS, how="left")
-    texts = texts.join(
-        problems.select("problem_id", "language", "reference"), on=["problem_id", "language"], how="left"
-    )
-    vain = [
-        (problem, code, index)
-        for problem, code, index, text, reference in texts.iter_rows()
-        if text and reference and not _may_hold(plain(text), reference, code)
-    ]
-    schema = {name: table.schema[name] for name in KEYS}
-    found = pl.DataFrame(vain, schema=schema, orient="row").with_columns(vain=pl.lit(True))
-    return (
-        table.join(found, on=KEYS, how="left").with_columns(pl.col("doubtful") & pl.col("vain").is_null()).drop("vain")
-    )
-
-
-def _may_hold(text: str, reference: str, code: str) -> bool:
-    numbers = numbers_in(text, 0, len(text), code, limit=2000)
-    return not numbers or read_number(reference) in [number.value for number in numbers]
 
 
 def _who(table: pl.DataFrame) -> str:

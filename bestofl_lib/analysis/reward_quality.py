@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from bestofl_lib.rewards.pairs import fold_of
+from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.tables import KEY
 
 # one row per reward model and language (null: all languages, each problem and language of equal weight)

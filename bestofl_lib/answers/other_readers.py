@@ -12,9 +12,10 @@ from fractions import Fraction
 
 import polars as pl
 
+from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.answers.expressions import math_verify_reading
-from bestofl_lib.answers.reading import canonical, read_answers, read_reference
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.numbers.written import canonical, read_number
 from bestofl_lib.tables import KEY
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -95,7 +96,7 @@ def read_with_others(
         candidates = candidates.filter(place % step == 0)
     ours = read_answers(candidates, problems)
     spelled = {
-        text: value for text in problems["reference"].unique().to_list() if (value := read_reference(text)) is not None
+        text: value for text in problems["reference"].unique().to_list() if (value := read_number(text)) is not None
     }
     references = (
         problems.select("problem_id", "language", "reference")
@@ -123,45 +124,4 @@ def read_with_others(
         pl.concat(parts)
         .with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))
         .select(*KEY, "reader", "answer", "is_correct", "reference", "ours")
-    )
-
-
-def accuracy_by_reader(readings: pl.DataFrame) -> pl.DataFrame:
-    """How accurate a language looks under each reader.
-
-    Args:
-        readings: what `read_with_others` returns.
-
-    Returns:
-        One row per language and reader: language, reader, n_candidates, n_read, accuracy, gap (accuracy minus ours).
-    """
-    counted = readings.group_by("language", "reader", maintain_order=True).agg(
-        n_candidates=pl.len(), n_read=pl.col("answer").is_not_null().sum(), accuracy=pl.col("is_correct").mean()
-    )
-    ours = counted.filter(pl.col("reader") == "ours").select("language", our_accuracy="accuracy")
-    return (
-        counted.join(ours, on="language", how="left", maintain_order="left")
-        .with_columns(gap=pl.col("accuracy") - pl.col("our_accuracy"))
-        .drop("our_accuracy")
-    )
-
-
-def disagreements(readings: pl.DataFrame, candidates: pl.DataFrame, characters: int = 200) -> pl.DataFrame:
-    """Where another reader said something else than ours.
-
-    Args:
-        readings: what `read_with_others` returns.
-        candidates: the candidates it read.
-        characters: of the completion's end that are shown.
-
-    Returns:
-        One row per candidate and reader that differs: key, reader, answer, ours, reference, is_correct, ending (the end of
-        the completion).
-    """
-    keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
-    return (
-        readings.filter((pl.col("reader") != "ours") & pl.col("answer").ne_missing(pl.col("ours")))
-        .join(keyed, on=list(KEY), how="left", maintain_order="left")
-        .with_columns(ending=pl.col("completion").str.tail(characters))
-        .select(*KEY, "reader", "answer", "ours", "reference", "is_correct", "ending")
     )

@@ -1,7 +1,7 @@
 """Read the answer that a completion gives, exactly, in every language.
 
 `read_answer` is the definition; `read_answers` does a table and gives the same readings, faster. Both know how models
-announce answers; how numbers are written is known by `numerals.py`, words by `languages.py`, and neither knows the
+announce answers; how numbers are written is known by `numbers/`, words by `languages.py`, and neither knows the
 question or the reference: a reader that knew them would read what it hopes for.
 
 **Where the answer is.** Thinking sections are skipped. Then, in this order:
@@ -28,18 +28,14 @@ the mark is the language's own decimal mark, the note says that the rule decided
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
-
-import polars as pl
 
 from bestofl_lib.answers.expressions import evaluate
-from bestofl_lib.languages import LANGUAGES, language
+from bestofl_lib.answers.phrases import COMPOUND, CUE, EITHER, LEAD, OPERATOR, PER, conclusion
+from bestofl_lib.languages import language
 from bestofl_lib.numbers.written import (
-    SIGNS,
     UNIT_DIGITS,
     Number,
     any_number,
@@ -47,17 +43,34 @@ from bestofl_lib.numbers.written import (
     number_at,
     numbers_in,
     plain,
-    read_number,
     with_half,
 )
-from bestofl_lib.tables import KEY
 
 _REACH = 1_000  # characters behind a cue in which its number may stand
-_BEHIND_BOX = 40  # characters around a box that can matter to it
+BEHIND_BOX = 40  # characters around a box that can matter to it
 _TRIES = 60  # cues and boxes looked at, from the end: keeps junk linear
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u0000]")
 _THINKING_ENDS = re.compile(r"</think(?:ing)?>|</reasoning>|<\|end_of_thought\|>|◁/think▷")
 _THINKING_STARTS = re.compile(r"<think(?:ing)?>|<reasoning>|<\|begin_of_thought\|>|◁think▷")
+_SENTENCE_END = re.compile(r"[。！？!?।॥\n]|\.(?=\s|$|[*_)\"”»’])")
+_PARAGRAPH_END = re.compile(r"\n\s*\n")
+# up to four words may stand before the cue: "So the final Answer: …"
+_LINE_OPENS = re.compile(r"(?:\A|\n)[\s#*_>\-•(\[【「✅👉]*(?:[^\W\d_]+[ ,*-]+){0,4}+(?:\w{0,12})$")
+_FORMULA = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)")
+_EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
+_PERCENT_OF = re.compile(
+    r"\s?%\s*(?:[^\W\d_]{1,4}\s+|的|の)\D{0,2}\d"
+)  # 25 % of 80: not the answer, but how it is found
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^<\n]{1,200})</b>")
+_BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
+_BRACKETED_END = re.compile(r"\([^()\n]*\)[\s.。*]*$")
+_TEXT_GROUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s*\{([^{}]*)\}")
+_RUNS_ON = re.compile(r"[^\W\d_]")
+_MATH = re.compile(r"\\(?:d?frac|sqrt|pi|times|div|cdot|left|pm|overline)|[+*/^()×÷√π]|\d\s*-\s*\d")
+_BOX_BEFORE = re.compile(rf"boxed\s?\{{([^{{}}\n]{{1,40}})\}}([^\d=\n]{{1,{BEHIND_BOX}}})$")
+_LIST_ITEM = re.compile(r"1[.)]\s")
+_SECOND_ITEM = re.compile(r"\n\s*(?:\*\*)?2[.)]\s")
+_BRACE = re.compile(r"[{}]")
 
 
 @dataclass(frozen=True)
@@ -75,97 +88,6 @@ class Reading:
     def answer(self) -> str | None:
         """Canonical form of the value, such as "18" or "7/2"; None if there is no value."""
         return None if self.value is None else canonical(self.value)
-
-
-def _spellings(words: set[str]) -> list[str]:
-    """Every word in lower, capital and upper case, composed and decomposed; longest first."""
-    forms = {form for w in words for form in (w, w.capitalize(), w.title(), w.upper())}
-    forms |= {unicodedata.normalize(kind, form) for form in forms for kind in ("NFC", "NFD")}
-    return sorted(forms, key=lambda form: (-len(form), form))
-
-
-def _trie(words: list[str]) -> str:
-    """A pattern for any of the words, longest first, that looks at each letter once."""
-    tree: dict[str, dict] = {}
-    for word in words:
-        node = tree
-        for letter in word:
-            node = node.setdefault(letter, {})
-        node[""] = {}
-
-    def write(node: dict[str, dict]) -> str:
-        branches = [re.escape(letter) + write(child) for letter, child in sorted(node.items()) if letter]
-        if not branches:
-            return ""
-        body = branches[0] if len(branches) == 1 and "" not in node else f"(?:{'|'.join(branches)})"
-        return body + "?" if "" in node else body
-
-    return write(tree)
-
-
-_ALL = LANGUAGES.values()
-# A cue that holds another one further inside ("final answer") is dropped: the inner one is found anyway, and then the
-# last cue of a text is the last place where any cue starts, which is what the fast path looks for.
-_CUE_WORDS = [
-    cue
-    for cues in [_spellings({cue for record in _ALL for cue in record.cues} | {"####"})]
-    for cue in cues
-    if not any(inner in cue[1:] for inner in cues)
-]
-_CUE = re.compile(_trie(_CUE_WORDS))
-_CASED_COPULAS = [w for w in _spellings({w for r in _ALL for w in r.copulas}) if w[0].upper() != w[0].lower()]
-_FREE_COPULAS = [w for w in _spellings({w for r in _ALL for w in r.copulas}) if w[0].upper() == w[0].lower()]
-_CURRENCY_WORDS = _spellings({w for r in _ALL for w in r.currencies})
-# what may stand between a cue and its number
-_LEAD = re.compile(
-    r"(?:[\s*_:=≈≃~\"“”„«»‘`#()\[\]{}<>→⇒➜|•．【】「」『』、›‹✅👉]"
-    r"|\\[()\[\],;:! ]|\\(?:text|mathbf|mathrm|textbf|mathit|bm|bf|displaystyle|left|right|approx|quad|qquad|boldsymbol|large|Large|huge|Huge|color\{\w+\})(?![a-zA-Z])"
-    rf"|\\?[{SIGNS}](?=[\s\\]*[\s*_]|\\text|[*_{{\\]|\\?\()"
-    r"|[-–—]+(?=[\s*])|-{2,}"
-    rf"|{_trie(_CASED_COPULAS)}(?![^\W_])|{_trie(_FREE_COPULAS)}"
-    rf"|{_trie(_CURRENCY_WORDS)}(?=[\s{SIGNS}]*\d)"
-    r"|[A-Za-z]\s*=(?!=)"
-    r")*+"
-)
-_SENTENCE_END = re.compile(r"[。！？!?।॥\n]|\.(?=\s|$|[*_)\"”»’])")
-_PARAGRAPH_END = re.compile(r"\n\s*\n")
-# up to four words may stand before the cue: "So the final Answer: …"
-_LINE_OPENS = re.compile(r"(?:\A|\n)[\s#*_>\-•(\[【「✅👉]*(?:[^\W\d_]+[ ,*-]+){0,4}+(?:\w{0,12})$")
-_OPERATOR = re.compile(
-    r"\s*(?:(?:[^\W\d_]++|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*+){0,4}"  # possessive: a long word has one reading
-    r"(?P<op>\*\*(?=\d)|\^(?=\{)|[+*/×÷·=≈≃^-]|−|–|x(?=\s?[\d(])|\\(?:times|div|cdot|approx|pm))\s*(?=[\d({\\$€£¥₹.√-])"
-)
-_FORMULA = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)")
-_EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
-_EITHER = re.compile(
-    rf"[\s*]*(?:{_trie(_spellings({w for r in _ALL for w in r.either}))}|\\text\{{\s*(?:or|and)\s*\}})[\s*]*(?=[\d$])"
-)
-# 1 hour and 35 minutes, 2時間30分: a unit, then another number with a unit and no operator
-_COMPOUND = re.compile(
-    rf"(?:\s*[^\W\d_][^\s\d.,;:!?()=+*/<>-]{{0,11}}\.?\s+(?:{_trie(_spellings({w for r in _ALL for w in r.both}))}\s+)?"
-    rf"|\s?[^\x00-\x7f\W\d_][^\x00-\x7f\s。、，；]{{0,5}})(?=\d+\s?[^\W\d_][^=+*×÷]*(?:$|\n|[.।。!]))"
-)
-_PER = re.compile(rf"\s*\S{{0,3}}?{_trie(_spellings({w for r in _ALL for w in r.per}))}")
-_PERCENT_OF = re.compile(
-    r"\s?%\s*(?:[^\W\d_]{1,4}\s+|的|の)\D{0,2}\d"
-)  # 25 % of 80: not the answer, but how it is found
-_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^<\n]{1,200})</b>")
-_BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
-_BRACKETED_END = re.compile(r"\([^()\n]*\)[\s.。*]*$")
-_TEXT_GROUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s*\{([^{}]*)\}")
-_RUNS_ON = re.compile(r"[^\W\d_]")
-_MATH = re.compile(r"\\(?:d?frac|sqrt|pi|times|div|cdot|left|pm|overline)|[+*/^()×÷√π]|\d\s*-\s*\d")
-_SCALE_WORDS = _spellings({w for r in _ALL for w, _ in (*r.scales, *r.leading_scales)})
-_BOX_BEFORE = re.compile(rf"boxed\s?\{{([^{{}}\n]{{1,40}})\}}([^\d=\n]{{1,{_BEHIND_BOX}}})$")
-_LIST_ITEM = re.compile(r"1[.)]\s")
-_SECOND_ITEM = re.compile(r"\n\s*(?:\*\*)?2[.)]\s")
-_BRACE = re.compile(r"[{}]")
-
-
-@cache
-def _conclusion() -> re.Pattern[str]:
-    words = _trie(_spellings({w for r in _ALL for w in r.conclusions}))
-    return re.compile(rf"(?:^|[\n.。!?।]\s*|\*\*|\s{{2}})[\s*#-]*{words}(?![^\W_])")
 
 
 @dataclass(frozen=True)
@@ -200,15 +122,16 @@ def read_answer(completion: str | None, language_code: str) -> Reading:
     if _INVISIBLE.search(completion):
         unseen = set(_INVISIBLE.findall(completion))
         places = [i for i, c in enumerate(completion) if c not in unseen]
-        seen = _read("".join(completion[i] for i in places), code)
+        seen = read_visible("".join(completion[i] for i in places), code)
         if seen.start is None or seen.end is None or seen.start >= len(places):
             return seen
         start, end = places[seen.start], places[max(seen.end - 1, seen.start)] + 1
         return Reading(seen.value, completion[start:end], start, end, seen.rule, seen.note)
-    return _read(completion, code)
+    return read_visible(completion, code)
 
 
-def _read(completion: str, code: str) -> Reading:
+def read_visible(completion: str, code: str) -> Reading:
+    """`read_answer` for a text without invisible characters and a code that is known."""
     begin = 0
     if "<" in completion or "◁" in completion:
         for ended in _THINKING_ENDS.finditer(completion):
@@ -230,7 +153,7 @@ def _read(completion: str, code: str) -> Reading:
 
 def _find(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
     box, box_place = _last_box(text, begin, code)
-    cues = deque(_CUE.finditer(text, max(begin, box_place)), maxlen=_TRIES)
+    cues = deque(CUE.finditer(text, max(begin, box_place)), maxlen=_TRIES)
     if box is not None:
         for cue in reversed(cues):
             later = _direct(text, cue.end(), code, digits_only=True)
@@ -276,7 +199,7 @@ def _last_box(text: str, begin: int, code: str) -> tuple[_Found | None, int]:
 
 def _unless_several(text: str, begin: int, at: int, found: _Found, code: str) -> _Found:
     """No answer where another number is boxed just before: \\boxed{38} or \\boxed{71}, \\boxed{1} hour \\boxed{35} minutes."""
-    line = max(text.rfind("\n", begin, at) + 1, begin, at - 2 * _BEHIND_BOX)
+    line = max(text.rfind("\n", begin, at) + 1, begin, at - 2 * BEHIND_BOX)
     before = _BOX_BEFORE.search(text, line, at)
     if before is None or found.value is None or _SENTENCE_END.search(text, before.start(2), at):
         return found
@@ -306,7 +229,7 @@ def _box_content(text: str, start: int, end: int, code: str) -> _Found | None:
         return None
     if "boxed" in inner:
         return None
-    lead = _LEAD.match(text[:end], start)
+    lead = LEAD.match(text[:end], start)
     at = lead.end() if lead else start
     window = text[:end]
     number = any_number(window, at, code, words=not re.search(r"\d", inner))
@@ -378,7 +301,7 @@ def _sentence_end(text: str, at: int) -> int:
 
 def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found | None:
     """The number directly behind a cue; None where something else stands there."""
-    lead = _LEAD.match(text, at, min(len(text), at + 200))
+    lead = LEAD.match(text, at, min(len(text), at + 200))
     place = lead.end() if lead else at
     if place >= len(text):
         return None
@@ -396,12 +319,12 @@ def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found 
     chained = _chain(text, number, end, code)
     if chained is not None:
         return chained
-    if _PER.match(text, number.end):
+    if PER.match(text, number.end):
         return None
-    if number.value is not None and (compound := _COMPOUND.match(text, number.end, end)):
+    if number.value is not None and (compound := COMPOUND.match(text, number.end, end)):
         second = number_at(text, compound.end(), code)
         return _Found(None, number.start, second.end if second else compound.end(), "several numbers")
-    other = _EITHER.match(text, number.end)
+    other = EITHER.match(text, number.end)
     if other and number.value is not None:
         second = number_at(text, other.end(), code)
         if second is not None and second.value != number.value:
@@ -424,7 +347,7 @@ def _closes(text: str, found: _Found, boxed: str) -> bool:
     behind = text[found.end : end]
     if end == len(text) and not behind.strip(" *$\\)]") and boxed.startswith(text[found.start : found.end].strip()):
         return False  # the text was cut off within the number
-    return len(behind) <= _BEHIND_BOX and not re.search(r"\d", behind)
+    return len(behind) <= BEHIND_BOX and not re.search(r"\d", behind)
 
 
 def _line_end(text: str, at: int) -> int:
@@ -434,15 +357,15 @@ def _line_end(text: str, at: int) -> int:
 
 def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
     """Follow "4 × 1,400 = 5,600" from its first number to its result; None where no operator follows."""
-    operator = _OPERATOR.match(text, number.end, end)
+    operator = OPERATOR.match(text, number.end, end)
     if operator is None:
         return None
     sentence = min(_sentence_end(text, number.end), end)
     equals = _last(_EQUALS, text, number.end, sentence)
     if equals is not None:
-        lead = _LEAD.match(text, equals.end(), sentence)
+        lead = LEAD.match(text, equals.end(), sentence)
         result = number_at(text, lead.end() if lead else equals.end(), code)
-        if result is not None and not _OPERATOR.match(text, result.end, sentence):
+        if result is not None and not OPERATOR.match(text, result.end, sentence):
             return _Found(result.value, result.start, result.end, result.note)
         return (
             None
@@ -470,7 +393,7 @@ def _cue_sentence(text: str, cue: re.Match[str], code: str) -> tuple[str, _Found
     if _LINE_OPENS.match(text, line, cue.start()) is None:
         found = _best_of(text, at, _sentence_end(text, at), code, line)
         return ("cue_sentence", found) if found else None
-    lead = _LEAD.match(text, at)
+    lead = LEAD.match(text, at)
     content = lead.end() if lead else at
     ended = _PARAGRAPH_END.search(text, content, min(len(text), content + _REACH))
     end = ended.start() if ended else min(len(text), content + _REACH)
@@ -531,9 +454,9 @@ def _without_cue(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
         if len(inside) == 1 and inside[0] == last:
             return "bold", _Found(last.value, last.start, last.end, _NO_CUE)
     end = _sentence_end(text, last.end)
-    if end >= len(text) and len(text) - last.end > _BEHIND_BOX:
+    if end >= len(text) and len(text) - last.end > BEHIND_BOX:
         return "none", None
-    concluded = _last(_conclusion(), text, start, last.start)
+    concluded = _last(conclusion(), text, start, last.start)
     if concluded is not None and _sentence_end(text, concluded.end()) >= last.end:
         found = _best_of(text, concluded.end(), end, code)
         if found is not None:
@@ -542,235 +465,3 @@ def _without_cue(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
     if found is None:
         return "none", None
     return "last_number", _Found(found.value, found.start, found.end, found.note or _NO_CUE)
-
-
-# --- references and tables
-
-
-def read_reference(text: str) -> Fraction | None:
-    """A data set's right answer, in whatever style it is written; None if it is not one number.
-
-    >>> read_reference("1,800"), read_reference("7/2"), read_reference("n/a")
-    (Fraction(1800, 1), Fraction(7, 2), None)
-    """
-    return read_number(text)
-
-
-READINGS = pl.Schema(
-    KEY
-    | {
-        "answer": pl.String,
-        "rule": pl.String,
-        "start": pl.Int32,
-        "end": pl.Int32,
-        "note": pl.String,
-        "is_correct": pl.Boolean,
-    }
-)
-
-
-def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
-    """The readings of a whole table of candidates, graded exactly.
-
-    Args:
-        candidates: one row per candidate, with the key columns and `completion`.
-        problems: one row per problem and language, with `problem_id`, `language`, `reference`.
-
-    Returns:
-        One row per candidate, in the order given: key, answer (canonical or null), rule, start, end, note, is_correct
-        (never null).
-
-    Raises:
-        ValueError: an unknown language, a candidate whose problem is unknown, or a reference that is not a number.
-    """
-    for code in candidates["language"].unique().to_list():
-        language(code)
-    keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
-    read = pl.concat(
-        [keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"])], how="horizontal"
-    )
-    return _grade(read, problems)
-
-
-_READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
-_ODD = "[<◁\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # thinking tags, invisible characters
-_BOXES_ON_A_LINE = r"boxed\s?\{[^\n]{1,85}\\f?boxed"
-_ONE_WHOLE_NUMBER = r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
-# the last box with nothing behind it that could overrule it: no digit, no other box
-_BOX_AT_END = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
-
-
-def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
-    """What `read_answer` reads in each completion, for a whole column.
-
-    A box or a cue decides by itself, whatever stands before it. So the text from the last box or cue on is cut out with
-    Polars, each distinct piece is read once, and only where the piece does not decide the whole completion is read.
-
-    Args:
-        completions: raw texts, may be null.
-        languages: code of each question's language.
-
-    Returns:
-        One row per completion, in order: answer (canonical or null), rule, start, end, note.
-    """
-    text = pl.col("completion")
-    frame = pl.DataFrame(
-        {"completion": completions.cast(pl.String), "language": languages.cast(pl.String)}
-    ).with_row_index("row")
-    plain_rows = frame.filter(text.is_not_null() & ~text.str.contains(_ODD))
-    lone_box = ~text.str.contains(_BOXES_ON_A_LINE)
-    has_box = text.str.contains("boxed", literal=True)
-    boxes = (
-        plain_rows.filter(has_box & lone_box)
-        .with_columns(groups=text.str.extract_groups(_BOX_AT_END))
-        .select(
-            "row",
-            "language",
-            behind=pl.col("groups").struct.field("2"),
-            piece=pl.col("groups").struct.field("1"),
-            length=text.str.len_chars(),
-        )
-        .drop_nulls("piece")
-        .select(
-            "row",
-            "language",
-            before=pl.col("length") - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
-            piece="piece",
-            behind=pl.col("behind").str.slice(0, _BEHIND_BOX),
-            wanted=pl.lit("boxed"),
-        )
-        .with_columns(
-            piece=pl.when(pl.col("behind").str.contains_any(_SCALE_WORDS))
-            .then(pl.col("piece") + pl.col("behind"))
-            .otherwise("piece")
-        )
-        .drop("behind")
-    )
-    cues = (
-        plain_rows.filter(~has_box)
-        .with_columns(at=text.str.find_many(_CUE_WORDS, overlapping=True).list.max())
-        .drop_nulls("at")
-        .with_columns(piece=text.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String))
-        .select(
-            "row",
-            "language",
-            before=text.str.len_chars() - pl.col("piece").str.len_chars(),
-            piece="piece",
-            wanted=pl.lit("cue"),
-        )
-    )
-    pieces = pl.concat([boxes, cues])
-    by_shape = _read_by_shape(pieces)
-    left = pieces.join(by_shape, on="row", how="anti")
-    distinct = left.select("language", "piece", "wanted").unique(maintain_order=True)
-    read = [_piece(piece, code, wanted) for code, piece, wanted in distinct.iter_rows()]
-    decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("rule").is_not_null())
-    by_piece = left.join(decided, on=["language", "piece", "wanted"], how="inner").select(
-        "row",
-        "answer",
-        "rule",
-        (pl.col("start") + pl.col("before")).cast(pl.Int32),
-        (pl.col("end") + pl.col("before")).cast(pl.Int32),
-        "note",
-    )
-    fast = pl.concat([by_shape, by_piece])
-    others = frame.join(fast, on="row", how="anti")
-    whole = others.select("language", "completion").unique(maintain_order=True)
-    readings: list[Reading | None] = [read_answer(completion, code) for code, completion in whole.iter_rows()]
-    slow = others.join(
-        pl.concat([whole, _rows(readings)], how="horizontal"),
-        on=["language", "completion"],
-        how="left",
-        nulls_equal=True,
-    ).select("row", *_READ)
-    return (
-        pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow])
-        .sort("row")
-        .select(list(_READ))
-    )
-
-
-def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
-    """Read the pieces whose only number is a whole one: what is read where does not depend on which digits it has.
-
-    Every such piece is read once with all its digits turned into nines. Where the reading is that number itself and
-    nothing is doubtful, the answer is the number's digits.
-
-    Args:
-        pieces: one row per piece: row, language, before (characters cut off), piece, wanted (the rule that must fire).
-
-    Returns:
-        One row per piece that could be read so: row, answer, rule, start, end, note.
-    """
-    shaped = (
-        pieces.with_columns(groups=pl.col("piece").str.extract_groups(_ONE_WHOLE_NUMBER))
-        .with_columns(number=pl.col("groups").struct.field("2"))
-        .filter(pl.col("number").is_not_null())
-        .with_columns(
-            shape=pl.col("groups").struct.field("1")
-            + pl.col("number").str.replace_all("[0-9]", "9")
-            + pl.col("groups").struct.field("3")
-        )
-        .select("row", "language", "before", "number", "shape", "wanted")
-    )
-    shapes = shaped.select("language", "shape", "wanted").unique(maintain_order=True)
-    rows: list[Reading | None] = []
-    for code, shape, wanted in shapes.iter_rows():
-        reading = _piece(shape, code, wanted)
-        itself = reading is not None and reading.answer == re.sub(r"\D", "", shape) and reading.text[:1] == "9"
-        rows.append(reading if itself and reading is not None and not reading.note else None)
-    read = pl.concat([shapes, _rows(rows).drop("answer")], how="horizontal").filter(pl.col("rule").is_not_null())
-    return shaped.join(read, on=["language", "shape", "wanted"], how="inner").select(
-        "row",
-        answer=pl.col("number").str.replace_all("[^0-9]", ""),
-        rule="rule",
-        start=(pl.col("start") + pl.col("before")).cast(pl.Int32),
-        end=(pl.col("end") + pl.col("before")).cast(pl.Int32),
-        note="note",
-    )
-
-
-def _piece(piece: str, code: str, wanted: str) -> Reading | None:
-    """The reading of the end of a completion; None where it does not decide what the whole is read as."""
-    reading = _read(piece, code)
-    return reading if reading.rule == wanted else None
-
-
-def _rows(readings: list[Reading | None]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "answer": [r.answer if r else None for r in readings],
-            "rule": [r.rule if r else None for r in readings],
-            "start": [r.start if r else None for r in readings],
-            "end": [r.end if r else None for r in readings],
-            "note": [r.note if r else None for r in readings],
-        },
-        schema=_READ,
-    )
-
-
-def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
-    """Add is_correct: the answer equals the reference as a number; null answers are not correct."""
-    references = problems.select("problem_id", "language", "reference").unique(["problem_id", "language"])
-    texts = references["reference"].unique().to_list()
-    values = {text: read_reference(text) if text is not None else None for text in texts}
-    bad = [text for text, value in values.items() if value is None]
-    if bad:
-        row = references.filter(
-            pl.col("reference").is_in([b for b in bad if b is not None]) | pl.col("reference").is_null()
-        ).row(0)
-        raise ValueError(f"reference {row[2]!r} of problem {row[0]} ({row[1]}) is not a number; correct the data set")
-    spelled = {text: canonical(value) for text, value in values.items() if value is not None}
-    references = references.with_columns(
-        pl.col("problem_id").cast(pl.String), pl.col("reference").replace_strict(spelled, return_dtype=pl.String)
-    )
-    joined = read.join(references, on=["problem_id", "language"], how="left", maintain_order="left")
-    lost = joined.filter(pl.col("reference").is_null())
-    if lost.height:
-        first = lost.row(0, named=True)
-        raise ValueError(
-            f"{lost.height} candidates have no problem, the first {first['problem_id']!r} ({first['language']}); "
-            "expected each (problem_id, language) among the problems; read the problems the candidates were drawn for"
-        )
-    graded = joined.with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))
-    return graded.select(pl.col(c).cast(t) for c, t in READINGS.items())

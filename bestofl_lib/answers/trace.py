@@ -107,27 +107,3 @@ def trace_languages(
         {"trace_language": [code for code, _ in read], "confidence": [confidence for _, confidence in read]},
         schema={"trace_language": pl.String, "confidence": pl.Float64},
     )
-
-
-def compliance(readings: pl.DataFrame) -> pl.DataFrame:
-    """How often completions are written in the language they were asked for.
-
-    Args:
-        readings: one row per candidate, with `language` and `trace_language`.
-
-    Returns:
-        One row per language: language, n_candidates, n_told (where the trace language could be told), compliance (share
-        of those told that are in the question's language; null where none could be told), most_common_other.
-    """
-    told = pl.col("trace_language").is_not_null()
-    other = pl.col("trace_language").filter(told & (pl.col("trace_language") != pl.col("language")))
-    return (
-        readings.group_by("language")
-        .agg(
-            n_candidates=pl.len(),
-            n_told=told.sum(),
-            compliance=(pl.col("trace_language") == pl.col("language")).filter(told).mean(),
-            most_common_other=other.mode().sort().first(),
-        )
-        .sort("language")
-    )

@@ -1,6 +1,6 @@
 """Number words, turned back into numbers: num2words inverted once per language, Swahili by table.
 
-Only whole numbers from 0 on. Chinese and Japanese characters are read in `numerals.py`; this file does not know cues,
+Only whole numbers from 0 on. Chinese and Japanese characters are read in `kanji.py`; this file does not know cues,
 and it does not guess: a phrase it does not know entirely is no number.
 """
 

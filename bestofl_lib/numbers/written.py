@@ -1,87 +1,23 @@
 """Numbers as eleven languages write them: digits of every script, marks, scales, fractions, words.
 
 Everything here works at one place of a text that `plain` has made uniform, and says what stands there. It knows nothing
-of completions, cues or boxes: which number is the answer is decided in `candidates/reading.py`.
+of completions, cues or boxes: which number is the answer is decided in `answers/reading.py`.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.numbers.kanji import KANJI_NUMBER, KANJI_PARTS, kanji_at, kanji_parts, kanji_value
+from bestofl_lib.numbers.marks import MAX_DIGITS, NUMBER, Number, plain, value_of
 from bestofl_lib.numbers.words import words_of
 
-MAX_DIGITS = 300  # a longer run of digits is never the answer to a question; int() of it would only cost time
-
-# One character for one character, so that places in the uniform text are places in the original.
-_UNIFORM = {
-    code: ord("0") + unicodedata.digit(chr(code))
-    for code in range(0x660, sys.maxunicode + 1)
-    if unicodedata.category(chr(code)) == "Nd"
-} | {
-    ord(a): b
-    for a, b in {
-        "−": "-",
-        "－": "-",
-        "﹣": "-",
-        "‐": "-",
-        "‑": "-",
-        "＋": "+",
-        "＝": "=",
-        "／": "/",
-        "⁄": "/",
-        "∕": "/",
-        "％": "%",
-        "﹪": "%",
-        "٪": "%",
-        "，": ",",
-        "．": ".",
-        "٫": ".",
-        "٬": ",",
-        "：": ":",
-        "∶": ":",
-        "（": "(",
-        "）": ")",
-        "＄": "$",
-        "﹩": "$",
-        "￥": "¥",
-        "￡": "£",
-        "　": " ",
-        "＊": "*",
-        "［": "[",
-        "］": "]",
-        "｛": "{",
-        "｝": "}",
-        "～": "~",
-        "ｘ": "x",
-        "✕": "×",
-        "∗": "*",
-        "⋅": "·",
-        "∙": "·",
-    }.items()
-}
-
-# two patterns, because a class that reaches beyond the basic plane is tried range by range, forty times slower
-_NOT_UNIFORM = re.compile("[" + "".join(re.escape(chr(code)) for code in sorted(_UNIFORM) if code < 0x10000) + "]")
-_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
-
-_SPACE = r"(?:[ \u00a0\u2007-\u200a\u202f'’]|\\[,;:! ]|~|\{ \}|\\thinspace )"
-_MARK = r"(?:[,.]|\{[,.]\}|\{\\[,]\}|,\\!)"
-_GROUP = rf"(?:{_SPACE}|{_MARK})"
-NUMBER = (
-    rf"(?:\d{{1,3}}(?P<west>{_GROUP})\d{{3}}(?:(?P=west)\d{{3}})*+(?!\d)(?:{_MARK}\d++)?"
-    rf"|\d{{1,2}}(?P<india>{_GROUP})\d\d(?:(?P=india)\d\d)*(?P=india)\d{{3}}(?!\d)(?:{_MARK}\d++)?"
-    rf"|\d++(?:{_MARK}\d++)?"
-    r"|\.\d++)"
-)
 _NUMBER = re.compile(NUMBER)
-_NOT_DIGIT_OR_MARK = re.compile(r"[^\d,.]+")
-_SPACES = re.compile(_SPACE)
+
 SIGNS = "$€£¥₹₽฿৳₩₺₫₴₦₱₿₸₪₵"
 _SIGN = re.compile(rf"[-+–](?=\\?[{SIGNS}]?\s?[\d.\\])\s?|\+")
 _CURRENCY = re.compile(rf"\\?[{SIGNS}]\s?|\\text\{{\s*[{SIGNS}]\s*\}}\s?")
@@ -98,85 +34,6 @@ _MINUS = re.compile(r"[-–](?=\d)")
 _MARKED = re.compile(r"[\d.,]+")
 _FRAC_BEHIND = re.compile(r"\s*+(?:\\[,; ]\s*+)?(?=\\[dtc]?frac)")
 _BLANK = re.compile(r"\s")
-
-_KANJI = {
-    c: n
-    for n, cs in enumerate(
-        ("〇零", "一壱壹", "二弐贰貳两兩", "三参叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")
-    )
-    for c in cs
-}
-_KANJI_UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
-_KANJI_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "兆": 10**12}
-_K = "".join(_KANJI) + "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
-_U = "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
-_KANJI_NUMBER = re.compile(rf"(?:\d+(?:[,.]\d+)*\s?(?=[{_U}])|[{_K}]|(?<=[{_U}])\s?\d+(?:,\d{{3}})*(?!\d))+")
-_KANJI_PARTS = re.compile(
-    rf"(\d{{1,18}}|[{_K}]{{1,30}})\s?分[之の]\s?(\d{{1,18}}(?:\.\d{{1,18}})?(?!\d)|[{_K}]{{1,30}})"
-)  # 三分之二, 3分の2, 百分之二十
-_KANJI_TOKEN = re.compile(rf"\d+(?:[,.]\d+)*|[{_K}]")
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number that stands somewhere in a text."""
-
-    value: Fraction | None  # None: something like a number, but not one; the note says what
-    start: int
-    end: int  # past scales and fractions, before percent signs and units
-    note: str = ""
-
-
-def plain(text: str) -> str:
-    """The text with uniform digits, signs and marks; every character keeps its place.
-
-    >>> plain("১৮ und −５６００")
-    '18 und -5600'
-    """
-    if text.isascii() or not (_NOT_UNIFORM.search(text) or _ASTRAL.search(text)):
-        return text
-    return text.translate(_UNIFORM)
-
-
-def value_of(written: str, code: str) -> tuple[Fraction | None, str]:
-    """The value of digits with marks, and a note where the rule of three digits or a foreign mark decided.
-
-    A mark followed by exactly three digits, after one to three digits that are not a lone 0, groups thousands in every
-    language; otherwise the language's convention, then English's.
-
-    >>> value_of("1,14,200", "bn"), value_of("2.125", "en")[0], value_of("0.125", "en")[0]
-    ((Fraction(114200, 1), ''), Fraction(2125, 1), Fraction(1, 8))
-    """
-    if written.isdigit():
-        return (Fraction(int(written)), "") if len(written) <= MAX_DIGITS else (None, f"{len(written)} digits")
-    compact = written if written.isascii() and "\\" not in written else _SPACES.sub(" ", written)
-    compact = _SPACES.sub("", compact.replace("{ }", " ").replace("{,}", ",").replace("{.}", ".").replace(",\\!", ","))
-    spaced = len(compact) < len(written) and " " in _SPACES.sub(" ", written)
-    compact = _NOT_DIGIT_OR_MARK.sub("", compact)
-    if len(compact) > MAX_DIGITS:
-        return None, f"{len(compact)} characters"
-    commas, dots = compact.count(","), compact.count(".")
-    mark, note = "", ""
-    if commas and dots:
-        mark = "," if compact.rfind(",") > compact.rfind(".") else "."
-        if compact.count(mark) > 1:
-            return None, "marks in no known order"
-    elif commas + dots == 1:
-        here = "," if commas else "."
-        before, after = compact.split(here)
-        groups = len(after) == 3 and 1 <= len(before) <= 3 and before != "0" and not spaced
-        if not groups:
-            mark = here
-        if groups and here != LANGUAGES[code].groups[0]:
-            note = f"{written!r}: three digits after the mark read as thousands"
-        elif not groups and here == "," and LANGUAGES[code].decimal != "," and before:
-            note = f"{written!r}: comma read as decimal mark"
-    digits, _, decimals = (
-        compact.replace("," if mark == "." else ".", "").partition(mark)
-        if mark
-        else (compact.replace(",", "").replace(".", ""), "", "")
-    )
-    return Fraction(int((digits or "0") + decimals), 10 ** len(decimals)), note
 
 
 @cache
@@ -246,10 +103,10 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
     match = _NUMBER.match(text, at)
     if match is None:
         return None
-    if text[match.end() : match.end() + 1] == "分" and (parts := _KANJI_PARTS.match(text, at)):
-        return _kanji_parts(parts, code)
-    if char != "." and (kanji := _KANJI_NUMBER.match(text, at)) and kanji.end() > match.end():
-        return Number(_kanji(kanji[0], code), at, kanji.end())
+    if text[match.end() : match.end() + 1] == "分" and (parts := KANJI_PARTS.match(text, at)):
+        return kanji_parts(parts, code)
+    if char != "." and (kanji := KANJI_NUMBER.match(text, at)) and kanji.end() > match.end():
+        return Number(kanji_value(kanji[0], code), at, kanji.end())
     if (repeating := _REPEATING.match(text, at)) and len(repeating[0]) <= MAX_DIGITS:
         whole, fixed, period = repeating[1], repeating[2], repeating[3]
         nines = 10 ** len(fixed) * (10 ** len(period) - 1)
@@ -309,39 +166,6 @@ def _fraction(match: re.Match[str], at: int, whole: Fraction, code: str) -> Numb
         return Number(None, at, match.end(), "not a fraction")
     part = numerator / denominator
     return Number(whole + (-part if negative else part), at, match.end())
-
-
-def _kanji(written: str, code: str) -> Fraction:
-    total, section, current = Fraction(0), Fraction(0), None
-    for token in _KANJI_TOKEN.findall(written):
-        if token in _KANJI_MYRIADS:
-            section += current or 0
-            total, section, current = total + (section or 1) * _KANJI_MYRIADS[token], Fraction(0), None
-        elif token in _KANJI_UNITS:
-            section, current = section + (1 if current is None else current) * _KANJI_UNITS[token], None
-        elif token in _KANJI:
-            current = Fraction(_KANJI[token]) if current is None else current * 10 + _KANJI[token]
-        else:
-            current = value_of(token, code)[0] or Fraction(0)
-    return total + section + (current or 0)
-
-
-def _kanji_parts(match: re.Match[str], code: str) -> Number:
-    """三分之二 is 2/3; a hundredth part is a percentage, and 20 % is read as 20."""
-    bottom, top = (Fraction(part) if part[0].isdigit() else _kanji(part, code) for part in match.groups())
-    if not bottom:
-        return Number(None, match.start(), match.end(), "division by zero")
-    return Number(top if bottom == 100 else top / bottom, match.start(), match.end())
-
-
-def kanji_at(text: str, at: int, code: str) -> Number | None:
-    """The number in Chinese characters, with or without digits among them, that starts at `at`."""
-    match = _KANJI_NUMBER.match(text, at)
-    if match is None or len(match[0]) > 60:
-        return None
-    if text[match.end() : match.end() + 1] == "分" and (parts := _KANJI_PARTS.match(text, at)):
-        return _kanji_parts(parts, code)
-    return Number(_kanji(match[0], code), at, match.end())
 
 
 def words_at(text: str, at: int, code: str) -> Number | None:
@@ -475,7 +299,7 @@ def _any_number(text: str, at: int, code: str, words: bool) -> Number | None:
 def read_number(text: str) -> Fraction | None:
     """The number that a text is, with or without a unit behind it; None if it is none or several.
 
-    References are read by this, so that they and the answers of `candidates/reading.py` are read alike.
+    References are read by this, so that they and the answers of `answers/reading.py` are read alike.
 
     >>> read_number("1,800"), read_number("3,5 €"), read_number("18 m2"), read_number("n/a")
     (Fraction(1800, 1), Fraction(7, 2), Fraction(18, 1), None)

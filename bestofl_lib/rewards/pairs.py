@@ -5,14 +5,12 @@ It knows keys and labels only; it does not look at texts or models.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
 
 from bestofl_lib.languages import language as language_record
-from bestofl_lib.text import key_digest, stable_integer
 
 VARIANTS = ("mono", "multi", "cross")
 CROSS_SHARES = ("natural", "equal")
@@ -171,61 +169,3 @@ def _in_proportion(sizes: np.ndarray, total: int) -> np.ndarray:
     taken = np.floor(exact).astype(np.int64)
     taken[np.argsort(taken - exact, kind="stable")[: total - taken.sum()]] += 1
     return taken
-
-
-def fold_of(problem_ids: Iterable[str], folds: int, seed: int = 0) -> list[int]:
-    """Fold of each problem, by a hash of its id: the same in every language, whatever else is in the table.
-
-    >>> fold_of(["p1", "p2", "p1"], 5)[0] == fold_of(["p1"], 5)[0]
-    True
-
-    Raises:
-        ValueError: fewer than two folds.
-    """
-    if folds < 2:
-        raise ValueError(f"folds={folds}: cross-fitting needs at least 2")
-    return [stable_integer(f"{seed}:{p}") % folds for p in problem_ids]
-
-
-def normalised_question(text: str) -> str:
-    """A question's text for comparison: NFKC, case folded, white space and punctuation dropped, digits kept."""
-    return "".join(
-        c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum() or unicodedata.category(c)[0] == "M"
-    )
-
-
-def question_hashes(problems: pl.DataFrame) -> dict[str, str]:
-    """Hash of each normalised question -> its problem id."""
-    return {
-        key_digest(normalised_question(question)): problem
-        for problem, question in problems.select("problem_id", "question").iter_rows()
-    }
-
-
-def check_disjoint(
-    trained_ids: Iterable[str], trained_questions: Iterable[str], problems: pl.DataFrame, name: str
-) -> None:
-    """Refuse to score a problem that the reward model learnt from, by id or by the text of its question in any language.
-
-    Args:
-        trained_ids: problem ids of the training pairs.
-        trained_questions: hashes as of `question_hashes`.
-        problems: the problems to be scored.
-        name: of the reward model, for the message.
-
-    Raises:
-        ValueError: naming the first of the shared problems and their number.
-    """
-    ids = sorted(set(trained_ids) & set(problems["problem_id"].unique()))
-    if ids:
-        raise ValueError(
-            f"reward model {name!r} was trained on {len(ids)} of the problems to be scored ({', '.join(ids[:3])}); "
-            "train on another split, or cross-fit with folds=5"
-        )
-    hashes = question_hashes(problems)
-    shared = sorted({hashes[h] for h in set(trained_questions) & hashes.keys()})
-    if shared:
-        raise ValueError(
-            f"the questions of {len(shared)} problems to be scored ({', '.join(shared[:3])}) were in the training data of "
-            f"reward model {name!r} under other ids; remove them from one side"
-        )

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from bestofl_lib.problems.folds import check_disjoint, fold_of
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import Values, cached_values
-from bestofl_lib.rewards.pairs import check_disjoint, fold_of
 from bestofl_lib.rewards.training import RewardModelSpec, head_weights, open_reward_model, reward_models
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 

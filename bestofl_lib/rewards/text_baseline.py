@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.languages import check_languages
+from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.rewards.heads import fit_head
-from bestofl_lib.rewards.pairs import available_pairs, fold_of, reward_model_names, training_pairs
+from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.tables import KEY, check_table
 
 NGRAM_BUCKETS = 512

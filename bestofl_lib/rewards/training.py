@@ -39,10 +39,11 @@ from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.languages import check_languages
 from bestofl_lib.models.identity import fingerprint
+from bestofl_lib.problems.folds import fold_of, question_hashes
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
 from bestofl_lib.rewards.heads import fit_head
-from bestofl_lib.rewards.pairs import available_pairs, fold_of, question_hashes, reward_model_names, training_pairs
+from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.runs import replace_file
 from bestofl_lib.tables import KEY
 

@@ -22,7 +22,7 @@ def pool() -> Pool:
     if not FILE.exists():
         pytest.skip(f"no shared pool at {FILE.name}; it lies beside the project, not in it")
     pools = pytest.importorskip("bestofl_lib.candidates.pools")
-    from bestofl_lib.answers.reading import read_answers
+    from bestofl_lib.answers.columns import read_answers
     from bestofl_lib.problems.load import load
 
     problems = load("mgsm", folder=DATA / "mgsm", revised=DATA / "mgsm_rev2_replaced.json")

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import polars as pl
 
+from bestofl_lib.answers.columns import read_completions
 from bestofl_lib.answers.expressions import math_verify_reading
-from bestofl_lib.answers.reading import canonical, read_completions, read_reference
+from bestofl_lib.numbers.written import canonical, read_number
 
 HERE = Path(__file__).parent
 COLUMNS = ("kind", "verdict", "language", "ours", "math_verify", "completion", "why")
@@ -92,7 +93,7 @@ def compare(pool: pl.DataFrame) -> pl.DataFrame:
     read = read_completions(pool["completion_tail"], pool["question_language"])
     texts = pool["completion_tail"].to_list()
     theirs = [None if (v := math_verify_reading(text[-6000:])) is None else canonical(v) for text in texts]
-    references = {t: canonical(v) for t in pool["reference"].unique() if (v := read_reference(t)) is not None}
+    references = {t: canonical(v) for t in pool["reference"].unique() if (v := read_number(t)) is not None}
     table = pl.DataFrame(
         {
             "language": pool["question_language"],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from bestofl_lib.answers.other_readers import accuracy_by_reader, disagreements, read_with_others
+from bestofl_lib.analysis.reading_quality import accuracy_by_reader, disagreements
+from bestofl_lib.answers.other_readers import read_with_others
 
 CANDIDATES = pl.DataFrame(
     {

@@ -12,18 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from num2words import num2words
 
+from bestofl_lib.answers.columns import READINGS, read_answers, read_completions
 from bestofl_lib.answers.expressions import Worker, evaluate
-from bestofl_lib.answers.reading import (
-    READINGS,
-    Reading,
-    canonical,
-    read_answer,
-    read_answers,
-    read_completions,
-    read_reference,
-)
+from bestofl_lib.answers.reading import Reading, read_answer
 from bestofl_lib.languages import LANGUAGES
-from bestofl_lib.numbers.written import words_at
+from bestofl_lib.numbers.written import canonical, read_number, words_at
 
 CODES = st.sampled_from(sorted(LANGUAGES))
 WHOLE = st.integers(-(10**12), 10**12)
@@ -396,7 +389,7 @@ def test_expressions_are_evaluated_exactly() -> None:
 
 
 def test_references_are_read_in_any_style_and_refused_when_they_are_no_number() -> None:
-    assert [read_reference(t) for t in ("18", "1,800", "7/2", "2.5", "-5", "$18", "১৮", "eighteen")] == [
+    assert [read_number(t) for t in ("18", "1,800", "7/2", "2.5", "-5", "$18", "১৮", "eighteen")] == [
         18,
         1800,
         Fraction(7, 2),
@@ -406,7 +399,7 @@ def test_references_are_read_in_any_style_and_refused_when_they_are_no_number() 
         18,
         18,
     ]
-    assert [read_reference(t) for t in ("", "n/a", "18 or 19", "9" * 1000)] == [None] * 4
+    assert [read_number(t) for t in ("", "n/a", "18 or 19", "9" * 1000)] == [None] * 4
     assert canonical(Fraction("3.50")) == "7/2"
 
 

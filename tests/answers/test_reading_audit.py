@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.answers.reading import read_answer, read_completions
+from bestofl_lib.answers.columns import read_completions
+from bestofl_lib.answers.reading import read_answer
 
 POOL = Path(__file__).resolve().parents[2] / "../shared/data/pools/s1_mgsm_3b_7b_32b.parquet"
 

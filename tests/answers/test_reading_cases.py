@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.answers.reading import read_answer, read_answers, read_completions
+from bestofl_lib.answers.columns import read_answers, read_completions
+from bestofl_lib.answers.reading import read_answer
 from bestofl_lib.languages import LANGUAGES
 
 HERE = Path(__file__).parent / "reading_cases"

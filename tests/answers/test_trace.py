@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.answers.trace import compliance, trace_language, trace_languages, words_only
+from bestofl_lib.analysis.reading_quality import compliance
+from bestofl_lib.answers.trace import trace_language, trace_languages, words_only
 from bestofl_lib.languages import LANGUAGES
 
 MGSM = Path(__file__).resolve().parents[2] / "../shared/data/mgsm"

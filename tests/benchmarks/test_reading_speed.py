@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from babel.numbers import format_decimal
 
+from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.answers.expressions import math_verify_reading
-from bestofl_lib.answers.reading import read_answers
 from bestofl_lib.answers.trace import trace_languages
 from bestofl_lib.languages import LANGUAGES
 

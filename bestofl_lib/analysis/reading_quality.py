@@ -1,0 +1,116 @@
+"""What reading adds up to: accuracy, unread and doubtful answers per language, and how far it is the reader that decides."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from bestofl_lib.analysis.uncertainty import mean_interval
+from bestofl_lib.answers.doubts import is_doubtful
+from bestofl_lib.tables import KEY
+
+
+def accuracy_by_language(readings: pl.DataFrame, problems: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Accuracy of one candidate with its interval over problems, and the shares that are unreadable, doubtful or cut off.
+
+    Args:
+        readings: table `readings`; with a column `finish_reason` (join it from the candidates) the cut ones are counted.
+        problems: table `problems`, to leave out those that a revised edition replaced in at least one language; where
+            it is not given, or does not know, the column `accuracy_unrevised` is null.
+
+    Returns:
+        One row per language: `language`, `accuracy`, `low`, `high` (95 % over problems), `unreadable`, `doubtful`, `cut`
+        (shares of candidates), `n_candidates`, `n_problems`, `accuracy_unrevised`, `n_unrevised`.
+    """
+    readings = readings.with_columns(_doubtful=is_doubtful(readings) & pl.col("answer").is_not_null())
+    kept = None
+    if problems is not None and problems["is_revised"].fill_null(False).any():
+        revised = problems.filter(pl.col("is_revised"))["problem_id"].unique()
+        kept = pl.col("problem_id").is_in(revised.implode()).not_()
+    if "finish_reason" not in readings.columns:
+        readings = readings.with_columns(finish_reason=pl.lit(None, pl.String))
+    rows = []
+    for (code,), part in readings.group_by("language", maintain_order=True):
+        per_problem = part.group_by("problem_id", maintain_order=True).agg(pl.col("is_correct").mean())
+        spread = mean_interval(per_problem["is_correct"].to_numpy())
+        rest = per_problem.filter(kept) if kept is not None else per_problem.clear()
+        rows.append(
+            {
+                "language": code,
+                "accuracy": float(spread.estimate),
+                "low": float(spread.low),
+                "high": float(spread.high),
+                "unreadable": part["answer"].is_null().mean(),
+                "doubtful": part["_doubtful"].mean(),
+                "cut": (part["finish_reason"] == "length").mean(),
+                "n_candidates": len(part),
+                "n_problems": len(per_problem),
+                "accuracy_unrevised": rest["is_correct"].mean(),
+                "n_unrevised": len(rest),
+            }
+        )
+    return pl.DataFrame(rows, infer_schema_length=None).sort("accuracy", descending=True)
+
+
+def accuracy_by_reader(readings: pl.DataFrame) -> pl.DataFrame:
+    """How accurate a language looks under each reader.
+
+    Args:
+        readings: what `read_with_others` returns.
+
+    Returns:
+        One row per language and reader: language, reader, n_candidates, n_read, accuracy, gap (accuracy minus ours).
+    """
+    counted = readings.group_by("language", "reader", maintain_order=True).agg(
+        n_candidates=pl.len(), n_read=pl.col("answer").is_not_null().sum(), accuracy=pl.col("is_correct").mean()
+    )
+    ours = counted.filter(pl.col("reader") == "ours").select("language", our_accuracy="accuracy")
+    return (
+        counted.join(ours, on="language", how="left", maintain_order="left")
+        .with_columns(gap=pl.col("accuracy") - pl.col("our_accuracy"))
+        .drop("our_accuracy")
+    )
+
+
+def disagreements(readings: pl.DataFrame, candidates: pl.DataFrame, characters: int = 200) -> pl.DataFrame:
+    """Where another reader said something else than ours.
+
+    Args:
+        readings: what `read_with_others` returns.
+        candidates: the candidates it read.
+        characters: of the completion's end that are shown.
+
+    Returns:
+        One row per candidate and reader that differs: key, reader, answer, ours, reference, is_correct, ending (the end of
+        the completion).
+    """
+    keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
+    return (
+        readings.filter((pl.col("reader") != "ours") & pl.col("answer").ne_missing(pl.col("ours")))
+        .join(keyed, on=list(KEY), how="left", maintain_order="left")
+        .with_columns(ending=pl.col("completion").str.tail(characters))
+        .select(*KEY, "reader", "answer", "ours", "reference", "is_correct", "ending")
+    )
+
+
+def compliance(readings: pl.DataFrame) -> pl.DataFrame:
+    """How often completions are written in the language they were asked for.
+
+    Args:
+        readings: one row per candidate, with `language` and `trace_language`.
+
+    Returns:
+        One row per language: language, n_candidates, n_told (where the trace language could be told), compliance (share
+        of those told that are in the question's language; null where none could be told), most_common_other.
+    """
+    told = pl.col("trace_language").is_not_null()
+    other = pl.col("trace_language").filter(told & (pl.col("trace_language") != pl.col("language")))
+    return (
+        readings.group_by("language")
+        .agg(
+            n_candidates=pl.len(),
+            n_told=told.sum(),
+            compliance=(pl.col("trace_language") == pl.col("language")).filter(told).mean(),
+            most_common_other=other.mode().sort().first(),
+        )
+        .sort("language")
+    )

@@ -1,0 +1,232 @@
+"""Answers of whole tables: what `read_answer` reads in each completion, faster, and graded against the references."""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+
+from bestofl_lib.answers.phrases import CUE_WORDS, SCALE_WORDS
+from bestofl_lib.answers.reading import BEHIND_BOX, Reading, read_answer, read_visible
+from bestofl_lib.languages import language
+from bestofl_lib.numbers.written import canonical, read_number
+from bestofl_lib.tables import KEY
+
+READINGS = pl.Schema(
+    KEY
+    | {
+        "answer": pl.String,
+        "rule": pl.String,
+        "start": pl.Int32,
+        "end": pl.Int32,
+        "note": pl.String,
+        "is_correct": pl.Boolean,
+    }
+)
+
+
+def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+    """The readings of a whole table of candidates, graded exactly.
+
+    Args:
+        candidates: one row per candidate, with the key columns and `completion`.
+        problems: one row per problem and language, with `problem_id`, `language`, `reference`.
+
+    Returns:
+        One row per candidate, in the order given: key, answer (canonical or null), rule, start, end, note, is_correct
+        (never null).
+
+    Raises:
+        ValueError: an unknown language, a candidate whose problem is unknown, or a reference that is not a number.
+    """
+    for code in candidates["language"].unique().to_list():
+        language(code)
+    keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
+    read = pl.concat(
+        [keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"])], how="horizontal"
+    )
+    return _grade(read, problems)
+
+
+_READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
+_ODD = "[<◁\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # thinking tags, invisible characters
+_BOXES_ON_A_LINE = r"boxed\s?\{[^\n]{1,85}\\f?boxed"
+_ONE_WHOLE_NUMBER = r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
+# the last box with nothing behind it that could overrule it: no digit, no other box
+_BOX_AT_END = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
+
+
+def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
+    """What `read_answer` reads in each completion, for a whole column.
+
+    A box or a cue decides by itself, whatever stands before it. So the text from the last box or cue on is cut out with
+    Polars, each distinct piece is read once, and only where the piece does not decide the whole completion is read.
+
+    Args:
+        completions: raw texts, may be null.
+        languages: code of each question's language.
+
+    Returns:
+        One row per completion, in order: answer (canonical or null), rule, start, end, note.
+    """
+    text = pl.col("completion")
+    frame = pl.DataFrame(
+        {"completion": completions.cast(pl.String), "language": languages.cast(pl.String)}
+    ).with_row_index("row")
+    plain_rows = frame.filter(text.is_not_null() & ~text.str.contains(_ODD))
+    lone_box = ~text.str.contains(_BOXES_ON_A_LINE)
+    has_box = text.str.contains("boxed", literal=True)
+    boxes = (
+        plain_rows.filter(has_box & lone_box)
+        .with_columns(groups=text.str.extract_groups(_BOX_AT_END))
+        .select(
+            "row",
+            "language",
+            behind=pl.col("groups").struct.field("2"),
+            piece=pl.col("groups").struct.field("1"),
+            length=text.str.len_chars(),
+        )
+        .drop_nulls("piece")
+        .select(
+            "row",
+            "language",
+            before=pl.col("length") - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
+            piece="piece",
+            behind=pl.col("behind").str.slice(0, BEHIND_BOX),
+            wanted=pl.lit("boxed"),
+        )
+        .with_columns(
+            piece=pl.when(pl.col("behind").str.contains_any(SCALE_WORDS))
+            .then(pl.col("piece") + pl.col("behind"))
+            .otherwise("piece")
+        )
+        .drop("behind")
+    )
+    cues = (
+        plain_rows.filter(~has_box)
+        .with_columns(at=text.str.find_many(CUE_WORDS, overlapping=True).list.max())
+        .drop_nulls("at")
+        .with_columns(piece=text.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String))
+        .select(
+            "row",
+            "language",
+            before=text.str.len_chars() - pl.col("piece").str.len_chars(),
+            piece="piece",
+            wanted=pl.lit("cue"),
+        )
+    )
+    pieces = pl.concat([boxes, cues])
+    by_shape = _read_by_shape(pieces)
+    left = pieces.join(by_shape, on="row", how="anti")
+    distinct = left.select("language", "piece", "wanted").unique(maintain_order=True)
+    read = [_piece(piece, code, wanted) for code, piece, wanted in distinct.iter_rows()]
+    decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("rule").is_not_null())
+    by_piece = left.join(decided, on=["language", "piece", "wanted"], how="inner").select(
+        "row",
+        "answer",
+        "rule",
+        (pl.col("start") + pl.col("before")).cast(pl.Int32),
+        (pl.col("end") + pl.col("before")).cast(pl.Int32),
+        "note",
+    )
+    fast = pl.concat([by_shape, by_piece])
+    others = frame.join(fast, on="row", how="anti")
+    whole = others.select("language", "completion").unique(maintain_order=True)
+    readings: list[Reading | None] = [read_answer(completion, code) for code, completion in whole.iter_rows()]
+    slow = others.join(
+        pl.concat([whole, _rows(readings)], how="horizontal"),
+        on=["language", "completion"],
+        how="left",
+        nulls_equal=True,
+    ).select("row", *_READ)
+    return (
+        pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow])
+        .sort("row")
+        .select(list(_READ))
+    )
+
+
+def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
+    """Read the pieces whose only number is a whole one: what is read where does not depend on which digits it has.
+
+    Every such piece is read once with all its digits turned into nines. Where the reading is that number itself and
+    nothing is doubtful, the answer is the number's digits.
+
+    Args:
+        pieces: one row per piece: row, language, before (characters cut off), piece, wanted (the rule that must fire).
+
+    Returns:
+        One row per piece that could be read so: row, answer, rule, start, end, note.
+    """
+    shaped = (
+        pieces.with_columns(groups=pl.col("piece").str.extract_groups(_ONE_WHOLE_NUMBER))
+        .with_columns(number=pl.col("groups").struct.field("2"))
+        .filter(pl.col("number").is_not_null())
+        .with_columns(
+            shape=pl.col("groups").struct.field("1")
+            + pl.col("number").str.replace_all("[0-9]", "9")
+            + pl.col("groups").struct.field("3")
+        )
+        .select("row", "language", "before", "number", "shape", "wanted")
+    )
+    shapes = shaped.select("language", "shape", "wanted").unique(maintain_order=True)
+    rows: list[Reading | None] = []
+    for code, shape, wanted in shapes.iter_rows():
+        reading = _piece(shape, code, wanted)
+        itself = reading is not None and reading.answer == re.sub(r"\D", "", shape) and reading.text[:1] == "9"
+        rows.append(reading if itself and reading is not None and not reading.note else None)
+    read = pl.concat([shapes, _rows(rows).drop("answer")], how="horizontal").filter(pl.col("rule").is_not_null())
+    return shaped.join(read, on=["language", "shape", "wanted"], how="inner").select(
+        "row",
+        answer=pl.col("number").str.replace_all("[^0-9]", ""),
+        rule="rule",
+        start=(pl.col("start") + pl.col("before")).cast(pl.Int32),
+        end=(pl.col("end") + pl.col("before")).cast(pl.Int32),
+        note="note",
+    )
+
+
+def _piece(piece: str, code: str, wanted: str) -> Reading | None:
+    """The reading of the end of a completion; None where it does not decide what the whole is read as."""
+    reading = read_visible(piece, code)
+    return reading if reading.rule == wanted else None
+
+
+def _rows(readings: list[Reading | None]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "answer": [r.answer if r else None for r in readings],
+            "rule": [r.rule if r else None for r in readings],
+            "start": [r.start if r else None for r in readings],
+            "end": [r.end if r else None for r in readings],
+            "note": [r.note if r else None for r in readings],
+        },
+        schema=_READ,
+    )
+
+
+def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+    """Add is_correct: the answer equals the reference as a number; null answers are not correct."""
+    references = problems.select("problem_id", "language", "reference").unique(["problem_id", "language"])
+    texts = references["reference"].unique().to_list()
+    values = {text: read_number(text) if text is not None else None for text in texts}
+    bad = [text for text, value in values.items() if value is None]
+    if bad:
+        row = references.filter(
+            pl.col("reference").is_in([b for b in bad if b is not None]) | pl.col("reference").is_null()
+        ).row(0)
+        raise ValueError(f"reference {row[2]!r} of problem {row[0]} ({row[1]}) is not a number; correct the data set")
+    spelled = {text: canonical(value) for text, value in values.items() if value is not None}
+    references = references.with_columns(
+        pl.col("problem_id").cast(pl.String), pl.col("reference").replace_strict(spelled, return_dtype=pl.String)
+    )
+    joined = read.join(references, on=["problem_id", "language"], how="left", maintain_order="left")
+    lost = joined.filter(pl.col("reference").is_null())
+    if lost.height:
+        first = lost.row(0, named=True)
+        raise ValueError(
+            f"{lost.height} candidates have no problem, the first {first['problem_id']!r} ({first['language']}); "
+            "expected each (problem_id, language) among the problems; read the problems the candidates were drawn for"
+        )
+    graded = joined.with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))
+    return graded.select(pl.col(c).cast(t) for c, t in READINGS.items())
