@@ -101,8 +101,8 @@ def compare(
     second: Annotated[str, typer.Argument(help="Another one; differences are second minus first.")],
 ) -> None:
     """What changed between two runs and why; writes a page into reports/."""
-    from bestofl_lib.display.compare import compare as compare_runs
-    from bestofl_lib.display.compare import summary, write_page
+    from bestofl_lib.analysis.comparison import compare as compare_runs
+    from bestofl_lib.display.report.compare import summary, write_page
     from bestofl_lib.runs import Run
     from bestofl_lib.study import Folders
 

@@ -2,7 +2,7 @@
 
 A study is a YAML file with parameters; a notebook is a function with one cell of defaults; a run folder holds what
 they make. This file knows files, hashes and papermill. It knows nothing of what a table means or how a page looks:
-the report is asked for from `display/report.py`.
+the report is asked for from `display/report/build.py`.
 
 When is a notebook up to date? When its parameters, its cells, the library files that it imports (directly or not),
 the files in `data/` that its parameters name, the files that earlier notebooks left in the run folder, and the files
@@ -819,10 +819,9 @@ def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Call
     records = run.recorded().get("notebooks", {})
     now = {state.name: state for state in states(run, steps)}
     looks = [
-        LIBRARY / "display" / "report.py",
         LIBRARY / "display" / "embed.py",
-        LIBRARY / "display" / "atlas.py",
-        *(LIBRARY / "display" / "page").rglob("*.*"),
+        *(LIBRARY / "display" / "report").rglob("*.*"),
+        *(LIBRARY / "display" / "assets").rglob("*.*"),
     ]
     code = {path.name: file_digest(path) for path in looks if path.is_file()}
     shown = [[n, s.state, records.get(n, {}).get("started"), records.get(n, {}).get("outputs")] for n, s in now.items()]
@@ -831,7 +830,7 @@ def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Call
     if index.exists() and run.recorded().get("report", {}).get("key") == key:
         say(f"  report: up to date, {index}")
         return index
-    from bestofl_lib.display.report import LARGEST, build_report
+    from bestofl_lib.display.report.build import LARGEST, build_report
 
     began = time.monotonic()
     build_report(run, target, title=title, states={name: (state.state, state.why) for name, state in now.items()})

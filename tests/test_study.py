@@ -322,9 +322,9 @@ def test_a_changed_library_file_runs_only_the_notebooks_that_import_it(folders, 
         ("other", ""),
     ):
         (library / f"{name}.py").write_text(text)
-    for name in ("display", "display/page"):
+    for name in ("display", "display/report", "display/assets"):
         (library / name).mkdir()
-    (library / "display" / "report.py").write_text("")
+    (library / "display" / "report" / "build.py").write_text("")
     (library / "display" / "embed.py").write_text("")
     monkeypatch.setattr(study, "LIBRARY", library)
     write_notebook(

@@ -20,7 +20,7 @@ from typing import Any
 from bestofl_lib.runs import replace_file
 from bestofl_lib.text import content_digest
 
-PAGE = Path(__file__).resolve().parent / "page"
+ASSETS = Path(__file__).resolve().parent / "assets"
 SETUP = "setup"  # value of the output metadata "bestofl" that marks the chart library
 CHART = "chart"  # and the one that marks a chart
 TABLE_ROWS = 24  # of a table that are shown; the languages, twice
@@ -43,8 +43,8 @@ def enable_display() -> None:
     pl.Config(tbl_rows=TABLE_ROWS, fmt_str_lengths=TEXT_LENGTH)
     altair.renderers.register("bestofl", _render)
     altair.renderers.enable("bestofl")
-    code = "\n".join((chart_library(), (PAGE / "charts.js").read_text("utf8")))
-    style = (PAGE / "charts.css").read_text("utf8")
+    code = "\n".join((chart_library(), asset("charts.js")))
+    style = asset("charts.css")
     block = f"<style>{style}</style><script>if (!window.vegaEmbed) {{ {_inert_script(code)} }}</script>"
     display({"text/html": block, "text/plain": "charts are on"}, metadata={"bestofl": SETUP}, raw=True)
 
@@ -144,6 +144,6 @@ def spec_of_output(output: Any) -> dict[str, Any] | None:
 
 
 @lru_cache
-def page_file(name: str) -> str:
-    """A file of the `page` folder."""
-    return (PAGE / name).read_text("utf8")
+def asset(name: str) -> str:
+    """The text of a file in `assets`."""
+    return (ASSETS / name).read_text("utf8")

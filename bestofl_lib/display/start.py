@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 from IPython.display import Markdown
 
-from bestofl_lib.display import explore
+from bestofl_lib.analysis import run_scan
+from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Run
 
 
@@ -68,7 +69,7 @@ def one_problem(run: Run, problem_id: str = "") -> pl.DataFrame:
     Raises:
         ValueError: the run has no candidates of that problem.
     """
-    source = explore.open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
+    source = run_scan.open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
     cells = source.cells.with_columns(share=pl.col("n_correct") / pl.col("n"))
     mixed = (
         cells.group_by("problem_id")
@@ -100,7 +101,7 @@ def spread_of_one(table: pl.DataFrame) -> Markdown:
     best = table.row(0, named=True)
     return Markdown(
         f"{len(solved)} of {len(table)} languages reach the right answer {_plain(best['reference'])} at least once; "
-        f"{explore.describe_language(best['language'])['name']} does in {best['correct']} of {best['candidates']} candidates."
+        f"{english_name(best['language'])} does in {best['correct']} of {best['candidates']} candidates."
     )
 
 

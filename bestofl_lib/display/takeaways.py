@@ -10,7 +10,7 @@ import html
 import polars as pl
 from IPython.display import HTML, Markdown
 
-from bestofl_lib.display.charts import arm_name
+from bestofl_lib.display import words
 from bestofl_lib.languages import english_name
 from bestofl_lib.text import signed
 
@@ -204,7 +204,7 @@ def curves(table: pl.DataFrame) -> Markdown:
     )
     shared = choices.filter(pl.col("budget") == reach).sort("accuracy", descending=True)
     best = shared.row(0, named=True)
-    arm = arm_name(best["pool"], best["strategy"], best["reward_model"])
+    arm = words.arm(best["pool"], best["strategy"], best["reward_model"])
     return Markdown(
         f"At {reach} completions the best choice is {arm}: {_percent(best)} of "
         f"{best['n_problems']} problems. It is the best of {len(shared)} arms looked at, so part of its lead is luck."
@@ -215,7 +215,7 @@ def interval_sources(table: pl.DataFrame) -> Markdown:
     """How far the last arm would move on other problems and on other draws. Table of `curves.interval_sources`."""
     half = {row["resampled"]: 50 * (row["high"] - row["low"]) for row in table.tail(3).iter_rows(named=True)}
     last = table.row(-1, named=True)
-    arm = arm_name(last["pool"], last["strategy"], last["reward_model"])
+    arm = words.arm(last["pool"], last["strategy"], last["reward_model"])
     return Markdown(
         f"With {last['budget']} completions, {arm}: other problems would move the figure by ±{half['problems']:.1f} points, "
         f"drawing again for the same problems by ±{half['candidates']:.1f}, both by ±{half['both']:.1f} (half the width of the 95 % intervals, "
@@ -238,6 +238,22 @@ def plan(table: pl.DataFrame) -> Markdown:
         + (": " + "; ".join(others) if others else "")
         + f". It loses {100 * planned['regret']:.1f} points to hindsight."
     )
+
+
+def outcomes(found: dict, model: str | None = None) -> list[str]:
+    """Sentences on what stands out in a run. Counts of `run_scan.count_outcomes`; `model` is the reward model they were made with."""
+    n, solved = found["problems"], found["solved"]
+    told = [
+        f"{solved} of {n} problems are solved at least once in some language, {found['solved_everywhere']} in every language, "
+        f"{found['one_language_only']} in one language only.",
+        f"In {found['disagreement']} of {n} problems the languages' most frequent answers differ; in {found['unreadable']} an answer could not "
+        "be read.",
+    ]
+    if model:
+        told.append(
+            f"Given all candidates, reward model {model} picks a wrong one in {found['mistake']} of the {solved} problems that were solved."
+        )
+    return told
 
 
 def _percent(row: dict) -> str:

@@ -11,14 +11,16 @@ from itertools import cycle
 import pytest
 from made_up_runs import write_large_run, write_run
 
-from bestofl_lib.display import explore
+from bestofl_lib.analysis import run_scan, what_if
+from bestofl_lib.display import words
+from bestofl_lib.display.explorer import problem as problem_page
 
 ALL = ("bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
 
 
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory):
-    found = explore.Numbers(explore.open_run(write_run(tmp_path_factory.mktemp("runs"))))
+    found = what_if.Numbers(run_scan.open_run(write_run(tmp_path_factory.mktemp("runs"))))
     found.pool()
     return found
 
@@ -32,10 +34,10 @@ def ask(numbers, **changes):
         "reward_model": "cross",
         "offsets": {},
     }
-    return explore.what_if(numbers, explore.Setting(**(base | changes)))
+    return what_if.what_if(numbers, what_if.Setting(**(base | changes)))
 
 
-@pytest.mark.parametrize("strategy", list(explore.STRATEGIES))
+@pytest.mark.parametrize("strategy", list(words.STRATEGIES))
 def test_a_moved_slider(benchmark, numbers, strategy):
     """Aim: 200 ms. Another allocation each time."""
     ask(numbers, strategy=strategy)
@@ -59,7 +61,7 @@ def test_an_opened_problem(benchmark, numbers):
     places = cycle(f"lab-test-{place:04d}" for place in range(250))
     allocation = dict.fromkeys(ALL, 1)
     benchmark.pedantic(
-        lambda: explore.problem_view(numbers.source, next(places), allocation=allocation, reward_model="cross"),
+        lambda: problem_page.problem_view(numbers.source, next(places), allocation=allocation, reward_model="cross"),
         rounds=5,
         warmup_rounds=1,
     )
@@ -72,7 +74,7 @@ def test_a_million_candidates(benchmark, tmp_path):
     script = textwrap.dedent("""
         import sys, time
         start = time.perf_counter()
-        from bestofl_lib.display.explorer import explorer
+        from bestofl_lib.display.explorer.widget import explorer
         from bestofl_lib.runs import Run
         page = explorer(Run("large", sys.argv[1]))
         assert len(page.atlas["ids"]) == 1000 and len(page.problem["columns"]) == 11, page.problem

@@ -32,7 +32,6 @@ def made_up() -> dict[str, pl.DataFrame]:
             "accuracy_by_reader",
             "trace_languages",
             "calibration",
-            "coverage_by_language",
             "shapley",
             "claims_forest",
             "allocation",
@@ -100,17 +99,6 @@ def made_up() -> dict[str, pl.DataFrame]:
                 {"language": code, "reader": reader, "accuracy": max(0.01, p - loss), "n_candidates": 2000}
             )
         for k in (1, 2, 4, 8):
-            value = 1 - (1 - p) ** (0.6 * k + 0.4)
-            rows["coverage_by_language"].append(
-                {
-                    "language": code,
-                    "budget": k,
-                    "coverage": value,
-                    "low": value - 0.05,
-                    "high": min(1.0, value + 0.04),
-                    "n_problems": N,
-                }
-            )
             rows["allocation"].append(
                 {
                     "budget": k,

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.display import atlas, explore
+from bestofl_lib.analysis import run_scan
+from bestofl_lib.display.report import atlas
 
 LANGUAGES = ("en", "sw", "th")
 TEXT = {
@@ -46,10 +47,10 @@ def test_its_counts_are_the_counts_of_the_readings(run, data):
 
 
 def test_it_orders_problems_as_the_explorer_does(run, data):
-    source = explore.open_run(run)
-    facts = explore.describe_problems(source.cells, explore.count_mistakes(source, "cross"))
+    source = run_scan.open_run(run)
+    facts = run_scan.describe_problems(source.cells, run_scan.count_mistakes(source, "cross"))
     for name in data["sorts"]:
-        assert [data["ids"][place] for place in data["orders"][name]] == explore.choose_problems(facts, name)
+        assert [data["ids"][place] for place in data["orders"][name]] == run_scan.choose_problems(facts, name)
 
 
 def test_the_span_that_was_read_stands_apart(run, data):

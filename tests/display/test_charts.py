@@ -125,7 +125,7 @@ def test_budget_curves_show_only_the_targets_and_arms_that_were_asked_for(tables
     )
     rows = data(spec)
     assert {row["panel_name"] for row in rows} == {"Swahili", "English"}
-    assert {row["arm"] for row in rows} == {"own language, majority", "mixed without English, oracle (coverage)"}
+    assert {row["arm"] for row in rows} == {"own language, majority vote", "mixed without English, oracle (coverage)"}
 
 
 def test_budget_curves_of_no_arm_say_which_were_looked_for(tables):
@@ -156,16 +156,19 @@ def test_english_against_mixed_compares_at_completions_or_at_tokens(tables):
 def test_a_run_without_reward_models_still_compares_english_with_mixed(tables):
     table = tables["english_against_mixed"].filter(pl.col("reward_model").is_null())
     assert {row["panel"] for row in data(charts.english_against_mixed(table).to_dict())} == {
-        "majority",
+        "majority vote",
         "oracle (coverage)",
     }
 
 
 def test_a_large_grid_of_budgets_is_thinned_but_keeps_its_ends():
     table = pl.DataFrame(
-        {"budget": list(range(1, 1001)) * 11, "language": [code for code in LANGUAGES for _ in range(1000)]}
-    ).with_columns(coverage=0.5, low=0.4, high=0.6, n_problems=250)
-    rows = data(charts.coverage_by_language(table).to_dict())
+        {"budget": list(range(1, 1001)) * 11, "pool": [code for code in LANGUAGES for _ in range(1000)]}
+    ).with_columns(
+        target="pool", strategy=pl.lit("oracle"), reward_model=pl.lit(None, pl.String),
+        accuracy=0.5, low=0.4, high=0.6, n_problems=250,
+    )  # fmt: skip
+    rows = data(charts.budget_curves(table, arms=[("own", "oracle", None)]).to_dict())
     assert len(rows) < 1000 and {row["budget"] for row in rows} >= {1, 2, 4, 8, 1000}
 
 

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.display.compare import compare, page, settings, summary, write_page
+from bestofl_lib.analysis.comparison import compare, settings
+from bestofl_lib.display.report.compare import page, summary, write_page
 from bestofl_lib.runs import Run
 
 SHAPE = {"n_problems": 30, "n": 4, "languages": ("en", "th"), "mono": False}

@@ -9,10 +9,12 @@ import polars as pl
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.analysis import selection
-from bestofl_lib.display import explore
-from bestofl_lib.display.explorer import Explorer
+from bestofl_lib.analysis import apportion, run_scan, selection, what_if
+from bestofl_lib.display import takeaways, words
+from bestofl_lib.display import text as inert
+from bestofl_lib.display.explorer import problem as problem_page
 from bestofl_lib.display.explorer.launch import write_notebook
+from bestofl_lib.display.explorer.widget import Explorer
 from bestofl_lib.runs import Run
 
 LANGUAGES = ("bn", "en", "sw", "th")
@@ -26,12 +28,12 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(run):
-    return explore.open_run(run)
+    return run_scan.open_run(run)
 
 
 @pytest.fixture(scope="module")
 def numbers(source):
-    return explore.Numbers(source)
+    return what_if.Numbers(source)
 
 
 def setting(**changes):
@@ -43,7 +45,7 @@ def setting(**changes):
         "reward_model": "cross",
         "offsets": {},
     }
-    return explore.Setting(**(base | changes))
+    return what_if.Setting(**(base | changes))
 
 
 # -- atlas
@@ -62,20 +64,20 @@ def test_a_mistake_is_a_wrong_best_reward_where_a_right_answer_was(run, source):
     for (problem,), rows in joined.group_by("problem_id"):
         best = rows.sort("reward", descending=True).row(0, named=True)
         slow[problem] = bool(rows["is_correct"].any() and not best["is_correct"])
-    assert dict(explore.count_mistakes(source, "cross").iter_rows()) == slow
+    assert dict(run_scan.count_mistakes(source, "cross").iter_rows()) == slow
     assert any(slow.values())
 
 
-@pytest.mark.parametrize("sort", list(explore.SORTS))
+@pytest.mark.parametrize("sort", list(words.SORTS))
 def test_every_order_holds_every_problem_once(source, sort):
-    problems = explore.describe_problems(source.cells, explore.count_mistakes(source, "multi"))
-    assert sorted(explore.choose_problems(problems, sort)) == sorted(problems["problem_id"])
+    problems = run_scan.describe_problems(source.cells, run_scan.count_mistakes(source, "multi"))
+    assert sorted(run_scan.choose_problems(problems, sort)) == sorted(problems["problem_id"])
 
 
 def test_orders_put_first_what_they_say(source):
-    problems = explore.describe_problems(source.cells, explore.count_mistakes(source, "multi"))
+    problems = run_scan.describe_problems(source.cells, run_scan.count_mistakes(source, "multi"))
     facts = {row["problem_id"]: row for row in problems.iter_rows(named=True)}
-    by = {sort: [facts[i] for i in explore.choose_problems(problems, sort)] for sort in explore.SORTS}
+    by = {sort: [facts[i] for i in run_scan.choose_problems(problems, sort)] for sort in words.SORTS}
     assert [row["share"] for row in by["difficulty"]] == sorted(row["share"] for row in by["difficulty"])
     assert [row["exclusive"] is None for row in by["exclusive"]] == sorted(
         row["exclusive"] is None for row in by["exclusive"]
@@ -83,28 +85,28 @@ def test_orders_put_first_what_they_say(source):
     assert [not row["mistake"] for row in by["mistake"]] == sorted(not row["mistake"] for row in by["mistake"])
 
 
-@pytest.mark.parametrize("name", list(explore.FILTERS))
+@pytest.mark.parametrize("name", list(words.FILTERS))
 def test_a_filter_keeps_exactly_what_it_names(source, name):
-    problems = explore.describe_problems(source.cells, explore.count_mistakes(source, "multi"))
-    assert set(explore.choose_problems(problems, filters=[name])) == set(problems.filter(pl.col(name))["problem_id"])
+    problems = run_scan.describe_problems(source.cells, run_scan.count_mistakes(source, "multi"))
+    assert set(run_scan.choose_problems(problems, filters=[name])) == set(problems.filter(pl.col(name))["problem_id"])
 
 
 def test_strays_are_the_answers_known_to_be_in_another_language(run, source):
     stray = run.read("readings").filter(pl.col("trace_language") != pl.col("language"))
-    problems = explore.describe_problems(source.cells)
+    problems = run_scan.describe_problems(source.cells)
     assert 0 < source.cells["n_stray"].sum() == len(stray)
-    assert set(explore.choose_problems(problems, filters=["stray"])) == set(stray["problem_id"])
+    assert set(run_scan.choose_problems(problems, filters=["stray"])) == set(stray["problem_id"])
 
 
 def test_an_unknown_order_is_refused(source):
     with pytest.raises(ValueError, match=r"no sort or filter 'size'; known: difficulty"):
-        explore.choose_problems(explore.describe_problems(source.cells), "size")
+        run_scan.choose_problems(run_scan.describe_problems(source.cells), "size")
 
 
 def test_a_page_of_the_atlas_places_every_cell(source):
-    problems = explore.describe_problems(source.cells)
-    order = explore.choose_problems(problems)
-    page = explore.atlas_page(source.cells, problems, order, source.languages)
+    problems = run_scan.describe_problems(source.cells)
+    order = run_scan.choose_problems(problems)
+    page = run_scan.grid_page(source.cells, problems, order, source.languages)
     assert page["ids"] == order
     for row in source.cells.sample(20, seed=1).iter_rows(named=True):
         assert (
@@ -118,16 +120,16 @@ def test_only_the_split_that_was_asked_for_is_shown(tmp_path):
         split=pl.when(pl.col("problem_id") == "lab-test-0000").then(pl.lit("train")).otherwise("split")
     )
     run.write("problems", problems)
-    assert explore.open_run(run).cells["problem_id"].n_unique() == 3
-    assert explore.open_run(run, None).cells["problem_id"].n_unique() == 4
+    assert run_scan.open_run(run).cells["problem_id"].n_unique() == 3
+    assert run_scan.open_run(run, None).cells["problem_id"].n_unique() == 4
     with pytest.raises(ValueError, match="no candidates of split 'dev'; its problems are test, train"):
-        explore.open_run(run, "dev")
+        run_scan.open_run(run, "dev")
 
 
 def test_a_run_without_readings_is_told_what_is_missing(tmp_path):
     Run("bare", tmp_path).write("problems", write_run(tmp_path, n_problems=1, n=1, languages=("en",)).read("problems"))
     with pytest.raises(FileNotFoundError, match="run 'bare' has no table 'readings' yet"):
-        explore.open_run(Run("bare", tmp_path))
+        run_scan.open_run(Run("bare", tmp_path))
 
 
 # -- text
@@ -135,7 +137,7 @@ def test_a_run_without_readings_is_told_what_is_missing(tmp_path):
 
 def test_the_read_span_is_marked_and_nothing_is_lost():
     text = "So 3 + 4 = 7.\nThe answer is 7. Bye"
-    cut = explore.segments(text, 28, 29)
+    cut = inert.segments(text, 28, 29)
     assert "".join(piece["text"] for piece in cut) == text
     assert [piece["text"] for piece in cut if piece.get("read")] == ["7"]
 
@@ -152,7 +154,7 @@ def test_the_read_span_is_marked_and_nothing_is_lost():
     ],
 )
 def test_maths_is_told_from_money(text, formulas):
-    assert sum("math" in piece for piece in explore.segments(text)) == formulas
+    assert sum("math" in piece for piece in inert.segments(text)) == formulas
 
 
 @pytest.mark.parametrize(
@@ -168,13 +170,13 @@ def test_maths_is_told_from_money(text, formulas):
     ],
 )
 def test_odd_latex_is_harmless(latex):
-    tree = explore.typeset(latex)
+    tree = inert.typeset(latex)
     words = json.dumps(tree)
     assert tree is None or ("href" not in words.replace(json.dumps(latex)[1:-1], "") or '"href":' not in words)
 
     def check(node):
-        assert node[0] in explore._MATHML
-        assert set(node[1]) <= explore._MATHML_ATTRIBUTES
+        assert node[0] in inert.MATHML
+        assert set(node[1]) <= inert.MATHML_ATTRIBUTES
         for child in node[2] if isinstance(node[2], list) else []:
             check(child)
 
@@ -183,19 +185,19 @@ def test_odd_latex_is_harmless(latex):
 
 
 def test_controls_are_shown_and_do_nothing():
-    assert explore.visible("a\x1b[31m\rb\x00\nc\td") == "a␛[31m␍b␀\nc\td"
+    assert inert.visible("a\x1b[31m\rb\x00\nc\td") == "a␛[31m␍b␀\nc\td"
 
 
 def test_a_huge_completion_is_cut_around_what_was_read():
     text = "x" * 600_000 + "The answer is 7." + "y" * 400_000
-    cut = explore.segments(text, 600_014, 600_015)
-    assert cut[0]["cut"] + cut[-1]["cut"] == len(text) - explore.LONGEST
+    cut = inert.segments(text, 600_014, 600_015)
+    assert cut[0]["cut"] + cut[-1]["cut"] == len(text) - inert.LONGEST
     assert [piece["text"] for piece in cut if piece.get("read")] == ["7"]
 
 
 def test_right_to_left_languages_and_unknown_ones_are_described():
-    assert explore.describe_language("te") == {"code": "te", "name": "Telugu", "endonym": "తెలుగు", "dir": "ltr"}
-    assert explore.describe_language("<b>")["name"] == "<b>"
+    assert words.describe_language("te") == {"code": "te", "name": "Telugu", "endonym": "తెలుగు", "dir": "ltr"}
+    assert words.describe_language("<b>")["name"] == "<b>"
 
 
 # -- problem
@@ -203,11 +205,11 @@ def test_right_to_left_languages_and_unknown_ones_are_described():
 
 def test_each_strategy_picks_what_the_library_picks(run, source):
     allocation = {"bn": 1, "en": 2, "sw": 1, "th": 1}
-    view = explore.problem_view(source, "lab-test-0011", allocation=allocation, seed=3, reward_model="cross")
-    table = explore.candidates_of(source, "lab-test-0011")
-    pool = explore._one_problem(table, "cross", {})[0]
+    view = problem_page.problem_view(source, "lab-test-0011", allocation=allocation, seed=3, reward_model="cross")
+    table = run_scan.candidates_of(source, "lab-test-0011")
+    pool = problem_page._one_problem(table, "cross", {})[0]
     for pick in view["picks"]:
-        model = "cross" if pick["strategy"] in explore.NEEDS_REWARD else None
+        model = "cross" if pick["strategy"] in what_if.NEEDS_REWARD else None
         row = selection.picks(pool, allocation, pick["strategy"], model, 3).row(0, named=True)
         if pick["card"]:
             assert pick["card"] == f"{row['language']}-{row['sample_index']}"
@@ -219,7 +221,7 @@ def test_each_strategy_picks_what_the_library_picks(run, source):
 
 
 def test_the_reason_names_the_reward_and_the_runner_up(source):
-    view = explore.problem_view(source, "lab-test-0011", allocation={"en": 3}, reward_model="multi")
+    view = problem_page.problem_view(source, "lab-test-0011", allocation={"en": 3}, reward_model="multi")
     drawn = sorted(
         (card["reward"] for column in view["columns"] for card in column["cards"] if card["drawn"]), reverse=True
     )
@@ -229,30 +231,30 @@ def test_the_reason_names_the_reward_and_the_runner_up(source):
 
 def test_an_offset_moves_the_pick_to_its_language(source):
     allocation = {"en": 3, "sw": 3}
-    view = explore.problem_view(
+    view = problem_page.problem_view(
         source, "lab-test-0002", allocation=allocation, reward_model="cross", offsets={"sw": 50.0}
     )
     assert next(pick for pick in view["picks"] if pick["strategy"] == "best_of_k")["language"] == "sw"
 
 
 def test_the_tally_counts_every_candidate_once(source):
-    view = explore.problem_view(source, "lab-test-0002", allocation={"en": 3, "sw": 1})
+    view = problem_page.problem_view(source, "lab-test-0002", allocation={"en": 3, "sw": 1})
     assert sum(vote["all"] for vote in view["votes"]) == view["n"] == 24
     assert sum(vote["drawn"] for vote in view["votes"]) == view["n_drawn"] == 4
 
 
 def test_a_problem_without_candidates_is_named(source):
     with pytest.raises(ValueError, match="no candidates of problem 'lab-test-9999'"):
-        explore.candidates_of(source, "lab-test-9999")
+        run_scan.candidates_of(source, "lab-test-9999")
 
 
 # -- what if
 
 
-@pytest.mark.parametrize("strategy", list(explore.STRATEGIES))
+@pytest.mark.parametrize("strategy", list(words.STRATEGIES))
 def test_equal_shares_give_the_library_s_figure(numbers, strategy):
-    model = "cross" if strategy in explore.NEEDS_REWARD else None
-    found = explore.what_if(numbers, setting(strategy=strategy))
+    model = "cross" if strategy in what_if.NEEDS_REWARD else None
+    found = what_if.what_if(numbers, setting(strategy=strategy))
     exact = selection.arm_values(numbers.pool(), "mixed", strategy, model, [6], draws=400)
     tolerance = 1e-12 if found["error"] is None else 5 * found["error"] + 0.002
     assert found["accuracy"] == pytest.approx(exact.accuracy.mean(), abs=tolerance)
@@ -261,17 +263,17 @@ def test_equal_shares_give_the_library_s_figure(numbers, strategy):
     assert on_curve[1] == pytest.approx(found["accuracy"])
 
 
-@pytest.mark.parametrize("strategy", list(explore.STRATEGIES))
+@pytest.mark.parametrize("strategy", list(words.STRATEGIES))
 def test_all_candidates_of_one_language_by_hand_equal_that_language_s_curve(numbers, strategy):
-    model = "cross" if strategy in explore.NEEDS_REWARD else None
-    by_hand = explore.what_if(numbers, setting(strategy=strategy, allocation={"bn": 0, "en": 6, "sw": 0, "th": 0}))
+    model = "cross" if strategy in what_if.NEEDS_REWARD else None
+    by_hand = what_if.what_if(numbers, setting(strategy=strategy, allocation={"bn": 0, "en": 6, "sw": 0, "th": 0}))
     exact = selection.arm_values(numbers.pool(), "en", strategy, model, [6], draws=400)
     tolerance = 1e-9 if by_hand["error"] is None else 5 * by_hand["error"] + 0.002
     assert by_hand["accuracy"] == pytest.approx(exact.accuracy.mean(), abs=tolerance)
 
 
 def test_a_language_with_a_great_offset_wins_everything(numbers):
-    found = explore.what_if(numbers, setting(allocation={"bn": 2, "en": 2, "sw": 1, "th": 1}, offsets={"sw": 100.0}))
+    found = what_if.what_if(numbers, setting(allocation={"bn": 2, "en": 2, "sw": 1, "th": 1}, offsets={"sw": 100.0}))
     assert {row["language"]: round(row["share"], 9) for row in found["selected"]} == {
         "bn": 0,
         "en": 0,
@@ -281,7 +283,7 @@ def test_a_language_with_a_great_offset_wins_everything(numbers):
 
 
 def test_selected_shares_equal_the_library_s(numbers):
-    found = explore.what_if(numbers, setting())
+    found = what_if.what_if(numbers, setting())
     exact = selection.selected_languages(numbers.pool(), "mixed", "cross", [6])
     assert {row["language"]: pytest.approx(row["share"]) for row in found["selected"]} == dict(
         zip(exact["language"], exact["share"], strict=True)
@@ -290,23 +292,23 @@ def test_selected_shares_equal_the_library_s(numbers):
 
 def test_a_budget_beyond_the_pool_is_refused(numbers):
     with pytest.raises(ValueError, match="budget 25 is outside 1 to 24"):
-        explore.what_if(numbers, setting(budget=25))
+        what_if.what_if(numbers, setting(budget=25))
 
 
 def test_a_reward_model_that_is_not_there_is_named(numbers):
     with pytest.raises(ValueError, match="no rewards by 'gold'"):
-        explore.what_if(numbers, setting(reward_model="gold"))
+        what_if.what_if(numbers, setting(reward_model="gold"))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_sliders_always_sum_to_the_budget(seed):
     rng = np.random.default_rng(seed)
     most = {code: int(rng.integers(1, 9)) for code in LANGUAGES}
-    allocation = explore.spread(int(rng.integers(1, sum(most.values()) + 1)), LANGUAGES, most)
+    allocation = apportion.apportion(int(rng.integers(1, sum(most.values()) + 1)), LANGUAGES, most)
     budget = sum(allocation.values())
     for _ in range(30):
         code = str(rng.choice(LANGUAGES))
-        allocation = explore.move(allocation, code, int(rng.integers(-1, 12)), most)
+        allocation = apportion.rebalance(allocation, code, int(rng.integers(-1, 12)), most)
         assert sum(allocation.values()) == budget
         assert all(0 <= allocation[c] <= most[c] for c in LANGUAGES)
 
@@ -315,16 +317,16 @@ def test_sliders_always_sum_to_the_budget(seed):
 
 
 def test_choices_are_kept_when_the_cell_runs_again(run):
-    first = Explorer(explore.open_run(run))
+    first = Explorer(run_scan.open_run(run))
     first.choose(problem=["lab-test-0005", "sw"]).choose(budget=3).choose(slider=["th", 2]).choose(tab="what_if")
-    again = Explorer(explore.open_run(run))
+    again = Explorer(run_scan.open_run(run))
     assert (again.state["problem"], again.state["budget"], again.state["tab"]) == ("lab-test-0005", 3, "what_if")
     assert again.state["allocation"]["th"] == 2
     assert again.what_if["accuracy"] == first.what_if["accuracy"]
 
 
 def test_every_choice_changes_what_is_shown(run):
-    page = Explorer(explore.open_run(run)).choose(equal=True).choose(budget=4).choose(tab="what_if")
+    page = Explorer(run_scan.open_run(run)).choose(equal=True).choose(budget=4).choose(tab="what_if")
     figures = {"start": page.what_if["accuracy"]}
     for name, change in {
         "budget": {"budget": 9}, "language": {"language": ["en", False]}, "offset": {"offset": ["bn", 2.0]},
@@ -336,13 +338,13 @@ def test_every_choice_changes_what_is_shown(run):
 
 def test_a_choice_that_does_not_exist_is_refused(run):
     with pytest.raises(ValueError, match="strategy 'best' is not to be had; choose one of best_of_k"):
-        Explorer(explore.open_run(run)).choose(strategy="best")
+        Explorer(run_scan.open_run(run)).choose(strategy="best")
 
 
 def test_a_run_without_rewards_is_explored_all_the_same(tmp_path):
     run = write_run(tmp_path, n_problems=5, n=2, languages=("en", "sw"))
     run.path("rewards").unlink()
-    page = Explorer(explore.open_run(run)).choose(tab="what_if")
+    page = Explorer(run_scan.open_run(run)).choose(tab="what_if")
     assert page.state["strategy"] == "majority" and 0 <= page.what_if["accuracy"] <= 1
     assert {pick["strategy"] for pick in page.choose(tab="problem").problem["picks"]} == {
         "majority",
@@ -359,15 +361,15 @@ def test_the_command_s_notebook_names_its_run(run):
 
 
 def test_what_stands_out_is_said_with_denominators(source):
-    sentences = explore.say_what_stands_out(source, "multi")
+    sentences = takeaways.outcomes(run_scan.count_outcomes(source, "multi"), "multi")
     assert all(" of " in sentence or " in " in sentence for sentence in sentences) and "40 problems" in sentences[0]
-    assert set(explore.worth_opening(source, "multi").columns) == {"problem_id", "why", "share", "exclusive"}
+    assert set(run_scan.worth_opening(source, "multi").columns) == {"problem_id", "why", "share", "exclusive"}
 
 
 def test_mathematics_nested_without_end_is_shown_as_it_was_written():
     deep = "\\frac{a" * 2000
-    assert explore.typeset(deep) is None
-    assert "".join(piece.get("text", "") for piece in explore.segments(f"${deep[:200]}$")).startswith("$\\frac{a")
+    assert inert.typeset(deep) is None
+    assert "".join(piece.get("text", "") for piece in inert.segments(f"${deep[:200]}$")).startswith("$\\frac{a")
 
 
 def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_problem_view(tmp_path):
@@ -375,12 +377,12 @@ def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_probl
     one_language = (pl.col("problem_id") == "lab-test-0001") & (pl.col("language") == "sw")
     aside = (pl.col("sample_index") == 1) | one_language
     run.write("rewards", run.read("rewards").with_columns(reward=pl.when(aside).then(None).otherwise("reward")))
-    source = explore.open_run(run)
+    source = run_scan.open_run(run)
     for problem in source.cells["problem_id"].unique():
-        view = explore.problem_view(source, problem, allocation={"en": 4, "sw": 4}, reward_model="cross")
+        view = problem_page.problem_view(source, problem, allocation={"en": 4, "sw": 4}, reward_model="cross")
         best = next(pick for pick in view["picks"] if pick["strategy"] == "best_of_k")
         assert best["why"].startswith("highest reward") and "#1" not in best["where"]
-    alone = explore.problem_view(source, "lab-test-0001", allocation={"sw": 2}, reward_model="cross")["picks"]
+    alone = problem_page.problem_view(source, "lab-test-0001", allocation={"sw": 2}, reward_model="cross")["picks"]
     assert (
         next(pick["why"] for pick in alone if pick["strategy"] == "best_of_k")
         == "none of 2 has a usable reward, one at random"
@@ -397,4 +399,4 @@ def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_probl
         }
         for text in ("abc", "abcde")
     ]
-    assert explore.explain(rows, rows[0], "shortest") == "fewest characters, 3; next en #0 with 5"
+    assert problem_page.explain(rows, rows[0], "shortest") == "fewest characters, 3; next en #0 with 5"

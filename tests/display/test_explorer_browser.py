@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.display import explore
+from bestofl_lib.analysis import run_scan, what_if
 from bestofl_lib.display.explorer.launch import write_notebook
 from bestofl_lib.tables import SCHEMAS
 
@@ -161,11 +161,11 @@ def opened(page, place: int, language: int) -> None:
 
 
 def test_a_click_on_the_atlas_opens_that_problem_with_its_numbers(page, run):
-    source = explore.open_run(run)
-    order = explore.choose_problems(explore.describe_problems(source.cells))
+    source = run_scan.open_run(run)
+    order = run_scan.choose_problems(run_scan.describe_problems(source.cells))
     opened(page, 7, 1)
     assert page.locator(".problem h3").text_content() == order[7]
-    table = explore.candidates_of(source, order[7])
+    table = run_scan.candidates_of(source, order[7])
     for code in source.languages:
         rows = table.filter(table["language"] == code)
         said = page.locator(f".column[data-language='{code}'] .summary").text_content()
@@ -175,8 +175,8 @@ def test_a_click_on_the_atlas_opens_that_problem_with_its_numbers(page, run):
 
 
 def test_the_atlas_is_worked_by_keys_alone(page, run):
-    source = explore.open_run(run)
-    order = explore.choose_problems(explore.describe_problems(source.cells))
+    source = run_scan.open_run(run)
+    order = run_scan.choose_problems(run_scan.describe_problems(source.cells))
     page.locator(".bestofl-explorer .grid").focus()
     page.keyboard.press("Home")
     for _ in range(3):
@@ -200,8 +200,8 @@ def test_a_moved_slider_shows_the_library_s_figure_and_outlives_a_rerun(page, ru
     settled(page)
     given = {code: int(page.locator(f"input[data-share='{code}']").input_value()) for code in ("en", "sw", "th")}
     assert sum(given.values()) == 8 and given["sw"] >= 4
-    setting = explore.Setting(("en", "sw", "th"), 8, given, "best_of_k", "cross")
-    exact = explore.what_if(explore.Numbers(explore.open_run(run)), setting)["accuracy"]
+    setting = what_if.Setting(("en", "sw", "th"), 8, given, "best_of_k", "cross")
+    exact = what_if.what_if(what_if.Numbers(run_scan.open_run(run)), setting)["accuracy"]
     shown = float(page.locator(".figure b").get_attribute("data-accuracy"))
     assert shown == pytest.approx(exact)
     run_all_again = "() => document.querySelector('.bestofl-explorer').dataset.old = 'yes'"
@@ -216,8 +216,8 @@ def test_a_moved_slider_shows_the_library_s_figure_and_outlives_a_rerun(page, ru
 
 
 def test_nothing_that_a_model_wrote_ever_runs(page, run):
-    source = explore.open_run(run)
-    place = explore.choose_problems(explore.describe_problems(source.cells)).index("lab-test-0000")
+    source = run_scan.open_run(run)
+    place = run_scan.choose_problems(run_scan.describe_problems(source.cells)).index("lab-test-0000")
     opened(page, place, 0)
     assert page.locator(".problem h3").text_content() == "lab-test-0000"
     for fold in page.locator(".fold:visible").all():

@@ -8,8 +8,10 @@ import nbformat
 import polars as pl
 import pytest
 
-from bestofl_lib.display import charts, embed, report
-from bestofl_lib.display.report import build_report, plain_text
+from bestofl_lib.display import charts, embed
+from bestofl_lib.display.report import build as report_build
+from bestofl_lib.display.report.build import LARGEST, build_report
+from bestofl_lib.display.text import plain_text
 from bestofl_lib.runs import Run
 
 FRESH = ("up to date", "")
@@ -126,7 +128,7 @@ def test_the_chart_library_stands_once_and_only_pages_with_charts_ask_for_it(run
     target, pages = build(run, tmp_path, **{"01_make_numbers": FRESH, "02_plain": FRESH})
     assert "assets/vega.js" in pages["01_make_numbers.html"] and "assets/vega.js" not in pages["02_plain.html"]
     assert "the library" not in "".join(pages.values())
-    assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) < report.LARGEST
+    assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) < LARGEST
 
 
 def test_written_sentences_lists_and_tables_are_set_as_such(run, tmp_path):
@@ -217,7 +219,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report, "_put_in_place", full)
+    monkeypatch.setattr(report_build, "_put_in_place", full)
     with pytest.raises(OSError, match="No space left"):
         build(run, tmp_path)
     assert (target / "index.html").exists() and [path.name for path in target.parent.iterdir()] == ["tiny"]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from bestofl_lib.display import charts, embed
-from bestofl_lib.display.report import build_report
+from bestofl_lib.display.report.build import build_report
 from bestofl_lib.runs import Run
 
 pytestmark = pytest.mark.slow

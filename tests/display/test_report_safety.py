@@ -6,8 +6,10 @@ import nbformat
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.display import charts, compare, embed
-from bestofl_lib.display.report import build_report
+from bestofl_lib.analysis import comparison
+from bestofl_lib.display import charts, embed
+from bestofl_lib.display.report import compare
+from bestofl_lib.display.report.build import build_report
 from bestofl_lib.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -102,7 +104,7 @@ def report(tmp_path_factory, tables):
         title="A study",
         states=dict.fromkeys(("03_check_answers", "06_all_charts"), ("up to date", "")),
     ).parent
-    compare.write_page(compare.compare(run, other), folder / "reports")
+    compare.write_page(comparison.compare(run, other), folder / "reports")
     return built
 
 
@@ -207,4 +209,4 @@ def test_axe_finds_no_serious_fault(opened, report, name, scheme):
 
 
 def test_the_chart_library_is_not_asked_for_where_there_is_no_chart(report):
-    assert "vega.js" not in (report / "atlas.html").read_text("utf8") and embed.page_file("atlas.js")
+    assert "vega.js" not in (report / "atlas.html").read_text("utf8") and embed.asset("atlas.js")

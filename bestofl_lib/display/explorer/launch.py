@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 
-from bestofl_lib.display.explore import open_run
+from bestofl_lib.analysis.run_scan import open_run
 from bestofl_lib.runs import ROOT, Run, replace_file
 
 NOTEBOOK = ROOT / "notebooks" / "10_explore_candidates.ipynb"

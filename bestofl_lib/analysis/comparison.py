@@ -1,15 +1,13 @@
 """Two runs side by side: what differs between them, what that changed, and whether it is more than luck.
 
-Compares stored tables; it draws, reads and scores nothing. Figures are paired by problem and come from `analysis/`. The
-page has no script and needs no network; every text in it is escaped.
+Compares stored tables; it draws, reads and scores nothing. Figures are paired by problem. The words for them and the page are
+in `display/report/compare.py`.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +15,15 @@ import polars as pl
 
 from bestofl_lib.analysis import selection, uncertainty
 from bestofl_lib.analysis.pool import Pool, pool_of_run
-from bestofl_lib.display import embed, explore
-from bestofl_lib.display.report import plain_text
-from bestofl_lib.runs import Run, replace_file
-from bestofl_lib.text import signed, signed_interval, signed_points
+from bestofl_lib.analysis.run_scan import KEYS, Source, open_run
+from bestofl_lib.runs import Run
 
-KEYS = explore.KEYS
-MOST_FLIPS = 200  # rows of the table of flipped problems
 STEPS = (
     ("sampling", ("01_", "02_", "problems/", "models/", "candidates/")),
     ("reading", ("03_", "answers/", "numbers/", "languages")),
     ("rewards", ("04_", "05_", "06_", "rewards/")),
 )
+
 ARMS = (
     ("random", None),
     ("majority", None),
@@ -57,12 +52,6 @@ class Comparison:
     arms: pl.DataFrame  # one row per strategy on the mixed pool at the largest budget both reach
     flips: pl.DataFrame  # one row per problem that the chosen arm solves in one run and not in the other
 
-    @property
-    def arm(self) -> str:
-        """The arm that flips are judged by, in words."""
-        row = self.arms.filter(pl.col("judges")).row(0, named=True)
-        return f"{_strategy(row)} from {row['budget']} completions over all {self.languages.height} languages"
-
 
 def compare(first: Run, second: Run) -> Comparison:
     """Compare two runs on the problems and languages that both have.
@@ -77,8 +66,7 @@ def compare(first: Run, second: Run) -> Comparison:
     if first.name == second.name and first.root == second.root:
         raise ValueError(f"run {first.name!r} is compared with itself; name two runs")
     sources = [
-        explore.open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
-        for run in (first, second)
+        open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None) for run in (first, second)
     ]
     codes = [code for code in sources[0].languages if code in sources[1].languages]
     references = [s.problems.select("problem_id", "reference").unique("problem_id") for s in sources]
@@ -129,22 +117,7 @@ def settings(first: dict[str, Any], second: dict[str, Any]) -> pl.DataFrame:
     ).unique(maintain_order=True)
 
 
-def write_page(found: Comparison, reports: Path) -> Path:
-    """Write `compare-<first>-<second>.html` into the folder of reports; gives its path."""
-    path = reports / f"compare-{found.first}-{found.second}.html"
-    replace_file(path, page(found, reports).encode("utf8", "replace"))
-    return path
-
-
-def summary(found: Comparison) -> list[str]:
-    """The comparison in a few lines, for a terminal."""
-    return [*_sentences(found), *(f"  {_strategy(row):<22} {_change(row)}" for row in found.arms.iter_rows(named=True))]
-
-
-# -- figures -------------------------------------------------------------------------------------------------------------
-
-
-def _judged(source: explore.Source, codes: Sequence[str]) -> pl.DataFrame:
+def _judged(source: Source, codes: Sequence[str]) -> pl.DataFrame:
     """One row per candidate: a hash of its text, its answer and whether that is correct."""
     here = pl.col("language").is_in(list(codes))
     texts = (
@@ -162,7 +135,7 @@ def _judged(source: explore.Source, codes: Sequence[str]) -> pl.DataFrame:
     )
 
 
-def _rescored(first: explore.Source, second: explore.Source, same: pl.DataFrame) -> pl.DataFrame:
+def _rescored(first: Source, second: Source, same: pl.DataFrame) -> pl.DataFrame:
     """The candidates of one text that a reward model of both runs rewards differently."""
     models = [model for model in first.models if model in second.models]
     if first.rewards is None or second.rewards is None or not models:
@@ -203,7 +176,7 @@ def _languages(tables: list[pl.DataFrame], same: pl.DataFrame, codes: Sequence[s
 
 
 def _arms(
-    first: Run, second: Run, sources: list[explore.Source], codes: Sequence[str]
+    first: Run, second: Run, sources: list[Source], codes: Sequence[str]
 ) -> tuple[pl.DataFrame, tuple[np.ndarray, np.ndarray], list[str]]:
     """The strategies that both runs allow, on the mixed pool, at the largest budget that both reach."""
     pools = [
@@ -243,7 +216,7 @@ def _arms(
     return _corrected(rows).with_columns(judges=pl.Series(judges)), values[choice], ids
 
 
-def _whole(run: Run, source: explore.Source) -> Pool:
+def _whole(run: Run, source: Source) -> Pool:
     rewards = run.read("rewards") if run.has("rewards") else None
     return Pool.of(
         source.candidates().collect(), run.read("readings"), rewards, source.problems, split=None, drop_incomplete=True
@@ -315,169 +288,3 @@ def _step(where: str) -> str:
 
 def _value(values: dict[str, Any], key: str) -> str:
     return repr(values[key]) if key in values else "not set"
-
-
-# -- words ---------------------------------------------------------------------------------------------------------------
-
-
-def _sentences(found: Comparison) -> list[str]:
-    counts, steps = found.counts, [step for step, _ in STEPS if step in set(found.settings["step"])]
-    gained = found.flips.filter(pl.col("second") > pl.col("first")).height
-    alike = counts["same"]
-    parts = found.languages.select(pl.col("by_sampling", "by_reading", "difference").mean()).row(0, named=True)
-    said = [
-        f"{found.second} against {found.first}, on {found.n_problems} problems in {found.languages.height} languages (differences are "
-        f"{found.second} minus {found.first}).",
-        f"Set differently: {', '.join(steps) or 'nothing in sampling, reading or rewards'} ({found.settings.height} settings, files and versions).",
-        f"{alike:,} of {counts['second']:,} candidates have the same text in both; of these {counts['reread']:,} were read differently "
-        f"({counts['rejudged']:,} judged differently) and {counts['rescored']:,} rewarded differently.",
-        f"The share of correct candidates changes by {signed_points(parts['difference'])} on average: {signed_points(parts['by_sampling'])} by other completions, "
-        f"{signed_points(parts['by_reading'])} by other readings.",
-        f"By {found.arm}, {gained} problems are newly solved and {found.flips.height - gained} newly missed.",
-    ]
-    clear = found.languages.filter(pl.col("p_holm") < 0.05)
-    words = ", ".join(
-        f"{explore.describe_language(r['language'])['name']} {signed_points(r['difference'])}"
-        for r in clear.iter_rows(named=True)
-    )
-    said.append(
-        f"{clear.height} of {found.languages.height} languages differ at 5 % after Holm's correction{': ' + words if words else ''}."
-    )
-    return said
-
-
-def _strategy(row: dict[str, Any]) -> str:
-    label = {
-        "best_of_k": "best of k",
-        "majority": "majority vote",
-        "random": "one at random",
-        "logprob": "log-probability",
-        "oracle": "oracle",
-    }[row["strategy"]]
-    return f"{label} by {row['reward_model']}" if row["reward_model"] else label
-
-
-def _change(row: dict[str, Any]) -> str:
-    return (
-        f"{100 * row['first']:.1f} % → {100 * row['second']:.1f} %, {signed_points(row['difference'])} "
-        f"{signed_interval(row['low'], row['high'])}, p {_p(row['p_holm'])}"
-    ).replace("-", "−")
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-# -- the page ------------------------------------------------------------------------------------------------------------
-
-STYLE = """
-.forest { min-width: 9rem; } .forest div { position: relative; height: 1.1rem; } .forest i { position: absolute; display: block; }
-.forest .zero { left: 50%; top: -.35rem; bottom: -.35rem; border-left: 1px solid var(--soft); } .forest .span { height: 3px; top: .5rem; background: var(--soft); }
-.forest .dot { width: 9px; height: 9px; border-radius: 50%; top: .3rem; margin-left: -4px; background: var(--none); }
-.forest .up { background: var(--good); } .forest .down { background: var(--bad); }
-table { width: 100%; } @media (max-width: 520px) { table { width: auto; } }
-"""
-
-
-def page(found: Comparison, reports: Path) -> str:
-    """The comparison as one page that needs nothing else."""
-
-    def esc(text: Any) -> str:
-        return plain_text(str(text))
-
-    title = f"{found.second} against {found.first}"
-    lead, *rest = _sentences(found)
-    arms = _table(
-        [(_strategy(row), row) for row in found.arms.iter_rows(named=True)], "strategy", found,
-    )  # fmt: skip
-    named = [(explore.describe_language(row["language"])["name"], row) for row in found.languages.iter_rows(named=True)]
-    flips = found.flips.head(MOST_FLIPS)
-    more = f" The first {MOST_FLIPS} of {found.flips.height} stand here." if found.flips.height > MOST_FLIPS else ""
-    links = [f for f in (found.first, found.second) if (reports / f / "index.html").exists()]
-    nav = "".join(f'<a href="{html.escape(name)}/index.html">{esc(name)}</a>' for name in links)
-    style = embed.page_file("page.css") + STYLE
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{esc(title)}</title><style>{style}</style></head><body>"
-        f'<header class="top"><span>Best-of-L · comparison</span><nav aria-label="Reports">{nav}</nav></header><main>'
-        f'<h1>{esc(title)}</h1><p>{esc(lead)}</p><ul class="lead">{"".join(f"<li>{esc(sentence)}</li>" for sentence in rest)}</ul>'
-        f'<h2>What it changed, by strategy</h2><p class="note">All languages share the budget equally: {esc(found.arms["budget"][0])} completions '
-        f"per problem. Intervals of 95 % resample problems; p is corrected by Holm over the rows; paired by problem.</p>{arms}"
-        '<h2>One candidate, by language</h2><p class="note">The difference is the sum of two parts: “by reading” is what candidates of one and '
-        "the same text that are now judged differently make of it, “by sampling” is the rest.</p>"
-        f"{_table(named, 'language', found, parts=True)}"
-        f"<h2>What was set differently</h2>{_plain(found.settings, {'first': found.first, 'second': found.second})}"
-        f'<h2>Problems flipped</h2><p class="note">Solved means a chance above one half by {esc(found.arm)}.{more}</p>'
-        f"{_flip_table(flips, found, reports)}</main></body></html>\n"
-    )
-
-
-def _table(rows: Iterable[tuple[str, dict[str, Any]]], what: str, found: Comparison, parts: bool = False) -> str:
-    rows = list(rows)
-    reach = max([0.01, *(max(abs(row["low"]), abs(row["high"])) for _, row in rows)])
-    extra = (
-        '<th scope="col" class="number">by sampling</th><th scope="col" class="number">by reading</th>' if parts else ""
-    )
-    head = (
-        f'<th scope="col">{what}</th><th scope="col" class="number">{plain_text(found.first)}</th><th scope="col" class="number">{plain_text(found.second)}</th>'
-        f'<th scope="col">difference, ±{100 * reach:.0f} points wide</th><th scope="col" class="number">points [95 %]</th>{extra}'
-        '<th scope="col" class="number">p (Holm)</th><th scope="col" class="number">detectable</th><th scope="col" class="number">problems</th>'
-    )
-    body = []
-    for name, row in rows:
-        kind = "" if row["p_holm"] >= 0.05 else " up" if row["difference"] > 0 else " down"
-        left, right, at = (50 + 50 * row[key] / reach for key in ("low", "high", "difference"))
-        forest = (
-            f'<div><i class="zero"></i><i class="span" style="left:{left:.1f}%;width:{max(right - left, 0.5):.1f}%"></i>'
-            f'<i class="dot{kind}" style="left:{at:.1f}%"></i></div>'
-        )
-        numbers = [f"{100 * row[key]:.1f} %" for key in ("first", "second")]
-        values = [f"{signed(row['difference'])} {signed_interval(row['low'], row['high'])}"]
-        values += [signed(row[key]) for key in ("by_sampling", "by_reading")] if parts else []
-        values += [html.escape(_p(row["p_holm"])), f"{100 * row['mde']:.1f}", str(row["n_problems"])]
-        body.append(
-            f'<tr><th scope="row">{plain_text(name)}</th>' + "".join(f'<td class="number">{value}</td>' for value in numbers)
-            + f'<td class="forest">{forest}</td>' + "".join(f'<td class="number">{value.replace("-", "−")}</td>' for value in values) + "</tr>"
-        )  # fmt: skip
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="by {what}"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-
-
-def _plain(table: pl.DataFrame, headings: dict[str, str]) -> str:
-    if table.is_empty():
-        return '<p class="note">Nothing: parameters, code and versions are the same.</p>'
-    head = "".join(f'<th scope="col">{plain_text(headings.get(column, column))}</th>' for column in table.columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{plain_text(value)}</td>" for value in row) + "</tr>" for row in table.iter_rows()
-    )
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="settings"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _flip_table(flips: pl.DataFrame, found: Comparison, reports: Path) -> str:
-    if flips.is_empty():
-        return '<p class="note">None.</p>'
-    from urllib.parse import quote
-
-    atlases = {name: (reports / name / "atlas.html").exists() for name in (found.first, found.second)}
-    body = []
-    for row in flips.iter_rows(named=True):
-        read = " ".join(
-            f'<a href="{html.escape(name)}/atlas.html#{quote(row["problem_id"], safe="")}">{plain_text(name)}</a>'
-            for name, there in atlases.items()
-            if there
-        )
-        sign = (
-            '<span class="verdict supported">solved</span>'
-            if row["second"] > row["first"]
-            else '<span class="verdict not-supported">missed</span>'
-        )
-        body.append(
-            f'<tr><th scope="row">{plain_text(row["problem_id"])}</th><td>{sign}</td><td class="number">{100 * row["first"]:.0f} %</td>'
-            f'<td class="number">{100 * row["second"]:.0f} %</td><td>{plain_text(row["why"] or "")}</td><td>{read}</td></tr>'
-        )
-    head = "".join(
-        f'<th scope="col">{plain_text(name)}</th>'
-        for name in ("problem", "now", found.first, found.second, "what differs", "read")
-    )
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="problems flipped"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'

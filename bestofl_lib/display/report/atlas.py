@@ -1,7 +1,7 @@
 """The atlas of a report: every problem in every language, and what was written there, for readers without Python.
 
-Makes one block of data, capped to a number of bytes; a script in `page/atlas.js` draws it. Which rows, which order and
-which counts come from `explore.py`. Nothing here becomes HTML: the data travels packed (gzip, base64), so that no text in
+Makes one block of data, capped to a number of bytes; a script in `assets/atlas.js` draws it. Which rows, which order and
+which counts come from `analysis/run_scan.py`. Nothing here becomes HTML: the data travels packed (gzip, base64), so that no text in
 it can end a script or open a tag, and the page sets every piece of it as text. What was left out is said in words.
 """
 
@@ -18,7 +18,10 @@ from typing import Any
 
 import polars as pl
 
-from bestofl_lib.display import explore
+from bestofl_lib.analysis import run_scan
+from bestofl_lib.analysis.run_scan import KEYS
+from bestofl_lib.display import words
+from bestofl_lib.display.text import visible
 from bestofl_lib.runs import Run
 
 LARGEST = 2_700_000  # bytes of the packed data
@@ -27,7 +30,6 @@ MOST_CANDIDATES = 40_000  # completions looked at for embedding
 MOST_ANSWERS = 8  # answers in the count of votes
 QUESTION = 1_500  # characters of a question
 AFTER = 80  # characters kept behind the answer where a completion is cut
-KEYS = explore.KEYS
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -58,22 +60,22 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
         return None
     models = _models(source)
     model = models[0] if models else None
-    facts = explore.describe_problems(source.cells, explore.count_mistakes(source, model) if model else None)
+    facts = run_scan.describe_problems(source.cells, run_scan.count_mistakes(source, model) if model else None)
     everything = facts["problem_id"].to_list()
     facts = facts.head(MOST_PROBLEMS)
     ids = facts["problem_id"].to_list()
     place = {problem: number for number, problem in enumerate(ids)}
-    grid = explore.atlas_page(source.cells, facts, ids, source.languages)
-    sorts = {name: text for name, text in explore.SORTS.items() if name != "mistake" or model}
-    filters = {name: text for name, text in explore.FILTERS.items() if name != "mistake" or model}
+    grid = run_scan.grid_page(source.cells, facts, ids, source.languages)
+    sorts = {name: text for name, text in words.SORTS.items() if name != "mistake" or model}
+    filters = {name: text for name, text in words.FILTERS.items() if name != "mistake" or model}
     data: dict[str, Any] = {
         "run": run.name,
         "split": source.split,
-        "languages": [explore.describe_language(code) for code in source.languages],
+        "languages": [words.describe_language(code) for code in source.languages],
         "models": models,
         "judge": model,
         "sorts": sorts,
-        "orders": {name: [place[problem] for problem in explore.choose_problems(facts, name)] for name in sorts},
+        "orders": {name: [place[problem] for problem in run_scan.choose_problems(facts, name)] for name in sorts},
         "filters": filters,
         "flags": {name: facts[name].fill_null(False).cast(pl.Int8).to_list() for name in filters},
         "total": len(everything),
@@ -123,18 +125,18 @@ def atlas_body(data: Mapping[str, Any]) -> str:
 # -- which rows ----------------------------------------------------------------------------------------------------------
 
 
-def _open(run: Run, with_rewards: bool) -> explore.Source | None:
+def _open(run: Run, with_rewards: bool) -> run_scan.Source | None:
     if not (run.has("problems") and run.has("readings")):
         return None
     splits = set(run.read("problems")["split"].unique())
     try:
-        source = explore.open_run(run, "test" if "test" in splits else None)
+        source = run_scan.open_run(run, "test" if "test" in splits else None)
     except ValueError:
         return None  # no candidate of these problems was read
     return source if with_rewards else replace(source, rewards=None, models=())
 
 
-def _models(source: explore.Source) -> list[str]:
+def _models(source: run_scan.Source) -> list[str]:
     """The reward models shown: those of single languages stand together as `mono`."""
     return [model for model in source.reward_models if not model.startswith("mono-")]
 
@@ -154,7 +156,7 @@ def _caps(n_problems: int, n_candidates: int, most: int) -> Iterator[Cap]:
     yield Cap(0, 1, 250)
 
 
-def _rows(source: explore.Source, ids: list[str]) -> pl.DataFrame:
+def _rows(source: run_scan.Source, ids: list[str]) -> pl.DataFrame:
     """One row per candidate of these problems, with its reading and its rewards, in the order in which they are kept."""
     here = pl.col("problem_id").is_in(ids)
     columns = ("completion", "n_tokens", "finish_reason", "logprob", "condition")
@@ -179,7 +181,7 @@ def _rows(source: explore.Source, ids: list[str]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _problems(source: explore.Source, rows: pl.DataFrame, ids: list[str], cap: Cap) -> list[dict[str, Any]]:
+def _problems(source: run_scan.Source, rows: pl.DataFrame, ids: list[str], cap: Cap) -> list[dict[str, Any]]:
     """What is shown of each problem, in the order of `ids`; those beyond the cap have questions and votes, no candidates."""
     shown, models = set(ids[: cap.problems]), _models(source)
     kept = (
@@ -227,7 +229,7 @@ def _candidate(row: Mapping[str, Any], models: list[str], characters: int) -> li
     ]  # fmt: skip
 
 
-def _votes(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
+def _votes(source: run_scan.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
     """Per problem its most frequent answers over all candidates: answer (None: unread), votes, correct; unread ones last."""
     counts = (
         source.readings.filter(pl.col("problem_id").is_in(ids))
@@ -246,7 +248,7 @@ def _votes(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]]]
     }
 
 
-def _winners(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
+def _winners(source: run_scan.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
     """Per problem and reward model the candidate with the highest reward of all: [model, language number, sample number,
     answer, correct, reward, how many share it]."""
     number = {code: place for place, code in enumerate(source.languages)}
@@ -264,7 +266,7 @@ def _winners(source: explore.Source, ids: list[str]) -> dict[str, list[list[Any]
 
 
 def _said(
-    data: Mapping[str, Any], rows: pl.DataFrame, cap: Cap, n_everything: int, source: explore.Source
+    data: Mapping[str, Any], rows: pl.DataFrame, cap: Cap, n_everything: int, source: run_scan.Source
 ) -> list[str]:
     """What the page leaves out, one sentence each, counted on what it holds."""
     held = [candidate for problem in data["problems"] for cell in problem["candidates"] or [] for candidate in cell]
@@ -296,7 +298,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _visible(text: str) -> str:
-    return explore.visible(text) if _CONTROL.search(text) else text
+    return visible(text) if _CONTROL.search(text) else text
 
 
 def _number(value: float | None, digits: int) -> float | None:

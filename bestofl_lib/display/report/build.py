@@ -17,7 +17,9 @@ from typing import Any
 
 import nbformat
 
-from bestofl_lib.display import atlas, embed
+from bestofl_lib.display import embed
+from bestofl_lib.display.report import atlas
+from bestofl_lib.display.text import plain_text, written_markdown
 from bestofl_lib.runs import Run
 from bestofl_lib.text import signed, signed_interval, signed_points
 
@@ -37,9 +39,8 @@ CLAIM_COLUMNS = (
     "n_problems",
 )  # shown; the rest is folded
 HEADINGS = {"effect": "effect [95 %]", "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems"}
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 LARGEST = 6_000_000  # bytes of a whole report
-_WRITTEN_TAGS = ("p", "br", "hr", "pre", "h1", "h2", "h3", "h4", "table", "thead", "tbody", "tr", "th", "td")
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[str, str]]) -> Path:
@@ -96,13 +97,13 @@ def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[
             (new / name).write_text(text, "utf8", errors="replace")
         (new / "assets" / "vega.js").write_text(embed.chart_library(), "utf8")
         (new / "assets" / "charts.js").write_text(
-            embed.page_file("charts.js") + 'addEventListener("load", () => window.bestofl.drawAll());\n', "utf8"
+            embed.asset("charts.js") + 'addEventListener("load", () => window.bestofl.drawAll());\n', "utf8"
         )
         (new / "assets" / "page.css").write_text(
-            "".join(map(embed.page_file, ("charts.css", "page.css", "atlas.css"))), "utf8"
+            "".join(map(embed.asset, ("charts.css", "page.css", "atlas.css"))), "utf8"
         )
         if seen is not None:
-            (new / "assets" / "atlas.js").write_text(embed.page_file("atlas.js"), "utf8")
+            (new / "assets" / "atlas.js").write_text(embed.asset("atlas.js"), "utf8")
         _put_in_place(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -166,7 +167,7 @@ def _body(notebook: Any) -> str:
 
     exporter = HTMLExporter(
         template_name="bestofl",
-        extra_template_basedirs=[str(embed.PAGE / "nbconvert")],
+        extra_template_basedirs=[str(TEMPLATES / "nbconvert")],
         filters={"plain_text": plain_text, "written_markdown": written_markdown},
     )
     body, _ = exporter.from_notebook_node(_prepared(notebook))
@@ -192,20 +193,6 @@ def _prepared(notebook: Any) -> Any:
                 kept.append(output)
         cell.outputs = kept
     return notebook
-
-
-def plain_text(text: str) -> str:
-    """Text as inert HTML: no tags, no terminal escapes, and of a line that was overwritten only its last state."""
-    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in str(text).split("\n")]
-    return html.escape(_CONTROL.sub("", "\n".join(lines)))
-
-
-def written_markdown(text: str) -> str:
-    """Markdown that a cell displayed as inert HTML: paragraphs, lists, tables and emphasis; other tags show as text."""
-    import bleach
-    from nbconvert.filters import markdown2html
-
-    return bleach.clean(markdown2html(text), tags={*bleach.ALLOWED_TAGS, *_WRITTEN_TAGS})
 
 
 def _head(notebook: Any, name: str) -> tuple[str, str]:

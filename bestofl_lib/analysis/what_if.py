@@ -1,0 +1,281 @@
+"""What another choice of languages, budget, strategy, reward model or offsets would reach on a stored run.
+
+One `Setting` in, figures with intervals out. Rankings are kept between questions, so that the next one takes a tenth of a
+second. It knows neither words nor pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.analysis import estimators, selection, uncertainty
+from bestofl_lib.analysis.apportion import apportion
+from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.run_scan import KEYS, OWN, Source
+
+Array = np.ndarray
+Kept = TypeVar("Kept")
+
+NEEDS_REWARD = ("best_of_k", "weighted")
+
+DRAWS = 32  # of a Monte Carlo vote while somebody waits
+
+LARGE = 3_000_000  # rewards read at once; a larger run reads one reward model when it is chosen
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One question to the pool: what if?"""
+
+    languages: tuple[str, ...]  # those that may be given completions
+    budget: int  # completions per problem, over all languages
+    allocation: dict[str, int] | None  # completions per language; None: equal shares, the odd ones at random
+    strategy: str  # one of selection.STRATEGIES
+    reward_model: str | None = None
+    offsets: dict[str, float] = field(default_factory=dict)  # added to a language's rewards
+
+
+class Numbers:
+    """The pools of one run as arrays, read when a question first needs them; rankings are kept for the next question.
+
+    Args:
+        source: see `open_run`.
+    """
+
+    def __init__(self, source: Source):
+        self.source = source
+        self._kept: dict[Any, Any] = {}
+
+    @property
+    def most(self) -> dict[str, int]:
+        """Per language the candidates that every problem has: what can be allocated to it."""
+        n_problems = self.source.cells["problem_id"].n_unique()
+        counted = self.source.cells.group_by("language").agg(pl.col("n").min(), pl.len().alias("problems"))
+        most = {
+            row["language"]: row["n"] if row["problems"] == n_problems else 0 for row in counted.iter_rows(named=True)
+        }
+        return {code: most[code] for code in self.source.languages}
+
+    def pool(self, model: str | None = None) -> Pool:
+        """All candidates; with the rewards of all models, or in a large run of the one asked for.
+
+        Raises:
+            ValueError: a candidate without reading, or without a reward that is a number.
+        """
+        source = self.source
+        rows = int(source.cells["n"].sum())
+        name = None if rows * max(1, len(source.models)) <= LARGE else model
+
+        def read() -> Pool:
+            asked = source.candidates().join(source.readings.select(KEYS), on=KEYS, how="semi")
+            candidates = asked.select(*KEYS, "n_tokens", "logprob").unique(KEYS).collect()
+            readings = source.readings.select(*KEYS, "answer", "is_correct").collect()
+            rewards = None if source.rewards is None or (name is None and rows * len(source.models) > LARGE) else (
+                source.rewards if name is None else source.rewards_by(name)
+            ).join(source.readings.select(KEYS), on=KEYS, how="semi").collect()  # fmt: skip
+            usable = [code for code, n in self.most.items() if n]
+            return Pool.of(candidates, readings, rewards, split=None, languages=usable)
+
+        return self.keep(("pool", name), read)
+
+    def ranked(self, model: str | None, offsets: Mapping[str, float]) -> Pool:
+        """The same with offsets added to the rewards of each language."""
+        moved = tuple(sorted((code, offset) for code, offset in offsets.items() if offset))
+        return self.keep(("shifted", model, moved), lambda: shifted(self.pool(model), model, offsets))
+
+    def keep(self, key: Any, make: Callable[[], Kept]) -> Kept:
+        """What was computed for this key before, or now; the newest 24 are kept."""
+        value = self._kept.pop(key) if key in self._kept else make()
+        self._kept[key] = value
+        while len(self._kept) > 24:
+            self._kept.pop(next(iter(self._kept)))
+        return value
+
+
+def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
+    """Accuracy of one setting over all problems, its curve over budgets, and which languages it selects.
+
+    Returns:
+        JSON: `accuracy`, `low`, `high` (95 % over problems), `n_problems`, `error` (of a Monte Carlo; null: exact), `lines` (equal
+        shares over the languages, and English alone or else the first language: points of budget, accuracy, low, high),
+        `oracle` and `random` (at this setting), `selected` (share of problems won per language; null for votes and the oracle),
+        `tokens` (expected per problem; null where not stored), `allocation`.
+
+    Raises:
+        ValueError: no language, a budget that the pool does not have, or a strategy whose numbers are not stored.
+    """
+    languages, budget = setting.languages, setting.budget
+    if not languages:
+        raise ValueError("no language is chosen; choose at least one")
+    most = numbers.most
+    total, top = sum(most[code] for code in languages), len(languages) * min(most[code] for code in languages)
+    if not 1 <= budget <= total:
+        raise ValueError(
+            f"budget {budget} is outside 1 to {total}, what these languages have; draw more or choose another"
+        )
+    if setting.allocation is None and budget > top:
+        raise ValueError(
+            f"equal shares end at a budget of {top} over these languages; lower the budget or move a slider"
+        )
+    rewarded = setting.strategy in NEEDS_REWARD
+    model = setting.reward_model if rewarded else None
+    pool = numbers.ranked(model, setting.offsets if rewarded else {})
+    allocation = setting.allocation or apportion(budget, languages, most)
+    budgets = curve_budgets(top, budget if setting.allocation is None else None)
+    shares = _arm(numbers, pool, setting, languages, budgets)
+    if setting.allocation is None:
+        at = budgets.index(budget)
+        values, error = shares.accuracy[:, at], float(shares.mc_error[at])
+        oracle = selection.arm_values(pool, "+".join(languages), "oracle", None, [budget])
+        ceiling = float(oracle.accuracy.mean()) if oracle else None
+        weights = dict.fromkeys(languages, 1 / len(languages))
+    else:
+        values, error = allocated(pool, setting, model)
+        correct = {code: pool.is_correct[code] for code in languages}
+        ceiling = float(estimators.coverage_of_allocation(correct, allocation).mean())
+        weights = {code: allocation[code] / budget for code in languages}
+    interval = uncertainty.mean_interval(values)
+    lines = [{"languages": list(languages), "points": _points(budgets, shares.accuracy)}]
+    alone = "en" if "en" in pool.languages else languages[0]
+    if languages != (alone,):
+        own = curve_budgets(most[alone], None)
+        lines.append({
+            "languages": [alone],
+            "points": _points(own, _arm(numbers, pool, setting, (alone,), own).accuracy),
+        })  # fmt: skip
+    return {
+        "accuracy": float(interval.estimate), "low": float(interval.low), "high": float(interval.high),
+        "n_problems": pool.n_problems, "error": error or None, "lines": lines, "oracle": ceiling,
+        "random": float(guess(pool, weights).mean()), "selected": selected(numbers, pool, setting, model, weights),
+        "tokens": _tokens(pool, weights, budget), "allocation": allocation, "equal": setting.allocation is None,
+        "budget": budget, "top": top, "total": total,
+    }  # fmt: skip
+
+
+def shifted(pool: Pool, model: str | None, offsets: Mapping[str, float]) -> Pool:
+    """The pool with an offset added to the rewards that one model gives to each language."""
+    moved = {code: offset for code, offset in offsets.items() if offset and code in pool.languages}
+    if model is None or not moved:
+        return pool
+    rewards = {name: dict(tables) for name, tables in pool.rewards.items()}
+    for code, offset in moved.items():
+        name = f"mono-{code}" if model == OWN and OWN not in rewards else model
+        if code in rewards.get(name, {}):
+            rewards[name][code] = rewards[name][code] + offset
+    return replace(pool, rewards=rewards, _cache={})
+
+
+def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, float]:
+    """(problems,) chance to be right with a given allocation, and the error of its mean by Monte Carlo (0: exact)."""
+    allocation = {code: k for code, k in (setting.allocation or {}).items() if k}
+    if not allocation:
+        raise ValueError("the allocation is empty; give a language a completion")
+    members, ids = tuple(allocation), pool.problem_ids
+    if setting.strategy == "oracle":
+        return estimators.coverage_of_allocation(
+            {c: pool.is_correct[c] for c in members}, allocation, problem_ids=ids
+        ), 0.0
+    if setting.strategy == "random":
+        return guess(pool, {code: k / setting.budget for code, k in allocation.items()}), 0.0
+    answers = {code: pool.answers[code] for code in members}
+    if setting.strategy == "majority":
+        found = estimators.majority_of_allocation(answers, pool.reference, allocation, DRAWS, problem_ids=ids)
+        return found.value, _mean_error(found)
+    name = setting.strategy if setting.strategy in ("logprob", "shortest") else str(model)
+    if setting.strategy == "weighted":
+        rewards = pool.reward(name, members)
+        if rewards is None:
+            raise ValueError(f"no rewards by {name!r} in all of {', '.join(members)}; choose another reward model")
+        weights = {code: selection.vote_weight(values) for code, values in rewards.items()}
+        found = estimators.weighted_vote(weights, answers, pool.reference, allocation, DRAWS, problem_ids=ids)
+        return found.value, _mean_error(found)
+    return selection.contest(pool, name, setting.languages).allocation(allocation), 0.0
+
+
+def guess(pool: Pool, weights: Mapping[str, float]) -> Array:
+    """(problems,) share of correct candidates, languages weighted: what a random choice reaches."""
+    used = {code: weight for code, weight in weights.items() if weight}
+    return np.sum([weight * np.nanmean(pool.is_correct[code], 1) for code, weight in used.items()], 0)
+
+
+def curve_budgets(top: int, also: int | None) -> list[int]:
+    """Budgets of a curve up to `top`: dense at first, then two per doubling, and the one asked about.
+
+    >>> curve_budgets(48, 5)
+    [1, 2, 3, 4, 5, 6, 8, 11, 16, 23, 32, 45, 48]
+    """
+    steps = {k for k in (1, 2, 3, 4, 6) if k <= top}
+    k = 8.0
+    while k <= top:
+        steps.add(round(k))
+        k *= 2**0.5
+    return sorted(steps | ({top} if top else set()) | ({also} if also and also <= top else set()))
+
+
+def selected(
+    numbers: Numbers, pool: Pool, setting: Setting, model: str | None, weights: Mapping[str, float]
+) -> list[dict[str, Any]] | None:
+    """Per language the share of problems whose chosen candidate comes from it; None for votes and the oracle."""
+    languages = setting.languages
+    if setting.strategy in ("majority", "weighted", "oracle"):
+        return None
+    if setting.strategy == "random":
+        shares = [weights[code] for code in languages]
+    else:
+        name = setting.strategy if setting.strategy in ("logprob", "shortest") else str(model)
+        moved = tuple(sorted((c, o) for c, o in setting.offsets.items() if o)) if model else ()
+        rewards = pool.reward(name, languages)
+        if rewards is None:
+            return None
+        winners = numbers.keep(
+            ("winners", name, moved, languages), lambda: estimators.Winners.of(rewards, pool.problem_ids)
+        )
+        chances = (
+            winners.shares(setting.budget) if setting.allocation is None else winners.allocation(setting.allocation)
+        )
+        shares = chances.mean(0).tolist()
+    return [{"language": c, "share": s, "given": weights[c]} for c, s in zip(languages, shares, strict=True)]
+
+
+def _arm(
+    numbers: Numbers, pool: Pool, setting: Setting, languages: tuple[str, ...], budgets: list[int]
+) -> selection.Values:
+    """Equal shares over `languages` at many budgets; kept until the ranking changes."""
+    rewarded = setting.strategy in NEEDS_REWARD
+    model = setting.reward_model if rewarded else None
+    moved = (
+        tuple(sorted((c, o) for c, o in setting.offsets.items() if o and c in languages and len(languages) > 1))
+        if rewarded
+        else ()
+    )
+    key = ("arm", setting.strategy, model, moved, languages, tuple(budgets))
+    found = numbers.keep(
+        key, lambda: selection.arm_values(pool, "+".join(languages), setting.strategy, model, budgets, draws=DRAWS)
+    )
+    if found is None:
+        what = f"rewards by {model!r}" if model else f"numbers for {setting.strategy!r}"
+        raise ValueError(
+            f"run {numbers.source.run.name!r} has no {what} in all of {', '.join(languages)}; choose another strategy or model"
+        )
+    return found
+
+
+def _mean_error(estimate: estimators.Estimate) -> float:
+    return float(np.sqrt((estimate.standard_error**2).sum()) / len(estimate.value))
+
+
+def _tokens(pool: Pool, weights: Mapping[str, float], budget: int) -> float | None:
+    used = [code for code, weight in weights.items() if weight]
+    means = pool.mean_tokens(used)
+    return None if means is None else float(budget * sum(weights[c] * means[:, i].mean() for i, c in enumerate(used)))
+
+
+def _points(budgets: Sequence[int], values: Array) -> list[list[float]]:
+    interval = uncertainty.mean_interval(values)
+    rows = zip(budgets, interval.estimate, interval.low, interval.high, strict=True)
+    return [[int(k), float(mean), float(low), float(high)] for k, mean, low, high in rows]

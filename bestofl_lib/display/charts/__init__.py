@@ -1,0 +1,39 @@
+"""Every chart of the workbench: a table goes in, an Altair chart comes out.
+
+A chart's title says the question, its subtitle the unit, the denominator and the interval. Intervals are 95 %. No chart computes a
+figure: it chooses rows, words and encodings. Charts take aggregated tables of at most a few thousand rows.
+"""
+
+from bestofl_lib.display.charts.claims import claims_forest
+from bestofl_lib.display.charts.complementarity import (
+    exclusive_solves,
+    gain_over_resampling,
+    greedy_order,
+    shapley,
+    sole_solvers,
+)
+from bestofl_lib.display.charts.curves import budget_curves, english_against_mixed, interval_sources
+from bestofl_lib.display.charts.planning import allocation, planner_regret
+from bestofl_lib.display.charts.reading import accuracy_by_language, accuracy_by_reader, reading_rules, trace_languages
+from bestofl_lib.display.charts.rewards import calibration, reward_quality, selected_languages
+
+__all__ = [
+    "accuracy_by_language",
+    "accuracy_by_reader",
+    "allocation",
+    "budget_curves",
+    "calibration",
+    "claims_forest",
+    "english_against_mixed",
+    "exclusive_solves",
+    "gain_over_resampling",
+    "greedy_order",
+    "interval_sources",
+    "planner_regret",
+    "reading_rules",
+    "reward_quality",
+    "selected_languages",
+    "shapley",
+    "sole_solvers",
+    "trace_languages",
+]

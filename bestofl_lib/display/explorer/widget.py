@@ -1,0 +1,144 @@
+"""The explorer's widget: sends what was chosen to `display/run_scan.py` and shows what comes back.
+
+It holds the choices of one run and remembers them for the next time the cell runs. It knows no figure, and draws nothing
+itself: the page is `view.js` and `view.css`, which place every text as text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import polars as pl
+import traitlets
+
+from bestofl_lib.analysis import run_scan
+from bestofl_lib.analysis.what_if import NEEDS_REWARD, Numbers
+from bestofl_lib.display import words
+from bestofl_lib.display.explorer import state as choices
+from bestofl_lib.display.explorer.problem import problem_view
+from bestofl_lib.display.explorer.what_if import what_if_view
+from bestofl_lib.display.text import visible
+from bestofl_lib.runs import Run
+
+FOLDER = Path(__file__).resolve().parent
+_REMEMBERED: dict[tuple[str, str | None], choices.State] = {}  # run folder and split → the last choices there
+_ATLAS = {"sort", "filters", "page", "reward_model"}
+
+
+class Explorer(anywidget.AnyWidget):
+    """A run to look at. Make it with `explorer`."""
+
+    _esm = FOLDER / "view.js"
+    _css = FOLDER / "view.css"
+    meta = traitlets.Dict().tag(sync=True)  # what does not change: languages, choices, counts
+    state = traitlets.Dict().tag(sync=True)  # what was chosen
+    atlas = traitlets.Dict().tag(sync=True)  # see run_scan.grid_page
+    problem = traitlets.Dict().tag(sync=True)  # see explorer.problem.problem_view
+    what_if = traitlets.Dict().tag(sync=True)  # see explorer.what_if.what_if_view
+
+    def __init__(self, source: run_scan.Source, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._source = source
+        self._numbers = Numbers(source)
+        self._place = (str(source.run.folder.resolve()), source.split)
+        self._order: list[str] = []
+        self._rows: tuple[str, pl.DataFrame] | None = None  # of the problem that is open
+        self._mistakes: dict[str, pl.DataFrame] = {}
+        cells = source.cells
+        self.meta = {
+            "run": source.run.name,
+            "languages": [words.describe_language(code) for code in source.languages],
+            "sorts": words.SORTS,
+            "filters": words.FILTERS,
+            "strategies": words.STRATEGIES,
+            "needs_reward": list(NEEDS_REWARD),
+            "reward_models": source.reward_models,
+            "reward_labels": words.REWARD_MODELS,
+            "n_problems": cells["problem_id"].n_unique(),
+            "n_candidates": int(cells["n"].sum()),
+            "share": int(cells["n_correct"].sum()) / int(cells["n"].sum()),
+        }
+        first = choices.first_state(source, self._numbers.most)
+        self._state = choices.restored(_REMEMBERED.get(self._place), first, source, self._numbers.most)
+        self._stale = {"problem", "what_if"}
+        self._show_atlas()
+        if self._state.problem is None and self._order:
+            self._state = choices.next_state(self._state, {"problem": [self._order[0], ""]}, source, self._numbers.most)
+        self._show()
+        self.on_msg(self._hear)
+
+    def choose(self, **change: Any) -> Explorer:
+        """Change one choice from Python, as the page does: `choose(problem=["lab-test-0004", "sw"])`, `choose(budget=4)`."""
+        self._take([change])
+        return self
+
+    def _hear(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
+        try:
+            self._take(content.get("changes", []))
+        finally:
+            self.send({"done": True})
+
+    def _take(self, changes: list[dict[str, Any]]) -> None:
+        before = self._state
+        for change in changes:
+            self._state = choices.next_state(self._state, change, self._source, self._numbers.most)
+        changed = {name for name in vars(before) if getattr(before, name) != getattr(self._state, name)}
+        if changed & _ATLAS:
+            self._show_atlas()
+        if changed & {"problem", "seed", "reward_model", "budget", "allocation", "languages", "offsets"}:
+            self._stale.add("problem")
+        if changed & {"strategy", "reward_model", "budget", "allocation", "languages", "offsets"}:
+            self._stale.add("what_if")
+        self._show()
+
+    def _show_atlas(self) -> None:
+        model, source = self._state.reward_model, self._source
+        if model and model not in self._mistakes:
+            self._mistakes[model] = run_scan.count_mistakes(source, model)
+        problems = run_scan.describe_problems(source.cells, self._mistakes[model] if model else None)
+        self._order = run_scan.choose_problems(problems, self._state.sort, self._state.filters)
+        self.atlas = run_scan.grid_page(source.cells, problems, self._order, source.languages, self._state.page)
+
+    def _show(self) -> None:
+        """Bring what is on the page up to date; what is hidden waits until it is looked at."""
+        _REMEMBERED[self._place] = self._state
+        shown = self._state.tab
+        if shown in self._stale:
+            self._stale.discard(shown)
+            if shown == "what_if":
+                self.what_if = self._answer(lambda: what_if_view(self._numbers, choices.setting_of(self._state)))
+            elif self._state.problem is not None:
+                self.problem = self._answer(self._problem)
+        self.state = choices.describe_state(self._state, self._numbers.most)
+
+    def _problem(self) -> dict[str, Any]:
+        state = self._state
+        problem_id = str(state.problem)
+        if self._rows is None or self._rows[0] != problem_id:
+            self._rows = (problem_id, run_scan.candidates_of(self._source, problem_id))
+        return problem_view(
+            self._source, problem_id, allocation=choices.allocation_of(state, self._numbers.most), seed=state.seed,
+            reward_model=state.reward_model, offsets=state.offsets, table=self._rows[1],
+        )  # fmt: skip
+
+    @staticmethod
+    def _answer(make: Any) -> dict[str, Any]:
+        try:
+            return make()
+        except (ValueError, OSError) as error:
+            return {"error": visible(str(error))}
+
+
+def explorer(run: Run | str, split: str | None = "test") -> Explorer:
+    """The explorer of one run, as the last expression of a cell.
+
+    Args:
+        run: its name in `data/runs`, or the run.
+        split: which problems; None: all.
+
+    Raises:
+        FileNotFoundError: the run, its problems or its readings are missing; says which.
+    """
+    return Explorer(run_scan.open_run(run, split))

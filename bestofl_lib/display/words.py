@@ -1,0 +1,95 @@
+"""The one list of names that people read: strategies, pools, reward models, languages, orders, filters, verdicts.
+
+Tables and code speak of `best_of_k`, `mixed-en`, `mono`; charts, pages, the explorer and the command line speak in the
+words that stand here, and nowhere else. This file computes nothing.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from bestofl_lib.languages import LANGUAGES, english_name
+
+STRATEGIES = {
+    "best_of_k": "best of k",
+    "weighted": "weighted vote",
+    "majority": "majority vote",
+    "logprob": "log-probability",
+    "shortest": "shortest",
+    "random": "one at random",
+    "oracle": "oracle (coverage)",
+}
+POOLS = {
+    "own": "own language",
+    "mixed": "mixed pool",
+    "mixed-en": "mixed without English",
+    "planned": "planned pool",
+}
+REWARD_MODELS = {"cross": "cross: across languages", "multi": "multi: all languages", "mono": "mono: each its own"}
+SORTS = {
+    "difficulty": "hardest first",
+    "exclusive": "solved by one language only first",
+    "mistake": "worst reward-model mistakes first",
+    "id": "problem id",
+}
+FILTERS = {
+    "revised": "a question was revised",
+    "unreadable": "an answer is unreadable",
+    "stray": "an answer is in another language",
+    "disagreement": "languages disagree",
+    "mistake": "reward model picks wrong",
+}
+VERDICTS = ("supported", "undecided", "not supported", "not tested")
+_RIGHT_TO_LEFT = {"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"}
+
+
+def describe_language(code: str) -> dict[str, str]:
+    """Code, English name, own name and writing direction; a language that the project does not know keeps its code."""
+    record = LANGUAGES.get(code)
+    if record is None:
+        return {"code": code, "name": code, "endonym": "", "dir": "auto"}
+    direction = "rtl" if record.script in _RIGHT_TO_LEFT else "ltr"
+    return {"code": code, "name": record.name, "endonym": record.endonym, "dir": direction}
+
+
+def count_languages(codes: tuple[str, ...] | list[str]) -> str:
+    """The number of languages ("3 languages"), or the name of the only one."""
+    return f"{len(codes)} languages" if len(codes) > 1 else english_name(codes[0])
+
+
+def strategy(name: str, reward_model: str | None = None) -> str:
+    """A strategy in words.
+
+    >>> strategy("best_of_k", "cross"), strategy("logprob")
+    ('best of k by cross reward', 'log-probability')
+    """
+    label = STRATEGIES.get(name, name)
+    return f"{label} by {reward_model} reward" if reward_model else label
+
+
+def pool(name: str) -> str:
+    """A pool in words.
+
+    >>> pool("mixed-en"), pool("en")
+    ('mixed without English', 'English pool')
+    """
+    return POOLS.get(name) or f"{english_name(name)} pool"
+
+
+def arm(pool_name: str, strategy_name: str, reward_model: str | None) -> str:
+    """An arm of a study in words: what was drawn, and how one candidate was chosen.
+
+    >>> arm("en", "logprob", None), arm("mixed", "best_of_k", "cross")
+    ('English pool, log-probability', 'mixed pool, best of k by cross reward')
+    """
+    return f"{pool(pool_name)}, {strategy(strategy_name, reward_model)}"
+
+
+def objective_column() -> pl.Expr:
+    """The column `objective` in words: coverage, a measure of a completion, or choosing by a reward."""
+    measures = {"oracle": "coverage", "logprob": STRATEGIES["logprob"], "shortest": STRATEGIES["shortest"]}
+    return (
+        pl.when(pl.col("objective").is_in(list(measures)))
+        .then(pl.col("objective").replace(measures))
+        .otherwise(pl.format("best of k by {} reward", "objective"))
+    )
