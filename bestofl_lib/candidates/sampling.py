@@ -15,10 +15,13 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from bestofl_lib.candidates.store import Store
+from bestofl_lib.candidates.writers import Share
 from bestofl_lib.models.contract import Request, Sampler, Sampling
 from bestofl_lib.problems.prompts import messages
-from bestofl_lib.tables import SPLITS
+from bestofl_lib.tables import KEY, SPLITS
 from bestofl_lib.text import key_digest, stable_integer
+
+_KEPT = ("n_tokens", "finish_reason", "logprob", "seconds", "token_ids", "token_logprobs")  # of a completion
 
 
 def generate(
@@ -30,7 +33,6 @@ def generate(
     *,
     seed: int = 0,
     style: str = "native",
-    system: str = "",
     progress: bool = True,
 ) -> pl.DataFrame:
     """Draw n candidates for every row of problems, skipping what the store already holds.
@@ -41,32 +43,32 @@ def generate(
 
     Args:
         problems: one row per problem and language (see `tables.SCHEMAS`).
-        store: where candidates are kept; this call is its only writer.
+        store: where candidates are kept; this call is its only writer. A store with a share draws that share alone,
+            and returns what all shares have drawn so far.
         sampler: writes the completions; not touched beyond its identity when nothing is missing.
         n: candidates per problem and language; or by split, such as {"train": 4, "test": 8}
             (rows of other splits are left out; a split that these problems do not have asks for nothing).
         settings: temperature and so on; by default `Sampling()`.
         seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
-        style, system: of the prompt, see `problems.prompts.messages`.
+        style: of the prompt, see `problems.prompts.messages`.
         progress: whether to show a progress bar.
 
     Returns:
         The candidates table, sorted by key.
 
     Raises:
-        ValueError: n below 1, an unknown split, no problems, or a problem that occurs twice in one language.
+        ValueError: n below 1, an unknown split, no problems, or rows that stand twice.
         RuntimeError: another process writes to the same store.
     """
     settings = settings or Sampling()
     counted = _with_n(problems, n)
     if settings.temperature == 0 and counted["n"].max() != 1:
         raise ValueError(
-            f"temperature 0 writes the same completion each time, but {n} candidates per problem were asked for; "
-            "draw 1 candidate, or set a temperature above 0"
+            f"temperature 0 writes the same completion each time, but n is {n}; use n=1 or a temperature above 0"
         )
 
     prompts = [
-        tuple(messages(question, language, style, system))
+        tuple(messages(question, language, style))
         for question, language in counted.select("question", "language").iter_rows()
     ]
     asked = counted.with_columns(
@@ -82,35 +84,11 @@ def generate(
             store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left"
         )
         store.ask(asked.select("problem_id", "language", "draw", "n"))
-        requests = [
-            Request(problem, language, index, prompts[row], candidate_seed(seed, problem, language, index))
-            for problem, language, index, row in missing.select(
-                "problem_id", "language", "sample_index", "row"
-            ).iter_rows()
-        ]
-        draws = dict(
-            zip(missing.select("problem_id", "language", "sample_index").iter_rows(), missing["draw"], strict=True)
-        )
-        bar = tqdm(total=len(wanted), initial=len(wanted) - len(requests), unit=" candidates", disable=not progress)
-        with bar:
-            for request, completion in sampler.sample(requests, settings) if requests else ():
-                key = (request.problem_id, request.language, request.sample_index)
-                store.add(
-                    dict(zip(("problem_id", "language", "sample_index"), key, strict=True))
-                    | {
-                        "draw": draws.pop(key),
-                        "model": sampler.name,
-                        "completion": completion.text,
-                        "seed": request.seed,
-                    }
-                    | {f: getattr(completion, f) for f in ("n_tokens", "finish_reason", "logprob", "seconds")}
-                )
-                bar.update()
-        if draws:
-            raise RuntimeError(
-                f"{sampler.name} left {len(draws)} of {len(requests)} candidates unwritten; run again to draw them"
-            )
-    return store.candidates()
+        if store.share is not None:
+            missing = missing.filter(_in_share(missing, store.share))
+        if missing.height:
+            _draw(missing, prompts, store, sampler, settings, seed, len(wanted), progress)
+    return store.candidates(partial=store.share is not None)
 
 
 def draw_hash(identity: str, prompt: Sequence[Mapping[str, str]], settings: Sampling, seed: int) -> str:
@@ -129,6 +107,54 @@ def candidate_seed(seed: int, problem_id: str, language: str, sample_index: int)
     return stable_integer(text) >> 1
 
 
+def _draw(
+    missing: pl.DataFrame,
+    prompts: Sequence[tuple[Mapping[str, str], ...]],
+    store: Store,
+    sampler: Sampler,
+    settings: Sampling,
+    seed: int,
+    n_wanted: int,
+    progress: bool,
+) -> None:
+    """Draw the missing candidates into the store, which is open for writing."""
+    requests = [
+        Request(problem, language, index, prompts[row], candidate_seed(seed, problem, language, index))
+        for problem, language, index, row in missing.select(*KEY, "row").iter_rows()
+    ]
+    draws = dict(zip(missing.select(*KEY).iter_rows(), missing["draw"], strict=True))
+    bar = tqdm(total=n_wanted, initial=n_wanted - len(requests), unit=" candidates", disable=not progress)
+    try:
+        with bar:
+            for request, completion in sampler.sample(requests, settings):
+                key = (request.problem_id, request.language, request.sample_index)
+                store.add(
+                    dict(zip(KEY, key, strict=True))
+                    | {"draw": draws.pop(key), "model": sampler.name, "seed": request.seed}
+                    | {"completion": completion.text}
+                    | {field: getattr(completion, field) for field in _KEPT}
+                )
+                bar.update()
+    finally:
+        if facts := getattr(sampler, "facts", None):
+            store.note(facts | {"drawn": len(requests) - len(draws)})
+    if draws:
+        reason = (getattr(sampler, "facts", None) or {}).get("last_fault_of_left_out")
+        raise RuntimeError(
+            f"{sampler.name} left {len(draws):,} of {len(requests):,} candidates unwritten; run again to draw them"
+            + (f" (the last fault was: {reason})" if reason else "")
+        )
+
+
+def _in_share(table: pl.DataFrame, share: Share) -> pl.Series:
+    """Which rows belong to a share."""
+    questions = table.select("problem_id", "language").unique()
+    mine = questions.with_columns(
+        mine=pl.Series([share.takes(*row) for row in questions.iter_rows()], dtype=pl.Boolean)
+    )
+    return table.join(mine, on=["problem_id", "language"], how="left", maintain_order="left")["mine"]
+
+
 def _with_n(problems: pl.DataFrame, n: int | Mapping[str, int]) -> pl.DataFrame:
     """The rows to ask, with a column n."""
     if isinstance(n, Mapping):
@@ -145,12 +171,12 @@ def _with_n(problems: pl.DataFrame, n: int | Mapping[str, int]) -> pl.DataFrame:
     twice = counted.filter(counted.select("problem_id", "language").is_duplicated())
     if not twice.is_empty():
         raise ValueError(
-            f"problem {twice['problem_id'][0]!r} occurs twice in {twice['language'][0]!r}; make the problem ids unique"
+            f"problem {twice['problem_id'][0]!r} stands twice in {twice['language'][0]!r}; make the problem ids unique"
         )
     return counted
 
 
 def _count(n: int) -> int:
     if isinstance(n, bool) or int(n) != n or n < 1:
-        raise ValueError(f"{n} candidates per problem and language were asked for; draw at least 1, such as 8")
+        raise ValueError(f"n is {n}; at least 1 candidate per problem and language has to be drawn, such as n=8")
     return int(n)

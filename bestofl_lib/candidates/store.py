@@ -14,7 +14,6 @@ import json
 import os
 import re
 import signal
-import socket
 import threading
 import time
 import warnings
@@ -23,16 +22,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import polars as pl
 
+from bestofl_lib.candidates.writers import Share, sole_writer
 from bestofl_lib.runs import replace_file
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import content_digest, valid_unicode
 
 SCHEMA = SCHEMAS["candidates"]
 ASKED_SCHEMA = pl.Schema({"problem_id": pl.String, "language": pl.String, "draw": pl.String, "n": pl.Int32})
+TOKENS_FOLDER = "tokens"  # in the store's folder: what servers said about tokens, read by nobody by default
+TOKENS_SCHEMA = pl.Schema(  # one row per candidate
+    {"draw": pl.String}
+    | KEY
+    | {"token_ids": pl.List(pl.Int32), "token_logprobs": pl.List(pl.Float32)}  # null: only the ids were given
+)
+ALL_COLUMNS = pl.Schema(SCHEMA | {name: TOKENS_SCHEMA[name] for name in ("token_ids", "token_logprobs")})
 
+_DRAWN = "drawn*.jsonl"  # one line per call that drew something
 _SHARD = re.compile(r"(\d{6,})-([0-9a-f]{16})\.parquet")
 _ASKED = "asked.parquet"
 _FLUSH_ROWS = 4_000
@@ -48,12 +55,13 @@ class Store:
 
     Args:
         folder: usually `Run(...).folder / "candidates"`; made by the first writer.
+        share: the part of the run that this process draws, where several processes draw one run; reading is the same.
     """
 
-    def __init__(self, folder: Path | str):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, share: Share | None = None):
+        self.folder, self.share = Path(folder), share
         self._rows: list[dict[str, Any]] = []
-        self._lock: filelock.FileLock | None = None
+        self._is_open = False
         self._started = self._flushed = time.monotonic()
         self._next = 0
 
@@ -115,6 +123,20 @@ class Store:
         """Paths of the shards, oldest first."""
         return sorted(path for path in self.folder.glob("*.parquet") if _SHARD.fullmatch(path.name))
 
+    def notes(self) -> list[dict[str, Any]]:
+        """What each call that drew something noted about it (see `note`), oldest first."""
+        notes = []
+        for path in sorted(self.folder.glob(_DRAWN)):
+            for line in path.read_text("utf8").splitlines():
+                with contextlib.suppress(ValueError):  # the last line of a process that was killed
+                    notes.append(json.loads(line))
+        return sorted(notes, key=lambda note: str(note.get("at", "")))
+
+    def tokens(self) -> pl.DataFrame:
+        """Token ids and log-probabilities of the candidates for which a server gave them; see `TOKENS_SCHEMA`."""
+        parts = [_read_shard(path, TOKENS_SCHEMA) for path in sorted((self.folder / TOKENS_FOLDER).glob("*.parquet"))]
+        return pl.concat([pl.DataFrame(schema=TOKENS_SCHEMA), *parts]).unique(["draw", *KEY], keep="first")
+
     def _read(self, repair: bool) -> pl.DataFrame:
         tables, damaged = [], []
         for path in sorted(self.folder.glob("*.parquet")):
@@ -151,7 +173,10 @@ class Store:
         number = 1
         while target.exists():
             target, number = folder / f"{path.stem}.{number}{path.suffix}", number + 1
-        os.replace(path, target)
+        try:
+            os.replace(path, target)
+        except FileNotFoundError:  # the writer of another share has just done it
+            return
         warnings.warn(
             f"candidate shard {path} {reason}; it was set aside as {target} and its candidates will be drawn again",
             StoreWarning,
@@ -162,7 +187,7 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Store]:
-        """Become the one writer: takes the lock, sweeps leftovers, and stores what was added when it ends, however it ends.
+        """Become the one writer, or the one of this share: takes the lock, sweeps leftovers, and stores what was added when it ends, however it ends.
 
         SIGTERM ends the block like Ctrl-C does: what was drawn is stored, then the process exits with status 143.
 
@@ -170,43 +195,28 @@ class Store:
             RuntimeError: another process writes here; names its id, host and since when.
             OSError: the folder cannot be written to.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.folder / ".lock")
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise RuntimeError(
-                f"{self.folder} is being written by {self._owner()}; wait for it to end, or stop it and run again"
-            ) from None
-        except OSError as error:
-            raise _explain(error, self.folder, "nothing was drawn") from error
-        self._lock = lock
-        try:
-            for leftover in self.folder.glob(".*.part"):
-                leftover.unlink(missing_ok=True)
-            owner = {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "since": datetime.now(UTC).isoformat(" ", "seconds"),
-            }
+        with contextlib.ExitStack() as held:
             try:
-                replace_file(self.folder / ".writer.json", json.dumps(owner).encode())
+                self.folder.mkdir(parents=True, exist_ok=True)
+                is_alone = held.enter_context(sole_writer(self.folder, self.share))
             except OSError as error:
                 raise _explain(error, self.folder, "nothing was drawn") from error
+            if is_alone:
+                for leftover in self.folder.glob(".*.part"):
+                    leftover.unlink(missing_ok=True)
             numbers = [int(path.name.split("-")[0]) for path in self.shards()]
             self._next = max(numbers, default=-1) + 1
             self._started = self._flushed = time.monotonic()
-            with _terminated_softly():
-                try:
-                    yield self
-                finally:
-                    self.flush()
-        finally:
-            self._rows.clear()
-            self._lock = None
-            with contextlib.suppress(OSError):
-                (self.folder / ".writer.json").unlink(missing_ok=True)
-            lock.release()
+            self._is_open = True
+            try:
+                with _terminated_softly():
+                    try:
+                        yield self
+                    finally:
+                        self.flush()
+            finally:
+                self._rows.clear()
+                self._is_open = False
 
     def ask(self, asked: pl.DataFrame) -> None:
         """Note what is wanted now: columns problem_id, language, draw, n. `candidates()` returns these and no others."""
@@ -218,11 +228,26 @@ class Store:
         except OSError as error:
             raise _explain(error, self.folder, "nothing was drawn") from error
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Keep what a sampler says about a call: servers, versions, faults. One line, never changed afterwards."""
+        self._need_lock()
+        line = json.dumps({"at": datetime.now(UTC).isoformat(" ", "seconds")} | dict(facts), ensure_ascii=False)
+        name = "drawn.jsonl" if self.share is None else f"drawn.{self.share.mark}.jsonl"
+        try:
+            with open(self.folder / name, "a", encoding="utf8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise _explain(error, self.folder, "the candidates are stored, a note about them is not") from error
+
     def add(self, row: Mapping[str, Any]) -> None:
-        """Take one candidate (the columns of its schema); it reaches the disk within seconds, in a shard with others."""
+        """Take one candidate; it reaches the disk within seconds, in a shard with others.
+
+        Args:
+            row: the columns of the candidates table, and those of `TOKENS_SCHEMA` where the model's server gave them.
+        """
         self._need_lock()
         self._rows.append(
-            {column: row.get(column) for column in SCHEMA} | {"completion": valid_unicode(row["completion"])}
+            {column: row.get(column) for column in ALL_COLUMNS} | {"completion": valid_unicode(row["completion"])}
         )
         now = time.monotonic()
         first, most = _FLUSH_SECONDS
@@ -240,35 +265,34 @@ class Store:
         self._flushed = time.monotonic()
         if not self._rows:
             return
-        buffer = io.BytesIO()
-        pl.DataFrame(self._rows, schema=SCHEMA).write_parquet(buffer)
-        data = buffer.getvalue()
-        name = f"{self._next:06d}-{content_digest(data)}.parquet"
+        table = pl.DataFrame(self._rows, schema=ALL_COLUMNS)
+        tokens = table.select(TOKENS_SCHEMA.names()).filter(pl.col("token_ids").is_not_null())
         try:
-            replace_file(self.folder / name, data)
+            if tokens.height:  # first, so that no stored candidate lacks its tokens
+                self._write(self.folder / TOKENS_FOLDER, tokens)
+            self._write(self.folder, table.select(SCHEMA.names()))
         except OSError as error:
             lost = f"the last {len(self._rows):,} candidates were not stored; all earlier ones are intact"
             raise _explain(error, self.folder, lost) from error
         self._next += 1
         self._rows.clear()
 
-    def _need_lock(self) -> None:
-        if self._lock is None:
-            raise RuntimeError(f"{self.folder} is not open for writing; use `with store.writing():`")
+    def _write(self, folder: Path, table: pl.DataFrame) -> None:
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        data = buffer.getvalue()
+        replace_file(folder / f"{self._next:06d}-{content_digest(data)}.parquet", data)
 
-    def _owner(self) -> str:
-        try:
-            owner = json.loads((self.folder / ".writer.json").read_text("utf8"))
-            return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
-        except (OSError, ValueError, KeyError):
-            return "another process"
+    def _need_lock(self) -> None:
+        if not self._is_open:
+            raise RuntimeError(f"{self.folder} is not open for writing; use `with store.writing():`")
 
 
 class _DamagedShard(Exception):
     """Why a shard cannot be trusted."""
 
 
-def _read_shard(path: Path) -> pl.DataFrame:
+def _read_shard(path: Path, schema: pl.Schema = SCHEMA) -> pl.DataFrame:
     match = _SHARD.fullmatch(path.name)
     if match is None:
         raise _DamagedShard("is not a shard of this store (its name has no number and digest)")
@@ -279,12 +303,12 @@ def _read_shard(path: Path) -> pl.DataFrame:
         table = pl.read_parquet(io.BytesIO(data))
     except pl.exceptions.PolarsError as error:
         raise _DamagedShard(f"is not readable Parquet ({error})") from error
-    if missing := [column for column in SCHEMA if column not in table.columns]:
+    if missing := [column for column in schema if column not in table.columns]:
         raise ValueError(
             f"{path} was written by another version: it lacks {', '.join(missing)}; "
             "use that version, or give this run another name"
         )
-    return table.select(pl.col(column).cast(dtype) for column, dtype in SCHEMA.items())
+    return table.select(pl.col(column).cast(dtype) for column, dtype in schema.items())
 
 
 def _explain(error: OSError, folder: Path, consequence: str) -> OSError:

@@ -44,7 +44,7 @@ class Request:
     language: str
     sample_index: int
     messages: tuple[Mapping[str, str], ...]  # the chat; the sampler renders it with the model's template
-    seed: int  # of this candidate's own random stream, 0 to 2**63 - 1
+    seed: int | None  # of this candidate's own random stream, 0 to 2**63 - 1; None, in what comes back: unseeded
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Completion:
     finish_reason: str  # "stop", "length" or "error"
     logprob: float | None  # summed over the generated tokens, of the untempered model; None with "error"
     seconds: float  # its share of its batch's wall time
+    token_ids: tuple[int, ...] | None = None  # where a server gives them
+    token_logprobs: tuple[float, ...] | None = None  # one per generated token, of the untempered model
 
 
 class Sampler(Protocol):
@@ -65,5 +67,8 @@ class Sampler(Protocol):
     identity: str  # model and revision, or a hash of its weights; cheap to know, no model is loaded for it
 
     def sample(self, requests: Sequence[Request], settings: Sampling) -> Iterator[tuple[Request, Completion]]:
-        """Yield every request once with its completion, as they finish, in any order."""
+        """Yield every request once with its completion, as they finish, in any order.
+
+        A sampler that could not use a request's seed yields the request with the seed that was used instead.
+        """
         ...

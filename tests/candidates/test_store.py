@@ -13,9 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.candidates import store as store_module
 from bestofl_lib.candidates.store import Store, StoreWarning
 from bestofl_lib.tables import SCHEMAS
+from bestofl_lib.text import content_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,7 +114,7 @@ def test_a_shard_of_another_version_is_an_error_that_keeps_it(tmp_path):
     fill(store, n=1)
     buffer = io.BytesIO()
     pl.DataFrame({"problem_id": ["p1"]}).write_parquet(buffer)
-    name = f"000000-{store_module._digest(buffer.getvalue())}.parquet"
+    name = f"000000-{content_digest(buffer.getvalue())}.parquet"
     (store.folder / name).write_bytes(buffer.getvalue())
     with store.writing(), pytest.raises(ValueError, match="another version"):
         store.held()

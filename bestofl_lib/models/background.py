@@ -1,0 +1,84 @@
+"""Runs an asynchronous iterator in a thread of its own, so that a notebook cell can loop over it.
+
+A notebook's kernel has an event loop already, so a second one needs its own thread. It knows nothing of what is iterated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class _End:
+    """The last thing put into the queue, with what ended the iterator."""
+
+    def __init__(self, error: BaseException | None):
+        self.error = error
+
+
+def iterate_in_thread(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
+    """Yield what an asynchronous iterator yields, as it comes.
+
+    Ctrl-C and SIGTERM while waiting cancel the iterator; what it had yielded by then is still passed on, and the
+    interruption is raised after it.
+
+    Args:
+        make: returns the iterator; called in the thread, inside its event loop.
+
+    Raises:
+        BaseException: whatever the iterator raised, after everything that it yielded before.
+    """
+    arrived: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(_pass_on(make, arrived))
+    thread = threading.Thread(target=_run, args=(loop, task, arrived), name="bestofl-servers", daemon=True)
+    thread.start()
+    interruption: BaseException | None = None
+    try:
+        while True:
+            try:
+                item = arrived.get()
+            except (KeyboardInterrupt, SystemExit) as error:
+                interruption = error
+                _cancel(loop, task)
+                continue
+            if isinstance(item, _End):
+                break
+            yield item
+        if interruption is not None:
+            raise interruption
+        if item.error is not None:
+            raise item.error
+    finally:
+        _cancel(loop, task)
+        thread.join()
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to cancel
+        loop.call_soon_threadsafe(task.cancel)
+
+
+def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], arrived: queue.SimpleQueue[T | _End]) -> None:
+    error: BaseException | None = None
+    try:
+        loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        pass
+    except BaseException as raised:
+        error = raised
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        arrived.put(_End(error))
+
+
+async def _pass_on(make: Callable[[], AsyncIterator[T]], arrived: queue.SimpleQueue[T | _End]) -> None:
+    async for item in make():
+        arrived.put(item)
