@@ -41,7 +41,7 @@ SCHEMAS: dict[str, pl.Schema] = {
         KEY
         | {
             "answer": pl.String,  # canonical; null when nothing could be read
-            "rule": pl.String,
+            "rule": pl.String,  # which rule read the answer; null exactly where the answer is
             "start": pl.Int32,
             "end": pl.Int32,
             "note": pl.String,  # empty, or why the reading is doubtful

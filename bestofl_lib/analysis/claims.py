@@ -10,7 +10,7 @@ Verdicts follow one rule for every run. "supported": the effect is positive and 
 claims tested, is below 0.05. "not supported": the interval rules out a gain of `smallest_gain` (one point).
 "undecided": neither. "not tested": the pool lacks what the claim needs, and the sentence says what.
 
-This file knows the claims. It deliberately computes nothing itself: figures come from `selection` and
+This file knows the claims. It deliberately computes nothing itself: figures come from `arms` and
 `complementarity`, intervals and tests from `uncertainty`.
 """
 
@@ -23,10 +23,10 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
+from bestofl_lib.analysis.arms import arm_tokens, arm_values
 from bestofl_lib.analysis.complementarity import gain_budgets, gain_values
 from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.analysis.selection import arm_tokens, arm_values
 from bestofl_lib.languages import LANGUAGES, english_name
 from bestofl_lib.text import signed
 

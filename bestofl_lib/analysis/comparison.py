@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bestofl_lib.analysis import selection, uncertainty
+from bestofl_lib.analysis import uncertainty
+from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.pool import Pool, pool_of_run
 from bestofl_lib.analysis.run_scan import KEYS, Source, open_run
 from bestofl_lib.runs import Run
@@ -197,7 +198,7 @@ def _arms(
             model in pool.reward_models or (model == "mono" and _covers(pool, codes)) for pool in pools
         ):
             continue
-        found = [selection.arm_values(pool, name, strategy, model, [budget]) for pool in pools]
+        found = [arm_values(pool, name, strategy, model, [budget]) for pool in pools]
         if found[0] is None or found[1] is None:
             continue
         pair = [arm.accuracy[place, 0] for arm, place in zip(found, rows_of, strict=True) if arm is not None]

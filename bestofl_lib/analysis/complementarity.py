@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from bestofl_lib.analysis import estimators as est
 from bestofl_lib.analysis import uncertainty as un
+from bestofl_lib.analysis.arms import contest_of
+from bestofl_lib.analysis.coverage import coverage, coverage_of_allocation
+from bestofl_lib.analysis.drawing import none_correct
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.analysis.selection import contest
 
 Array = np.ndarray
 
@@ -108,9 +109,9 @@ def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
     solved, twice = {}, {}
     for code in pool.languages:
         n, c = pool.n_candidates(code), np.nansum(pool.is_correct[code], 1)
-        solved[code] = est.coverage(c, n, budget, problem_ids=pool.problem_ids, language=code)
+        solved[code] = coverage(c, n, budget, problem_ids=pool.problem_ids, language=code)
         if pool.fewest(code) >= 2 * budget:
-            twice[code] = est.coverage(c, n, 2 * budget)
+            twice[code] = coverage(c, n, 2 * budget)
     rows = []
     for code in pool.languages:
         for other in pool.languages:
@@ -139,12 +140,12 @@ def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
 def gain_values(pool: Pool, code: str, budget: int, base: str = "en") -> tuple[Array, Array]:
     """(problems,) coverage of base and language together, and of base alone, both with `budget` completions.
 
-    The language gets half of the budget, rounded down; base the rest.
+    The language gets half of the budget, rounded down; base the r
     """
     added = budget // 2
     correct = {c: pool.is_correct[c] for c in (base, code)}
-    with_it = est.coverage_of_allocation(correct, {base: budget - added, code: added}, problem_ids=pool.problem_ids)
-    again = est.coverage_of_allocation(correct, {base: budget}, problem_ids=pool.problem_ids)
+    with_it = coverage_of_allocation(correct, {base: budget - added, code: added}, problem_ids=pool.problem_ids)
+    again = coverage_of_allocation(correct, {base: budget}, problem_ids=pool.problem_ids)
     return with_it, again
 
 
@@ -192,7 +193,7 @@ def gain_over_resampling(
         both, again = np.stack([a for a, _ in pairs], 1), np.stack([b for _, b in pairs], 1)
         test = un.paired_difference(both, again, replicates=replicates, seed=seed)
         first, second = (un.mean_interval(x, replicates=replicates, seed=seed) for x in (both, again))
-        start = est.coverage_of_allocation(pool.is_correct, {base: k - added}, problem_ids=pool.problem_ids).mean()
+        start = coverage_of_allocation(pool.is_correct, {base: k - added}, problem_ids=pool.problem_ids).mean()
         frames.append(
             pl.DataFrame(
                 {
@@ -237,7 +238,7 @@ def greedy_order(
         the step before (null at the first; may be negative: the budget stays the same).
     """
     budget = _single(pool) if budget is None else budget
-    ranked = contest(pool, objective, pool.languages)
+    ranked = contest_of(pool, objective, pool.languages)
     current: list[str] = []
     rows: list[dict] = []
     while len(current) < len(pool.languages):
@@ -277,7 +278,7 @@ def shapley(
         together), interval over problems, `share` of the total (null where nothing is solved).
     """
     budget = _single(pool) if budget is None else budget
-    values = contest(pool, objective, pool.languages).shapley(budget)
+    values = contest_of(pool, objective, pool.languages).shapley(budget)
     spread = un.mean_interval(values, replicates=replicates, seed=seed, bounds=(-1.0, 1.0))
     total = float(values.sum(1).mean())
     return pl.DataFrame(
@@ -322,7 +323,7 @@ def sole_solvers(pool: Pool) -> pl.DataFrame:
 
     def missed(code: str, correct: Array) -> tuple[Array, Array]:
         """(problems,) chance that h draws all fail, and that 2 h do."""
-        miss = est._miss(pool.n_candidates(code), correct.sum(1).astype(float), 2 * h if twice else h)
+        miss = none_correct(pool.n_candidates(code), correct.sum(1).astype(float), 2 * h if twice else h)
         return miss[:, h], miss[:, -1]
 
     def sole(code: str, own: Array, others: dict[str, Array]) -> tuple[Array, Array]:

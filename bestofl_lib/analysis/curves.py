@@ -1,6 +1,6 @@
 """Budget curves: every arm and strategy at every budget, with intervals, as one long table.
 
-It collects per-problem figures from `selection` (and `planner`) and gives all of them intervals in one go. It
+It collects per-problem figures from `arms` (and `planner`) and gives all of them intervals in one go. It
 deliberately has no opinion on which curve matters: that is `claims`.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
+from bestofl_lib.analysis.arms import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest_of
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.analysis.selection import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
@@ -67,7 +67,7 @@ def curves(
         draws: per problem, for the strategies that need a Monte Carlo (its error is the column `mc_error`).
         replicates: resamplings of problems for the 95 % intervals.
         folds: for "planned".
-        vote_weights: see `selection.arm_values`.
+        vote_weights: see `arms.arm_values`.
 
     Returns:
         Table `curves`: one row per target language, pool, strategy, reward model and budget. `target` is the language
@@ -161,7 +161,7 @@ def interval_sources(
     arms = [(name, *how) for how in [("oracle", None), *([("best_of_k", model)] if model else [])] for name in pools]
 
     def figures(drawn: Pool) -> Array:
-        ranked = [contest(drawn, how or "oracle", drawn.members(name)) for name, _, how in arms]
+        ranked = [contest_of(drawn, how or "oracle", drawn.members(name)) for name, _, how in arms]
         return np.concatenate([contestants.shares([k]) for contestants in ranked], 1)
 
     rng = np.random.default_rng(seed)

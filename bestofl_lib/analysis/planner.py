@@ -14,9 +14,10 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
-from bestofl_lib.analysis.estimators import Contest
+from bestofl_lib.analysis.apportion import apportion
+from bestofl_lib.analysis.arms import arm_values, contest_of
+from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.analysis.selection import arm_values, contest
 
 Array = np.ndarray
 Allocation = dict[str, int]
@@ -45,7 +46,7 @@ def greedy_path(pool: Pool, budget: int, objective: str = "oracle", problems: Ar
     Raises:
         ValueError: the budget exceeds the pool.
     """
-    ranked = contest(pool, objective, pool.languages)
+    ranked = contest_of(pool, objective, pool.languages)
     index = np.arange(pool.n_problems) if problems is None else np.arange(pool.n_problems)[problems]
     room = sum(pool.fewest(code) for code in pool.languages)
     if not 1 <= budget <= room:
@@ -68,7 +69,7 @@ def best_allocation(
     All allocations are tried where there are at most 2,000; otherwise single completions are moved between
     languages until no move helps, from several starts: the greedy allocation, equal shares and every language alone.
     """
-    ranked = contest(pool, objective, pool.languages)
+    ranked = contest_of(pool, objective, pool.languages)
     index = np.arange(pool.n_problems) if problems is None else np.arange(pool.n_problems)[problems]
     n = len(pool.languages)
 
@@ -83,7 +84,7 @@ def best_allocation(
         if worth(best) <= worth(greedy) + 1e-12:
             return greedy, True
         return {code: k for code, k in best.items() if k}, True
-    starts = [greedy, _equal(pool, budget)]
+    starts = [greedy, apportion(budget, pool.languages, {code: pool.fewest(code) for code in pool.languages})]
     starts += [{code: budget} for code in pool.languages if budget <= pool.fewest(code)]
     return max((_climbed(pool, start, worth) for start in starts if start), key=worth), False
 
@@ -104,13 +105,6 @@ def _climbed(pool: Pool, start: Allocation, worth: Callable[[Allocation], float]
         current, value = {code: k for code, k in better.items() if k}, worth(better)
 
 
-def _equal(pool: Pool, budget: int) -> Allocation:
-    """Equal shares, leftovers to the first languages; empty where the pool cannot serve them."""
-    q, r = divmod(budget, len(pool.languages))
-    shares = {code: q + (i < r) for i, code in enumerate(pool.languages)}
-    return {c: k for c, k in shares.items() if k} if all(k <= pool.fewest(c) for c, k in shares.items()) else {}
-
-
 def planned_values(
     pool: Pool, budgets: Sequence[int], objective: str = "oracle", folds: int = 5, seed: int = 0
 ) -> Planned:
@@ -127,7 +121,7 @@ def planned_values(
     if pool.n_problems < 2:
         raise ValueError("planning needs at least 2 problems: one to plan on and one to judge on")
     fold = np.random.default_rng(seed).permutation(pool.n_problems) % min(folds, pool.n_problems)
-    ranked = contest(pool, objective, pool.languages)
+    ranked = contest_of(pool, objective, pool.languages)
     means = pool.mean_tokens(pool.languages)
     accuracy = np.empty((pool.n_problems, len(budgets)))
     tokens = None if means is None else np.empty_like(accuracy)
@@ -171,7 +165,7 @@ def plan_table(
     """
     held = planned_values(pool, budgets, objective, folds, seed)
     final = greedy_path(pool, int(max(budgets)), objective)
-    ranked = contest(pool, objective, pool.languages)
+    ranked = contest_of(pool, objective, pool.languages)
     rows = []
     for column, k in enumerate(budgets):
         best, exhaustive = best_allocation(pool, k, objective)

@@ -13,10 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from bestofl_lib.analysis import estimators, selection, uncertainty
+from bestofl_lib.analysis import uncertainty
 from bestofl_lib.analysis.apportion import apportion
+from bestofl_lib.analysis.arms import Values, arm_values, contest_of, vote_weight
+from bestofl_lib.analysis.contest import Winners
+from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.run_scan import KEYS, OWN, Source
+from bestofl_lib.analysis.votes import Estimate, majority_of_allocation, weighted_vote_of_allocation
 
 Array = np.ndarray
 Kept = TypeVar("Kept")
@@ -35,7 +39,7 @@ class Setting:
     languages: tuple[str, ...]  # those that may be given completions
     budget: int  # completions per problem, over all languages
     allocation: dict[str, int] | None  # completions per language; None: equal shares, the odd ones at random
-    strategy: str  # one of selection.STRATEGIES
+    strategy: str  # one of arms.STRATEGIES
     reward_model: str | None = None
     offsets: dict[str, float] = field(default_factory=dict)  # added to a language's rewards
 
@@ -131,13 +135,13 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
     if setting.allocation is None:
         at = budgets.index(budget)
         values, error = shares.accuracy[:, at], float(shares.mc_error[at])
-        oracle = selection.arm_values(pool, "+".join(languages), "oracle", None, [budget])
+        oracle = arm_values(pool, "+".join(languages), "oracle", None, [budget])
         ceiling = float(oracle.accuracy.mean()) if oracle else None
         weights = dict.fromkeys(languages, 1 / len(languages))
     else:
         values, error = allocated(pool, setting, model)
         correct = {code: pool.is_correct[code] for code in languages}
-        ceiling = float(estimators.coverage_of_allocation(correct, allocation).mean())
+        ceiling = float(coverage_of_allocation(correct, allocation).mean())
         weights = {code: allocation[code] / budget for code in languages}
     interval = uncertainty.mean_interval(values)
     lines = [{"languages": list(languages), "points": _points(budgets, shares.accuracy)}]
@@ -177,24 +181,22 @@ def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, f
         raise ValueError("the allocation is empty; give a language a completion")
     members, ids = tuple(allocation), pool.problem_ids
     if setting.strategy == "oracle":
-        return estimators.coverage_of_allocation(
-            {c: pool.is_correct[c] for c in members}, allocation, problem_ids=ids
-        ), 0.0
+        return coverage_of_allocation({c: pool.is_correct[c] for c in members}, allocation, problem_ids=ids), 0.0
     if setting.strategy == "random":
         return guess(pool, {code: k / setting.budget for code, k in allocation.items()}), 0.0
     answers = {code: pool.answers[code] for code in members}
     if setting.strategy == "majority":
-        found = estimators.majority_of_allocation(answers, pool.reference, allocation, DRAWS, problem_ids=ids)
+        found = majority_of_allocation(answers, pool.reference, allocation, DRAWS, problem_ids=ids)
         return found.value, _mean_error(found)
     name = setting.strategy if setting.strategy in ("logprob", "shortest") else str(model)
     if setting.strategy == "weighted":
         rewards = pool.reward(name, members)
         if rewards is None:
             raise ValueError(f"no rewards by {name!r} in all of {', '.join(members)}; choose another reward model")
-        weights = {code: selection.vote_weight(values) for code, values in rewards.items()}
-        found = estimators.weighted_vote(weights, answers, pool.reference, allocation, DRAWS, problem_ids=ids)
+        weights = {code: vote_weight(values) for code, values in rewards.items()}
+        found = weighted_vote_of_allocation(weights, answers, pool.reference, allocation, DRAWS, problem_ids=ids)
         return found.value, _mean_error(found)
-    return selection.contest(pool, name, setting.languages).allocation(allocation), 0.0
+    return contest_of(pool, name, setting.languages).allocation(allocation), 0.0
 
 
 def guess(pool: Pool, weights: Mapping[str, float]) -> Array:
@@ -232,9 +234,7 @@ def selected(
         rewards = pool.reward(name, languages)
         if rewards is None:
             return None
-        winners = numbers.keep(
-            ("winners", name, moved, languages), lambda: estimators.Winners.of(rewards, pool.problem_ids)
-        )
+        winners = numbers.keep(("winners", name, moved, languages), lambda: Winners.of(rewards, pool.problem_ids))
         chances = (
             winners.shares(setting.budget) if setting.allocation is None else winners.allocation(setting.allocation)
         )
@@ -242,9 +242,7 @@ def selected(
     return [{"language": c, "share": s, "given": weights[c]} for c, s in zip(languages, shares, strict=True)]
 
 
-def _arm(
-    numbers: Numbers, pool: Pool, setting: Setting, languages: tuple[str, ...], budgets: list[int]
-) -> selection.Values:
+def _arm(numbers: Numbers, pool: Pool, setting: Setting, languages: tuple[str, ...], budgets: list[int]) -> Values:
     """Equal shares over `languages` at many budgets; kept until the ranking changes."""
     rewarded = setting.strategy in NEEDS_REWARD
     model = setting.reward_model if rewarded else None
@@ -255,7 +253,7 @@ def _arm(
     )
     key = ("arm", setting.strategy, model, moved, languages, tuple(budgets))
     found = numbers.keep(
-        key, lambda: selection.arm_values(pool, "+".join(languages), setting.strategy, model, budgets, draws=DRAWS)
+        key, lambda: arm_values(pool, "+".join(languages), setting.strategy, model, budgets, draws=DRAWS)
     )
     if found is None:
         what = f"rewards by {model!r}" if model else f"numbers for {setting.strategy!r}"
@@ -265,7 +263,7 @@ def _arm(
     return found
 
 
-def _mean_error(estimate: estimators.Estimate) -> float:
+def _mean_error(estimate: Estimate) -> float:
     return float(np.sqrt((estimate.standard_error**2).sum()) / len(estimate.value))
 
 

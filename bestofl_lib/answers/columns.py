@@ -7,22 +7,12 @@ import re
 import polars as pl
 
 from bestofl_lib.answers.phrases import CUE_WORDS, SCALE_WORDS
-from bestofl_lib.answers.reading import BEHIND_BOX, Reading, read_answer, read_visible
+from bestofl_lib.answers.reading import BEHIND_BOX, Reading, found_by, read_answer
 from bestofl_lib.languages import language
 from bestofl_lib.numbers.written import canonical, read_number
-from bestofl_lib.tables import KEY
+from bestofl_lib.tables import KEY, SCHEMAS
 
-READINGS = pl.Schema(
-    KEY
-    | {
-        "answer": pl.String,
-        "rule": pl.String,
-        "start": pl.Int32,
-        "end": pl.Int32,
-        "note": pl.String,
-        "is_correct": pl.Boolean,
-    }
-)
+READINGS = pl.Schema({c: t for c, t in SCHEMAS["readings"].items() if c != "trace_language"})
 
 
 def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
@@ -33,8 +23,8 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
         problems: one row per problem and language, with `problem_id`, `language`, `reference`.
 
     Returns:
-        One row per candidate, in the order given: key, answer (canonical or null), rule, start, end, note, is_correct
-        (never null).
+        One row per candidate, in the order given: key, answer (canonical or null), rule (which read the answer; null
+        where there is none), start, end, note, is_correct (never null).
 
     Raises:
         ValueError: an unknown language, a candidate whose problem is unknown, or a reference that is not a number.
@@ -67,7 +57,7 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
         languages: code of each question's language.
 
     Returns:
-        One row per completion, in order: answer (canonical or null), rule, start, end, note.
+        One row per completion, in order: answer (canonical or null), rule (null where the answer is), start, end, note.
     """
     text = pl.col("completion")
     frame = pl.DataFrame(
@@ -120,7 +110,7 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
     left = pieces.join(by_shape, on="row", how="anti")
     distinct = left.select("language", "piece", "wanted").unique(maintain_order=True)
     read = [_piece(piece, code, wanted) for code, piece, wanted in distinct.iter_rows()]
-    decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("rule").is_not_null())
+    decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("note").is_not_null())
     by_piece = left.join(decided, on=["language", "piece", "wanted"], how="inner").select(
         "row",
         "answer",
@@ -188,8 +178,8 @@ def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
 
 def _piece(piece: str, code: str, wanted: str) -> Reading | None:
     """The reading of the end of a completion; None where it does not decide what the whole is read as."""
-    reading = read_visible(piece, code)
-    return reading if reading.rule == wanted else None
+    rule, reading = found_by(piece, code)
+    return reading if rule == wanted else None
 
 
 def _rows(readings: list[Reading | None]) -> pl.DataFrame:

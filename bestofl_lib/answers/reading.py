@@ -81,7 +81,7 @@ class Reading:
     text: str = ""  # as written
     start: int | None = None  # span in the completion, in characters
     end: int | None = None
-    rule: str = "none"  # which rule fired
+    rule: str | None = None  # which rule read the answer; None where there is no answer
     note: str = ""  # empty, or why the reading is doubtful or missing
 
     @property
@@ -132,26 +132,32 @@ def read_answer(completion: str | None, language_code: str) -> Reading:
 
 def read_visible(completion: str, code: str) -> Reading:
     """`read_answer` for a text without invisible characters and a code that is known."""
+    return found_by(completion, code)[1]
+
+
+def found_by(completion: str, code: str) -> tuple[str | None, Reading]:
+    """The same, and the rule that decided: unlike the reading's own rule, it is also known where the decision was "no answer"."""
     begin = 0
     if "<" in completion or "◁" in completion:
         for ended in _THINKING_ENDS.finditer(completion):
             begin = ended.end()
         if _THINKING_STARTS.search(completion, begin):
-            return Reading(None, note="thinking never ends")
+            return None, Reading(None, note="thinking never ends")
     if not completion[begin:].strip():
-        return Reading(None, note="empty")
+        return None, Reading(None, note="empty")
     text = plain(completion)
     rule, found = _find(text, begin, code)
     if found is None:
-        return Reading(None, note="no number")
+        return None, Reading(None, note="no number")
     written = completion[found.start : found.end]
     kept = written.rstrip()
     start = found.start + len(written) - len(written.lstrip())
     end = found.start + len(kept)
-    return Reading(found.value, completion[start:end], start, end, rule, found.note)
+    named = rule if found.value is not None else None
+    return rule, Reading(found.value, completion[start:end], start, end, named, found.note)
 
 
-def _find(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
+def _find(text: str, begin: int, code: str) -> tuple[str | None, _Found | None]:
     box, box_place = _last_box(text, begin, code)
     cues = deque(CUE.finditer(text, max(begin, box_place)), maxlen=_TRIES)
     if box is not None:
@@ -440,12 +446,12 @@ def _best_of(text: str, start: int, end: int, code: str, line: int | None = None
 # --- no cue
 
 
-def _without_cue(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
+def _without_cue(text: str, begin: int, code: str) -> tuple[str | None, _Found | None]:
     """What a text without a cue concludes with; a sentence that was cut off concludes nothing."""
     start = max(begin, len(text) - 2 * _REACH)
     numbers = numbers_in(text, start, len(text), code)
     if not numbers:
-        return "none", None
+        return None, None
     last = numbers[-1]
     bold = _last(_BOLD, text, start, len(text))
     if bold is not None:
@@ -455,7 +461,7 @@ def _without_cue(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
             return "bold", _Found(last.value, last.start, last.end, _NO_CUE)
     end = _sentence_end(text, last.end)
     if end >= len(text) and len(text) - last.end > BEHIND_BOX:
-        return "none", None
+        return None, None
     concluded = _last(conclusion(), text, start, last.start)
     if concluded is not None and _sentence_end(text, concluded.end()) >= last.end:
         found = _best_of(text, concluded.end(), end, code)
@@ -463,5 +469,5 @@ def _without_cue(text: str, begin: int, code: str) -> tuple[str, _Found | None]:
             return "conclusion", _Found(found.value, found.start, found.end, found.note or _NO_CUE)
     found = _best_of(text, text.rfind("\n", start, last.start) + 1 or start, end, code)
     if found is None:
-        return "none", None
+        return None, None
     return "last_number", _Found(found.value, found.start, found.end, found.note or _NO_CUE)

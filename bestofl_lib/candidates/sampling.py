@@ -33,6 +33,7 @@ def generate(
     *,
     seed: int = 0,
     style: str = "native",
+    system: str = "",
     progress: bool = True,
 ) -> pl.DataFrame:
     """Draw n candidates for every row of problems, skipping what the store already holds.
@@ -50,25 +51,26 @@ def generate(
             (rows of other splits are left out; a split that these problems do not have asks for nothing).
         settings: temperature and so on; by default `Sampling()`.
         seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
-        style: of the prompt, see `problems.prompts.messages`.
+        style, system: of the prompt, see `problems.prompts.messages`.
         progress: whether to show a progress bar.
 
     Returns:
         The candidates table, sorted by key.
 
     Raises:
-        ValueError: n below 1, an unknown split, no problems, or rows that stand twice.
+        ValueError: n below 1, an unknown split, no problems, or a problem that occurs twice in one language.
         RuntimeError: another process writes to the same store.
     """
     settings = settings or Sampling()
     counted = _with_n(problems, n)
     if settings.temperature == 0 and counted["n"].max() != 1:
         raise ValueError(
-            f"temperature 0 writes the same completion each time, but n is {n}; use n=1 or a temperature above 0"
+            f"temperature 0 writes the same completion each time, but {n} candidates per problem were asked for; "
+            "draw 1 candidate, or set a temperature above 0"
         )
 
     prompts = [
-        tuple(messages(question, language, style))
+        tuple(messages(question, language, style, system))
         for question, language in counted.select("question", "language").iter_rows()
     ]
     asked = counted.with_columns(
@@ -171,12 +173,12 @@ def _with_n(problems: pl.DataFrame, n: int | Mapping[str, int]) -> pl.DataFrame:
     twice = counted.filter(counted.select("problem_id", "language").is_duplicated())
     if not twice.is_empty():
         raise ValueError(
-            f"problem {twice['problem_id'][0]!r} stands twice in {twice['language'][0]!r}; make the problem ids unique"
+            f"problem {twice['problem_id'][0]!r} occurs twice in {twice['language'][0]!r}; make the problem ids unique"
         )
     return counted
 
 
 def _count(n: int) -> int:
     if isinstance(n, bool) or int(n) != n or n < 1:
-        raise ValueError(f"n is {n}; at least 1 candidate per problem and language has to be drawn, such as n=8")
+        raise ValueError(f"{n} candidates per problem and language were asked for; draw at least 1, such as 8")
     return int(n)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from bestofl_lib.models.cohorts import Group, Queue, Shape
@@ -46,7 +47,6 @@ class TransformersSampler:
             much to do, else 1 (this process). What is drawn is the same.
         chat_template: None: the tokenizer's own; "plain": the messages' texts joined by empty lines, for base models;
             or a Jinja template. Part of the identity, so it is recorded with every candidate.
-        trust_remote_code: whether code that comes with the model may run. Off, and to be left off for unknown models.
 
     Raises:
         FileNotFoundError: no such folder or Hub model, or a folder without weights.
@@ -63,14 +63,16 @@ class TransformersSampler:
         batch_rows: int | None = None,
         workers: int | None = None,
         chat_template: str | None = None,
-        trust_remote_code: bool = False,
     ):
         if batch_rows is not None and batch_rows < 1:
-            raise ValueError(f"batch_rows is {batch_rows}; at least 1 completion has to be written at a time")
+            raise ValueError(
+                f"batch_rows is {batch_rows}; it must be at least 1, or 0 in a notebook for as many as memory allows"
+            )
         if workers is not None and workers < 1:
-            raise ValueError(f"workers is {workers}; at least 1 process has to do the work")
+            raise ValueError(
+                f"workers is {workers}; it must be at least 1, or 0 in a notebook to choose by machine and model"
+            )
         self.chat_template = chat_template
-        self.trust_remote_code = trust_remote_code
         self.batch_rows = batch_rows
         self._workers = workers
         self.device = choose_device(device)
@@ -99,9 +101,7 @@ class TransformersSampler:
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
         with loading(self.source):
-            return AutoTokenizer.from_pretrained(
-                self.source, revision=self.revision, trust_remote_code=self.trust_remote_code
-            )
+            return AutoTokenizer.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
 
     @cached_property
     def _decoder(self) -> Decoder:
@@ -111,7 +111,6 @@ class TransformersSampler:
         return {
             "source": self.source,
             "revision": self.revision,
-            "trust_remote_code": self.trust_remote_code,
             "device": device,
             "dtype": self.dtype,
             "batch_rows": self.batch_rows,
@@ -139,21 +138,28 @@ class TransformersSampler:
         """The prompt text of a chat, ready for the model to go on from.
 
         Raises:
-            ValueError: the tokenizer has no chat template and none was given.
+            ValueError: the tokenizer has no chat template and none was given, or the template refuses the messages.
         """
         if self.chat_template == "plain":
             return "\n\n".join(message["content"] for message in messages) + "\n\n"
         if self.chat_template is None and not self.tokenizer.chat_template:
             raise ValueError(
                 f"{self.name} has no chat template, so it is probably a base model; take its instruct version, "
-                "or pass chat_template='plain' (texts only) or a Jinja template"
+                "or set chat_template to 'plain' (texts only) or to a Jinja template"
             )
-        return self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            chat_template=self.chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                chat_template=self.chat_template,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+        except TemplateError as error:
+            roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
+            raise ValueError(
+                f"the chat template of {self.name} refuses these messages (roles: {roles}): {error}; "
+                "leave system_prompt empty if it takes no system message, or set another chat_template"
+            ) from error
 
     def _groups(self, requests: Sequence[Request], settings: Sampling) -> list[Group]:
         """One group per prompt, the longest prompts first."""
@@ -169,7 +175,7 @@ class TransformersSampler:
         encoded = self.tokenizer([g.text for g in groups], add_special_tokens=self.chat_template == "plain")[
             "input_ids"
         ]
-        room = context_length(self.source, self.revision, self.trust_remote_code)
+        room = context_length(self.source, self.revision)
         for group, ids in zip(groups, encoded, strict=True):
             group.ids = ids
             if not ids:

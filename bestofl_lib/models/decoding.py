@@ -46,7 +46,7 @@ class Decoder:
         self.real = torch.float32 if self.device.type == "mps" else torch.float64
         if threads := options.get("threads"):
             torch.set_num_threads(threads)
-        common = {"revision": options["revision"], "trust_remote_code": options["trust_remote_code"]}
+        common = {"revision": options["revision"], "trust_remote_code": False}
         with loading(self.source):
             self.tokenizer = AutoTokenizer.from_pretrained(self.source, **common)
             self.model = AutoModelForCausalLM.from_pretrained(

@@ -59,11 +59,9 @@ def loading(source: str) -> Iterator[None]:
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         hint = ""
         if "trust_remote_code" in str(error):
-            hint = "; it brings its own code: read that code, then pass trust_remote_code=True if you trust it"
+            hint = "; it brings code of its own, which is not run: take a model whose architecture Transformers has"
         elif "safetensors" in str(error):
-            hint = (
-                "; only safetensors weights are loaded, as pickles can run code: take a model or revision that has them"
-            )
+            hint = "; only safetensors weights are loaded, because pickles can run code: take a model or revision that has them"
         first = str(error).strip().split("\n")[0]
         raise ValueError(f"{source} cannot be loaded: {first}{hint}") from error
     finally:
@@ -71,10 +69,10 @@ def loading(source: str) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def context_length(source: str, revision: str | None, trust_remote_code: bool) -> int | None:
+def context_length(source: str, revision: str | None) -> int | None:
     """Positions the model can attend to; None where its configuration does not say."""
     with loading(source):
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 

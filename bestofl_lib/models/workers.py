@@ -51,8 +51,8 @@ def run_workers(
                     code = workers.pop(connection).wait()
                     raise RuntimeError(
                         f"a sampling process ended with status {code}"
-                        + (" (killed, most likely for want of memory)" if code == -9 else "")
-                        + "; what was drawn is kept: run again, with fewer workers or batch_rows"
+                        + (" (killed, most likely because memory ran out)" if code == -9 else "")
+                        + "; what was drawn is kept: run again, with fewer workers or a smaller batch_rows"
                     ) from None
                 if kind == "take":
                     connection.send(queue.take(content))

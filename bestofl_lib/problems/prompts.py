@@ -1,7 +1,7 @@
 """How a question is put to a chat model: as a short list of messages.
 
-It knows wording per language and two styles. It does not know chat templates or tokens: the sampler
-renders messages with the model's own template.
+It knows the wording of each language and two styles. It does not know chat templates or tokens: the sampler renders the
+messages with the model's own template.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from bestofl_lib.languages import language as language_record
 STYLES = ("native", "question")
 
 
-def messages(question: str, language: str, style: str = "native") -> list[dict[str, str]]:
+def messages(question: str, language: str, style: str = "native", system: str = "") -> list[dict[str, str]]:
     """The chat that asks one question in one language.
 
     Args:
@@ -19,9 +19,10 @@ def messages(question: str, language: str, style: str = "native") -> list[dict[s
         language: ISO 639-1 code of the question.
         style: "native" puts the instruction of that language (reason in it, end with its answer line) and an
             empty line before the question; "question" sends the question alone, for models trained on bare questions.
+        system: text of a system message that comes first; empty: none, so that the chat template puts its own default.
 
     Returns:
-        One user message: [{"role": "user", "content": …}].
+        One user message, [{"role": "user", "content": …}], after the system message if there is one.
 
     Raises:
         ValueError: unknown style or language, or a question without text.
@@ -40,4 +41,5 @@ def messages(question: str, language: str, style: str = "native") -> list[dict[s
         content = question
     else:
         raise ValueError(f"unknown prompt style {style!r}; use one of: {', '.join(STYLES)}")
-    return [{"role": "user", "content": content}]
+    chat = [{"role": "user", "content": content}]
+    return [{"role": "system", "content": system}, *chat] if system else chat

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from made_up_world import World, make_world
 
 from bestofl_lib.analysis.pool import Pool
 
@@ -82,3 +83,8 @@ def make_pool():
         return Pool.of(tables["candidates"], tables["readings"], tables["rewards"], tables["problems"])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return make_world()

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from bestofl_lib.analysis import complementarity as co
-from bestofl_lib.analysis import estimators as est
+from bestofl_lib.analysis.best_of_k import best_of_shares
+from bestofl_lib.analysis.coverage import coverage_of_allocation, coverage_of_shares
 from bestofl_lib.analysis.pool import Pool
 
 
@@ -47,8 +48,8 @@ def test_phi_is_1_for_identical_and_minus_1_for_opposite_languages(make_tables):
 def test_the_gain_is_coverage_with_the_language_minus_coverage_of_english_again(pool):
     table = co.gain_over_resampling(pool, budgets=[3], replicates=300)
     row = table.filter(pl.col("language") == "th").row(0, named=True)
-    with_it = est.coverage_of_allocation(pool.is_correct, {"en": 2, "th": 1})
-    again = est.coverage_of_allocation(pool.is_correct, {"en": 3})
+    with_it = coverage_of_allocation(pool.is_correct, {"en": 2, "th": 1})
+    again = coverage_of_allocation(pool.is_correct, {"en": 3})
     assert row["gain"] == pytest.approx((with_it - again).mean())
     assert row["low"] <= row["gain"] <= row["high"]
     assert row["p_holm"] >= row["p"]
@@ -76,7 +77,7 @@ def test_shapley_equals_the_sum_over_all_sets(pool, objective, budget):
     for size in range(1, 5):
         for chosen in combinations(pool.languages, size):
             tables = ({c: rewards[c] for c in chosen}, {c: correct[c] for c in chosen})
-            worth[chosen] = est.best_of_shares(*tables, budget).mean()
+            worth[chosen] = best_of_shares(*tables, budget).mean()
     table = co.shapley(pool, budget, objective, replicates=200)
     for code, got in table.select("language", "shapley").iter_rows():
         rest = [c for c in pool.languages if c != code]
@@ -98,9 +99,9 @@ def test_a_language_without_a_correct_answer_has_the_smallest_shapley_value(make
 
 def test_greedy_order_starts_with_the_best_language_and_ends_with_all(pool):
     table = co.greedy_order(pool, 4, replicates=200)
-    single = {c: est.coverage_of_allocation(pool.is_correct, {c: 4}).mean() for c in pool.languages}
+    single = {c: coverage_of_allocation(pool.is_correct, {c: 4}).mean() for c in pool.languages}
     assert table["language"][0] == max(single, key=single.get)
-    assert table["accuracy"][-1] == pytest.approx(est.coverage_of_shares(pool.is_correct, 4).mean())
+    assert table["accuracy"][-1] == pytest.approx(coverage_of_shares(pool.is_correct, 4).mean())
     assert table["gain"].is_null().to_list() == [True, False, False, False]
 
 

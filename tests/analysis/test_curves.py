@@ -4,9 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bestofl_lib.analysis import estimators as est
+from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares
+from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.curves import curves, default_budgets, interval_sources
-from bestofl_lib.analysis.selection import arm_values, drawn, picks, selected_languages
+from bestofl_lib.analysis.picks import draw_once, pick_candidates, selected_languages
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +57,12 @@ def test_at_budget_1_every_strategy_is_a_random_draw(table):
 
 def test_figures_are_those_of_the_estimators(pool, table):
     correct = {c: pool.is_correct[c] for c in pool.languages}
-    want = est.best_of_shares(pool.rewards["cross"], correct, 8).mean()
+    want = best_of_shares(pool.rewards["cross"], correct, 8).mean()
     assert pick(table, "mixed", "best_of_k", "cross", 8)["accuracy"] == pytest.approx(want)
-    want = est.best_of_k(pool.rewards["mono-th"]["th"], correct["th"], 2).mean()
+    want = best_of_k(pool.rewards["mono-th"]["th"], correct["th"], 2).mean()
     assert pick(table, "th", "best_of_k", "mono", 2)["accuracy"] == pytest.approx(want)
     without = {c: v for c, v in correct.items() if c != "en"}
-    want = est.coverage_of_shares(without, 4).mean()
+    want = coverage_of_shares(without, 4).mean()
     assert pick(table, "mixed-en", "oracle", None, 4)["accuracy"] == pytest.approx(want)
 
 
@@ -148,19 +150,22 @@ def test_default_budgets_cover_small_ones_densely_and_stop_in_time():
 )
 def test_picks_come_from_the_draw_and_are_right_as_often_as_the_curve_says(pool, strategy, model):
     allocation = {"en": 2, "th": 2}
-    held = drawn(pool, allocation, seed=4)
-    got = picks(pool, allocation, strategy, model, seed=4)
+    held = draw_once(pool, allocation, seed=4)
+    got = pick_candidates(pool, allocation, strategy, model, seed=4)
     key = ["problem_id", "language", "sample_index"]
     assert len(got.join(held, on=key, how="semi")) == len(got)
     assert held.group_by("problem_id", "language").len()["len"].unique().to_list() == [2]
-    share = [picks(pool, allocation, strategy, model, seed=s)["is_correct"].sum() / pool.n_problems for s in range(16)]
+    share = [
+        pick_candidates(pool, allocation, strategy, model, seed=s)["is_correct"].sum() / pool.n_problems
+        for s in range(16)
+    ]
     want = arm_values(pool, "en+th", strategy, model, [4], draws=400).accuracy.mean()
     assert np.mean(share) == pytest.approx(want, abs=0.05)
 
 
 def test_the_same_seed_gives_the_same_draw_and_another_seed_another(pool):
-    assert drawn(pool, {"en": 2}, seed=1).equals(drawn(pool, {"en": 2}, seed=1))
-    assert not drawn(pool, {"en": 2}, seed=1).equals(drawn(pool, {"en": 2}, seed=2))
+    assert draw_once(pool, {"en": 2}, seed=1).equals(draw_once(pool, {"en": 2}, seed=1))
+    assert not draw_once(pool, {"en": 2}, seed=1).equals(draw_once(pool, {"en": 2}, seed=2))
 
 
 def test_selected_shares_sum_to_1_and_follow_an_offset(make_pool):

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bestofl_lib.analysis import estimators as est
+from bestofl_lib.analysis.best_of_k import best_of_allocation, best_of_k, best_of_shares
+from bestofl_lib.analysis.contest import Contest
+from bestofl_lib.analysis.coverage import coverage, coverage_of_allocation, coverage_of_shares
+from bestofl_lib.analysis.majority import majority
+from bestofl_lib.analysis.votes import (
+    majority_of_allocation,
+    majority_of_shares,
+    weighted_vote_of_allocation,
+    weighted_vote_of_shares,
+)
 
 # ------------------------------------------------------------ slow, obvious oracles
 
@@ -77,17 +86,17 @@ def test_best_of_k_equals_the_mean_over_all_subsets(pool):
     rewards, correct, _ = pool["en"]
     n = len(rewards)
     budgets = list(range(1, n + 1))
-    got = est.best_of_k(row(rewards), row(correct), budgets=budgets)[0]
+    got = best_of_k(row(rewards), row(correct), budgets=budgets)[0]
     for k in budgets:
         want = mean_over({"en": n}, {"en": k}, lambda s: best_share(s, {"en": rewards}, {"en": correct}))
         assert got[k - 1] == pytest.approx(float(want), abs=1e-12)
-        assert est.best_of_k(row(rewards), row(correct), k)[0] == got[k - 1]
+        assert best_of_k(row(rewards), row(correct), k)[0] == got[k - 1]
 
 
 @given(st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
 def test_coverage_equals_the_mean_over_all_subsets(case):
     n, c = case
-    got = est.coverage(np.array([c]), np.array([n]), budgets=list(range(n + 1)))[0]
+    got = coverage(np.array([c]), np.array([n]), budgets=list(range(n + 1)))[0]
     for k in range(n + 1):
         hits = [any(i < c for i in s) for s in combinations(range(n), k)]
         assert got[k] == pytest.approx(sum(hits) / len(hits), abs=1e-12)
@@ -103,11 +112,11 @@ def test_best_of_allocation_equals_the_mean_over_all_subsets(pool, data):
     sizes = {c: len(v) for c, v in rewards.items()}
     want = mean_over(sizes, allocation, lambda s: best_share(s, rewards, correct))
     arrays = [{c: row(v) for c, v in table.items()} for table in (rewards, correct)]
-    assert est.best_of_allocation(*arrays, allocation)[0] == pytest.approx(float(want), abs=1e-12)
+    assert best_of_allocation(*arrays, allocation)[0] == pytest.approx(float(want), abs=1e-12)
     # a contest over all languages gives the same as one over the languages used
-    assert est.Contest.of(*arrays).allocation(allocation)[0] == pytest.approx(float(want), abs=1e-12)
+    assert Contest.of(*arrays).allocation(allocation)[0] == pytest.approx(float(want), abs=1e-12)
     want = mean_over(sizes, allocation, lambda s: Fraction(int(any(correct[c][i] for c, i in s))))
-    assert est.coverage_of_allocation(arrays[1], allocation)[0] == pytest.approx(float(want), abs=1e-12)
+    assert coverage_of_allocation(arrays[1], allocation)[0] == pytest.approx(float(want), abs=1e-12)
 
 
 @given(pools(max_candidates=3))
@@ -117,8 +126,8 @@ def test_equal_shares_equal_the_mean_over_all_leftover_draws(pool):
     sizes = {c: len(v) for c, v in rewards.items()}
     arrays = [{c: row(v) for c, v in table.items()} for table in (rewards, correct)]
     budgets = list(range(1, len(pool) * min(sizes.values()) + 1))
-    best = est.best_of_shares(*arrays, budgets=budgets)[0]
-    covered = est.coverage_of_shares(arrays[1], budgets=budgets)[0]
+    best = best_of_shares(*arrays, budgets=budgets)[0]
+    covered = coverage_of_shares(arrays[1], budgets=budgets)[0]
     for k in budgets:
         options = list(share_allocations(list(pool), k))
         want = sum(mean_over(sizes, a, lambda s: best_share(s, rewards, correct)) for a in options) / len(options)
@@ -131,7 +140,7 @@ def test_equal_shares_equal_the_mean_over_all_leftover_draws(pool):
 @settings(max_examples=250, deadline=None)
 def test_majority_equals_the_mean_over_all_subsets(answers, reference):
     n = len(answers)
-    got = est.majority(np.array([answers]), np.array([reference]), budgets=list(range(1, n + 1)))[0]
+    got = majority(np.array([answers]), np.array([reference]), budgets=list(range(1, n + 1)))[0]
     for k in range(1, n + 1):
         want = mean_over({"en": n}, {"en": k}, lambda s: vote_share(s, {"en": answers}, reference))
         assert got[k - 1] == pytest.approx(float(want), abs=1e-12)
@@ -144,8 +153,8 @@ def test_monte_carlo_votes_agree_with_enumeration_within_their_own_error(pool, s
     sizes = {c: len(v) for c, v in answers.items()}
     budgets = list(range(1, len(pool) * min(sizes.values()) + 1))
     tables = [{c: row(v) for c, v in table.items()} for table in (answers, rewards)]
-    votes = est.majority_of_shares(tables[0], np.array([0]), budgets, draws=400, seed=seed)
-    weighted = est.weighted_vote_of_shares(tables[1], tables[0], np.array([0]), budgets, draws=400, seed=seed)
+    votes = majority_of_shares(tables[0], np.array([0]), budgets, draws=400, seed=seed)
+    weighted = weighted_vote_of_shares(tables[1], tables[0], np.array([0]), budgets, draws=400, seed=seed)
     for k in budgets:
         options = list(share_allocations(list(pool), k))
         for got, weights in ((votes, None), (weighted, rewards)):
@@ -154,17 +163,17 @@ def test_monte_carlo_votes_agree_with_enumeration_within_their_own_error(pool, s
             assert abs(got.value[0, k - 1] - want) <= 5 * got.standard_error[0, k - 1] + 0.02
     allocation = {code: min(2, n) for code, n in sizes.items()}
     want = float(mean_over(sizes, allocation, lambda s: vote_share(s, answers, 0)))
-    got = est.majority_of_allocation(tables[0], np.array([0]), allocation, draws=400, seed=seed)
+    got = majority_of_allocation(tables[0], np.array([0]), allocation, draws=400, seed=seed)
     assert abs(got.value[0] - want) <= 5 * got.standard_error[0] + 0.02
     want = float(mean_over(sizes, allocation, lambda s: vote_share(s, answers, 0, rewards)))
-    got = est.weighted_vote(tables[1], tables[0], np.array([0]), allocation, draws=400, seed=seed)
+    got = weighted_vote_of_allocation(tables[1], tables[0], np.array([0]), allocation, draws=400, seed=seed)
     assert abs(got.value[0] - want) <= 5 * got.standard_error[0] + 0.02
 
 
 def test_the_standard_error_of_a_monte_carlo_is_the_spread_between_seeds():
     rng = np.random.default_rng(1)
     answers = {c: rng.integers(0, 3, (4, 6)).astype(float) for c in ("en", "th")}
-    runs = [est.majority_of_shares(answers, np.zeros(4, int), [3], draws=50, seed=s) for s in range(300)]
+    runs = [majority_of_shares(answers, np.zeros(4, int), [3], draws=50, seed=s) for s in range(300)]
     spread = np.std([r.value[:, 0] for r in runs], axis=0)
     stated = np.mean([r.standard_error[:, 0] for r in runs], axis=0)
     assert spread == pytest.approx(stated, rel=0.2)
@@ -178,7 +187,7 @@ def test_a_weighted_vote_of_few_candidates_is_exact(pool):
     # a third of a point, so that sums of floats do not tie exactly where fractions do
     weights = [r / 3 for r in rewards]
     budgets = list(range(1, n + 1))
-    got = est.weighted_vote_of_shares({"en": row(weights)}, {"en": row(answers)}, np.array([0]), budgets)
+    got = weighted_vote_of_shares({"en": row(weights)}, {"en": row(answers)}, np.array([0]), budgets)
     assert (got.standard_error == 0).all()
     for k in budgets:
         want = mean_over({"en": n}, {"en": k}, lambda s: vote_share(s, {"en": answers}, 0, {"en": rewards}))
@@ -188,17 +197,17 @@ def test_a_weighted_vote_of_few_candidates_is_exact(pool):
 def test_a_weighted_vote_of_many_candidates_agrees_with_its_enumeration(monkeypatch):
     rng = np.random.default_rng(4)
     answers, weights = {"en": rng.integers(-1, 4, (20, 8))}, {"en": rng.normal(size=(20, 8))}
-    exact = est.weighted_vote_of_shares(weights, answers, np.zeros(20, int), [1, 3, 8])
-    monkeypatch.setattr(est, "_ENUMERATED", 0)
-    drawn = est.weighted_vote_of_shares(weights, answers, np.zeros(20, int), [1, 3, 8], draws=1500)
+    exact = weighted_vote_of_shares(weights, answers, np.zeros(20, int), [1, 3, 8])
+    monkeypatch.setattr("bestofl_lib.analysis.votes.ENUMERATED", 0)
+    drawn = weighted_vote_of_shares(weights, answers, np.zeros(20, int), [1, 3, 8], draws=1500)
     assert (np.abs(exact.value - drawn.value) <= 4.5 * drawn.standard_error + 1e-9).all()
 
 
 def test_one_language_monte_carlo_agrees_with_the_exact_majority():
     rng = np.random.default_rng(2)
     answers = rng.integers(-1, 4, (30, 12))
-    exact = est.majority(answers, np.zeros(30, int), budgets=[1, 3, 6, 12])
-    drawn = est.majority_of_shares({"en": answers}, np.zeros(30, int), [1, 3, 6, 12], draws=2000)
+    exact = majority(answers, np.zeros(30, int), budgets=[1, 3, 6, 12])
+    drawn = majority_of_shares({"en": answers}, np.zeros(30, int), [1, 3, 6, 12], draws=2000)
     assert (np.abs(exact - drawn.value) <= 4.5 * drawn.standard_error + 1e-9).all()
 
 
@@ -210,8 +219,8 @@ def test_a_thousand_candidates_lose_no_precision():
     n, budgets = 1024, [1, 2, 3, 16, 100, 511, 512, 700, 1023, 1024]
     correct = rng.random(n) < 0.02
     rewards = rng.integers(0, 300, n).astype(float)
-    got = est.best_of_k(rewards[None], correct[None], budgets=budgets)[0]
-    covered = est.coverage(np.array([correct.sum()]), np.array([n]), budgets=budgets)[0]
+    got = best_of_k(rewards[None], correct[None], budgets=budgets)[0]
+    covered = coverage(np.array([correct.sum()]), np.array([n]), budgets=budgets)[0]
     values = np.unique(rewards)
     for column, k in enumerate(budgets):
         total, want, below = comb(n, k), Fraction(0), 0
@@ -231,15 +240,15 @@ def test_a_thousand_candidates_in_two_tied_languages_lose_no_precision():
     rewards = {code: np.zeros((1, 512)) for code in correct}
     for a, b in ((1, 1), (512, 512), (300, 7), (1, 511)):
         want = (a * 300 / 512 + b * 5 / 512) / (a + b)
-        assert est.best_of_allocation(rewards, correct, {"en": a, "th": b})[0] == pytest.approx(want, abs=1e-12)
-    got = est.best_of_shares(rewards, correct, budgets=[2, 5, 1024])[0]
+        assert best_of_allocation(rewards, correct, {"en": a, "th": b})[0] == pytest.approx(want, abs=1e-12)
+    got = best_of_shares(rewards, correct, budgets=[2, 5, 1024])[0]
     assert got == pytest.approx(305 / 1024, abs=1e-12)
 
 
 def test_majority_of_a_thousand_candidates_neither_overflows_nor_drifts():
     answers = np.array([[0] * 600 + [1] * 424])
     budgets = [1, 2, 3, 101, 600, 849, 1024]
-    got = est.majority(answers, np.array([0]), budgets=budgets)[0]
+    got = majority(answers, np.array([0]), budgets=budgets)[0]
     for column, k in enumerate(budgets):
         total = comb(1024, k)
         want = sum(
@@ -255,25 +264,23 @@ def test_majority_of_a_thousand_candidates_neither_overflows_nor_drifts():
 def test_problems_may_have_unequal_numbers_of_candidates():
     rewards = np.array([[1, 2, 3.0], [5, 4, np.nan]])
     correct = np.array([[0, 0, 1.0], [1, 0, np.nan]])
-    assert est.best_of_k(rewards, correct, 2) == pytest.approx([2 / 3, 1])
-    assert est.majority(np.array([[0, 1, 1], [0, 0, np.nan]]), np.array([0, 0]), 2) == pytest.approx([1 / 3, 1])
+    assert best_of_k(rewards, correct, 2) == pytest.approx([2 / 3, 1])
+    assert majority(np.array([[0, 1, 1], [0, 0, np.nan]]), np.array([0, 0]), 2) == pytest.approx([1 / 3, 1])
 
 
 def test_equal_rewards_make_every_budget_a_random_choice():
     correct = np.array([[1, 0, 0, 1], [0, 0, 0, 1]], bool)
-    assert est.best_of_k(np.ones((2, 4)), correct, budgets=[1, 2, 3, 4]) == pytest.approx(
-        np.array([[0.5] * 4, [0.25] * 4])
-    )
+    assert best_of_k(np.ones((2, 4)), correct, budgets=[1, 2, 3, 4]) == pytest.approx(np.array([[0.5] * 4, [0.25] * 4]))
 
 
 def test_a_language_without_a_correct_answer_gives_zero():
     correct = {"en": np.ones((1, 2), bool), "th": np.zeros((1, 2), bool)}
-    assert est.coverage_of_allocation(correct, {"th": 2})[0] == 0
-    assert est.best_of_shares({c: np.zeros((1, 2)) for c in correct}, correct, 2)[0] == pytest.approx(0.5)
+    assert coverage_of_allocation(correct, {"th": 2})[0] == 0
+    assert best_of_shares({c: np.zeros((1, 2)) for c in correct}, correct, 2)[0] == pytest.approx(0.5)
 
 
 def test_a_payoff_may_be_any_number():
-    contest = est.Contest.of({"en": np.array([[1.0, 2.0]])}, {"en": np.array([[10.0, 30.0]])})
+    contest = Contest.of({"en": np.array([[1.0, 2.0]])}, {"en": np.array([[10.0, 30.0]])})
     assert contest.allocation({"en": 1})[0] == pytest.approx(20)
     assert contest.allocation({"en": 2})[0] == pytest.approx(30)
 
@@ -284,35 +291,35 @@ def test_a_payoff_may_be_any_number():
 def test_a_budget_above_the_pool_names_problem_and_language():
     said = r"budget 16 exceeds the 8 candidates of problem mgsm-041 \(sw\); draw more or lower the budget"
     with pytest.raises(ValueError, match=said):
-        est.coverage(np.array([1]), np.array([8]), 16, problem_ids=["mgsm-041"], language="sw")
+        coverage(np.array([1]), np.array([8]), 16, problem_ids=["mgsm-041"], language="sw")
     with pytest.raises(ValueError, match=r"problem p1 \(th\)"):
-        est.coverage_of_allocation(
+        coverage_of_allocation(
             {"en": np.ones((2, 3)), "th": np.array([[1, 1], [1, np.nan]])}, {"th": 2}, problem_ids=["p0", "p1"]
         )
     with pytest.raises(ValueError, match=r"budget 5 \(3 for each of 2 languages\) exceeds the 2 candidates"):
-        est.coverage_of_shares({"en": np.ones((1, 3)), "th": np.ones((1, 2))}, 5)
+        coverage_of_shares({"en": np.ones((1, 3)), "th": np.ones((1, 2))}, 5)
     with pytest.raises(ValueError, match="budget 3 exceeds the 2 candidates"):
-        est.majority(np.array([[0, 1]]), np.array([0]), 3)
+        majority(np.array([[0, 1]]), np.array([0]), 3)
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_a_reward_that_is_not_a_number_names_its_candidate(bad):
     with pytest.raises(ValueError, match=r"candidate 1 of problem mgsm-003 \(te\) cannot be ranked"):
-        est.best_of_k(np.array([[0.5, bad]]), np.array([[1.0, 0.0]]), 1, problem_ids=["mgsm-003"], language="te")
+        best_of_k(np.array([[0.5, bad]]), np.array([[1.0, 0.0]]), 1, problem_ids=["mgsm-003"], language="te")
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: est.coverage_of_allocation({"en": np.ones((1, 2))}, {"xx": 1}), "names language 'xx'"),
-        (lambda: est.coverage_of_allocation({"en": np.ones((1, 2))}, {"en": 0}), "allocation is empty"),
-        (lambda: est.coverage_of_allocation({"en": np.ones((1, 2))}, {"en": -1}), "gives en -1"),
-        (lambda: est.best_of_k(np.ones((1, 2)), np.ones((1, 2)), 0), "budget 0 is below 1"),
-        (lambda: est.best_of_k(np.ones((1, 2)), np.ones((1, 2))), "either budget"),
-        (lambda: est.best_of_k(np.ones((1, 2)), np.ones((1, 3)), 1), "rewards are"),
-        (lambda: est.coverage(np.array([3]), np.array([2]), 1), "3 correct of 2"),
-        (lambda: est.best_of_shares({"en": np.ones((1, 2))}, {"th": np.ones((1, 2))}, 1), "no rewards for th"),
-        (lambda: est.majority_of_shares({"en": np.ones((1, 2))}, np.zeros(1), [1], draws=1), "draws is 1"),
+        (lambda: coverage_of_allocation({"en": np.ones((1, 2))}, {"xx": 1}), "names language 'xx'"),
+        (lambda: coverage_of_allocation({"en": np.ones((1, 2))}, {"en": 0}), "allocation is empty"),
+        (lambda: coverage_of_allocation({"en": np.ones((1, 2))}, {"en": -1}), "gives en -1"),
+        (lambda: best_of_k(np.ones((1, 2)), np.ones((1, 2)), 0), "budget 0 is below 1"),
+        (lambda: best_of_k(np.ones((1, 2)), np.ones((1, 2))), "either budget"),
+        (lambda: best_of_k(np.ones((1, 2)), np.ones((1, 3)), 1), "rewards are"),
+        (lambda: coverage(np.array([3]), np.array([2]), 1), "3 correct of 2"),
+        (lambda: best_of_shares({"en": np.ones((1, 2))}, {"th": np.ones((1, 2))}, 1), "no rewards for th"),
+        (lambda: majority_of_shares({"en": np.ones((1, 2))}, np.zeros(1), [1], draws=1), "draws is 1"),
     ],
 )
 def test_a_wrong_call_says_what_is_expected(call, said):

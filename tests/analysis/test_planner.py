@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from bestofl_lib.analysis import planner
-from bestofl_lib.analysis.estimators import best_of_allocation, coverage_of_allocation
+from bestofl_lib.analysis.best_of_k import best_of_allocation
+from bestofl_lib.analysis.coverage import coverage_of_allocation
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_greedy_with_moves_comes_close_to_the_full_search(pool, monkeypatch):
         monkeypatch.setattr(planner, "EXHAUSTIVE", limit)
         allocation, exhaustive = planner.best_allocation(pool, 6, "cross")
         assert exhaustive == (limit > 0)
-        worth[limit] = planner.contest(pool, "cross", pool.languages).allocation(allocation).mean()
+        worth[limit] = planner.contest_of(pool, "cross", pool.languages).allocation(allocation).mean()
     assert worth[0] == pytest.approx(max(worth.values()), abs=0.01)
 
 

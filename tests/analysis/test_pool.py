@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.analysis import selection
+from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.picks import pick_candidates
 from bestofl_lib.analysis.pool import Pool, pool_of_run
 
 
@@ -89,10 +90,10 @@ def test_a_candidate_set_aside_is_never_selected_and_has_no_weight(make_tables, 
     best = pl.col("reward") == pl.col("reward").max().over("problem_id")
     aside = tables["rewards"].with_columns(reward=pl.when(best).then(None).otherwise("reward"))
     pool = build(tables, rewards=aside)
-    picked = selection.picks(pool, {code: pool.fewest(code) for code in pool.languages}, strategy, "cross")
+    picked = pick_candidates(pool, {code: pool.fewest(code) for code in pool.languages}, strategy, "cross")
     chosen = picked.join(aside, on=["problem_id", "language", "sample_index"])["reward"]
     assert aside["reward"].null_count() == len(chosen) == 12 and chosen.null_count() == 0
-    every = selection.arm_values(pool, "mixed", strategy, "cross", [pool.largest_budget("mixed")]).accuracy[:, 0]
+    every = arm_values(pool, "mixed", strategy, "cross", [pool.largest_budget("mixed")]).accuracy[:, 0]
     assert np.allclose(every, picked["is_correct"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bestofl_lib.analysis.estimators import Contest, Winners
+from bestofl_lib.analysis.contest import Contest, Winners
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -39,9 +39,13 @@ def judged() -> pl.DataFrame:
     return pl.DataFrame(rows, schema={c: pl.String for c in COLUMNS}, orient="row")
 
 
-def kind_of(rule: str, note: str, ours: str | None, theirs: str | None, completion: str, start: int | None) -> str:
+def kind_of(
+    rule: str | None, note: str, ours: str | None, theirs: str | None, completion: str, start: int | None
+) -> str:
     """The kind of one disagreement, told from what was read where."""
     at = start or 0
+    if rule is None and re.search(r"boxed\s*\{[^{}]*$", completion[max(0, at - 60) : at]):
+        rule = "boxed"  # a box decided that there is no answer
     inner = re.search(
         r"boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}", completion[max(0, completion.rfind("boxed", 0, at + 1)) :]
     )

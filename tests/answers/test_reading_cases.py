@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from bestofl_lib.answers.columns import read_answers, read_completions
-from bestofl_lib.answers.reading import read_answer
+from bestofl_lib.answers.reading import found_by, read_answer
 from bestofl_lib.languages import LANGUAGES
 
 HERE = Path(__file__).parent / "reading_cases"
-PROBES = Path(__file__).resolve().parents[2] / "../shared/data/answer_probes.jsonl"
+PROBES = Path(__file__).resolve().parents[1] / "data" / "answer_probes.jsonl"
 PROSE = "First we count: there are 3 boxes with 7 things each, so 3 × 7 = 21.\n\n"
 
 
@@ -40,7 +40,7 @@ def test_every_case_of_a_language_reads_as_its_row_says(code: str) -> None:
 def test_prose_before_an_answer_changes_nothing_but_its_place(code: str) -> None:
     for value, text in cases(code):
         alone, behind = read_answer(text, code), read_answer(PROSE + text, code)
-        if alone.rule in ("boxed", "cue", "cue_sentence"):
+        if found_by(text, code)[0] in ("boxed", "cue", "cue_sentence"):
             assert (behind.value, behind.rule) == (value, alone.rule), text
             assert behind.start == alone.start + len(PROSE)
 
@@ -67,9 +67,7 @@ def test_a_table_reads_every_case_like_one_completion_at_a_time() -> None:
         assert row == (one.answer, one.rule, one.start, one.end, one.note), text
 
 
-def test_the_probes_of_the_shared_data_all_read_right() -> None:
-    if not PROBES.exists():
-        pytest.skip("the shared answer probes are not on this machine (../shared/data/answer_probes.jsonl)")
+def test_the_answer_probes_all_read_right() -> None:
     probes = [json.loads(line) for line in PROBES.read_text("utf8").splitlines()]
     assert [read_answer(p["completion"], p["language"]).value for p in probes] == [Fraction(p["value"]) for p in probes]
     candidates = pl.DataFrame(

@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from bestofl_lib.analysis import complementarity, estimators, uncertainty
+from bestofl_lib.analysis import complementarity, uncertainty
+from bestofl_lib.analysis.arms import contest_of
+from bestofl_lib.analysis.best_of_k import best_of_k
 from bestofl_lib.analysis.curves import curves
 from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.languages import LANGUAGES
@@ -80,7 +82,7 @@ def test_ten_times_the_problems_take_at_most_eleven_times_as_long(benchmark):
 @pytest.mark.parametrize("objective", ["oracle", "cross"])
 def test_shapley_over_11_languages(benchmark, objective):
     pool = big_pool(n=8)
-    complementarity.contest(pool, objective, pool.languages)
+    contest_of(pool, objective, pool.languages)
     table = benchmark.pedantic(complementarity.shapley, (pool, 8, objective), rounds=3)
     assert len(table) == 11
 
@@ -100,7 +102,7 @@ def test_exact_best_of_k_is_at_least_50_times_faster_than_1000_subsets_per_budge
     pool = big_pool()
     rewards, correct = pool.rewards["cross"]["en"], pool.is_correct["en"]
     start = time.process_time()
-    exact = benchmark.pedantic(estimators.best_of_k, (rewards, correct), {"budgets": BUDGETS}, rounds=5)
+    exact = benchmark.pedantic(best_of_k, (rewards, correct), {"budgets": BUDGETS}, rounds=5)
     own = benchmark.stats.stats.min if benchmark.stats else (time.process_time() - start) / 5
     some = BUDGETS[::8]
     start = time.perf_counter()
@@ -123,7 +125,7 @@ def test_exact_figures_scatter_less_than_first_k_over_200_pools(benchmark):
         for _ in range(200):
             correct = rng.random((250, 16)) < rates
             rewards = rng.normal(correct * 1.5)
-            exact.append(estimators.best_of_k(rewards, correct, budgets=[1, 2, 4, 8]).mean(0))
+            exact.append(best_of_k(rewards, correct, budgets=[1, 2, 4, 8]).mean(0))
             first.append(
                 [np.take_along_axis(correct, rewards[:, :k].argmax(1)[:, None], 1).mean() for k in (1, 2, 4, 8)]
             )

@@ -347,7 +347,7 @@ def test_truncated_weights_are_named(tiny_policy, tmp_path):
 
 def test_a_tokenizer_without_chat_template_names_the_remedy_and_a_given_template_is_recorded(tiny_policy, tmp_path):
     folder = copy(tiny_policy, tmp_path, "chat_template.jinja")
-    with pytest.raises(ValueError, match="no chat template.*chat_template='plain'"):
+    with pytest.raises(ValueError, match="no chat template.*chat_template to 'plain'"):
         draw(TransformersSampler(folder, device="cpu"))
     plain = TransformersSampler(folder, device="cpu", chat_template="plain")
     own = TransformersSampler(folder, device="cpu", chat_template=TEMPLATE)
@@ -355,6 +355,14 @@ def test_a_tokenizer_without_chat_template_names_the_remedy_and_a_given_template
     assert own.render([{"role": "user", "content": "2 + 3 ="}]) == "<|user|>2 + 3 =<|assistant|>"
     assert len({plain.identity, own.identity, TransformersSampler(folder).identity}) == 3
     assert draw(plain) and draw(own)
+
+
+def test_a_template_that_takes_no_system_message_says_which_parameter_to_change(tiny_policy):
+    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    refuses = TransformersSampler(tiny_policy, device="cpu", chat_template=strict + TEMPLATE)
+    with pytest.raises(ValueError, match=r"System role not supported; leave system_prompt empty"):
+        refuses.render([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1"}])
+    assert refuses.render([{"role": "user", "content": "1 + 1"}]) == "<|user|>1 + 1<|assistant|>"
 
 
 def test_a_model_without_end_of_text_is_refused(tiny_policy, tmp_path):

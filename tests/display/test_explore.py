@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.analysis import apportion, run_scan, selection, what_if
+from bestofl_lib.analysis import apportion, run_scan, what_if
+from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.picks import pick_candidates, selected_languages
 from bestofl_lib.display import takeaways, words
 from bestofl_lib.display import text as inert
 from bestofl_lib.display.explorer import problem as problem_page
@@ -210,7 +212,7 @@ def test_each_strategy_picks_what_the_library_picks(run, source):
     pool = problem_page._one_problem(table, "cross", {})[0]
     for pick in view["picks"]:
         model = "cross" if pick["strategy"] in what_if.NEEDS_REWARD else None
-        row = selection.picks(pool, allocation, pick["strategy"], model, 3).row(0, named=True)
+        row = pick_candidates(pool, allocation, pick["strategy"], model, 3).row(0, named=True)
         if pick["card"]:
             assert pick["card"] == f"{row['language']}-{row['sample_index']}"
         else:
@@ -255,7 +257,7 @@ def test_a_problem_without_candidates_is_named(source):
 def test_equal_shares_give_the_library_s_figure(numbers, strategy):
     model = "cross" if strategy in what_if.NEEDS_REWARD else None
     found = what_if.what_if(numbers, setting(strategy=strategy))
-    exact = selection.arm_values(numbers.pool(), "mixed", strategy, model, [6], draws=400)
+    exact = arm_values(numbers.pool(), "mixed", strategy, model, [6], draws=400)
     tolerance = 1e-12 if found["error"] is None else 5 * found["error"] + 0.002
     assert found["accuracy"] == pytest.approx(exact.accuracy.mean(), abs=tolerance)
     assert found["low"] <= found["accuracy"] <= found["high"]
@@ -267,7 +269,7 @@ def test_equal_shares_give_the_library_s_figure(numbers, strategy):
 def test_all_candidates_of_one_language_by_hand_equal_that_language_s_curve(numbers, strategy):
     model = "cross" if strategy in what_if.NEEDS_REWARD else None
     by_hand = what_if.what_if(numbers, setting(strategy=strategy, allocation={"bn": 0, "en": 6, "sw": 0, "th": 0}))
-    exact = selection.arm_values(numbers.pool(), "en", strategy, model, [6], draws=400)
+    exact = arm_values(numbers.pool(), "en", strategy, model, [6], draws=400)
     tolerance = 1e-9 if by_hand["error"] is None else 5 * by_hand["error"] + 0.002
     assert by_hand["accuracy"] == pytest.approx(exact.accuracy.mean(), abs=tolerance)
 
@@ -284,7 +286,7 @@ def test_a_language_with_a_great_offset_wins_everything(numbers):
 
 def test_selected_shares_equal_the_library_s(numbers):
     found = what_if.what_if(numbers, setting())
-    exact = selection.selected_languages(numbers.pool(), "mixed", "cross", [6])
+    exact = selected_languages(numbers.pool(), "mixed", "cross", [6])
     assert {row["language"]: pytest.approx(row["share"]) for row in found["selected"]} == dict(
         zip(exact["language"], exact["share"], strict=True)
     )

@@ -36,3 +36,10 @@ def test_the_native_style_is_the_default():
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         messages(*arguments)
+
+
+def test_a_system_message_comes_first_and_none_is_made_up():
+    assert messages("2 + 3 = ?", "en", "question", "Be brief.") == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "2 + 3 = ?"},
+    ]

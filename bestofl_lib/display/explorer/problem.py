@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
-from bestofl_lib.analysis import selection
+from bestofl_lib.analysis.picks import draw_once, pick_candidates
 from bestofl_lib.analysis.pool import UNRANKED, Pool
 from bestofl_lib.analysis.run_scan import KEYS, Source, candidates_of, reward_of, tally
 from bestofl_lib.analysis.what_if import NEEDS_REWARD, shifted
@@ -49,7 +49,7 @@ def problem_view(
     allocation = {code: min(k, available[code]) for code, k in allocation.items() if min(k, available.get(code, 0))}
     drawn = set()
     if pool and allocation:
-        drawn = set(selection.drawn(pool, allocation, seed).select("language", "sample_index").iter_rows())
+        drawn = set(draw_once(pool, allocation, seed).select("language", "sample_index").iter_rows())
     cards: dict[tuple[str, int], dict[str, Any]] = {}
     taken: dict[tuple[str, int], dict[str, Any]] = {}
     for row in table.iter_rows(named=True):
@@ -177,7 +177,7 @@ def _pick(
     taken: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> tuple[tuple[str, int] | None, str]:
     try:
-        found = selection.picks(pool, allocation, strategy, model, seed)
+        found = pick_candidates(pool, allocation, strategy, model, seed)
     except ValueError as error:
         return None, str(error)
     if found.is_empty():

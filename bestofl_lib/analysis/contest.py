@@ -1,0 +1,322 @@
+"""All candidates of a pool, ranked once by a reward: who wins under any allocation, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+import scipy.sparse
+
+from bestofl_lib.analysis.checks import check_budget, check_shares, checked_allocation, checked_rewards
+from bestofl_lib.analysis.drawing import Ratios
+from bestofl_lib.analysis.shares import over_shares
+from bestofl_lib.analysis.ties import Ties
+
+Array = np.ndarray
+_BLOCK = 8_192  # entries worked on at once, so that they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Contest:
+    """All candidates of a pool, ranked by one reward: answers any allocation fast. Make it with `Contest.of`.
+
+    Only the ranks where correctness changes are kept: with F(g) = chance that no drawn candidate ranks above group g,
+    accuracy = Σ_g m_g (F(g) − F(g−1)) = m_last + Σ_g (m_g − m_{g+1}) F(g), where m_g is the share correct in group g.
+    """
+
+    languages: tuple[str, ...]
+    ratios: Ratios  # of the candidates per problem and language
+    last: Array  # (problems,) share correct in the top group
+    step: scipy.sparse.csr_matrix  # (problems, entries): m_g − m_{g+1}
+    row: Array  # (entries,) problem of the entry
+    at_most: Array  # (entries, languages) candidates at or below the entry's reward
+    ties: Ties  # groups tied across languages whose shares correct differ
+    problem_ids: Sequence[str] | None = None
+
+    @property
+    def n_candidates(self) -> Array:
+        """(problems, languages) int."""
+        return self.ratios.n_candidates
+
+    @classmethod
+    def of(
+        cls,
+        rewards: Mapping[str, Array],
+        payoff: Mapping[str, Array],
+        problem_ids: Sequence[str] | None = None,
+    ) -> Contest:
+        """Rank the candidates.
+
+        Args:
+            rewards: per language (problems, candidates) float; NaN: does not exist.
+            payoff: per language (problems, candidates): what a win of this candidate is worth; 1 and 0 for correct and
+                wrong. Any float serves: with tokens instead, `allocation` gives the winner's expected tokens.
+        """
+        languages = tuple(payoff)
+        if not languages:
+            raise ValueError("no languages given; a pool needs at least one")
+        checked = [checked_rewards(rewards[c], payoff[c], problem_ids, c) for c in languages]
+        sizes = {len(values) for values, _, _ in checked}
+        if len(sizes) > 1:
+            shapes = ", ".join(f"{c} {len(v)}" for c, (v, _, _) in zip(languages, checked, strict=True))
+            raise ValueError(f"languages differ in their number of problems ({shapes}); align them by problem_id")
+        n_problems, n_languages = sizes.pop(), len(languages)
+        reward = np.concatenate([values for values, _, _ in checked], 1)
+        value = np.concatenate([values for _, values, _ in checked], 1)
+        exists = np.concatenate([mask for _, _, mask in checked], 1)
+        column = np.repeat(np.arange(n_languages), [values.shape[1] for values, _, _ in checked])
+        n = np.stack([mask.sum(1) for _, _, mask in checked], 1)
+
+        order = np.argsort(reward, axis=1, kind="stable")
+        kept = np.take_along_axis(exists, order, 1)
+        row = np.repeat(np.arange(n_problems), kept.sum(1))
+        flat_reward = np.take_along_axis(reward, order, 1)[kept]
+        flat_value = np.take_along_axis(value, order, 1)[kept]
+        flat_language = column[order][kept]
+        first = np.ones(len(row), bool)
+        first[1:] = (flat_reward[1:] != flat_reward[:-1]) | (row[1:] != row[:-1])
+        group = np.cumsum(first) - 1
+        group_row = row[first]
+        n_groups = len(group_row)
+        cell = group * n_languages + flat_language
+        tied = np.bincount(cell, minlength=n_groups * n_languages).reshape(n_groups, n_languages)
+        worth = np.bincount(cell, flat_value, minlength=n_groups * n_languages).reshape(n_groups, n_languages)
+        at_most = np.cumsum(tied, 0)
+        top = np.ones(n_groups, bool)
+        top[:-1] = group_row[1:] != group_row[:-1]
+        drawn = np.zeros((n_problems, n_languages), int)
+        drawn[group_row[top]] = at_most[top]
+        before = np.concatenate([np.zeros((1, n_languages), int), np.cumsum(n, 0)[:-1]])
+        at_most = at_most - before[group_row]
+
+        mean = worth.sum(1) / tied.sum(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own = np.where(tied > 0, worth / tied, np.nan)
+        crossing = (tied > 0).sum(1) > 1
+        uneven = np.zeros(n_groups, bool)
+        if crossing.any():
+            spread = own[crossing]
+            uneven[crossing] = np.nanmax(spread, 1) - np.nanmin(spread, 1) > 0
+        last = np.zeros(n_problems)
+        last[group_row[top]] = mean[top]
+        step = np.zeros(n_groups)
+        step[:-1] = mean[:-1] - mean[1:]
+        entry = ~top & (step != 0)
+        rows = group_row[entry]
+        matrix = scipy.sparse.csr_matrix((step[entry], (rows, np.arange(len(rows)))), shape=(n_problems, len(rows)))
+        ties = Ties(
+            Ratios(n),
+            group_row[uneven],
+            np.asfortranarray((at_most - tied)[uneven]),  # columns are read one by one
+            np.asfortranarray(tied[uneven]),
+            np.asfortranarray(np.where(tied > 0, own - mean[:, None], 0.0)[uneven]),
+        )
+        return cls(languages, Ratios(n), last, matrix, rows, np.asfortranarray(at_most[entry]), ties, problem_ids)
+
+    def allocation(self, allocation: Mapping[str, int]) -> Array:
+        """(problems,) expected payoff of the winner when each language gives its number of the allocation."""
+        used = checked_allocation(allocation, self.languages)
+        positions = {self.languages.index(code): k for code, k in used.items()}
+        for position, k in positions.items():
+            check_budget(self.n_candidates[:, position], k, self.problem_ids, self.languages[position])
+        below = np.ones(len(self.row))
+        for position, k in positions.items():
+            below = below * self.below(position, k)
+        # languages without budget change no F, so their groups add nothing to the sum
+        result = self.last + self.step @ below
+        return result + self.ties.allocation([positions.get(i, 0) for i in range(len(self.languages))])
+
+    def shares(self, budgets: Iterable[int], languages: Sequence[str] | None = None) -> Array:
+        """(problems, budgets) expected payoff of the winner with equal shares over `languages` (default: all)."""
+        ks = np.asarray(list(budgets), int)
+        chosen = [self.languages.index(code) for code in (languages or self.languages)]
+        check_shares({self.languages[i]: self.n_candidates[:, i] for i in chosen}, ks, self.problem_ids)
+        below = np.empty((len(self.row), len(ks)))
+        for start in range(0, len(self.row), _BLOCK):
+            part = slice(start, start + _BLOCK)
+
+            def factor(position: int, k: int, part: slice = part) -> Array:
+                return self.below(chosen[position], k, part)
+
+            below[part] = over_shares(factor, len(chosen), ks)
+        return self.last[:, None] + self.step @ below + self.ties.shares(chosen, ks)
+
+    def one_more(self, allocation: Mapping[str, int]) -> dict[str, Array]:
+        """Per language that can still give one: (problems,) expected payoff of the winner with one more of it.
+
+        Args:
+            allocation: completions per language so far; may be empty.
+        """
+        ks = [int(allocation.get(code, 0)) for code in self.languages]
+        factors = [self.below(position, k) if k else None for position, k in enumerate(ks)]
+        before: list[Array | float] = [1.0]  # products of the languages left and right of each
+        after: list[Array | float] = [1.0]
+        for factor in factors[:-1]:
+            before.append(before[-1] if factor is None else before[-1] * factor)
+        for factor in factors[:0:-1]:
+            after.append(after[-1] if factor is None else after[-1] * factor)
+        result = {}
+        for position, code in enumerate(self.languages):
+            if ks[position] < self.n_candidates[:, position].min():
+                below = before[position] * after[-1 - position] * self.below(position, ks[position] + 1)
+                more = [k + (i == position) for i, k in enumerate(ks)]
+                result[code] = self.last + self.step @ below + self.ties.allocation(more)
+        return result
+
+    def shapley(self, budget: int) -> Array:
+        """(problems, languages) exact Shapley value of each language for the winner's expected payoff.
+
+        The game: a set of languages shares `budget` equally (leftovers at random); the empty set is worth 0. All
+        2^L sets count, but none is enumerated: the sum over sets of one size is a coefficient of
+        Π_l (1 + x (F_l(q) + y F_l(q + 1))), and leaving one language out is one division.
+        """
+        n = len(self.languages)
+        for position, code in enumerate(self.languages):
+            check_budget(self.n_candidates[:, position], budget, self.problem_ids, code)
+        total = np.zeros((n + 1, len(self.last)))  # sums over sets of one size
+        without = np.zeros((n, n + 1, len(self.last)))  # the same over sets that lack a language
+        for size in range(1, n + 1):
+            total[size] = comb(n, size) * self.last
+            without[:, size] = comb(n - 1, size) * self.last
+        for q in {budget // size for size in range(1, n + 1)}:
+            sizes = [size for size in range(1, n + 1) if budget // size == q]
+            more = any(budget % size for size in sizes)
+            low = [self.below(position, q) for position in range(n)]
+            high = [self.below(position, q + 1) for position in range(n)] if more else low
+            self._set_sums(low, high, sizes, budget, total, without, lambda x: self.step @ x)
+            for rows, nodes, weights in self.ties.batches(budget):
+                low, high = (
+                    [
+                        np.stack([value, slope * self.ties.excess[rows, position, None]])
+                        for position in range(n)
+                        for value, slope in [self.ties.generating(rows, position, k, nodes)]
+                    ]
+                    for k in (q, q + 1 if more else q)
+                )
+                where = self.ties.row[rows]
+
+                def read(x: Array, weights: Array = weights, where: Array = where) -> Array:
+                    return np.bincount(where, x[1] @ weights, minlength=len(self.last))
+
+                self._set_sums(low, high, sizes, budget, total, without, read)
+        value = np.zeros((len(self.last), n))
+        for position in range(n):
+            for size in range(n):
+                joined = total[size + 1] - without[position, size + 1]
+                value[:, position] += (joined - without[position, size]) / comb(n - 1, size) / n
+        return value
+
+    @staticmethod
+    def _set_sums(
+        low: list[Array],
+        high: list[Array],
+        sizes: list[int],
+        budget: int,
+        total: Array,
+        without: Array,
+        read: Callable[[Array], Array],
+    ) -> None:
+        """Add to `total` and `without` what `read` makes of the coefficients of x^size y^(budget % size)."""
+        dual = low[0].ndim == 3  # (value, slope) pairs: products follow the product rule
+
+        def times(a: Array, b: Array) -> Array:
+            return np.stack([a[0] * b[0], a[0] * b[1] + a[1] * b[0]]) if dual else a * b
+
+        top, extra = max(sizes), max(budget % size for size in sizes)
+        one = np.ones(low[0].shape)
+        if dual:
+            one[1] = 0
+        zero = np.zeros_like(one)
+        table = [[zero] * (extra + 1) for _ in range(top + 1)]
+        table[0][0] = one
+        for a, b in zip(low, high, strict=True):
+            for s in range(top, 0, -1):
+                for r in range(min(extra, s), -1, -1):
+                    if table[s - 1][r] is not zero:
+                        table[s][r] = table[s][r] + times(table[s - 1][r], a)
+                    if r and table[s - 1][r - 1] is not zero:
+                        table[s][r] = table[s][r] + times(table[s - 1][r - 1], b)
+        for size in sizes:
+            r = budget % size
+            total[size] += read(table[size][r]) / comb(size, r)
+        for position, (a, b) in enumerate(zip(low, high, strict=True)):
+            rest = [[zero] * (extra + 1) for _ in range(top + 1)]
+            rest[0][0] = one
+            for s in range(1, top + 1):
+                for r in range(min(extra, s) + 1):
+                    left = table[s][r] - times(rest[s - 1][r], a)
+                    rest[s][r] = left - times(rest[s - 1][r - 1], b) if r else left
+            for size in sizes:
+                r = budget % size
+                if size < len(low):
+                    without[position, size] += read(rest[size][r]) / comb(size, r)
+
+    def below(self, position: int, k: int, part: slice = slice(None)) -> Array:
+        """(entries,) chance that k draws of one language all rank at or below the entry."""
+        return self.ratios.of(self.at_most[part, position], self.row[part], position, k)
+
+
+@dataclass(frozen=True)
+class Winners:
+    """Which language the best-rewarded candidate comes from: answers any allocation fast. Make it with `Winners.of`."""
+
+    ranks: Contest  # the pool ranked, with an entry for every distinct reward
+    ends: Array  # (entries + problems,) position of each group in the list of entries, -1: the top group
+    row: Array  # (entries + problems,) problem of the group, in order
+    position: Array  # (entries + problems,) language of the group
+    tied: dict[str, Contest]  # one contest per language where rewards tie across languages; else empty
+
+    @classmethod
+    def of(cls, rewards: Mapping[str, Array], problem_ids: Sequence[str] | None = None) -> Winners:
+        """Rank the candidates; per language (problems, candidates) float, NaN: does not exist."""
+        ranks = Contest.of(rewards, rewards, problem_ids)
+        n_problems = len(ranks.n_candidates)
+        row = np.concatenate([ranks.row, np.arange(n_problems)])
+        ends = np.concatenate([np.arange(len(ranks.row)), np.full(n_problems, -1)])
+        order = np.lexsort((ends < 0, row))  # entries rank upwards within a problem; the top group closes it
+        row, ends = row[order], ends[order]
+        at_most = np.concatenate([ranks.at_most, ranks.n_candidates])[order]
+        joined = np.diff(at_most, axis=0, prepend=0)
+        first = np.ones(len(row), bool)
+        first[1:] = row[1:] != row[:-1]
+        joined[first] = at_most[first]
+        tied: dict[str, Contest] = {}
+        if ((joined > 0).sum(1) > 1).any():
+            for code in rewards:
+                payoff = {c: np.where(np.isnan(values), np.nan, float(c == code)) for c, values in rewards.items()}
+                tied[code] = Contest.of(rewards, payoff, problem_ids)
+        return cls(ranks, ends, row, joined.argmax(1), tied)
+
+    def allocation(self, allocation: Mapping[str, int]) -> Array:
+        """(problems, languages) chance that the winner is from each language; rows sum to 1."""
+        if self.tied:
+            return np.stack([contest.allocation(allocation) for contest in self.tied.values()], 1)
+        used = checked_allocation(allocation, self.ranks.languages)
+        below = np.ones(len(self.ranks.row))
+        for code, k in used.items():
+            position = self.ranks.languages.index(code)
+            check_budget(self.ranks.n_candidates[:, position], k, self.ranks.problem_ids, code)
+            below = below * self.ranks.below(position, k)
+        return self._shares(below)
+
+    def shares(self, budget: int, languages: Sequence[str] | None = None) -> Array:
+        """The same with equal shares over `languages` (default: all); see `coverage_of_shares`."""
+        if self.tied:
+            return np.stack([contest.shares([budget], languages)[:, 0] for contest in self.tied.values()], 1)
+        chosen = [self.ranks.languages.index(code) for code in (languages or self.ranks.languages)]
+        ks = np.array([budget])
+        sizes = {self.ranks.languages[i]: self.ranks.n_candidates[:, i] for i in chosen}
+        check_shares(sizes, ks, self.ranks.problem_ids)
+        return self._shares(over_shares(lambda place, k: self.ranks.below(chosen[place], k), len(chosen), ks)[:, 0])
+
+    def _shares(self, below: Array) -> Array:
+        reached = np.append(below, 1.0)[self.ends]  # chance that no drawn candidate ranks above the group
+        wins = np.diff(reached, prepend=0.0)
+        first = np.ones(len(wins), bool)
+        first[1:] = self.row[1:] != self.row[:-1]
+        wins[first] = reached[first]
+        shape = self.ranks.n_candidates.shape
+        cell = self.row * shape[1] + self.position
+        return np.bincount(cell, wins, minlength=shape[0] * shape[1]).reshape(shape)

@@ -1,0 +1,148 @@
+"""Which candidate wins: the share of wins of each language, and the concrete pick of one random draw.
+
+It knows tables; figures over all draws come from the exact estimators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.analysis.arms import checked_arm, vote_weight
+from bestofl_lib.analysis.best_of_k import best_of_shares
+from bestofl_lib.analysis.checks import check_budget, checked_allocation
+from bestofl_lib.analysis.pool import Pool
+
+
+def selected_languages(
+    pool: Pool,
+    name: str = "mixed",
+    reward_model: str = "cross",
+    budgets: Sequence[int] = (4,),
+    strategy: str = "best_of_k",
+) -> pl.DataFrame:
+    """How often the winner comes from each language, exactly.
+
+    Returns:
+        One row per language and budget: `language`, `share` (of wins), `strategy`, `reward_model`, `pool`, `budget`,
+        `n_problems`. Empty where the reward model does not cover the pool.
+    """
+    members = checked_arm(pool, name, strategy, reward_model if strategy == "best_of_k" else None, "logistic")
+    rewards = pool.reward(strategy if strategy in ("logprob", "shortest") else reward_model, members)
+    rows = []
+    if rewards is not None:
+        for code in members:
+            mine = {c: np.where(pool.exists[c], float(c == code), np.nan) for c in members}
+            shares = best_of_shares(rewards, mine, budgets=list(budgets), problem_ids=pool.problem_ids).mean(0)
+            rows += [(code, float(s), int(k)) for s, k in zip(shares, budgets, strict=True)]
+    return pl.DataFrame(
+        rows, schema={"language": pl.String, "share": pl.Float64, "budget": pl.Int32}, orient="row"
+    ).select(
+        "language",
+        "share",
+        pl.lit(strategy).alias("strategy"),
+        pl.lit(reward_model if strategy == "best_of_k" else None, pl.String).alias("reward_model"),
+        pl.lit(name).alias("pool"),
+        "budget",
+        pl.lit(pool.n_problems, pl.Int32).alias("n_problems"),
+    )
+
+
+def selected_by_every_rule(pool: Pool, budget: int | None = None, name: str = "mixed") -> pl.DataFrame:
+    """`selected_languages` of each reward model that covers the pool, of log-probability and of length.
+
+    Args:
+        budget: completions per problem; by default one of each language of the pool.
+    """
+    budgets = [len(pool.members(name)) if budget is None else budget]
+    models = [
+        selected_languages(pool, name, model, budgets)
+        for model in pool.reward_models
+        if pool.reward(model, pool.members(name))
+    ]
+    return pl.concat(
+        [*models, *(selected_languages(pool, name, rule, budgets, rule) for rule in ("logprob", "shortest"))]
+    )
+
+
+def draw_once(pool: Pool, allocation: Mapping[str, int], seed: int = 0) -> pl.DataFrame:
+    """One random draw per problem with this allocation: which stored candidates it holds.
+
+    Returns:
+        One row per drawn candidate: `problem_id`, `language`, `sample_index`, `is_correct`.
+    """
+    rng = np.random.default_rng(seed)
+    used = checked_allocation(allocation, pool.languages)
+    rows = []
+    for code, k in used.items():
+        check_budget(pool.n_candidates(code), k, pool.problem_ids, code)
+        order = np.argsort(np.where(pool.exists[code], rng.random(pool.exists[code].shape), np.inf), 1)[:, :k]
+        index = np.take_along_axis(pool.sample_index[code], order, 1)
+        right = np.take_along_axis(pool.is_correct[code], order, 1) > 0
+        rows += [
+            (problem, code, int(i), bool(c))
+            for p, problem in enumerate(pool.problem_ids)
+            for i, c in zip(index[p], right[p], strict=True)
+        ]
+    schema = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32, "is_correct": pl.Boolean}
+    return pl.DataFrame(rows, schema=schema, orient="row").sort("problem_id", "language", "sample_index")
+
+
+def pick_candidates(
+    pool: Pool,
+    allocation: Mapping[str, int],
+    strategy: str = "best_of_k",
+    reward_model: str | None = None,
+    seed: int = 0,
+    vote_weights: str = "logistic",
+) -> pl.DataFrame:
+    """The candidate that a strategy picks from one random draw per problem, for reading.
+
+    Ties are broken by the seed. Votes pick one candidate of the winning answer. `oracle` picks a correct one if drawn.
+
+    Returns:
+        One row per problem: `problem_id`, `language`, `sample_index` (of the pick), `is_correct`, `strategy`,
+        `reward_model`, `budget`. No row where a vote had no answer to count.
+    """
+    used = checked_allocation(allocation, pool.languages)
+    checked_arm(pool, "+".join(used), strategy, reward_model, vote_weights)
+    members, table = tuple(used), draw_once(pool, used, seed)
+    model = strategy if strategy in ("logprob", "shortest") else reward_model
+    rewards = pool.reward(model, members) if model else None
+    if model and rewards is None:
+        raise ValueError(f"{model!r} gives no numbers for {', '.join(members)}; choose another strategy or pool")
+    row = {problem: p for p, problem in enumerate(pool.problem_ids)}
+    places = {c: {(p, i): n for (p, n), i in np.ndenumerate(pool.sample_index[c]) if i >= 0} for c in members}
+    value, answer = [], []
+    for problem, code, index, right in table.iter_rows():
+        at = (row[problem], places[code][(row[problem], index)])
+        value.append(float(rewards[code][at]) if rewards else float(right) if strategy == "oracle" else 0.0)
+        answer.append(int(pool.answers[code][at]))
+    table = table.with_columns(
+        value=pl.Series(value, dtype=pl.Float64),
+        answer=pl.Series(answer, dtype=pl.Int64),
+        lot=pl.Series(np.random.default_rng(seed + 1).random(len(table))),
+    )
+    if strategy in ("majority", "weighted"):
+        each = vote_weight(table["value"].to_numpy(), vote_weights) if strategy == "weighted" else np.ones(len(table))
+        table = table.with_columns(weight=pl.Series(each))
+        tally = (
+            table.filter(pl.col("answer") >= 0)
+            .group_by("problem_id", "answer")
+            .agg(pl.col("weight").sum().round(9).alias("votes"), pl.col("lot").min().alias("turn"))
+            .sort("problem_id", "votes", "turn", descending=[False, True, False])
+            .unique("problem_id", keep="first", maintain_order=True)
+        )
+        table = table.join(tally.select("problem_id", "answer"), on=["problem_id", "answer"], how="semi")
+    return (
+        table.sort("problem_id", "value", "lot", descending=[False, True, False])
+        .unique("problem_id", keep="first", maintain_order=True)
+        .select("problem_id", "language", "sample_index", "is_correct")
+        .with_columns(
+            strategy=pl.lit(strategy),
+            reward_model=pl.lit(reward_model, pl.String),
+            budget=pl.lit(sum(used.values()), pl.Int32),
+        )
+    )
