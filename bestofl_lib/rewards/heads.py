@@ -1,17 +1,16 @@
 """Logistic regression on fixed features, as pairs or as labelled rows.
 
-Used for reward heads on frozen backbones and for the text-only baseline. It knows matrices and groups;
-it knows nothing of languages, models or files.
+Used for reward heads on frozen backbones and for the text baseline. It knows matrices and groups; it knows nothing of
+languages, models or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 STRENGTHS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
@@ -38,7 +37,7 @@ def fit_head(
     loss: str,
     strengths: Sequence[float] = STRENGTHS,
     folds: int = 4,
-    trust: np.ndarray | None = None,
+    feature_scales: np.ndarray | None = None,
 ) -> LinearHead:
     """Fit a linear reward on pairs; the L2 strength is the one that does best on held-out problems.
 
@@ -50,9 +49,9 @@ def fit_head(
         groups: (pairs,) int, the problem of each pair; a problem is never split between fit and held-out.
         loss: "pairwise" (Bradley-Terry) or "bce" (each pair is two labelled rows).
         strengths: L2 strengths to try, in units of standardised features and mean loss; one value: nothing is held out.
-        trust: (features,) how large each standardised feature stands in the fit; a smaller number is penalised more.
-            None: all 1.
-        folds: held-out folds for the choice of strength; fewer when there are fewer problems.
+        folds: held-out folds for the choice of strength; fewer if there are fewer problems.
+        feature_scales: (features,) standard deviation that each feature is given in the fit; a smaller one is penalised
+            more. None: all 1.
 
     Raises:
         ValueError: an unknown loss, no pairs, or features that are not finite.
@@ -68,17 +67,16 @@ def fit_head(
         )
     mean, scale = stacked.mean(0), stacked.std(0)
     scale[scale < 1e-8 * max(float(scale.max()), 1e-30)] = np.inf  # a constant feature gets weight 0
-    if trust is not None:
-        scale = scale / trust
+    if feature_scales is not None:
+        scale = scale / feature_scales
     stacked = (stacked - mean) / scale
     n = len(chosen)
     if loss == "pairwise":
         x, y = stacked[:n] - stacked[n:], np.ones(n)
         row_groups = groups
     else:
-        x, y = np.hstack([stacked, np.ones((2 * n, 1))]), np.repeat([1.0, -1.0], n)
+        x, y = stacked, np.repeat([1.0, -1.0], n)
         row_groups = np.concatenate([groups, groups])
-    free = 1 if loss == "bce" else 0  # the last column is an intercept and is not penalised
     _, row_groups = np.unique(row_groups, return_inverse=True)
     fold = np.random.default_rng(0).permutation(row_groups.max() + 1)[row_groups] % folds
 
@@ -87,33 +85,33 @@ def fit_head(
         losses = np.zeros(len(strengths))
         right = np.zeros(len(strengths))
         for k in np.unique(fold):
-            inside, w = fold != k, None
-            for i, strength in enumerate(strengths):  # from strong to weak, each starting from the last
-                w = _minimise(x[inside], y[inside], strength, free, w)
-                losses[i] += np.logaddexp(0, -y[~inside] * (x[~inside] @ w)).sum()
-                held = ~inside[:n]
-                gap = (stacked[:n][held] - stacked[n:][held]) @ w[: len(mean)]
+            inside = fold != k
+            held = ~inside[:n]
+            gaps = stacked[:n][held] - stacked[n:][held]
+            for i, (w, intercept) in enumerate(_fits(x[inside], y[inside], strengths, with_intercept=loss == "bce")):
+                losses[i] += np.logaddexp(0, -y[~inside] * (x[~inside] @ w + intercept)).sum()
+                gap = gaps @ w
                 right[i] += (gap > 0).sum() + 0.5 * (gap == 0).sum()
         i = int(np.argmin(losses))
         best, held_loss, held_accuracy = float(strengths[i]), losses[i] / len(x), right[i] / n
-    w = _minimise(x, y, best, free, None)
-    weights = w[: len(mean)] / scale
-    offset = float(w[-1] if free else 0.0) - float(weights @ mean)
-    return LinearHead(weights, offset, best, float(held_loss), float(held_accuracy))
+    ((w, intercept),) = _fits(x, y, [best], with_intercept=loss == "bce")
+    weights = w / scale
+    return LinearHead(weights, intercept - float(weights @ mean), best, float(held_loss), float(held_accuracy))
 
 
-def _minimise(x: np.ndarray, y: np.ndarray, l2: float, free: int, start: np.ndarray | None) -> np.ndarray:
-    """Weights of the least mean log loss plus l2/2 times their square; the last `free` ones are not penalised."""
-    n, d = x.shape
-    penalised = np.ones(d)
-    if free:
-        penalised[-free:] = 0
+def _fits(
+    x: np.ndarray, y: np.ndarray, strengths: Sequence[float], *, with_intercept: bool
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Weights and intercept of the least mean log loss plus strength/2 times the squared weights, for each strength.
 
-    def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = y * (x @ w)
-        value = np.logaddexp(0, -margin).mean() + 0.5 * l2 * float((penalised * w) @ w)
-        return value, -(x.T @ (y * expit(-margin))) / n + l2 * penalised * w
-
-    result = minimize(objective, np.zeros(d) if start is None else start, jac=True, method="L-BFGS-B",
-                      options={"maxiter": 500, "gtol": 1e-6})  # fmt: skip
-    return result.x
+    The intercept is not penalised. Each fit starts from the last one, so give strengths from strong to weak.
+    """
+    share = None
+    if not with_intercept:  # differences all have one label: add their mirror images, which change no optimum
+        x, y = np.concatenate([x, -x]), np.concatenate([y, -y])
+        share = np.full(len(x), 0.5)
+    rows = len(x) if share is None else share.sum()
+    model = LogisticRegression(fit_intercept=with_intercept, warm_start=True, max_iter=500, tol=1e-6)
+    for strength in strengths:
+        model.set_params(C=1 / (strength * rows)).fit(x, y, sample_weight=share)
+        yield model.coef_[0].copy(), float(model.intercept_[0]) if with_intercept else 0.0

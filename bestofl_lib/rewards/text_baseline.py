@@ -1,4 +1,4 @@
-"""A reward from the text alone, for pools that come without a model: a sanity check and a floor, in seconds.
+"""The text baseline: a reward from the text alone, for pools that come without a model. A sanity check and a floor, in seconds.
 
 Hashed character n-grams of a completion's ending and a few facts of its shape, and a linear reward on top, trained on the
 same kinds of pairs as the real reward models and cross-fitted by problem. It knows no language and no model, reads no
@@ -36,7 +36,7 @@ def score_text_baseline(
     folds: int = 5,
     seed: int = 0,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Train the text-only baseline on a pool by cross-fitting, and score the pool with it.
+    """Train the text baseline on a pool by cross-fitting, and score the pool with it.
 
     Every fold's model learns from the problems of the other folds only, whatever their language. A mono model scores its
     own language.

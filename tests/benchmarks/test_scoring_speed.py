@@ -32,7 +32,7 @@ def setup(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classifier")
     backbone = RewardBackbone(POLICY, style="question", device="cpu")
     backbone.model.save_pretrained(folder)
-    backbone.tokenizer.save_pretrained(folder)
+    backbone.texts.tokenizer.save_pretrained(folder)
     rng = np.random.default_rng(0)
     prompts = list(problems.select("question", "language").iter_rows())
     owner = np.repeat(np.arange(N_PROMPTS), N_COMPLETIONS).tolist()
@@ -41,15 +41,15 @@ def setup(tmp_path_factory):
         text = prompts[p][0]
         start = int(rng.integers(0, len(text) // 2))
         completions.append(text[start : start + int(rng.integers(len(text) // 4, len(text)))])
-    tail, _ = backbone.ending()
-    texts = [backbone.prompt_text(*prompts[p]) + text + tail for p, text in zip(owner, completions, strict=True)]
+    tail, _ = backbone.texts.ending
+    texts = [backbone.texts.prompt_text(*prompts[p]) + text + tail for p, text in zip(owner, completions, strict=True)]
     return folder, backbone, (prompts, owner, completions), texts
 
 
 def test_pipeline(benchmark, setup):
     folder, backbone, _, texts = setup
     pipeline = transformers.pipeline("text-classification", model=str(folder), device="cpu", function_to_apply="none")
-    pipeline.tokenizer.pad_token_id = backbone.pad
+    pipeline.tokenizer.pad_token_id = backbone.texts.pad
     run = lambda: pipeline(texts, batch_size=32)  # noqa: E731
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
     benchmark.extra_info["candidates_per_second"] = len(texts) / benchmark.stats["min"]

@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from bestofl_lib.models.identity import locate  # noqa: E402
 from bestofl_lib.rewards.backbone import RewardBackbone  # noqa: E402
+from bestofl_lib.rewards.readouts import Probe  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}"
@@ -34,7 +34,7 @@ def texts():
 @pytest.fixture(scope="module")
 def backbone(tiny_policy):
     found = RewardBackbone(tiny_policy, device="cpu", batch_tokens=300)
-    found.tokenizer.chat_template = TEMPLATE
+    found.texts.tokenizer.chat_template = TEMPLATE
     return found
 
 
@@ -48,8 +48,9 @@ def test_sharing_prompts_changes_no_number_beyond_rounding(backbone, texts):
 
 def test_rewards_are_those_of_the_transformers_model_on_the_same_tokens(backbone, texts):
     ids, _ = backbone.whole_texts(*texts)
+    ids = [row["input_ids"] for row in ids]
     longest = max(map(len, ids))
-    padded = torch.tensor([row + [backbone.pad] * (longest - len(row)) for row in ids])
+    padded = torch.tensor([row + [backbone.texts.pad] * (longest - len(row)) for row in ids])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids])
     with torch.inference_mode():
         expected = backbone.model(input_ids=padded, attention_mask=mask).logits[:, 0].numpy()
@@ -58,15 +59,15 @@ def test_rewards_are_those_of_the_transformers_model_on_the_same_tokens(backbone
 
 
 def test_a_probe_s_numbers_are_those_of_the_language_model_and_shared_prompts_change_none(tiny_policy, texts):
-    probe = RewardBackbone(tiny_policy, device="cpu", reads="probe", batch_tokens=300)
-    probe.tokenizer.chat_template = TEMPLATE
+    probe = RewardBackbone(tiny_policy, device="cpu", readout=Probe(), batch_tokens=300)
+    probe.texts.tokenizer.chat_template = TEMPLATE
     shared, _ = probe.values(*texts)
     plain, _ = probe.values(*texts, share=False)
     filled = np.array([bool(text.strip()) for text in texts[2]])
     assert shared.shape == (60, 2 * 32 + 8)
     assert np.abs(shared - plain)[filled].max() < 1e-4 * np.abs(plain).max()
     prompts, owner, completions = texts
-    head, body, _ = probe.encode(prompts, owner, completions)
+    head, body, _ = probe.texts.encode(prompts, owner, completions)
     ids, start = torch.tensor([head[owner[3]] + body[3]]), len(head[owner[3]])
     with torch.inference_mode():
         out = probe.model(ids, output_hidden_states=True)
@@ -82,20 +83,22 @@ def test_a_probe_s_numbers_are_those_of_the_language_model_and_shared_prompts_ch
 
 def test_the_text_is_the_chat_template_s_whatever_it_strips(backbone):
     ids, _ = backbone.whole_texts([("what?", "en")], [0], ["  seven \n"])
-    chat = [{"role": "user", "content": backbone.prompt_text("what?", "en").removeprefix("<|user|>").removesuffix("<|assistant|>")},
+    chat = [{"role": "user", "content": backbone.texts.prompt_text("what?", "en").removeprefix("<|user|>").removesuffix("<|assistant|>")},
             {"role": "assistant", "content": "  seven \n"}]  # fmt: skip
-    whole = backbone.tokenizer(backbone.tokenizer.apply_chat_template(chat, tokenize=False), add_special_tokens=False)
+    whole = backbone.texts.tokenizer(
+        backbone.texts.tokenizer.apply_chat_template(chat, tokenize=False), add_special_tokens=False
+    )
     whole = whole["input_ids"]
-    assert whole[-1] == backbone.pad  # this tokenizer pads with its end token, which is then not read
-    assert ids[0] == whole[:-1]
+    assert whole[-1] == backbone.texts.pad  # this tokenizer pads with its end token, which is then not read
+    assert ids[0]["input_ids"] == whole[:-1]
 
 
 def test_a_long_completion_loses_its_beginning_and_is_flagged(backbone, texts):
     prompts, owner, completions = texts
-    head, body, cut = backbone.encode(prompts, owner, completions)
+    head, body, cut = backbone.texts.encode(prompts, owner, completions)
     assert np.flatnonzero(cut).tolist() == [9]
     assert len(head[owner[9]]) + len(body[9]) == backbone.max_tokens
-    assert backbone.tokenizer.decode(body[9]).endswith("long")
+    assert backbone.texts.tokenizer.decode(body[9]).endswith("long")
 
 
 def test_an_empty_completion_has_a_finite_value(backbone, texts):
@@ -187,17 +190,7 @@ def test_an_encoder_scores_question_and_completion_as_a_pair(tmp_path, texts):
         assert values[3, 0] == pytest.approx(model.model(**one).logits.item(), abs=1e-5)
 
 
-def test_folders_that_are_no_safe_models_are_refused_in_words(tmp_path, tiny_policy):
-    with pytest.raises(FileNotFoundError, match="no model folder"):
-        locate("/no/such/folder")
-    with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        locate(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match="safetensors"):
-        locate(tmp_path)
-    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
-    with pytest.raises(ValueError, match="pickle"):
-        locate(tmp_path)
+def test_a_token_limit_beyond_the_model_s_is_refused(tiny_policy):
     with pytest.raises(ValueError, match="max_tokens=100000"):
         RewardBackbone(tiny_policy, max_tokens=100_000, device="cpu")
 

@@ -13,13 +13,20 @@ from bestofl_lib.analysis.reward_quality import within_problem_auc
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
 from bestofl_lib.rewards.scoring import score
+from bestofl_lib.rewards.spec import TrainingSettings
 from bestofl_lib.rewards.training import train_reward_models
 
 
 @pytest.fixture
 def folder(world, tiny_policy, tmp_path):
     train_reward_models(
-        world.candidates, world.readings, world.split("train"), base=tiny_policy, folder=tmp_path, rows=20, device="cpu"
+        world.candidates,
+        world.readings,
+        world.split("train"),
+        base=tiny_policy,
+        folder=tmp_path,
+        settings=TrainingSettings(rows=20),
+        device="cpu",
     )
     return tmp_path
 
@@ -105,7 +112,13 @@ def test_candidates_without_a_known_finish_reason_are_learnt_from_and_scored(wor
     pool = world.candidates.with_columns(finish_reason=pl.lit(None, pl.String))
     place = tmp_path / "again"
     train_reward_models(
-        pool, world.readings, world.split("train"), base=tiny_policy, folder=place, rows=20, device="cpu"
+        pool,
+        world.readings,
+        world.split("train"),
+        base=tiny_policy,
+        folder=place,
+        settings=TrainingSettings(rows=20),
+        device="cpu",
     )
     expected = score(world.candidates, world.split("test"), folder, device="cpu").rewards
     assert expected.height and score(pool, world.split("test"), place, device="cpu").rewards.equals(expected)
@@ -120,7 +133,7 @@ def test_bad_input_is_named(world, folder, tmp_path):
     with pytest.raises(ValueError, match="none of the 0 candidates"):
         score(world.candidates.head(0), test, folder)
     (folder / "multi" / "reward_model.json").write_text('{"name": "multi"}')
-    with pytest.raises(ValueError, match="is not a reward model's description"):
+    with pytest.raises(ValueError, match="is not the record of a reward model"):
         score(world.candidates, test, folder)
     with pytest.raises(FileNotFoundError, match="run 04_train_reward_models first"):
         score(world.candidates, test, tmp_path / "nothing")

@@ -1,4 +1,4 @@
-"""The text-only baseline learns what the text gives away and never from the problem it scores."""
+"""The text baseline learns what the text gives away and never from the problem it scores."""
 
 from __future__ import annotations
 

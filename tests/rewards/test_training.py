@@ -13,21 +13,23 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc  # noqa: E402
+from bestofl_lib.rewards.opening import export_reward_model, import_reward_model, open_reward_model  # noqa: E402
 from bestofl_lib.rewards.scoring import score  # noqa: E402
-from bestofl_lib.rewards.training import (  # noqa: E402
-    RewardModelSpec,
-    export_reward_model,
-    import_reward_model,
-    open_reward_model,
-    reward_models,
-    train_reward_models,
-)
+from bestofl_lib.rewards.spec import RewardModelSpec, TrainingSettings, reward_models  # noqa: E402
+from bestofl_lib.rewards.training import train_reward_models  # noqa: E402
 
 
-def _train(world, base, folder, **settings):
-    problems = settings.pop("problems", world.split("train"))
-    settings = {"base": base, "folder": folder, "rows": 40, "device": "cpu"} | settings
-    return train_reward_models(world.candidates, world.readings, problems, **settings)
+def _train(world, base, folder, *, problems=None, readings=None, variants=("mono", "multi", "cross"), **settings):
+    return train_reward_models(
+        world.candidates,
+        world.readings if readings is None else readings,
+        world.split("train") if problems is None else problems,
+        base=base,
+        folder=folder,
+        variants=variants,
+        settings=TrainingSettings(**{"rows": 40} | settings),
+        device="cpu",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,7 @@ def test_the_variant_with_the_fewest_pairs_sets_the_rows_of_all(world, tiny_poli
     few = world.readings.with_columns(
         is_correct=pl.col("is_correct") & ((pl.col("language") != "sw") | (pl.col("problem_id") < "p08"))
     )
-    table = train_reward_models(
-        world.candidates, few, world.split("train"), base=tiny_policy, folder=tmp_path, rows=40, device="cpu"
-    )
+    table = _train(world, tiny_policy, tmp_path, readings=few)
     assert table["rows"].to_list() == [4 * 4] * 5
 
 
@@ -86,7 +86,7 @@ def test_an_exported_head_is_an_ordinary_checkpoint_with_the_same_rewards(world,
 
 
 def test_a_probe_learns_too_and_says_that_it_is_no_ordinary_checkpoint(world, tiny_policy, tmp_path):
-    _train(world, tiny_policy, tmp_path / "rm", variants=["multi"], tuning="probe")
+    _train(world, tiny_policy, tmp_path / "rm", variants=["multi"], readout="probe")
     rewards = score(world.candidates, world.split("test"), tmp_path / "rm", device="cpu").rewards
     assert within_problem_auc(rewards, world.readings)["auc"].min() > 0.8
     with pytest.raises(ValueError, match="'multi' is a probe"):
@@ -141,8 +141,11 @@ def test_an_adapter_is_trained_and_merged_back(world, tiny_policy, tmp_path):
 def test_settings_that_do_not_exist_or_do_not_apply_are_refused(world, tiny_policy, tmp_path, monkeypatch):
     for settings, words in (
         ({"loss": "hinge"}, "unknown loss 'hinge'; use one of: pairwise, bce"),
-        ({"tuning": "heads"}, "unknown tuning 'heads'; use one of: head, probe, lora, full"),
-        ({"epochs": 3.0}, "epochs: tuning 'head' is solved exactly and has no such setting"),
+        ({"tuning": "head"}, "unknown tuning 'head'; use one of: frozen, lora, full"),
+        ({"readout": "heads"}, "unknown readout 'heads'; use one of: head, probe"),
+        ({"readout": "probe", "tuning": "full"}, "readout 'probe' needs tuning 'frozen'"),
+        ({"rows": 0}, "rows=0: use a number above 0"),
+        ({"epochs": 3.0}, "epochs: tuning 'frozen' is solved exactly and has no such setting"),
         ({"variants": ["multy"]}, "unknown reward model variant 'multy'"),
         ({"base": "no/such/model/here"}, "no model folder 'no/such/model/here'"),
         (
@@ -161,22 +164,18 @@ def test_settings_that_do_not_exist_or_do_not_apply_are_refused(world, tiny_poli
 
 def test_a_language_without_pairs_is_reported_and_the_others_are_trained(world, tiny_policy, tmp_path):
     never = world.readings.with_columns(is_correct=pl.col("is_correct") & (pl.col("language") != "zh"))
-    table = train_reward_models(
-        world.candidates, never, world.split("train"), base=tiny_policy, folder=tmp_path, rows=20, device="cpu"
-    )
+    table = _train(world, tiny_policy, tmp_path, readings=never, rows=20)
     assert table.filter(pl.col("status") == "no pairs")["reward_model"].to_list() == ["mono-zh"]
     assert set(table.filter(pl.col("status") == "trained")["rows"]) == {20}
     hopeless = world.readings.with_columns(is_correct=pl.lit(False))
     with pytest.raises(
         ValueError, match="a pair needs a correct and a wrong candidate of one problem; of 144 candidates 0"
     ):
-        train_reward_models(
-            world.candidates, hopeless, world.split("train"), base=tiny_policy, folder=tmp_path, device="cpu"
-        )
+        _train(world, tiny_policy, tmp_path, readings=hopeless)
 
 
 def test_a_name_of_a_trained_variant_cannot_be_taken_by_an_import(tiny_policy, tmp_path):
-    with pytest.raises(ValueError, match="'mono-en' is taken"):
+    with pytest.raises(ValueError, match="'mono-en' belongs to a trained variant"):
         import_reward_model(tiny_policy, "mono-en", tmp_path)
     with pytest.raises(ValueError, match="no trained head"):
         import_reward_model(tiny_policy, "tiny", tmp_path)

@@ -1,0 +1,177 @@
+"""What a reward model is called, how it is trained, and the record that is kept beside its weights.
+
+It knows settings and JSON files; it opens no model and imports no model library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bestofl_lib.runs import replace_file
+
+LOSSES = ("pairwise", "bce")
+READOUTS = ("head", "probe")  # how the reward is read off the model, see `TrainingSettings`
+TUNINGS = ("frozen", "lora", "full")  # which weights of the base are trained
+
+# one row per reward model and fold
+TRAINED = pl.Schema(
+    {
+        "reward_model": pl.String,
+        "fold": pl.Int32,  # null without cross-fitting
+        "rows": pl.Int32,  # training pairs; the same for all models trained together; 0: it could not be trained
+        "available": pl.Int64,  # pairs that existed
+        "n_problems": pl.Int32,  # problems its pairs come from
+        "n_candidates": pl.Int32,  # distinct candidates in its pairs
+        "loss": pl.String,
+        "readout": pl.String,
+        "tuning": pl.String,
+        "held_out_accuracy": pl.Float64,  # share of held-out training pairs in the right order; null if none were held out
+        "truncated": pl.Int32,  # candidates of its pairs that were cut to fit
+        "seconds": pl.Float64,  # for this model alone, without what all models share
+        "status": pl.String,  # "trained", "kept" (it existed with the same recipe) or why it could not be trained
+        "folder": pl.String,
+    }
+)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How reward models are trained: everything that shapes their weights besides the base model and the data.
+
+    Raises:
+        ValueError: an unknown value, or a setting that this tuning does not use.
+    """
+
+    readout: str = "head"  # "head": linear layer on the last token's state, as in any sequence classifier;
+    # "probe": linear layer on the last state, the mean state and the likelihoods of the tokens (frozen base only)
+    tuning: str = "frozen"  # "frozen": the base is run once, only the linear layer is fitted; "lora": adapter (extra
+    # `lora`); "full": all weights
+    loss: str = "pairwise"  # "pairwise": -log sigmoid(r_chosen - r_rejected); "bce": each pair as two labelled rows
+    rows: int = 4000  # pairs per model at most; every model gets the number that all of them can have
+    cross_shares: str = "natural"  # of the pairs of languages in "cross", see `pairs.training_pairs`
+    folds: int = 0  # cross-fitting folds by problem, for data without a training split; 0: none. Rewards of
+    # different folds are never compared, since a choice is made within one problem
+    seed: int = 0  # of the pairs, of new weights and of the order of training
+    style: str = "native"  # prompt style that the candidates were asked with
+    revision: str | None = None  # Hub revision of the base
+    layers: int | None = None  # keep only so many layers of the base; None: all
+    max_tokens: int | None = None  # longest text in tokens; None: the model's limit, at most 4096
+    dtype: str = "auto"  # of the frozen weights; for "full", whose weights are float32, of the computation
+    epochs: float | None = None  # of "lora" and "full"; None: 2
+    learning_rate: float | None = None  # of "lora" and "full"; None: 1e-4 for lora, 2e-5 for full
+    batch_pairs: int | None = None  # pairs per optimiser step and device of "lora" and "full"; None: 16
+
+    def __post_init__(self) -> None:
+        for name, known in (("readout", READOUTS), ("tuning", TUNINGS), ("loss", LOSSES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of: {', '.join(known)}")
+        if self.readout == "probe" and self.tuning != "frozen":
+            raise ValueError(f"readout 'probe' needs tuning 'frozen', not {self.tuning!r}; or use readout 'head'")
+        unused = [name for name in ("epochs", "learning_rate", "batch_pairs") if getattr(self, name) is not None]
+        if self.tuning == "frozen" and unused:
+            raise ValueError(
+                f"{', '.join(unused)}: tuning 'frozen' is solved exactly and has no such setting; "
+                "leave it out or use tuning 'lora' or 'full'"
+            )
+        for name in ("rows", "epochs", "learning_rate", "batch_pairs", "layers", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value}: use a number above 0" + ("" if name == "rows" else ", or None"))
+        if self.folds < 0 or self.folds == 1:
+            raise ValueError(f"folds={self.folds}: use 0 for no cross-fitting, or at least 2")
+
+    def recipe(self, weights: str, pairs: pl.DataFrame, content: Mapping[tuple[str, str, int], str]) -> str:
+        """Hash of all that shapes a reward model: what has the same recipe is not trained twice.
+
+        `rows` and `cross_shares` count through the pairs that they led to.
+
+        Args:
+            weights: fingerprint of the base.
+            pairs: PAIRS, in the order of training.
+            content: text of each candidate by its key.
+        """
+        settings = {k: v for k, v in asdict(self).items() if k not in ("rows", "cross_shares")}
+        digest = hashlib.blake2b(json.dumps([settings, weights], sort_keys=True).encode(), digest_size=16)
+        for p, a, i, b, j in pairs.iter_rows():
+            row = f"{p}\0{a}\0{i}\0{b}\0{j}\0{content[p, a, i]}\0{content[p, b, j]}\1"
+            digest.update(row.encode("utf8", "replace"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class RewardModelSpec:
+    """What `reward_model.json` says."""
+
+    name: str  # "mono-en", "multi", "cross" or an imported name
+    readout: str  # "head" or "probe"
+    tuning: str  # "frozen", "lora", "full", or "imported": made elsewhere, used as it is
+    base: str  # folder or Hub id of the base (the model itself when imported)
+    revision: str | None  # Hub revision of the base
+    weights: str  # fingerprint of the base's weights: other weights under the same name are noticed
+    style: str  # prompt style of the texts it reads
+    layers: int | None  # layers kept of the base; null: all
+    max_tokens: int  # longest text; longer completions lose their beginning
+    dtype: str = "auto"  # of the frozen weights it was trained on
+    offset: float = 0.0  # added to the number that is read
+    loss: str | None = None
+    fold: int | None = None  # it scores only problems of this fold
+    folds: int = 0
+    seed: int = 0
+    recipe: str = ""  # see `TrainingSettings.recipe`
+    result: dict[str, Any] | None = None  # its row of the table of training
+    trained_problems: tuple[str, ...] = ()
+    trained_questions: tuple[str, ...] = ()  # hashes of normalised questions, in all languages
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its base is used as it is, so that several such models share one pass."""
+        return self.tuning == "frozen"
+
+    @property
+    def language(self) -> str | None:
+        """The only language of its training pairs; None: several, or unknown."""
+        return self.name.removeprefix("mono-") if self.name.startswith("mono-") else None
+
+    def write(self, folder: Path) -> None:
+        replace_file(folder / "reward_model.json", json.dumps(asdict(self), ensure_ascii=False, indent=1).encode())
+
+    @staticmethod
+    def read(folder: Path) -> RewardModelSpec:
+        """The record of one folder.
+
+        Raises:
+            ValueError: the file is not one that this version wrote.
+        """
+        path = folder / "reward_model.json"
+        try:
+            content = json.loads(path.read_text("utf8"))
+            content["trained_problems"] = tuple(content["trained_problems"])
+            content["trained_questions"] = tuple(content["trained_questions"])
+            unknown = set(content) - {field.name for field in fields(RewardModelSpec)}
+            if unknown:
+                raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
+            return RewardModelSpec(**content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not the record of a reward model ({error}); delete the folder and train again"
+            ) from error
+
+
+def reward_models(folder: str | Path) -> list[tuple[Path, RewardModelSpec]]:
+    """Every finished reward model under a folder, by name and fold.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    folder = Path(folder)
+    places = sorted([*folder.glob("*/reward_model.json"), *folder.glob("*/fold-*/reward_model.json")])
+    if not places:
+        raise FileNotFoundError(f"no reward models in {folder}; run 04_train_reward_models first")
+    return [(path.parent, RewardModelSpec.read(path.parent)) for path in places]
