@@ -83,7 +83,7 @@ def segments(text: str, start: int | None = None, end: int | None = None) -> lis
     return [*pieces, {"cut": len(text) - high}] if high < len(text) else pieces
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65536)
 def typeset(latex: str, display: bool = False) -> list[Any] | None:
     """LaTeX as a tree of MathML names `[name, attributes, children or string]`, or None where it is not plain maths.
 
@@ -116,10 +116,15 @@ def _character(text: str) -> str:
     )
 
 
-def plain_text(text: str) -> str:
-    """Text as inert HTML: no tags, no terminal escapes, and of a line that was overwritten only its last state."""
-    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in str(text).split("\n")]
-    return html.escape(_TERMINAL.sub("", "\n".join(lines)))
+def without_controls(text: str) -> str:
+    """Text without terminal escapes and control characters; of a line that was overwritten, its last state."""
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
+    return _TERMINAL.sub("", "\n".join(lines))
+
+
+def plain_text(text: object) -> str:
+    """Text as inert HTML: `without_controls`, escaped."""
+    return html.escape(without_controls(str(text)))
 
 
 def written_markdown(text: str) -> str:

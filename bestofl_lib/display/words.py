@@ -39,7 +39,41 @@ FILTERS = {
     "disagreement": "languages disagree",
     "mistake": "reward model picks wrong",
 }
-VERDICTS = ("supported", "undecided", "not supported", "not tested")
+VERDICTS = ("supported", "undecided", "no room", "not supported", "not tested")
+QUESTIONS = {  # of the first screen, one tile each
+    "mixing": "What does mixing languages buy?",
+    "reward": "What does the reward model buy?",
+    "languages": "Which languages help which?",
+    "plan": "How to spend the next completion?",
+}
+TILES = {  # what the number on a tile compares
+    "total": "of accuracy: all languages chosen by the cross-lingual reward model, against a language's own pool and own model, at equal budget.",
+    "pool": "of accuracy: candidates from all languages instead of a language's own, at equal budget, whichever model chooses.",
+    "reward": "of accuracy: the cross-lingual reward model instead of a language's own, whichever pool it chooses from.",
+    "small": "of accuracy: a mixed pool instead of English alone at small budgets.",
+    "again": "of coverage: another language instead of drawing English again.",
+}
+NOT_TESTED = "This run lacks what the question needs."
+LAB_CAVEAT = "It is a toy policy of 1.8 million parameters on made-up problems: this report shows what the instruments do, not how real models behave."
+DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".eval", ".gz", ".zst")
+GLOSSARY = {
+    "problem": "one task with one right answer; its translations count as the same problem",
+    "completion, candidate": "one text that the model wrote for a problem in one language",
+    "budget": "completions per problem, over all languages",
+    "pool": "the languages over which a budget is spread: one language's own, or a mix",
+    "reward model": "a model that says how good a completion seems; mono was trained on one language, multi on all languages within each, cross on "
+    "pairs across languages",
+    "best of k": "the candidate with the highest reward of k",
+    "coverage": "at least one of the candidates is correct (pass@k): the ceiling for every way of choosing",
+    "majority vote": "the most frequent answer",
+    "interval": "95 %, over other problems of the same kind; differences are paired by problem",
+    "supported": "the effect is positive and its p-value, corrected for the number of tests, is below 0.05",
+    "not supported": "the interval rules out a gain of one point",
+    "undecided": "neither: this many problems cannot tell",
+    "no room": "so close to the ceiling that no gain could show",
+}
+VERDICT_COLUMNS = ("claim", "part", "statement", "verdict", "effect", "p_holm", "mde", "budget", "n_problems")
+HEADINGS = {"effect": "effect [95 %]", "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems"}
 _RIGHT_TO_LEFT = {"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"}
 
 

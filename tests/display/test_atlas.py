@@ -12,6 +12,7 @@ import pytest
 from made_up_runs import write_run
 
 from bestofl_lib.analysis import run_scan
+from bestofl_lib.display import embed
 from bestofl_lib.display.report import atlas
 
 LANGUAGES = ("en", "sw", "th")
@@ -37,6 +38,18 @@ def candidate(data, problem, language, index):
     return next(row for row in rows if row[0] == index)
 
 
+def text_of(row, read=False):
+    """What is shown of a candidate, or of its answer's place."""
+    return "".join(piece["text"] for piece in row[1] if "cut" not in piece and (piece.get("read") or not read))
+
+
+def test_maths_travels_typeset_and_the_page_parses_no_latex(run, data):
+    text = r"Half is $\frac{1}{2}$ of it. #### 7"
+    pieces = atlas._around(text, text.index("7"), text.index("7") + 1, 4_000)
+    assert any(piece.get("math") for piece in pieces) and pieces[-1] == {"text": "7", "read": True}
+    assert "frac" not in embed.asset("atlas.js") + embed.asset("common.js")
+
+
 def test_its_counts_are_the_counts_of_the_readings(run, data):
     readings = run.read("readings")
     for y, code in enumerate(LANGUAGES):
@@ -56,20 +69,21 @@ def test_it_orders_problems_as_the_explorer_does(run, data):
 def test_the_span_that_was_read_stands_apart(run, data):
     for row in run.read("readings").filter(pl.col("answer").is_not_null()).head(20).iter_rows(named=True):
         found = candidate(data, row["problem_id"], row["language"], row["sample_index"])
-        assert found[6] == row["answer"] and len(found[3]) == row["end"] - row["start"]
+        assert found[2] == row["answer"] and len(text_of(found, read=True)) == row["end"] - row["start"]
 
 
 def test_a_long_completion_is_cut_around_its_answer_and_the_page_says_so(data):
     row = candidate(data, "lab-test-0000", "en", 0)
-    assert row[1] > 0 and row[5] > 0 and "12,345" in row[3] and len(row[2] + row[3] + row[4]) == 4_000
-    assert row[1] + row[5] + 4_000 == len(TEXT["lab-test-0000", "en", 0])
+    cuts = [piece["cut"] for piece in row[1] if "cut" in piece]
+    assert len(cuts) == 2 and "12,345" in text_of(row, read=True) and len(text_of(row)) == 4_000
+    assert sum(cuts) + 4_000 == len(TEXT["lab-test-0000", "en", 0])
     assert any("1 completions of more than 4,000 characters are cut" in sentence for sentence in data["capped"])
     assert "Not everything is on this page" in atlas.atlas_body(data)
 
 
 def test_control_characters_are_shown_as_symbols(data):
     row = candidate(data, "lab-test-0000", "sw", 1)
-    assert "a␛b" in row[2] + row[3] + row[4]
+    assert "a␛b" in text_of(row)
 
 
 def test_the_best_rewarded_of_all_candidates_is_named(run, data):

@@ -1,117 +1,14 @@
 // Draws the atlas of a report from the data that stands beside it: heat map, problem, candidates.
-// Needs nothing and asks for nothing. Every text is set with textContent; nothing a model wrote becomes markup.
+// Needs common.js and asks for nothing. Every text is set with textContent; nothing a model wrote becomes markup.
 (function () {
   "use strict";
-  const MATHML = "http://www.w3.org/1998/Math/MathML";
-  const FIELDS = ["index", "low", "before", "read", "after", "high", "answer", "correct", "rule", "note", "rewards", "logprob", "tokens", "finish", "trace", "condition"];
-  const percent = (x, digits) => (100 * x).toFixed(digits || 0) + " %";
-  const number = (x, digits) => (x === null || x === undefined ? "–" : x.toFixed(digits === undefined ? 2 : digits).replace("-", "−"));
-
-  function h(tag, attributes) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes || {})) {
-      if (name === "on") for (const [event, run] of Object.entries(value)) node.addEventListener(event, run);
-      else if (value === true) node.setAttribute(name, "");
-      else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
-    }
-    for (const child of Array.prototype.slice.call(arguments, 2).flat()) if (child !== null && child !== undefined && child !== "") node.append(child);
-    return node;
-  }
+  const { h, pieces, fitFormulas, percent, number } = window.bestoflCommon;
+  const FIELDS = ["index", "pieces", "answer", "correct", "rule", "note", "rewards", "logprob", "tokens", "finish", "trace", "condition"];
 
   async function unpack(text) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return JSON.parse(await new Response(stream).text());
-  }
-
-  // -- maths: the small part of LaTeX that solutions of word problems use; anything else stays as it was written
-
-  const SIGNS = { times: "×", cdot: "·", div: "÷", pm: "±", le: "≤", leq: "≤", ge: "≥", geq: "≥", ne: "≠", neq: "≠", approx: "≈", rightarrow: "→", to: "→",
-    Rightarrow: "⇒", implies: "⇒", therefore: "∴", ldots: "…", dots: "…", cdots: "⋯", circ: "∘", pi: "π", alpha: "α", beta: "β", theta: "θ", quad: "\u2003", qquad: "\u2003\u2003",
-    ",": "\u2009", ";": "\u2005", ":": "\u2005", " ": " ", "!": "", "%": "%", "$": "$", "#": "#", "&": "&", "_": "_", "{": "{", "}": "}", left: "", right: "", displaystyle: "", infty: "∞" };
-  const WORDS = { text: "mtext", textbf: "mtext", mathrm: "mtext", mathbf: "mtext", textit: "mtext", operatorname: "mtext" };
-
-  function typeset(source) {
-    const tokens = source.match(/\\[a-zA-Z]+|\\.|\d+(?:[.,]\d+)*|\s+|[\s\S]/gu) || [];
-    let at = 0;
-    const m = (tag, ...children) => {
-      const node = document.createElementNS(MATHML, tag);
-      node.append(...children);
-      return node;
-    };
-    const skip = () => { while (/^\s+$/.test(tokens[at] || "")) at += 1; };
-    const group = () => { // {…} or one atom
-      skip();
-      if (tokens[at] !== "{") return atom();
-      at += 1;
-      const row = list("}");
-      if (tokens[at] !== "}") throw new Error("open group");
-      at += 1;
-      return row;
-    };
-    const words = () => {
-      skip();
-      if (tokens[at] !== "{") throw new Error("no words");
-      let text = "", depth = 1;
-      for (at += 1; at < tokens.length; at += 1) {
-        if (tokens[at] === "{") depth += 1;
-        if (tokens[at] === "}" && !(depth -= 1)) break;
-        text += tokens[at].replace(/^\\([%$#&_{} ])$/, "$1");
-      }
-      if (depth) throw new Error("open words");
-      at += 1;
-      return text;
-    };
-    const atom = () => {
-      const token = tokens[at];
-      if (token === undefined) throw new Error("nothing");
-      at += 1;
-      if (/^\d/.test(token)) return m("mn", token);
-      if (token[0] !== "\\") {
-        if (/[{}]/.test(token)) throw new Error("group");
-        return m(/[\p{L}]/u.test(token) ? "mi" : "mo", token === "-" ? "−" : token);
-      }
-      const name = token.slice(1);
-      if (/^[dt]?frac$/.test(name)) return m("mfrac", group(), group());
-      if (name === "sqrt") return m("msqrt", group());
-      if (name === "boxed") { const box = m("mrow", group()); box.setAttribute("class", "boxed"); return box; }
-      if (WORDS[name]) return m("mtext", words());
-      if (name in SIGNS) return m("mo", SIGNS[name]);
-      throw new Error("unknown " + name);
-    };
-    const list = (end) => {
-      const row = m("mrow");
-      for (skip(); at < tokens.length && tokens[at] !== end; skip()) {
-        if (tokens[at] === "^" || tokens[at] === "_") {
-          const tag = tokens[at] === "^" ? "msup" : "msub";
-          at += 1;
-          const base = row.lastChild || m("mrow");
-          base.remove();
-          row.append(m(tag, base, group()));
-        } else row.append(atom());
-      }
-      return row;
-    };
-    try {
-      const row = list();
-      return at < tokens.length ? null : m("math", row);
-    } catch (error) {
-      return null; // not of the small part: the source is shown
-    }
-  }
-
-  const MATHS = /\$\$([^$\n]{1,300}?)\$\$|\\\[([^]{1,300}?)\\\]|\\\(([^\n]{1,300}?)\\\)|(?<![\\$\w])\$([^\s$](?:[^$\n]{0,200}?[^\s$\\])?)\$(?![\d$])/gu;
-  function pieces(text) {
-    const made = [];
-    let at = 0;
-    for (const match of text.matchAll(MATHS)) {
-      const math = typeset((match[1] || match[2] || match[3] || match[4]).trim());
-      if (!math) continue;
-      made.push(text.slice(at, match.index), h("span", { class: "formula", title: match[0] }, math));
-      at = match.index + match[0].length;
-    }
-    made.push(text.slice(at));
-    return made;
   }
 
   // -- the page
@@ -293,9 +190,7 @@
         problem.candidates ? null : h("p", { class: "note" }, "The candidates of this problem are not on this page."),
         board].filter(Boolean));
       jump.value = p;
-      for (const formula of board.querySelectorAll(".formula")) { // too wide to be typeset in a column: as it was written
-        if (formula.getBoundingClientRect().width > formula.closest(".text, .question").clientWidth - 24) formula.textContent = formula.title;
-      }
+      fitFormulas(board, ".text, .question");
       for (const text of board.querySelectorAll(".text")) {
         const button = text.parentElement.querySelector(".fold");
         button.hidden = text.scrollHeight <= text.clientHeight + 4;
@@ -342,9 +237,8 @@
     function card(row, language) {
       const c = Object.fromEntries(FIELDS.map((field, i) => [field, row[i]]));
       const [kind, verdict] = c.correct ? ["good", "✓ correct"] : c.answer === null ? ["none", "∅ unread"] : ["bad", "✗ wrong"];
-      const missing = (k) => (k ? h("em", { class: "cut" }, "[" + k.toLocaleString("en") + " characters not shown]") : null);
       const text = h("div", { class: "text", lang: c.trace || language.code, dir: language.dir === "rtl" ? "rtl" : "auto" },
-        missing(c.low), pieces(c.before), c.read ? h("mark", { title: "the answer was read here" }, pieces(c.read)) : null, pieces(c.after), missing(c.high));
+        pieces(c.pieces));
       const fold = h("button", { class: "link fold", "aria-expanded": "false", on: { click: () => {
         const whole = text.classList.toggle("whole");
         fold.textContent = whole ? "less" : "more";

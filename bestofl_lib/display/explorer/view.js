@@ -1,48 +1,8 @@
 // The explorer's page: draws what Python sends and says what was chosen. It knows no figure and computes none.
-// Every text arrives as a string and is placed with textContent; maths arrives as a tree of allowed MathML names.
+// Needs common.js. Every text arrives as a string and is placed with textContent; maths arrives as a tree of allowed MathML names.
 
-const SVG = "http://www.w3.org/2000/svg";
-const MATHML = "http://www.w3.org/1998/Math/MathML";
-const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
-const number = (x, digits = 2) => (x === null || x === undefined ? "–" : x.toFixed(digits).replace("-", "−"));
-
-function h(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "on") for (const [event, run] of Object.entries(value)) node.addEventListener(event, run);
-    else if (name === "class") node.className = value;
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
-  }
-  // JupyterLab looks for this on the focused node itself before it takes arrow keys and Enter for its own cells
-  if (["button", "input", "select", "summary"].includes(tag) || "tabindex" in attributes) node.setAttribute("data-lm-suppress-shortcuts", "true");
-  for (const child of children.flat()) if (child !== null && child !== undefined) node.append(child);
-  return node;
-}
-
-function svg(tag, attributes = {}, text) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-function maths([name, attributes, content]) {
-  const node = document.createElementNS(MATHML, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (typeof content === "string") node.textContent = content;
-  else for (const child of content) node.append(maths(child));
-  return node;
-}
-
-function pieces(list) {
-  return list.map((piece) => {
-    if (piece.cut) return h("em", { class: "cut" }, `[${piece.cut.toLocaleString("en")} characters not shown]`);
-    const inner = piece.math ? maths(piece.math) : piece.text;
-    if (piece.read) return h("mark", { title: "the answer was read here" }, inner);
-    return piece.math ? h("span", { title: piece.text }, inner) : document.createTextNode(inner);
-  });
-}
+const { h, svg, pieces, number } = window.bestoflCommon;
+const percent = (x, digits = 1) => window.bestoflCommon.percent(x, digits);
 
 const verdict = (card) =>
   card.correct ? ["good", "✓", "correct"] : card.read ? ["bad", "✗", "wrong"] : ["none", "∅", "unread"];

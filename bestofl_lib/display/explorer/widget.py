@@ -16,6 +16,7 @@ import traitlets
 from bestofl_lib.analysis import run_scan
 from bestofl_lib.analysis.what_if import NEEDS_REWARD, Numbers
 from bestofl_lib.display import words
+from bestofl_lib.display.embed import asset
 from bestofl_lib.display.explorer import state as choices
 from bestofl_lib.display.explorer.problem import problem_view
 from bestofl_lib.display.explorer.what_if import what_if_view
@@ -30,7 +31,7 @@ _ATLAS = {"sort", "filters", "page", "reward_model"}
 class Explorer(anywidget.AnyWidget):
     """A run to look at. Make it with `explorer`."""
 
-    _esm = FOLDER / "view.js"
+    _esm = asset("common.js") + "\n" + (FOLDER / "view.js").read_text("utf8")
     _css = FOLDER / "view.css"
     meta = traitlets.Dict().tag(sync=True)  # what does not change: languages, choices, counts
     state = traitlets.Dict().tag(sync=True)  # what was chosen

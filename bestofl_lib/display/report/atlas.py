@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import base64
 import gzip
-import html
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
 from bestofl_lib.analysis import run_scan
 from bestofl_lib.analysis.run_scan import KEYS
 from bestofl_lib.display import words
-from bestofl_lib.display.text import visible
+from bestofl_lib.display.report.pages import render
+from bestofl_lib.display.text import segments
 from bestofl_lib.runs import Run
 
 LARGEST = 2_700_000  # bytes of the packed data
@@ -30,7 +30,6 @@ MOST_CANDIDATES = 40_000  # completions looked at for embedding
 MOST_ANSWERS = 8  # answers in the count of votes
 QUESTION = 1_500  # characters of a question
 AFTER = 80  # characters kept behind the answer where a completion is cut
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -101,25 +100,10 @@ def pack(data: Any) -> str:
     return base64.b64encode(gzip.compress(text.encode("utf8", "replace"), 6, mtime=0)).decode()
 
 
-def atlas_body(data: Mapping[str, Any]) -> str:
-    """The body of the atlas' page: words, the data, and the script that draws it."""
+def atlas_body(data: Mapping[str, Any]) -> Markup:
+    """The body of the atlas' page: words, and the data that its script draws."""
     n, languages = len(data["ids"]), len(data["languages"])
-    said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in data["capped"])
-    note = (
-        f"Not everything is on this page:<ul>{said}</ul>"
-        if said
-        else "Every candidate of these problems is on this page, whole."
-    )
-    return (
-        "<h1>Atlas of problems and candidates</h1>"
-        f"<blockquote><p>Which of {n} problems are solved in which of {languages} languages, and what was written there?</p></blockquote>"
-        "<p>The darker a cell is, the larger is the share of its candidates that are correct (in dark mode, the brighter). "
-        "Choose a cell to read the problem and its candidates in that language and in the others.</p>"
-        f'<div class="atlas" data-atlas><p class="note">The atlas is drawn by a script; it appears in a moment.</p>'
-        f'<script type="application/json">"{pack(data)}"</script></div>'
-        f'<div class="note">{note}</div>'
-        '<script src="assets/atlas.js"></script>'
-    )
+    return render("atlas.html.j2", n=n, languages=languages, packed=pack(data), capped=data["capped"])
 
 
 # -- which rows ----------------------------------------------------------------------------------------------------------
@@ -209,11 +193,20 @@ def _problems(source: run_scan.Source, rows: pl.DataFrame, ids: list[str], cap: 
 
 
 def _candidate(row: Mapping[str, Any], models: list[str], characters: int) -> list[Any]:
-    """[number, left out, before, read, after, left out, answer, correct, rule, note, rewards, log-probability, tokens,
-    finish, trace language, condition]: positions that `atlas.js` knows by the same names."""
-    text, start, end = row["completion"] or "", row["start"], row["end"]
+    """[number, pieces, answer, correct, rule, note, rewards, log-probability, tokens, finish, trace language, condition]:
+    positions that `atlas.js` knows by the same names; pieces as `text.segments` makes them."""
+    return [
+        row["sample_index"], _around(row["completion"] or "", row["start"], row["end"], characters),
+        row["answer"], int(bool(row["is_correct"])), row["rule"] or "", row["note"] or "",
+        [_number(row[f"reward: {model}"], 3) for model in models], _number(row["logprob"], 1), row["n_tokens"],
+        row["finish_reason"] or "", row["trace_language"], row["condition"],
+    ]  # fmt: skip
+
+
+def _around(text: str, start: int | None, end: int | None, characters: int) -> list[dict[str, Any]]:
+    """A completion's pieces, cut to the part around its answer where it has more than `characters`."""
     found = start is not None and end is not None and start < end
-    start, end = (min(start, len(text)), min(end, len(text))) if found else (len(text), len(text))
+    start, end = (min(start or 0, len(text)), min(end or 0, len(text))) if found else (len(text), len(text))
     low, high = 0, len(text)
     if high > characters:
         high = min(high, max(end + AFTER, characters))
@@ -221,12 +214,8 @@ def _candidate(row: Mapping[str, Any], models: list[str], characters: int) -> li
         if low > start:
             low, high = start, start + characters
             end = min(end, high)
-    return [
-        row["sample_index"], low, _visible(text[low:start]), _visible(text[start:end]), _visible(text[end:high]), len(text) - high,
-        row["answer"], int(bool(row["is_correct"])), row["rule"] or "", row["note"] or "",
-        [_number(row[f"reward: {model}"], 3) for model in models], _number(row["logprob"], 1), row["n_tokens"],
-        row["finish_reason"] or "", row["trace_language"], row["condition"],
-    ]  # fmt: skip
+    cut = segments(text[low:high], start - low if found else None, end - low)
+    return [*([{"cut": low}] if low else []), *cut, *([{"cut": len(text) - high}] if high < len(text) else [])]
 
 
 def _votes(source: run_scan.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
@@ -282,7 +271,7 @@ def _said(
             f"{len(held):,} of {total:,} candidates are embedded, at most {cap.per_cell} of a problem in one language: {first}those drawn "
             "first. Counts, shares and votes are over all of them."
         )
-    cut = sum(bool(candidate[1] or candidate[5]) for candidate in held)
+    cut = sum(any("cut" in piece for piece in candidate[1]) for candidate in held)
     if cut:
         said.append(
             f"{cut:,} completions of more than {cap.characters:,} characters are cut to the part around their answer."
@@ -293,12 +282,8 @@ def _said(
     return [*said, "`bestofl explore` shows everything."] if said else []
 
 
-def _cut(text: str, most: int) -> str:
-    return _visible(text if len(text) <= most else text[:most] + " […]")
-
-
-def _visible(text: str) -> str:
-    return visible(text) if _CONTROL.search(text) else text
+def _cut(text: str, most: int) -> list[dict[str, Any]]:
+    return segments(text if len(text) <= most else text[:most] + " […]")
 
 
 def _number(value: float | None, digits: int) -> float | None:

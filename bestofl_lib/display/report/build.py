@@ -1,49 +1,58 @@
 """Turns the executed notebooks of a run into a few HTML pages that need no network and no Python.
 
-`index.html` opens with the claims and their verdicts; then one page per notebook. The chart library, its drawing script
-and the stylesheet stand once in `assets/`. A content security policy in every page lets no other script run and no
-request leave. This file knows pages. It computes no figure: the claims come from the run's table.
+`index.html` opens with what was asked and what came out; then one page per notebook, and the atlas. The chart library, its
+drawing script and the stylesheet are stored once in `assets/`. A content security policy in every page lets no other script
+run and no request leave. This file knows pages and files. It computes no figure.
 """
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import polars as pl
+from markupsafe import Markup
 
-from bestofl_lib.display import embed
+from bestofl_lib.display import embed, words
 from bestofl_lib.display.report import atlas
+from bestofl_lib.display.report.overview import footer_of, overview
+from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Table, render
 from bestofl_lib.display.text import plain_text, written_markdown
 from bestofl_lib.runs import Run
-from bestofl_lib.text import signed, signed_interval, signed_points
+from bestofl_lib.text import content_digest, signed, signed_interval
 
-POLICY = (
-    "default-src 'none'; script-src 'self' file: 'unsafe-eval'; style-src 'self' file: 'unsafe-inline'; img-src data: blob:; "
-    "base-uri 'none'; form-action 'none'"
-)  # unsafe-eval: Vega compiles its expressions; scripts written into a page never run
-HEADLINES = ("claims_forest", "english_against_mixed", "gain_over_resampling", "reward_quality", "accuracy_by_language")
-CLAIM_COLUMNS = (
-    "claim",
-    "statement",
-    "verdict",
-    "effect",
-    "p_holm",
-    "mde",
-    "budget",
-    "n_problems",
-)  # shown; the rest is folded
-HEADINGS = {"effect": "effect [95 %]", "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems"}
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+HEADLINES = ("english_against_mixed", "claims_forest", "gain_over_resampling", "reward_quality", "accuracy_by_language")
+FRESH, FAILED = "up to date", "failed"
 LARGEST = 6_000_000  # bytes of a whole report
+ASSETS = {  # files of a report's assets folder, and what of `display/assets` each holds
+    "charts.js": ("common.js", "charts.js"),
+    "atlas.js": ("common.js", "atlas.js"),
+    "page.css": ("charts.css", "page.css", "atlas.css"),
+}
+
+States = Mapping[str, tuple[str, str]]  # notebook to (state, why), in order
 
 
-def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[str, str]]) -> Path:
+@dataclass(frozen=True)
+class Page:
+    """One page before it is put into its shell."""
+
+    name: str  # its file without .html
+    text: str  # in the navigation
+    question: str
+    body: Markup
+    heading: str  # above the rows
+    rows: list[tuple[str, str]]  # where it comes from
+    scripts: tuple[str, ...]
+
+
+def build_report(run: Run, target: Path, *, title: str, states: States) -> Path:
     """Write a run's report.
 
     Args:
@@ -59,55 +68,52 @@ def build_report(run: Run, target: Path, *, title: str, states: dict[str, tuple[
     Raises:
         OSError: the pages cannot be written; the old report is intact.
     """
-    records = run.recorded().get("notebooks", {})
-    shown = [n for n, (state, _) in states.items() if state in ("up to date", "failed") and _executed(run, n).exists()]
-    notebooks = {name: nbformat.read(_executed(run, name), as_version=4) for name in shown}
-    heads = {name: _head(notebook, name) for name, notebook in notebooks.items()}
-    seen = _atlas(run, states, records)
-    if seen is not None:
-        heads["atlas"] = ("Atlas", "Which problems are solved in which language, and what was written there?")
-    pages = {
-        f"{name}.html": _page(
-            title=f"{heads[name][0]} · {run.name}",
-            body=_banner(name, *states[name]) + _body(notebook),
-            run=run,
-            here=name,
-            links=heads,
-            footer=_provenance(records.get(name, {})),
-        )
-        for name, notebook in notebooks.items()
-    }
-    pages["index.html"] = _page(
-        title=f"{title} · {run.name}",
-        body=_index(run, title, states, notebooks, heads),
-        run=run,
-        here="",
-        links=heads,
-        footer=_summary(records, states),
-    )
-    if seen is not None:
-        pages["atlas.html"] = _page(
-            title=f"Atlas · {run.name}", body=seen, run=run, here="atlas", links=heads, footer=""
-        )
+    pages = report_pages(run, title, states)
     new = target.with_name(f".{target.name}.{os.getpid()}.part")
     shutil.rmtree(new, ignore_errors=True)
     try:
         (new / "assets").mkdir(parents=True)
-        for name, text in pages.items():
-            (new / name).write_text(text, "utf8", errors="replace")
+        for page in pages:
+            (new / f"{page.name}.html").write_text(_in_shell(page, pages, run), "utf8", errors="replace")
         (new / "assets" / "vega.js").write_text(embed.chart_library(), "utf8")
-        (new / "assets" / "charts.js").write_text(
-            embed.asset("charts.js") + 'addEventListener("load", () => window.bestofl.drawAll());\n', "utf8"
-        )
-        (new / "assets" / "page.css").write_text(
-            "".join(map(embed.asset, ("charts.css", "page.css", "atlas.css"))), "utf8"
-        )
-        if seen is not None:
-            (new / "assets" / "atlas.js").write_text(embed.asset("atlas.js"), "utf8")
+        needed = {"page.css", "charts.js"}.union(*(page.scripts for page in pages))
+        for name, parts in ((name, parts) for name, parts in ASSETS.items() if name in needed):
+            (new / "assets" / name).write_text(asset(parts), "utf8")
         _put_in_place(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return target / "index.html"
+
+
+def report_pages(run: Run, title: str, states: States, largest_atlas: int = atlas.LARGEST) -> list[Page]:
+    """All pages of a report, the overview first; see `build_report`."""
+    records = run.recorded().get("notebooks", {})
+    shown = [name for name, (state, _) in states.items() if state in (FRESH, FAILED) and _executed(run, name).exists()]
+    notebooks = {name: nbformat.read(_executed(run, name), as_version=4) for name in shown}
+    pages = [
+        _notebook_page(name, notebook, states[name], records.get(name, {})) for name, notebook in notebooks.items()
+    ]
+    seen = _atlas_page(run, states, records, largest_atlas)
+    pages += [seen] if seen else []
+    return [_index_page(run, title, states, notebooks, pages, records), *pages]
+
+
+def page_digests(folder: Path) -> dict[str, str]:
+    """Digest of every file of a written report, by its path in the folder: what shows that a page was overwritten or lost."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): content_digest(path.read_bytes()) for path in files}
+
+
+def page_sources() -> list[Path]:
+    """The files that a report's looks depend on beside the modules that this one imports: templates, scripts, styles."""
+    folders = (TEMPLATES, embed.ASSETS)
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def asset(parts: tuple[str, ...]) -> str:
+    """Scripts or styles of `display/assets` one after the other."""
+    text = "\n".join(map(embed.asset, parts))
+    return text + ('\naddEventListener("load", () => window.bestofl.drawAll());\n' if "charts.js" in parts else "")
 
 
 def _put_in_place(new: Path, target: Path) -> None:
@@ -123,46 +129,33 @@ def _executed(run: Run, name: str) -> Path:
     return run.folder / "notebooks" / f"{name}.ipynb"
 
 
-def _atlas(run: Run, states: dict[str, tuple[str, str]], records: dict[str, Any]) -> str | None:
-    """The body of the atlas, from tables that are fresh; None where the run has no fresh readings."""
-    fresh = {
-        file
-        for name, (state, _) in states.items()
-        if state == "up to date"
-        for file in records.get(name, {}).get("outputs", {})
-    }
-    if "readings.parquet" not in fresh:
-        return None
-    data = atlas.atlas_data(run, with_rewards="rewards.parquet" in fresh)
-    return None if data is None else atlas.atlas_body(data)
+def _in_shell(page: Page, pages: list[Page], run: Run) -> str:
+    return render(
+        "base.html.j2", policy=POLICY, title=f"{page.text} · {run.name}", brand=f"Best-of-L · run {run.name}",
+        links=_links(pages, page.name), body=page.body, heading=page.heading, rows=page.rows, scripts=page.scripts,
+    )  # fmt: skip
 
 
-# -- one page ------------------------------------------------------------------------------------------------------------
+def _links(pages: list[Page], here: str = "") -> list[Link]:
+    return [Link(f"{page.name}.html", page.text, page.name == here, page.question) for page in pages]
 
 
-def _page(title: str, body: str, run: Run, here: str, links: dict[str, tuple[str, str]], footer: str) -> str:
-    """The shell around a page's body."""
-    entries = [("index.html", "Overview", here == "")] + [
-        (f"{n}.html", head[0], here == n) for n, head in links.items()
-    ]
-    nav = "".join(
-        f'<a href="{html.escape(file)}"{" aria-current=page" if current else ""}>{html.escape(text)}</a>'
-        for file, text, current in entries
-    )
-    has_charts = '<figure class="bestofl-chart"' in body
-    scripts = '<script src="assets/vega.js"></script><script src="assets/charts.js"></script>' if has_charts else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f'<title>{html.escape(title)}</title><link rel="stylesheet" href="assets/page.css"></head><body>'
-        f'<header class="top"><span>Best-of-L · run {html.escape(run.name)}</span><nav aria-label="Pages">{nav}</nav></header>'
-        f"<main>{body}</main><footer>{footer}</footer>{scripts}</body></html>\n"
-    )
+def _chart_scripts(body: str) -> tuple[str, ...]:
+    return ("vega.js", "charts.js") if '<figure class="bestofl-chart"' in body else ()
 
 
-def _body(notebook: Any) -> str:
-    """A notebook's cells as HTML."""
+# -- one notebook ----------------------------------------------------------------------------------------------------------
+
+
+def _notebook_page(name: str, notebook: Any, state: tuple[str, str], record: dict[str, Any]) -> Page:
+    text, question = _head(notebook, name)
+    why = state[1] if state[0] == FAILED else None
+    body = render("notebook.html.j2", name=name, why=why, cells=Markup(_cells(notebook)))
+    return Page(name, text, question, body, "Where this page comes from", _provenance(record), _chart_scripts(body))
+
+
+def _cells(notebook: Any) -> str:
+    """A notebook's cells as HTML; every output is made inert by our own template."""
     from nbconvert.exporters import HTMLExporter
 
     exporter = HTMLExporter(
@@ -203,133 +196,129 @@ def _head(notebook: Any, name: str) -> tuple[str, str]:
     return title, question
 
 
-def _banner(name: str, state: str, why: str) -> str:
-    if state != "failed":
-        return ""
-    return (
-        f'<div class="banner" role="alert"><strong>{html.escape(name)} failed.</strong> {plain_text(why)}. What follows is as far '
-        "as it came; later notebooks have not run.</div>"
-    )
+# -- the atlas and the first page ------------------------------------------------------------------------------------------
 
 
-# -- the first page --------------------------------------------------------------------------------------------------------
+def _atlas_page(run: Run, states: States, records: dict[str, Any], largest: int) -> Page | None:
+    """The atlas, from tables that are fresh; None where the run has no fresh readings."""
+    fresh = {
+        file
+        for name, (state, _) in states.items()
+        if state == FRESH
+        for file in records.get(name, {}).get("outputs", {})
+    }
+    if "readings.parquet" not in fresh:
+        return None
+    data = atlas.atlas_data(run, with_rewards="rewards.parquet" in fresh, largest=largest)
+    if data is None:
+        return None
+    question = "Which problems are solved in which language, and what was written there?"
+    return Page("atlas", "Atlas", question, atlas.atlas_body(data), "", [], ("atlas.js",))
 
 
-def _index(
-    run: Run,
-    title: str,
-    states: dict[str, tuple[str, str]],
-    notebooks: dict[str, Any],
-    heads: dict[str, tuple[str, str]],
-) -> str:
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    parts += [_banner(name, *state) for name, state in states.items()]
-    waiting = [name for name in states if name not in notebooks]
-    if waiting:
-        parts.append(
-            '<div class="banner"><strong>Not all of the study has run.</strong> Without a page: '
-            + "; ".join(f"{html.escape(name)} ({plain_text(': '.join(states[name]))})" for name in waiting)
-            + ".</div>"
-        )
-    parts.append(_claims(run, fresh=not waiting and all(state == "up to date" for state, _ in states.values())))
-    charts = _headline_charts(notebooks)
-    if charts:
-        parts += ["<h2>The story in pictures</h2>", *(embed.chart_block(spec, draw=False) for spec in charts)]
-    parts.append('<h2>Pages</h2><ul class="pages">')
-    for name, (head, question) in heads.items():
-        parts.append(
-            f'<li><a href="{html.escape(name)}.html">{html.escape(head)}</a><p>{html.escape(question)}</p></li>'
-        )
-    parts.append("</ul>")
-    return "".join(parts)
+def _index_page(
+    run: Run, title: str, states: States, notebooks: dict[str, Any], pages: list[Page], records: dict[str, Any]
+) -> Page:
+    waiting = [{"name": n, "state": s, "why": why} for n, (s, why) in states.items() if n not in notebooks]
+    failed = [{"name": n, "why": why} for n, (state, why) in states.items() if state == FAILED]
+    judged = not waiting and not failed and all(state == FRESH for state, _ in states.values())
+    said = overview(run, title, judged)
+    claims = run.read("claims") if judged and run.has("claims") else pl.DataFrame()
+    first = [column for column in words.VERDICT_COLUMNS if column in claims.columns]
+    rest = [c for c in claims.columns if c not in (*first, "sentence", "low", "high")]
+    chart = _headline_chart(notebooks)
+    sentences = claims.to_dicts() if "sentence" in claims.columns else []
+    body = render(
+        "index.html.j2", overview=said, failed=failed, waiting=waiting, judged=judged,
+        chart=Markup(embed.chart_block(chart, draw=False)) if chart else None,
+        claims=_ClaimTable(_claim_table(claims, first), [row for row in sentences if row["sentence"]]),
+        rest=_claim_table(claims, [*first[:1], *rest] if rest else []), glossary=list(words.GLOSSARY.items()),
+        links=_links([Page("index", "Overview", "", Markup(), "", [], ()), *pages]), about=_about(run, title),
+    )  # fmt: skip
+    heading = "Where this report comes from"
+    return Page("index", "Overview", "", body, heading, _summary(records, states), _chart_scripts(body))
 
 
-def _claims(run: Run, fresh: bool) -> str:
-    """The claims table in words and numbers."""
-    if not run.has("claims") or not fresh:
-        return '<p class="note">The claims are judged by the last notebooks; they stand here once all have run.</p>'
-    table = run.read("claims")
-    parts = []
-    if "sentence" in table.columns:
-        parts.append(
-            '<ul class="lead">'
-            + "".join(
-                f"<li><strong>{_lead(row)}</strong> {_text(row['sentence'])}</li>"
-                for row in table.iter_rows(named=True)
-                if row["sentence"]
-            )
-            + "</ul>"
-        )
-    first = [column for column in CLAIM_COLUMNS if column in table.columns] or table.columns
-    rest = [column for column in table.columns if column not in (*first, "sentence", "low", "high")]
-    parts.append("<h2>Claims and verdicts</h2>" + _claim_table(table, first))
-    parts.append(
-        '<p class="note">Effects and detectable effects in percentage points, with 95 % intervals; p corrected by Holm over '
-        "the claims. The detectable effect is what this many problems would find four times in five.</p>"
-    )
-    if rest:
-        parts.append(
-            f'<details class="code"><summary>all columns</summary>{_claim_table(table, ["claim", *rest])}</details>'
-        )
-    return "".join(parts)
+@dataclass(frozen=True)
+class _ClaimTable:
+    """The tests, and their sentences."""
+
+    table: Table
+    sentences: list[dict[str, Any]]
+
+    @property
+    def columns(self) -> Any:
+        return self.table.columns
+
+    @property
+    def rows(self) -> Any:
+        return self.table.rows
+
+    @property
+    def kind(self) -> str:
+        return self.table.kind
 
 
-def _claim_table(table: Any, columns: list[str]) -> str:
-    kinds = {column: "number" if table[column].dtype.is_numeric() else "" for column in columns}
-    head = "".join(
-        f'<th scope="col" class="{kinds[c]}">{_text(HEADINGS.get(c, c.replace("_", " ")))}</th>' for c in columns
-    )
-    rows = [
-        "<tr>" + "".join(f'<td class="{kinds[c]}">{_claim_cell(c, row)}</td>' for c in columns) + "</tr>"
-        for row in table.iter_rows(named=True)
+def _claim_table(claims: pl.DataFrame, columns: list[str]) -> Table:
+    if not columns:
+        return Table([], [])
+    heads = [
+        Column(words.HEADINGS.get(name, name.replace("_", " ")), claims[name].dtype.is_numeric()) for name in columns
     ]
-    return f'<div class="scroll" tabindex="0"><table class="claims"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return Table(
+        heads, [[_claim_cell(name, row) for name in columns] for row in claims.iter_rows(named=True)], "claims"
+    )
 
 
-def _lead(row: dict[str, Any]) -> str:
-    """What a claim comes to, in a few words."""
-    effect = row.get("effect")
-    points = "" if effect is None or effect != effect else f" {signed_points(effect)},"
-    return _text(f"{row['claim']}:{points} {row['verdict']}.")
-
-
-def _claim_cell(column: str, row: dict[str, Any]) -> str:
+def _claim_cell(column: str, row: dict[str, Any]) -> Any:
     value = row[column]
     if value is None or value != value:
         return "–"
     if column == "verdict":
-        return f'<span class="verdict {re.sub("[^a-z]+", "-", str(value).lower())}">{_text(value)}</span>'
+        kind = re.sub("[^a-z]+", "-", str(value).lower())
+        return Markup('<span class="verdict {}">{}</span>').format(kind, value)
     if column == "effect":
         low, high = row.get("low"), row.get("high")
         return signed(value) + (f" {signed_interval(low, high)}" if low is not None and high is not None else "")
     if column == "mde":
         return f"{100 * value:.1f}"
     if column in ("p", "p_holm"):
-        return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
-    return f"{value:.4g}" if isinstance(value, float) else _text(value)
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _text(value: Any) -> str:
-    return plain_text(str(value))
-
-
-def _headline_charts(notebooks: dict[str, Any], most: int = 3) -> list[dict[str, Any]]:
-    """The charts that tell the story, as far as the notebooks show them."""
+def _headline_chart(notebooks: dict[str, Any]) -> dict[str, Any] | None:
+    """The chart of the first screen: the first of HEADLINES that the notebooks show."""
     specs: dict[str, dict[str, Any]] = {}
     for notebook in notebooks.values():
         for spec in embed.chart_specs(notebook):
             specs.setdefault(spec.get("usermeta", {}).get("name", "chart"), spec)
-    return [specs[name] for name in HEADLINES if name in specs][:most]
+    return next((specs[name] for name in HEADLINES if name in specs), None)
 
 
-# -- where it comes from -----------------------------------------------------------------------------------------------
+# -- where it comes from ---------------------------------------------------------------------------------------------------
 
 
-def _provenance(record: dict[str, Any]) -> str:
+def _about(run: Run, title: str) -> list[str]:
+    study = run.recorded().get("study", {})
+    given = " ".join(f"-p {name}={_given(value)}" for name, value in study.get("overrides", {}).items())
+    lines = [
+        f"Cite: Best-of-L, {title}. {footer_of(run)}. Method: Rajaee et al., arXiv 2509.15811; this is an independent implementation."
+    ]
+    if study.get("name"):
+        lines.append(f"Run again: bestofl run {study['name']}{' ' + given if given else ''}")
+    return lines
+
+
+def _given(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
     """Parameters, versions, git state, data hashes and wall time of one notebook."""
     if not record:
-        return ""
-    rows: list[tuple[str, str]] = [
+        return []
+    return [
         ("parameters", ", ".join(f"{name} = {value!r}" for name, value in record.get("parameters", {}).items())),
         (
             "started",
@@ -340,15 +329,14 @@ def _provenance(record: dict[str, Any]) -> str:
         ("read", _digests(record.get("inputs", {}) | record.get("data", {}))),
         ("written", _digests(record.get("outputs", {}))),
     ]
-    return "<h2>Where this page comes from</h2>" + _rows(rows)
 
 
 def _digests(files: dict[str, str], most: int = 12) -> str:
-    words = [f"{name} {digest[:8]}" for name, digest in files.items()]
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more files" if len(words) > most else "") or "nothing"
+    told = [f"{name} {digest[:8]}" for name, digest in files.items()]
+    return ", ".join(told[:most]) + (f" and {len(told) - most} more files" if len(told) > most else "") or "nothing"
 
 
-def _summary(records: dict[str, Any], states: dict[str, tuple[str, str]]) -> str:
+def _summary(records: dict[str, Any], states: States) -> list[tuple[str, str]]:
     """Wall time and state of every notebook, versions and git state of the last one."""
     rows = [
         (
@@ -365,10 +353,4 @@ def _summary(records: dict[str, Any], states: dict[str, tuple[str, str]]) -> str
         rows.append(
             ("versions", ", ".join(f"{name} {version}" for name, version in done[-1].get("versions", {}).items()))
         )
-    return "<h2>Where this report comes from</h2>" + _rows(rows)
-
-
-def _rows(rows: list[tuple[str, str]], cell: Callable[[str], str] = plain_text) -> str:
-    return (
-        "<table>" + "".join(f'<tr><th scope="row">{cell(a)}</th><td>{cell(b)}</td></tr>' for a, b in rows) + "</table>"
-    )
+    return rows

@@ -1,20 +1,20 @@
 """The comparison of two runs in words: a few lines for a terminal, and a page without script that needs no network.
 
-Figures come from `analysis/comparison.py`. Every text on the page is escaped.
+Figures come from `analysis/comparison.py`. The page is a template; every text on it is escaped.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
+from markupsafe import Markup
 
 from bestofl_lib.analysis.comparison import STEPS, Comparison
 from bestofl_lib.display import embed, words
-from bestofl_lib.display.text import plain_text
+from bestofl_lib.display.report.pages import ALONE, Column, Link, Table, render
 from bestofl_lib.languages import english_name
 from bestofl_lib.runs import replace_file
 from bestofl_lib.text import signed, signed_interval, signed_points
@@ -50,37 +50,76 @@ def write_page(found: Comparison, reports: Path) -> Path:
 
 def page(found: Comparison, reports: Path) -> str:
     """The comparison as one page that needs nothing else."""
-
-    def esc(text: Any) -> str:
-        return plain_text(str(text))
-
     title = f"{found.second} against {found.first}"
-    lead, *rest = _sentences(found)
-    arms = _table(
-        [(words.strategy(row["strategy"], row["reward_model"]), row) for row in found.arms.iter_rows(named=True)], "strategy", found,
+    more = f" The first {MOST_FLIPS} of {found.flips.height} are shown." if found.flips.height > MOST_FLIPS else ""
+    body = render(
+        "compare.html.j2", title=title, sentences=_sentences(found), budget=found.arms["budget"][0], arm=_arm(found), more=more,
+        arms=_differences([(words.strategy(row["strategy"], row["reward_model"]), row) for row in found.arms.iter_rows(named=True)], "strategy", found),
+        languages=_differences([(english_name(row["language"]), row) for row in found.languages.iter_rows(named=True)], "language", found, parts=True),
+        settings=_settings(found), flips=_flips(found, reports),
     )  # fmt: skip
-    named = [(english_name(row["language"]), row) for row in found.languages.iter_rows(named=True)]
-    flips = found.flips.head(MOST_FLIPS)
-    more = f" The first {MOST_FLIPS} of {found.flips.height} stand here." if found.flips.height > MOST_FLIPS else ""
-    links = [f for f in (found.first, found.second) if (reports / f / "index.html").exists()]
-    nav = "".join(f'<a href="{html.escape(name)}/index.html">{esc(name)}</a>' for name in links)
-    style = embed.asset("page.css") + STYLE
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{esc(title)}</title><style>{style}</style></head><body>"
-        f'<header class="top"><span>Best-of-L · comparison</span><nav aria-label="Reports">{nav}</nav></header><main>'
-        f'<h1>{esc(title)}</h1><p>{esc(lead)}</p><ul class="lead">{"".join(f"<li>{esc(sentence)}</li>" for sentence in rest)}</ul>'
-        f'<h2>What it changed, by strategy</h2><p class="note">All languages share the budget equally: {esc(found.arms["budget"][0])} completions '
-        f"per problem. Intervals of 95 % resample problems; p is corrected by Holm over the rows; paired by problem.</p>{arms}"
-        '<h2>One candidate, by language</h2><p class="note">The difference is the sum of two parts: “by reading” is what candidates of one and '
-        "the same text that are now judged differently make of it, “by sampling” is the rest.</p>"
-        f"{_table(named, 'language', found, parts=True)}"
-        f"<h2>What was set differently</h2>{_plain(found.settings, {'first': found.first, 'second': found.second})}"
-        f'<h2>Problems flipped</h2><p class="note">Solved means a chance above one half by {esc(_arm(found))}.{more}</p>'
-        f"{_flip_table(flips, found, reports)}</main></body></html>\n"
-    )
+    links = [
+        Link(f"{quote(name)}/index.html", name)
+        for name in (found.first, found.second)
+        if (reports / name / "index.html").exists()
+    ]
+    return render(
+        "alone.html.j2", policy=ALONE, title=title, brand="Best-of-L · comparison", links=links, body=body, heading="", rows=[],
+        scripts=(), style=Markup(embed.asset("page.css") + STYLE),
+    )  # fmt: skip
+
+
+def _differences(rows: list[tuple[str, dict[str, Any]]], what: str, found: Comparison, parts: bool = False) -> Table:
+    """One tested difference per row, with its place on a line from −reach to +reach."""
+    reach = max([0.01, *(max(abs(row["low"]), abs(row["high"])) for _, row in rows)])
+    names = [found.first, found.second, f"difference, ±{100 * reach:.0f} points wide", "points [95 %]"]
+    names += ["by sampling", "by reading"] if parts else []
+    columns = [Column(what, head=True), *(Column(name, number=place != 2) for place, name in enumerate(names))]
+    columns += [Column(name, number=True) for name in ("p (Holm)", "detectable", "problems")]
+    told = []
+    for name, row in rows:
+        cells = [name, f"{100 * row['first']:.1f} %", f"{100 * row['second']:.1f} %", _forest(row, reach)]
+        cells += [f"{signed(row['difference'])} {signed_interval(row['low'], row['high'])}"]
+        cells += [signed(row[key]) for key in ("by_sampling", "by_reading")] if parts else []
+        told.append([*cells, _p(row["p_holm"]), f"{100 * row['mde']:.1f}", str(row["n_problems"])])
+    return Table(columns, told, "differences")
+
+
+def _forest(row: dict[str, Any], reach: float) -> Markup:
+    """An interval and its middle on a line."""
+    kind = "" if row["p_holm"] >= 0.05 else " up" if row["difference"] > 0 else " down"
+    left, right, at = (50 + 50 * row[key] / reach for key in ("low", "high", "difference"))
+    return Markup(
+        '<div class="forest"><i class="zero"></i><i class="span" style="left:{:.1f}%;width:{:.1f}%"></i><i class="dot{}" style="left:{:.1f}%"></i></div>'
+    ).format(left, max(right - left, 0.5), Markup(kind), at)
+
+
+def _settings(found: Comparison) -> Table:
+    headings = {"first": found.first, "second": found.second}
+    columns = [Column(headings.get(name, name)) for name in found.settings.columns]
+    return Table(columns, [list(row) for row in found.settings.iter_rows()])
+
+
+def _flips(found: Comparison, reports: Path) -> Table:
+    """Problems that flip, with links to their completions where an atlas is there."""
+    atlases = [name for name in (found.first, found.second) if (reports / name / "atlas.html").exists()]
+    link = Markup('<a href="{}/atlas.html#{}">{}</a>')
+    rows = []
+    for row in found.flips.head(MOST_FLIPS).iter_rows(named=True):
+        solved = row["second"] > row["first"]
+        verdict = Markup('<span class="verdict {}">{}</span>').format(
+            "supported" if solved else "not-supported", "solved" if solved else "missed"
+        )
+        read = Markup(" ").join(link.format(quote(name), quote(row["problem_id"], safe=""), name) for name in atlases)
+        chances = [f"{100 * row[key]:.0f} %" for key in ("first", "second")]
+        rows.append([row["problem_id"], verdict, *chances, row["why"] or "", read])
+    heads = [
+        Column("problem", head=True),
+        Column("now"),
+        Column(found.first, number=True),
+        Column(found.second, number=True),
+    ]
+    return Table([*heads, Column("what differs"), Column("read")], rows)
 
 
 def _sentences(found: Comparison) -> list[str]:
@@ -124,72 +163,3 @@ def _change(row: dict[str, Any]) -> str:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _table(rows: Iterable[tuple[str, dict[str, Any]]], what: str, found: Comparison, parts: bool = False) -> str:
-    rows = list(rows)
-    reach = max([0.01, *(max(abs(row["low"]), abs(row["high"])) for _, row in rows)])
-    extra = (
-        '<th scope="col" class="number">by sampling</th><th scope="col" class="number">by reading</th>' if parts else ""
-    )
-    head = (
-        f'<th scope="col">{what}</th><th scope="col" class="number">{plain_text(found.first)}</th><th scope="col" class="number">{plain_text(found.second)}</th>'
-        f'<th scope="col">difference, ±{100 * reach:.0f} points wide</th><th scope="col" class="number">points [95 %]</th>{extra}'
-        '<th scope="col" class="number">p (Holm)</th><th scope="col" class="number">detectable</th><th scope="col" class="number">problems</th>'
-    )
-    body = []
-    for name, row in rows:
-        kind = "" if row["p_holm"] >= 0.05 else " up" if row["difference"] > 0 else " down"
-        left, right, at = (50 + 50 * row[key] / reach for key in ("low", "high", "difference"))
-        forest = (
-            f'<div><i class="zero"></i><i class="span" style="left:{left:.1f}%;width:{max(right - left, 0.5):.1f}%"></i>'
-            f'<i class="dot{kind}" style="left:{at:.1f}%"></i></div>'
-        )
-        numbers = [f"{100 * row[key]:.1f} %" for key in ("first", "second")]
-        values = [f"{signed(row['difference'])} {signed_interval(row['low'], row['high'])}"]
-        values += [signed(row[key]) for key in ("by_sampling", "by_reading")] if parts else []
-        values += [html.escape(_p(row["p_holm"])), f"{100 * row['mde']:.1f}", str(row["n_problems"])]
-        body.append(
-            f'<tr><th scope="row">{plain_text(name)}</th>' + "".join(f'<td class="number">{value}</td>' for value in numbers)
-            + f'<td class="forest">{forest}</td>' + "".join(f'<td class="number">{value.replace("-", "−")}</td>' for value in values) + "</tr>"
-        )  # fmt: skip
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="by {what}"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-
-
-def _plain(table: pl.DataFrame, headings: dict[str, str]) -> str:
-    if table.is_empty():
-        return '<p class="note">Nothing: parameters, code and versions are the same.</p>'
-    head = "".join(f'<th scope="col">{plain_text(headings.get(column, column))}</th>' for column in table.columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{plain_text(value)}</td>" for value in row) + "</tr>" for row in table.iter_rows()
-    )
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="settings"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _flip_table(flips: pl.DataFrame, found: Comparison, reports: Path) -> str:
-    if flips.is_empty():
-        return '<p class="note">None.</p>'
-    from urllib.parse import quote
-
-    atlases = {name: (reports / name / "atlas.html").exists() for name in (found.first, found.second)}
-    body = []
-    for row in flips.iter_rows(named=True):
-        read = " ".join(
-            f'<a href="{html.escape(name)}/atlas.html#{quote(row["problem_id"], safe="")}">{plain_text(name)}</a>'
-            for name, there in atlases.items()
-            if there
-        )
-        sign = (
-            '<span class="verdict supported">solved</span>'
-            if row["second"] > row["first"]
-            else '<span class="verdict not-supported">missed</span>'
-        )
-        body.append(
-            f'<tr><th scope="row">{plain_text(row["problem_id"])}</th><td>{sign}</td><td class="number">{100 * row["first"]:.0f} %</td>'
-            f'<td class="number">{100 * row["second"]:.0f} %</td><td>{plain_text(row["why"] or "")}</td><td>{read}</td></tr>'
-        )
-    head = "".join(
-        f'<th scope="col">{plain_text(name)}</th>'
-        for name in ("problem", "now", found.first, found.second, "what differs", "read")
-    )
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="problems flipped"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'

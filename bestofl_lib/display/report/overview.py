@@ -1,0 +1,235 @@
+"""What the first screen of a report says: of whom what was asked, what came out, and how sure it is.
+
+Reads a run's tables and words them. Every figure is one that a table holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bestofl_lib.candidates.store import Store
+from bestofl_lib.display import words
+from bestofl_lib.languages import english_name
+from bestofl_lib.runs import Run
+from bestofl_lib.text import signed, signed_interval, signed_points
+
+HOPELESS = 0.05  # share correct of the best language below which a policy cannot do the problems
+BUNDLED = "lab"  # the problems and the policy that come with the project
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One question of the first screen with its answer."""
+
+    question: str
+    number: str
+    interval: str
+    verdict: str  # one of words.VERDICTS, or empty where nothing is judged
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The words of the first screen."""
+
+    title: str
+    warning: str  # empty, or why all that follows says little
+    subject: str
+    caveat: str
+    result: str
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run's candidates come from."""
+
+    problems: str  # name of the problem set, or of the file
+    models: tuple[str, ...]
+    imported: str  # name of the pool's file; empty where the candidates were sampled here
+    date: str
+
+    @property
+    def bundled(self) -> bool:
+        """The embedded problems, answered by the embedded toy policy."""
+        return self.problems == BUNDLED and not self.imported and self.models == ("policy",)
+
+
+def origin(run: Run) -> Origin:
+    """Read from the run's records and its candidates."""
+    records = run.recorded().get("notebooks", {})
+    first = next((records[name] for name in sorted(records) if records[name].get("parameters")), {})
+    made = first.get("parameters", {})
+    store = Store(run.folder / "candidates")
+    names: list[str] = []
+    if store.shards():
+        column = pl.scan_parquet(store.shards()).select(pl.col("model").drop_nulls().unique().sort())
+        names = [_short(name) for name in column.collect()["model"]]
+    pool = made.get("pool") or made.get("path") or ""
+    imported = _short(pool[0] if isinstance(pool, list) and pool else str(pool or ""))
+    problems = _short(str(made.get("source") or made.get("problems") or "")) or imported or run.name
+    return Origin(problems, tuple(dict.fromkeys(names)), imported, str(first.get("started", ""))[:10])
+
+
+def footer_of(run: Run) -> str:
+    """One line on where a picture comes from: project, run, model, number of problems, date."""
+    found = origin(run)
+    n = _judged(run)["problem_id"].n_unique() if run.has("readings") else None
+    parts = ["Best-of-L", f"run {run.name}", ", ".join(found.models[:3])]
+    return " · ".join(part for part in (*parts, f"{n} problems" if n else "", found.date) if part)
+
+
+def overview(run: Run, study_title: str, judged: bool) -> Overview:
+    """The first screen of a run.
+
+    Args:
+        run: with problems and, as far as it has come, readings, accuracy, claims and plan.
+        study_title: the title of the study that made it.
+        judged: whether the tables of the last notebooks are fresh; otherwise no verdict is shown.
+    """
+    found = origin(run)
+    title = _title(run, found, study_title)
+    accuracy = run.read("accuracy") if run.has("accuracy") else None
+    claims = run.read("claims") if judged and run.has("claims") else None
+    plan = run.read("plan") if judged and run.has("plan") else None
+    gains = run.read("gains") if judged and run.has("gains") else None
+    tiles = () if claims is None else tuple(_tiles(claims, gains, plan))
+    return Overview(
+        title, _warning(accuracy), _subject(run, found), words.LAB_CAVEAT if found.bundled else "",
+        "" if claims is None else _result(claims), tiles,
+    )  # fmt: skip
+
+
+def _title(run: Run, found: Origin, study_title: str) -> str:
+    """The study's title where its own data were used; otherwise model and problems."""
+    changed = set(run.recorded().get("study", {}).get("overrides", {})) & {"source", "pool", "problems", "model"}
+    if not changed and not found.imported:
+        return study_title
+    models = " and ".join(found.models[:3])
+    return f"{models} on {found.problems}" if models else found.problems
+
+
+def _short(name: str) -> str:
+    return Path(name).stem if Path(name).suffix in words.DATA_ENDINGS else Path(name).name
+
+
+def _subject(run: Run, found: Origin) -> str:
+    model = " and ".join(found.models[:3]) if found.models else "A model"
+    if found.bundled:
+        model = "The bundled policy"
+    if not run.has("readings"):
+        return f"{model}: no answers have been read yet."
+    readings = _judged(run)
+    counts = readings.group_by("problem_id", "language").len()["len"]
+    each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    n, languages = readings["problem_id"].n_unique(), readings["language"].n_unique()
+    where = f"in {languages} languages" if languages > 1 else f"in {english_name(readings['language'][0])}"
+    how = f"imported from {found.imported}" if found.imported else "sampled here"
+    date = f" on {found.date}" if found.date and not found.imported else ""
+    problems = "made-up problems of the lab" if found.problems == BUNDLED else f"problems of {found.problems}"
+    return (
+        f"{model} answered {n:,} {problems} {where}, {each} times each: {readings.height:,} completions, {how}{date}."
+    )
+
+
+def _judged(run: Run) -> pl.DataFrame:
+    """Problem and language of every candidate of the test problems; of all problems where none is for testing."""
+    readings = run.read("readings").select("problem_id", "language")
+    problems = run.read("problems")
+    tested = problems.filter(pl.col("split") == "test").select("problem_id").unique()
+    return readings if tested.is_empty() else readings.join(tested, on="problem_id", how="semi")
+
+
+def _warning(accuracy: pl.DataFrame | None) -> str:
+    if accuracy is None or accuracy.is_empty():
+        return ""
+    best = accuracy.sort("accuracy", descending=True).row(0, named=True)
+    if best["accuracy"] >= HOPELESS:
+        return ""
+    return (
+        f"This policy cannot do these problems: in its best language, {english_name(best['language'])}, {100 * best['accuracy']:.1f} % of "
+        "completions are right. Comparisons below say little."
+    )
+
+
+def _claim(claims: pl.DataFrame, claim: str, part: str = "total") -> Mapping[str, Any] | None:
+    """One row of the claims table; None where it has none or no effect was measured."""
+    rows = claims.filter(pl.col("claim") == claim)
+    if "part" in claims.columns:
+        rows = rows.filter(pl.col("part") == part)
+    elif part != "total":
+        return None
+    return rows.row(0, named=True) if len(rows) else None
+
+
+def _tile(question: str, row: Mapping[str, Any] | None, sentence: str) -> Tile:
+    if row is None or row["effect"] is None or row["effect"] != row["effect"]:
+        return Tile(question, "–", "", "not tested", (row or {}).get("sentence") or words.NOT_TESTED)
+    interval = signed_interval(row["low"], row["high"])
+    return Tile(question, f"{signed(row['effect'])} points", f"95 % interval {interval}", row["verdict"], sentence)
+
+
+def _tiles(claims: pl.DataFrame, gains: pl.DataFrame | None, plan: pl.DataFrame | None) -> list[Tile]:
+    asked = words.QUESTIONS
+    total, pool, reward = (_claim(claims, "H1", part) for part in ("total", "pool", "reward"))
+    tiles = [
+        _tile(asked["mixing"], pool or total, words.TILES["pool" if pool else "total"]),
+        _tile(asked["reward"], reward, words.TILES["reward"]) if reward else _tile(asked["reward"], _claim(claims, "H3"), words.TILES["small"]),
+    ]  # fmt: skip
+    return [*tiles, _helping_tile(asked["languages"], gains, _claim(claims, "H4")), _plan_tile(asked["plan"], plan)]
+
+
+def _helping_tile(question: str, gains: pl.DataFrame | None, row: Mapping[str, Any] | None) -> Tile:
+    """The language that adds most to the base beyond drawing it again."""
+    if gains is None or gains.is_empty():
+        return _tile(question, row, words.TILES["again"])
+    last = gains.filter(pl.col("budget") == pl.col("budget").max()).sort("gain", descending=True)
+    best = last.row(0, named=True)
+    clear = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") > 0)).height
+    verdict = "supported" if best["p_holm"] < 0.05 and best["gain"] > 0 else "undecided"
+    return Tile(
+        question, signed_points(best["gain"]), f"95 % interval {signed_interval(best['low'], best['high'])}", verdict,
+        f"of coverage: {english_name(best['language'])} added to {english_name(best['base'])} at {best['budget']} completions, beyond drawing "
+        f"{english_name(best['base'])} again. {clear} of {last.height} languages add clearly.",
+    )  # fmt: skip
+
+
+def _plan_tile(question: str, plan: pl.DataFrame | None) -> Tile:
+    """The planner's allocation at the largest budget against the strongest plain way."""
+    if plan is None or plan.is_empty():
+        return Tile(question, "–", "", "not tested", words.NOT_TESTED)
+    last = plan.filter(pl.col("budget") == pl.col("budget").max())
+    planned = last.filter(pl.col("arm") == "planned").row(0, named=True)
+    others = last.filter(~pl.col("arm").is_in(["planned", "hindsight"])).sort("accuracy", descending=True)
+    if others.is_empty():
+        return Tile(question, planned["allocation"], "", "", f"for {planned['budget']} completions per problem.")
+    rival = others.row(0, named=True)
+    low, high = rival["gain_low"], rival["gain_high"]
+    verdict = "supported" if low > 0 else "not supported" if high < 0.01 else "undecided"
+    name = words.POOLS.get(rival["arm"], f"{english_name(rival['arm'])} only")
+    return Tile(
+        question, signed_points(rival["gain"]), f"95 % interval {signed_interval(low, high)}", verdict,
+        f"over {name} with {planned['budget']} completions. The plan: {planned['allocation']}.",
+    )  # fmt: skip
+
+
+def _result(claims: pl.DataFrame) -> str:
+    """One sentence on what came out."""
+    total = _claim(claims, "H1")
+    if total is None or total["effect"] is None or total["effect"] != total["effect"]:
+        return "Whether the cross-lingual reward model helps could not be tested on this run."
+    pool, reward = _claim(claims, "H1", "pool"), _claim(claims, "H1", "reward")
+    parts = (
+        f": {signed(pool['effect'])} from the pool, {signed(reward['effect'])} from the reward model" if pool and reward else ""
+    )  # fmt: skip
+    verb = "gains" if total["effect"] > 0 else "loses"
+    size = f"{abs(100 * total['effect']):.1f} points {signed_interval(total['low'], total['high'])}"
+    return (
+        f"Spreading the same budget over all languages and choosing with the cross-lingual reward model {verb} {size} against a speaker's "
+        f"own language alone{parts}. Verdict: {total['verdict']}."
+    )

@@ -1,0 +1,74 @@
+"""Renders the templates of a report: every value is escaped unless it is Markup that our own code made.
+
+It knows templates and HTML; it knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bestofl_lib.display.text import without_controls
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+POLICY = Markup(
+    "default-src 'none'; script-src 'self' file: 'unsafe-eval'; style-src 'self' file: 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'"
+)  # unsafe-eval: Vega compiles its expressions; scripts written into a page never run
+ALONE = Markup(
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+)  # of a page without scripts that needs no other file
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table on a page."""
+
+    text: str  # its heading
+    number: bool = False  # aligned to the right
+    head: bool = False  # its cells name their rows
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table on a page: text, or Markup where a cell is more than text."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Any]]
+    kind: str = ""  # its class
+
+
+@dataclass(frozen=True)
+class Link:
+    """One page in the navigation."""
+
+    href: str
+    text: str
+    current: bool = False
+    question: str = ""
+
+
+def render(template: str, **values: Any) -> Markup:
+    """A template of `templates/` filled in; text is escaped and loses its control characters."""
+    return Markup(_environment().get_template(template).render(**values))
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_plain,
+        trim_blocks=False,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, Markup) or not isinstance(value, str) else without_controls(value)
