@@ -19,7 +19,7 @@ class _Plain(TyperGroup):
     """Commands whose expected errors are one message instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        from bestofl_lib.study import StudyError
+        from bestofl_lib.study.errors import StudyError
 
         try:
             return super().invoke(ctx)
@@ -62,7 +62,7 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run notebooks even if they are up to date.")] = False,
 ) -> None:
     """Run what has changed of a study, and build its report."""
-    from bestofl_lib.study import run_study
+    from bestofl_lib.study.run import run_study
 
     overrides = {}
     for text in parameters or []:
@@ -77,7 +77,7 @@ def run(
 @app.command()
 def status(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab") -> None:
     """What of a run is up to date, stale or missing, and why."""
-    from bestofl_lib.study import describe_run
+    from bestofl_lib.study.status import describe_run
 
     for line in describe_run(run):
         typer.echo(line)
@@ -103,8 +103,7 @@ def compare(
     """What changed between two runs and why; writes a page into reports/."""
     from bestofl_lib.analysis.comparison import compare as compare_runs
     from bestofl_lib.display.report.compare import summary, write_page
-    from bestofl_lib.runs import Run
-    from bestofl_lib.study import Folders
+    from bestofl_lib.runs import Folders, Run
 
     folders = Folders.default()
     found = compare_runs(Run(first, folders.runs), Run(second, folders.runs))
@@ -122,8 +121,7 @@ def figures(
     from pathlib import Path
 
     from bestofl_lib.display.figures import export_figures
-    from bestofl_lib.runs import Run
-    from bestofl_lib.study import Folders
+    from bestofl_lib.runs import Folders, Run
 
     folders = Folders.default()
     made = Run(run, folders.runs)

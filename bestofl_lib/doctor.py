@@ -13,8 +13,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from bestofl_lib.runs import ROOT
-from bestofl_lib.study import VERSIONS, Folders
+from bestofl_lib.files import ROOT
+from bestofl_lib.runs import Folders
+from bestofl_lib.study.execution import VERSIONS
 from bestofl_lib.text import content_digest
 
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish

@@ -1,6 +1,6 @@
 """The run folder: the contract between notebooks. Each reads named tables and adds its own.
 
-This file knows files and digests; what the columns of a table mean stands in `tables.py`.
+This file knows where things are; what the columns of a table mean stands in `tables.py`.
 """
 
 from __future__ import annotations
@@ -8,35 +8,36 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from bestofl_lib.tables import SCHEMAS, check_table
+from bestofl_lib.candidates.store import Store
+from bestofl_lib.files import ROOT, read_checked, replace_file, write_checked
+from bestofl_lib.tables import SPLITS, TABLES, check_table
+from bestofl_lib.text import suggestion
 
-ROOT = Path(__file__).resolve().parents[1]
+UNDER_STUDY = "BESTOFL_UNDER_STUDY"  # set for the kernels that `bestofl run` starts: they may replace a run's tables
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put data at path in one step: a reader sees the old file or the new one, never half of one.
+@dataclass(frozen=True)
+class Folders:
+    """Where things are."""
 
-    Raises:
-        OSError: the disk is full or the folder is not writable; the old file is intact.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    notebooks: Path  # NN_verb_object.ipynb and studies/*.yaml
+    runs: Path  # one folder per run
+    reports: Path  # one folder per run
+
+    @classmethod
+    def default(cls) -> Folders:
+        """The project's folders, or those named by BESTOFL_NOTEBOOKS, BESTOFL_RUNS and BESTOFL_REPORTS."""
+        return cls(
+            Path(os.environ.get("BESTOFL_NOTEBOOKS") or ROOT / "notebooks"),
+            Path(os.environ.get("BESTOFL_RUNS") or ROOT / "data" / "runs"),
+            Path(os.environ.get("BESTOFL_REPORTS") or ROOT / "reports"),
+        )
 
 
 class Run:
@@ -53,8 +54,10 @@ class Run:
                 f"run name {name!r}: use 1 to 80 letters, digits, '.', '-' or '_', starting with a letter or digit"
             )
         self.name = name
-        self.root = Path(root or os.environ.get("BESTOFL_RUNS") or ROOT / "data" / "runs")
+        self.root = Path(root) if root else Folders.default().runs
         self.folder = self.root / name
+
+    # -- tables
 
     def path(self, table: str) -> Path:
         return self.folder / f"{table}.parquet"
@@ -62,14 +65,21 @@ class Run:
     def has(self, table: str) -> bool:
         return self.path(table).exists()
 
-    def write(self, name: str, table: pl.DataFrame) -> pl.DataFrame:
-        """Check the table against its schema (tables without one are written as they are) and store it atomically."""
-        import io
+    def tables(self) -> list[str]:
+        """Names of the tables that are here, in order."""
+        return sorted(path.stem for path in self.folder.glob("*.parquet"))
 
-        table = check_table(name, table) if name in SCHEMAS else table
-        buffer = io.BytesIO()
-        table.write_parquet(buffer)
-        replace_file(self.path(name), buffer.getvalue())
+    def write(self, name: str, table: pl.DataFrame) -> pl.DataFrame:
+        """Check a table against its schema (tables of your own, without one, are written as they are) and store it.
+
+        Raises:
+            ValueError: the table does not fit its schema, or a table that a study made would be replaced by other
+                figures from a notebook run by hand.
+            OSError: it cannot be written; the old table is intact.
+        """
+        table = check_table(name, table, extra=False) if name in TABLES else table
+        self._protect(name, table)
+        write_checked(self.path(name), table)
         return table
 
     def read(self, name: str) -> pl.DataFrame:
@@ -77,31 +87,128 @@ class Run:
 
         Raises:
             FileNotFoundError: naming the run or table that is missing and the notebook that makes it.
-            ValueError: the file is there but cannot be read.
+            ValueError: the file is there but is damaged, or its columns are those of another version.
         """
         if not self.path(name).exists():
             raise FileNotFoundError(self._missing(name))
-        try:
-            table = pl.read_parquet(self.path(name))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ValueError(f"{self.path(name)} cannot be read ({error}); delete it and rerun its notebook") from error
-        return check_table(name, table) if name in SCHEMAS else table
+        table = read_checked(self.path(name))
+        return check_table(name, table) if name in TABLES else table
 
-    def _missing(self, name: str) -> str:
-        if self.folder.is_dir():
-            have = ", ".join(sorted(path.stem for path in self.folder.glob("*.parquet"))) or "none"
-            return f"run {self.name!r} has no table {name!r} yet (it has: {have}); run its notebook first"
-        runs = sorted(path.name for path in self.root.glob("*") if path.is_dir())
-        return f"no run {self.name!r} in {self.root}; run 01_generate_candidates first" + (
-            f", or pick one of: {', '.join(runs)}" if runs else ""
-        )
+    def problems(self, split: str | None = None) -> pl.DataFrame:
+        """The problems, of one split or of all: one row per problem and language.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        problems = self.read("problems")
+        if split is None:
+            return problems
+        if split not in SPLITS:
+            raise ValueError(f"no split {split!r}; {suggestion(split, SPLITS)}splits: {', '.join(SPLITS)}")
+        return problems.filter(pl.col("split") == split)
+
+    def candidates(self, split: str | None = None) -> pl.DataFrame:
+        """The candidates that the latest sampling or import asked for, of one split or of all: one row per candidate."""
+        return self._of_split(self.store().candidates(), split)
+
+    def readings(self, split: str | None = None) -> pl.DataFrame:
+        """What was read from the candidates, of one split or of all: one row per candidate."""
+        return self._of_split(self.read("readings"), split)
+
+    def rewards(self) -> pl.DataFrame:
+        """The rewards: one row per candidate and reward model; no rows where nothing has given any."""
+        return self.read("rewards") if self.has("rewards") else TABLES["rewards"].schema.to_frame()
+
+    def store(self) -> Store:
+        """The stored candidates, for sampling and importing."""
+        return Store(self.folder / "candidates")
+
+    # -- the account of the run
 
     def record(self, section: str, value: Any) -> None:
         """Set one section of `run.json`."""
         content = self.recorded() | {section: value}
-        replace_file(self.folder / "run.json", json.dumps(content, indent=1, ensure_ascii=False, default=str).encode())
+        replace_file(self._account, json.dumps(content, indent=1, ensure_ascii=False, default=str).encode())
+
+    def record_notebook(self, name: str, record: dict[str, Any]) -> None:
+        """Set the account of one notebook."""
+        self.record("notebooks", dict(sorted((self.notebook_records() | {name: record}).items())))
 
     def recorded(self) -> dict[str, Any]:
-        """The content of `run.json`; empty before anything was recorded."""
-        path = self.folder / "run.json"
-        return json.loads(path.read_text("utf8")) if path.exists() else {}
+        """The content of `run.json`; empty before anything was recorded.
+
+        Raises:
+            ValueError: the file is empty, torn or holds something else; with the remedy.
+        """
+        if not self._account.exists():
+            return {}
+        try:
+            content = json.loads(self._account.read_text("utf8"))
+        except ValueError as error:  # bytes that are no UTF-8 as well
+            raise ValueError(self._bad_account(str(error))) from error
+        if not isinstance(content, dict):
+            raise ValueError(self._bad_account(f"it holds {type(content).__name__}, not sections by name"))
+        for section in ("study", "report", "notebooks"):
+            if not isinstance(content.get(section, {}), dict):
+                raise ValueError(self._bad_account(f"its section {section!r} is {type(content[section]).__name__}"))
+        return content
+
+    def notebook_records(self) -> dict[str, dict[str, Any]]:
+        """The account of each notebook that has run: status, parameters, digests of what it read and wrote.
+
+        Raises:
+            ValueError: the account lacks what every record has; with the remedy.
+        """
+        records = self.recorded().get("notebooks", {})
+        needed = {"status": str, "parameters": dict, "source": str, "library": dict, "data": dict, "inputs": dict}
+        for name, record in records.items():
+            for key, kind in (needed | {"outputs": dict}).items():
+                if not isinstance(record, dict) or not isinstance(record.get(key), kind):
+                    raise ValueError(self._bad_account(f"the record of {name} has no usable {key!r}"))
+            if record["status"] == "failed" and not isinstance(record.get("error"), dict):
+                raise ValueError(self._bad_account(f"the record of {name} has no usable 'error'"))
+        return records
+
+    # -- below
+
+    @property
+    def _account(self) -> Path:
+        return self.folder / "run.json"
+
+    def _bad_account(self, found: str) -> str:
+        return (
+            f"{self._account} is damaged or not ours ({found}); delete it and run the study again: "
+            "stored candidates and reward models are kept"
+        )
+
+    def _of_split(self, table: pl.DataFrame, split: str | None) -> pl.DataFrame:
+        if split is None:
+            return table
+        return table.join(self.problems(split), on=["problem_id", "language"], how="semi", maintain_order="left")
+
+    def _protect(self, name: str, table: pl.DataFrame) -> None:
+        """Refuse to replace a study's table by other figures, unless the study itself is running."""
+        if os.environ.get(UNDER_STUDY) or not self.has(name):
+            return
+        owners = [
+            notebook
+            for notebook, record in self.notebook_records().items()
+            if record["status"] == "done" and f"{name}.parquet" in record["outputs"]
+        ]
+        if owners and not self.read(name).equals(table):
+            study = self.recorded().get("study", {}).get("name", "?")
+            raise ValueError(
+                f"table {name!r} of run {self.name!r} was made by the study {study!r} ({owners[0]}), and this would "
+                f"replace it by other figures; to try things out, copy the run (`bestofl copy {self.name} scratch`) and "
+                f"set run = 'scratch' in the parameters cell; to change the run itself: bestofl run {study} -p …"
+            )
+
+    def _missing(self, name: str) -> str:
+        if self.folder.is_dir():
+            have = ", ".join(self.tables()) or "none"
+            makes = f"{TABLES[name].made_by}" if name in TABLES else "its notebook"
+            return f"run {self.name!r} has no table {name!r} yet (it has: {have}); run {makes} first"
+        runs = sorted(path.name for path in self.root.glob("*") if path.is_dir())
+        return f"no run {self.name!r} in {self.root}; {suggestion(self.name, runs)}run 01_generate_candidates first" + (
+            f", or pick one of: {', '.join(runs)}" if runs else ""
+        )

@@ -1,6 +1,14 @@
-"""The schema and the grain of every table that crosses a step. It knows columns; it knows nothing of files."""
+"""The schema and the grain of every table that crosses a step. It knows columns; it knows nothing of files.
+
+Shares, accuracies, coverages and their intervals are fractions from 0 to 1; effects and gains are their differences.
+`low` and `high` are ends of 95 % intervals over problems. Tables are long: budget, strategy, pool and reward model are
+columns, never parts of a column's name.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 
@@ -8,10 +16,28 @@ from bestofl_lib.text import nearest
 
 SPLITS = ("train", "dev", "test")  # of problems: reward models learn from train; test is judged
 KEY = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32}
+_INTERVAL = {"low": pl.Float64, "high": pl.Float64}
 
-SCHEMAS: dict[str, pl.Schema] = {
-    # one row per problem and language
-    "problems": pl.Schema(
+
+@dataclass(frozen=True)
+class Table:
+    """What one table of a run holds."""
+
+    grain: str  # "one row per …"
+    made_by: str  # the notebooks that write it, joined by " or "
+    columns: dict[str, type[pl.DataType] | pl.DataType] = field(repr=False)  # name to type, in order
+    key: tuple[str, ...] = ()  # columns that tell the rows apart
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        """The columns as Polars has them."""
+        return pl.Schema(self.columns)
+
+
+TABLES: dict[str, Table] = {
+    "problems": Table(
+        "one row per problem and language",
+        "01_generate_candidates or 02_import_pool",
         {
             "problem_id": pl.String,  # the same for all translations
             "language": pl.String,
@@ -19,10 +45,12 @@ SCHEMAS: dict[str, pl.Schema] = {
             "question": pl.String,  # NFC
             "reference": pl.String,  # canonical, such as "18" or "7/2"; equal in all languages
             "is_revised": pl.Boolean,  # this language's question was replaced in a revised edition
-        }
+        },
+        ("problem_id", "language"),
     ),
-    # one row per candidate
-    "candidates": pl.Schema(
+    "candidates": Table(  # in the store, not a file of its own
+        "one row per candidate",
+        "01_generate_candidates or 02_import_pool",
         KEY
         | {
             "draw": pl.String,  # hash of all that shapes the completion: model, revision, prompt, settings
@@ -34,10 +62,12 @@ SCHEMAS: dict[str, pl.Schema] = {
             "seed": pl.Int64,
             "seconds": pl.Float64,  # its share of its batch's wall time
             "condition": pl.String,  # null, or what set this candidate apart in an imported pool
-        }
+        },
+        tuple(KEY),
     ),
-    # one row per candidate
-    "readings": pl.Schema(
+    "readings": Table(
+        "one row per candidate",
+        "03_check_answers",
         KEY
         | {
             "answer": pl.String,  # canonical; null when nothing could be read
@@ -47,12 +77,222 @@ SCHEMAS: dict[str, pl.Schema] = {
             "note": pl.String,  # empty, or why the reading is doubtful
             "is_correct": pl.Boolean,  # never null: an unreadable answer is not correct, and is counted
             "trace_language": pl.String,  # the language the completion is written in; null: abstained
-        }
+        },
+        tuple(KEY),
     ),
-    # one row per candidate and reward model
-    "rewards": pl.Schema(KEY | {"reward_model": pl.String, "reward": pl.Float64}),  # null: set aside, no usable number
-    # one row per target language, pool, strategy, reward model and budget
-    "curves": pl.Schema(
+    "accuracy": Table(
+        "one row per language; a single candidate of the test problems",
+        "03_check_answers",
+        {
+            "language": pl.String,
+            "accuracy": pl.Float64,
+            **_INTERVAL,
+            "unreadable": pl.Float64,  # share of candidates in which no answer was found
+            "doubtful": pl.Float64,  # share read with a note
+            "cut": pl.Float64,  # share that ended at the longest length
+            "n_candidates": pl.Int64,
+            "n_problems": pl.Int64,
+            "accuracy_unrevised": pl.Float64,  # without problems whose question was replaced; null where none was
+            "n_unrevised": pl.Int64,
+        },
+        ("language",),
+    ),
+    "trained": Table(
+        "one row per reward model and fold",
+        "04_train_reward_models",
+        {
+            "reward_model": pl.String,
+            "fold": pl.Int32,  # null without cross-fitting
+            "rows": pl.Int32,  # training pairs; the same for all models trained together; 0: it could not be trained
+            "available": pl.Int64,  # pairs that existed
+            "n_problems": pl.Int32,  # problems its pairs come from
+            "n_candidates": pl.Int32,  # distinct candidates in its pairs
+            "loss": pl.String,
+            "readout": pl.String,
+            "tuning": pl.String,
+            "held_out_accuracy": pl.Float64,  # share of held-out training pairs in the right order; null if none
+            "truncated": pl.Int32,  # candidates of its pairs that were cut to fit
+            "seconds": pl.Float64,  # for this model alone, without what all models share
+            "status": pl.String,  # "trained", "kept" (it existed with the same recipe) or why it could not be trained
+            "folder": pl.String,
+        },
+        ("reward_model", "fold"),
+    ),
+    "baseline": Table(
+        "one row per reward model of the text-only baseline",
+        "06_score_text_baseline",
+        {
+            "reward_model": pl.String,
+            "rows": pl.Int64,  # pairs it learnt from in each fold; 0: none could be formed, so no rewards either
+            "available": pl.Int64,
+        },
+        ("reward_model",),
+    ),
+    "rewards": Table(
+        "one row per candidate and reward model",
+        "05_score_candidates or 06_score_text_baseline",
+        KEY | {"reward_model": pl.String, "reward": pl.Float64},  # null: set aside, no usable number
+        (*KEY, "reward_model"),
+    ),
+    "reward_quality": Table(
+        "one row per reward model and language, and one for all its languages (language null)",
+        "05_score_candidates or 06_score_text_baseline",
+        {
+            "reward_model": pl.String,
+            "language": pl.String,
+            "auc": pl.Float64,  # chance that a right candidate outranks a wrong one of its problem and language
+            **_INTERVAL,
+            "n_problems": pl.Int32,
+            "n_pairs": pl.Int64,
+        },
+        ("reward_model", "language"),
+    ),
+    "reward_across": Table(
+        "one row per reward model, language of the right and of the wrong candidate, and one over all (both null)",
+        "05_score_candidates",
+        {
+            "reward_model": pl.String,
+            "chosen_language": pl.String,
+            "rejected_language": pl.String,
+            "accuracy": pl.Float64,  # chance that the right candidate outranks the wrong one of the same problem
+            **_INTERVAL,
+            "n_problems": pl.Int32,
+            "n_pairs": pl.Int64,
+        },
+        ("reward_model", "chosen_language", "rejected_language"),
+    ),
+    "exclusive": Table(
+        "one row per ordered pair of different languages and budget",
+        "07_language_complementarity",
+        {
+            "language": pl.String,  # solves
+            "other": pl.String,  # does not
+            "budget": pl.Int32,  # completions of each
+            "exclusive": pl.Float64,  # expected problems, as are the next three
+            "both_wrong": pl.Float64,
+            "both_right": pl.Float64,
+            "phi": pl.Float64,  # correlation over problems; null where one never varies
+            "exclusive_resampled": pl.Float64,  # the same against a second draw of the language itself
+            "n_problems": pl.Int32,
+        },
+        ("language", "other", "budget"),
+    ),
+    "gains": Table(
+        "one row per added language and budget",
+        "07_language_complementarity",
+        {
+            "language": pl.String,
+            "base": pl.String,
+            "budget": pl.Int32,
+            "added": pl.Int32,  # of the budget's completions, in the added language
+            "coverage_base": pl.Float64,
+            "coverage_with": pl.Float64,
+            "coverage_again": pl.Float64,  # with more of the base instead
+            "with_low": pl.Float64,
+            "with_high": pl.Float64,
+            "again_low": pl.Float64,
+            "again_high": pl.Float64,
+            "gain": pl.Float64,  # coverage_with - coverage_again
+            **_INTERVAL,
+            "p": pl.Float64,
+            "p_holm": pl.Float64,
+            "mde": pl.Float64,  # gain found with 80 % power
+            "n_problems": pl.Int32,
+        },
+        ("language", "budget"),
+    ),
+    "greedy": Table(
+        "one row per step of adding the language that helps most",
+        "07_language_complementarity",
+        {
+            "step": pl.Int32,
+            "language": pl.String,
+            "pool": pl.String,  # languages so far, joined by "+"
+            "objective": pl.String,
+            "budget": pl.Int32,
+            "accuracy": pl.Float64,
+            **_INTERVAL,
+            "gain": pl.Float64,  # over the step before; null at the first
+            "n_problems": pl.Int32,
+        },
+        ("step",),
+    ),
+    "shapley": Table(
+        "one row per language and objective",
+        "07_language_complementarity",
+        {
+            "language": pl.String,
+            "objective": pl.String,  # "oracle" (coverage) or the reward model that chooses
+            "budget": pl.Int32,
+            "shapley": pl.Float64,
+            **_INTERVAL,
+            "share": pl.Float64,  # of the total; null where nothing is solved
+            "total": pl.Float64,  # all languages together
+            "n_problems": pl.Int32,
+        },
+        ("language", "objective"),
+    ),
+    "sole_solvers": Table(
+        "one row per language and cause of its being the only one to solve a problem",
+        "07_language_complementarity",
+        {
+            "language": pl.String,
+            "cause": pl.String,
+            "problems": pl.Float64,  # expected number
+            "share": pl.Float64,  # of all sole solves
+            "budget": pl.Int32,
+            "n_problems": pl.Int32,
+        },
+        ("language", "cause"),
+    ),
+    "claims": Table(
+        "one row per claim",
+        "08_budget_curves",
+        {
+            "claim": pl.String,
+            "statement": pl.String,
+            "verdict": pl.String,  # "supported", "not supported", "undecided" or "not tested"
+            "effect": pl.Float64,
+            **_INTERVAL,
+            "p": pl.Float64,
+            "p_holm": pl.Float64,  # over the claims tested
+            "mde": pl.Float64,
+            "budget": pl.String,  # one or several, as words
+            "strategy": pl.String,
+            "n_problems": pl.Int32,
+            "break_even": pl.Float64,  # H3: completions up to which the mixed pool is ahead
+            "break_even_low": pl.Float64,
+            "break_even_high": pl.Float64,
+            "break_even_tokens": pl.Float64,
+            "break_even_tokens_low": pl.Float64,
+            "break_even_tokens_high": pl.Float64,
+            "sentence": pl.String,
+        },
+        ("claim",),
+    ),
+    "claim_details": Table(
+        "one row per claim and language (H1, H2, H4) or budget and strategy (H3)",
+        "08_budget_curves",
+        {
+            "claim": pl.String,
+            "language": pl.String,
+            "budget": pl.Int32,
+            "strategy": pl.String,
+            "reward_model": pl.String,
+            "against": pl.String,
+            "effect": pl.Float64,
+            **_INTERVAL,
+            "p": pl.Float64,
+            "p_holm": pl.Float64,  # over the rows of this claim
+            "mde": pl.Float64,
+            "verdict": pl.String,
+            "n_problems": pl.Int32,
+        },
+        ("claim", "language", "budget", "strategy", "reward_model", "against"),
+    ),
+    "curves": Table(
+        "one row per target language, pool, strategy, reward model and budget",
+        "08_budget_curves",
         {
             "target": pl.String,  # language whose speaker asks; null when the arm is the same for all
             "pool": pl.String,  # languages the budget is spread over: "en", "mixed", "mixed-en", "planned"
@@ -61,34 +301,113 @@ SCHEMAS: dict[str, pl.Schema] = {
             "budget": pl.Int32,  # completions per problem, over all languages
             "tokens": pl.Float64,  # mean generated tokens per problem at this budget
             "accuracy": pl.Float64,
-            "low": pl.Float64,  # 95 % interval over problems
-            "high": pl.Float64,
+            **_INTERVAL,
             "mc_error": pl.Float64,  # Monte Carlo standard error of accuracy; 0 where it is exact
             "efficiency": pl.Float64,  # (strategy - random) / (oracle - random); null where the oracle gains nothing
             "n_problems": pl.Int32,
-        }
+        },
+        ("target", "pool", "strategy", "reward_model", "budget"),
+    ),
+    "interval_sources": Table(
+        "one row per pool, strategy, reward model and what is resampled",
+        "08_budget_curves",
+        {
+            "pool": pl.String,
+            "strategy": pl.String,
+            "reward_model": pl.String,
+            "budget": pl.Int32,
+            "resampled": pl.String,  # "problems", "candidates" or "both"
+            "accuracy": pl.Float64,
+            **_INTERVAL,
+            "n_problems": pl.Int32,
+        },
+        ("pool", "strategy", "reward_model", "budget", "resampled"),
+    ),
+    "selected": Table(
+        "one row per strategy, reward model, pool, budget and language of the candidate that wins",
+        "08_budget_curves",
+        {
+            "language": pl.String,
+            "share": pl.Float64,  # of wins
+            "strategy": pl.String,
+            "reward_model": pl.String,
+            "pool": pl.String,
+            "budget": pl.Int32,
+            "n_problems": pl.Int32,
+        },
+        ("language", "strategy", "reward_model", "pool", "budget"),
+    ),
+    "plan": Table(
+        "one row per budget and arm",
+        "09_plan_budget",
+        {
+            "budget": pl.Int32,
+            "objective": pl.String,
+            "arm": pl.String,  # "planned", "en", "mixed" or "hindsight"
+            "allocation": pl.String,  # such as "en 2, th 1"
+            "accuracy": pl.Float64,  # of "planned": on problems it was not made on
+            **_INTERVAL,
+            "gain": pl.Float64,  # of the plan over this arm
+            "gain_low": pl.Float64,
+            "gain_high": pl.Float64,
+            "p": pl.Float64,
+            "regret": pl.Float64,  # hindsight minus this arm
+            "exhaustive": pl.Boolean,  # whether hindsight tried all allocations
+            "n_problems": pl.Int32,
+        },
+        ("budget", "arm"),
+    ),
+    "allocations": Table(
+        "one row per budget and language",
+        "09_plan_budget",
+        {
+            "budget": pl.Int32,
+            "objective": pl.String,
+            "language": pl.String,
+            "completions": pl.Int32,  # planned on all problems
+            "least": pl.Int32,  # over the plans of all folds
+            "most": pl.Int32,
+            "n_problems": pl.Int32,
+        },
+        ("budget", "language"),
     ),
 }
+SCHEMAS: dict[str, pl.Schema] = {name: table.schema for name, table in TABLES.items()}
 
 
-def check_table(name: str, table: pl.DataFrame) -> pl.DataFrame:
+def check_table(name: str, table: pl.DataFrame, *, extra: bool = True) -> pl.DataFrame:
     """The table with its columns in the order and types of its schema.
 
+    Args:
+        name: one of TABLES.
+        extra: whether columns that the schema does not have are left out without a word, or refused.
+
     Raises:
-        ValueError: naming missing columns (with a suggestion), columns of another type, or key rows that stand twice.
+        ValueError: naming missing columns (with a suggestion), columns of another type, columns too many, or rows
+            with the same key.
     """
-    schema = SCHEMAS[name]
-    missing = [column for column in schema if column not in table.columns]
+    declared = TABLES[name]
+    missing = [column for column in declared.schema if column not in table.columns]
     if missing:
         near = {m: nearest(m, table.columns) for m in missing}
         hints = [f"{m} (is it {n!r}?)" if n else m for m, n in near.items()]
         raise ValueError(f"table {name!r} lacks {', '.join(hints)}; it has {', '.join(table.columns)}")
+    unknown = [column for column in table.columns if column not in declared.schema]
+    if unknown and not extra:
+        raise ValueError(
+            f"table {name!r} has columns that its schema lacks: {', '.join(unknown)}; add them in bestofl_lib/tables.py, "
+            "or leave them out"
+        )
     try:
-        table = table.select(pl.col(column).cast(dtype) for column, dtype in schema.items())
+        table = table.select(pl.col(column).cast(dtype) for column, dtype in declared.schema.items())
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"table {name!r} does not fit its schema: {error}") from error
-    key = [c for c in ("problem_id", "language", "sample_index", "reward_model") if c in schema]
-    if "problem_id" in schema and table.select(key).is_duplicated().any():
-        row = table.filter(table.select(key).is_duplicated()).row(0, named=True)
-        raise ValueError(f"table {name!r} has twice " + ", ".join(f"{c} {row[c]!r}" for c in key))
+    double = table.select(declared.key).is_duplicated()
+    if double.any():
+        row = table.filter(double).row(0, named=True)
+        raise ValueError(
+            f"table {name!r} has more than one row with "
+            + ", ".join(f"{c} {row[c]!r}" for c in declared.key)
+            + f"; it has {declared.grain}"
+        )
     return table

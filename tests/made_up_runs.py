@@ -12,6 +12,7 @@ import polars as pl
 
 from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.candidates.store import Store
+from bestofl_lib.files import write_checked
 from bestofl_lib.languages import LANGUAGES, language
 from bestofl_lib.problems import lab
 from bestofl_lib.runs import Run
@@ -139,13 +140,14 @@ def write_large_run(root: Path, *, n_problems: int = 5_682, n: int = 16, words: 
         shard.write_parquet(buffer)
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:16]
         (folder / f"{number:06d}-{digest}.parquet").write_bytes(buffer.getvalue())
-    cells.with_columns(draw=pl.lit("d"), n=pl.lit(n, pl.Int32)).write_parquet(folder / "asked.parquet")
+    write_checked(folder / "asked.parquet", cells.with_columns(draw=pl.lit("d"), n=pl.lit(n, pl.Int32)))
     key = ("problem_id", "language", "sample_index")
     answer = pl.when("correct").then(pl.lit("18")).otherwise("other")
-    keys.sort(*key).select(
+    readings = keys.sort(*key).select(
         *key, answer=answer, rule=pl.lit("cue"), start=pl.lit(0, pl.Int32), end=pl.lit(2, pl.Int32), note=pl.lit(""),
         is_correct="correct", trace_language="language",
-    ).write_parquet(run.path("readings"))  # fmt: skip
+    )  # fmt: skip
+    run.write("readings", readings)
     models = [
         keys.sort(*key).select(
             *key,
@@ -154,5 +156,11 @@ def write_large_run(root: Path, *, n_problems: int = 5_682, n: int = 16, words: 
         )
         for model in ("cross", "multi")
     ]
-    pl.concat(models).write_parquet(run.path("rewards"))
+    run.write("rewards", pl.concat(models))
     return run
+
+
+def completed(name: str, table: pl.DataFrame) -> pl.DataFrame:
+    """A made-up table with the columns of its schema, null where it does not have them."""
+    have = [column for column in SCHEMAS[name] if column in table.columns]
+    return pl.concat([SCHEMAS[name].to_frame(), table.select(have)], how="diagonal_relaxed")

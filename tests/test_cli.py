@@ -10,9 +10,11 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from bestofl_lib import doctor, study
+from bestofl_lib import doctor
 from bestofl_lib.cli import app
-from bestofl_lib.study import Folders, StudyError
+from bestofl_lib.runs import Folders
+from bestofl_lib.study import run as study_run
+from bestofl_lib.study.errors import StudyError
 
 
 def call(*words: str):
@@ -33,7 +35,7 @@ def test_run_passes_on_parameters_and_choices(monkeypatch, tmp_path):
         seen.update({"name": name, "overrides": overrides, **more})
         return tmp_path / "index.html"
 
-    monkeypatch.setattr(study, "run_study", run_study)
+    monkeypatch.setattr(study_run, "run_study", run_study)
     answer = call("run", "lab", "-p", "languages=en,sw", "-p", "note=a=b", "--from", "05", "--force")
     assert answer.exit_code == 0 and f"open {tmp_path / 'index.html'}" in answer.output
     assert seen["overrides"] == {"languages": "en,sw", "note": "a=b"}
@@ -63,7 +65,7 @@ def test_a_killed_kernel_ends_with_its_own_status(monkeypatch):
     def run_study(*_, **__):
         raise StudyError("the kernel was killed", exit_code=138)
 
-    monkeypatch.setattr(study, "run_study", run_study)
+    monkeypatch.setattr(study_run, "run_study", run_study)
     assert call("run", "lab").exit_code == 138
 
 
@@ -71,7 +73,7 @@ def test_an_interrupt_says_that_nothing_is_lost(monkeypatch):
     def run_study(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "run_study", run_study)
+    monkeypatch.setattr(study_run, "run_study", run_study)
     answer = call("run", "lab")
     assert answer.exit_code == 130 and "goes on from there" in answer.output
 
@@ -80,7 +82,7 @@ def test_a_mistake_in_the_program_itself_is_not_hidden(monkeypatch):
     def run_study(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(study, "run_study", run_study)
+    monkeypatch.setattr(study_run, "run_study", run_study)
     assert isinstance(call("run", "lab").exception, RuntimeError)
 
 

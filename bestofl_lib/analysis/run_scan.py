@@ -89,11 +89,10 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
     run = Run(run) if isinstance(run, str) else run
     everything = run.read("problems")
     problems = everything if split is None else everything.filter(pl.col("split") == split)
-    if not run.has("readings"):
-        run.read("readings")  # says what is missing
+    run.store().check()  # scanned from disk later
     ids = problems.lazy().select("problem_id").unique()
-    readings = pl.scan_parquet(run.path("readings")).join(ids, on="problem_id", how="semi")
-    rewards = pl.scan_parquet(run.path("rewards")) if run.has("rewards") else None
+    readings = run.read("readings").lazy().join(ids, on="problem_id", how="semi")
+    rewards = run.read("rewards").lazy() if run.has("rewards") else None
     models = (
         [] if rewards is None else rewards.select(pl.col("reward_model").unique()).collect()["reward_model"].to_list()
     )

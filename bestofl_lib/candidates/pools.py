@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -19,9 +20,11 @@ from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import check_languages
 from bestofl_lib.problems.files import find, json_lines, pick, read_table, read_text
 from bestofl_lib.problems.load import canonical_reference, check_problems, clean_text, first_problems, map_texts
-from bestofl_lib.runs import Run
 from bestofl_lib.tables import KEY, check_table
 from bestofl_lib.text import content_digest
+
+if TYPE_CHECKING:
+    from bestofl_lib.runs import Run
 
 NAMES = {  # ours -> what others call them, the likeliest first
     "problem_id": ("problem_index", "question_id", "doc_id", "unique_id", "index", "idx", "id", "item_id", "task_id"),

@@ -8,7 +8,6 @@ It knows nothing of models or prompts.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import os
@@ -25,7 +24,7 @@ from typing import Any
 import polars as pl
 
 from bestofl_lib.candidates.writers import Share, sole_writer
-from bestofl_lib.runs import replace_file
+from bestofl_lib.files import explain, read_checked, replace_file, write_checked
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import content_digest, valid_unicode
 
@@ -104,12 +103,7 @@ class Store:
         path = self.folder / _ASKED
         if not path.exists():
             raise FileNotFoundError(f"no candidates in {self.folder}; run 01_generate_candidates first")
-        try:
-            return pl.read_parquet(path).select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items())
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}); run 01_generate_candidates again to rewrite it"
-            ) from error
+        return read_checked(path).select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items())
 
     def held(self) -> pl.DataFrame:
         """Keys and finish reasons of everything stored, whatever its draw; damaged shards are set aside first.
@@ -137,6 +131,28 @@ class Store:
         parts = [_read_shard(path, TOKENS_SCHEMA) for path in sorted((self.folder / TOKENS_FOLDER).glob("*.parquet"))]
         return pl.concat([pl.DataFrame(schema=TOKENS_SCHEMA), *parts]).unique(["draw", *KEY], keep="first")
 
+    def check(self) -> None:
+        """Compare every shard with its digest, without parsing it (about 1 GB a second).
+
+        Raises:
+            ValueError: naming the damaged shards and the remedy.
+        """
+        damaged = []
+        for path in self.shards():
+            try:
+                _checked_bytes(path)
+            except _DamagedShard as error:
+                damaged.append((path, str(error)))
+        self._refuse(damaged)
+
+    def _refuse(self, damaged: list[tuple[Path, str]]) -> None:
+        if damaged:
+            listed = "; ".join(f"{path.name} {reason}" for path, reason in damaged)
+            raise ValueError(
+                f"damaged candidates in {self.folder}: {listed}. "
+                "Run 01_generate_candidates again: it sets these files aside and redraws what they held"
+            )
+
     def _read(self, repair: bool) -> pl.DataFrame:
         tables, damaged = [], []
         for path in sorted(self.folder.glob("*.parquet")):
@@ -146,12 +162,8 @@ class Store:
                 tables.append(_read_shard(path))
             except _DamagedShard as error:
                 damaged.append((path, str(error)))
-        if damaged and not repair:
-            listed = "; ".join(f"{path.name} {reason}" for path, reason in damaged)
-            raise ValueError(
-                f"damaged candidates in {self.folder}: {listed}. "
-                "Run 01_generate_candidates again: it sets these files aside and redraws what they held"
-            )
+        if not repair:
+            self._refuse(damaged)
         for path, reason in damaged:
             self._set_aside(path, reason)
         if not tables:
@@ -200,7 +212,7 @@ class Store:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 is_alone = held.enter_context(sole_writer(self.folder, self.share))
             except OSError as error:
-                raise _explain(error, self.folder, "nothing was drawn") from error
+                raise explain(error, self.folder, "nothing was drawn") from error
             if is_alone:
                 for leftover in self.folder.glob(".*.part"):
                     leftover.unlink(missing_ok=True)
@@ -221,12 +233,8 @@ class Store:
     def ask(self, asked: pl.DataFrame) -> None:
         """Note what is wanted now: columns problem_id, language, draw, n. `candidates()` returns these and no others."""
         self._need_lock()
-        buffer = io.BytesIO()
-        asked.select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items()).write_parquet(buffer)
-        try:
-            replace_file(self.folder / _ASKED, buffer.getvalue())
-        except OSError as error:
-            raise _explain(error, self.folder, "nothing was drawn") from error
+        table = asked.select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items())
+        write_checked(self.folder / _ASKED, table, "nothing was drawn")
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Keep what a sampler says about a call: servers, versions, faults. One line, never changed afterwards."""
@@ -237,7 +245,7 @@ class Store:
             with open(self.folder / name, "a", encoding="utf8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise _explain(error, self.folder, "the candidates are stored, a note about them is not") from error
+            raise explain(error, self.folder, "the candidates are stored, a note about them is not") from error
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one candidate; it reaches the disk within seconds, in a shard with others.
@@ -273,7 +281,7 @@ class Store:
             self._write(self.folder, table.select(SCHEMA.names()))
         except OSError as error:
             lost = f"the last {len(self._rows):,} candidates were not stored; all earlier ones are intact"
-            raise _explain(error, self.folder, lost) from error
+            raise explain(error, self.folder, lost) from error
         self._next += 1
         self._rows.clear()
 
@@ -292,15 +300,19 @@ class _DamagedShard(Exception):
     """Why a shard cannot be trusted."""
 
 
-def _read_shard(path: Path, schema: pl.Schema = SCHEMA) -> pl.DataFrame:
+def _checked_bytes(path: Path) -> bytes:
     match = _SHARD.fullmatch(path.name)
     if match is None:
         raise _DamagedShard("is not a shard of this store (its name has no number and digest)")
     data = path.read_bytes()
     if content_digest(data) != match[2]:
         raise _DamagedShard(f"does not match its digest (found {content_digest(data)} over {len(data):,} bytes)")
+    return data
+
+
+def _read_shard(path: Path, schema: pl.Schema = SCHEMA) -> pl.DataFrame:
     try:
-        table = pl.read_parquet(io.BytesIO(data))
+        table = pl.read_parquet(io.BytesIO(_checked_bytes(path)))
     except pl.exceptions.PolarsError as error:
         raise _DamagedShard(f"is not readable Parquet ({error})") from error
     if missing := [column for column in schema if column not in table.columns]:
@@ -309,18 +321,6 @@ def _read_shard(path: Path, schema: pl.Schema = SCHEMA) -> pl.DataFrame:
             "use that version, or give this run another name"
         )
     return table.select(pl.col(column).cast(dtype) for column, dtype in schema.items())
-
-
-def _explain(error: OSError, folder: Path, consequence: str) -> OSError:
-    reason = {
-        errno.ENOSPC: "the disk is full; free some space",
-        errno.EDQUOT: "the disk quota is used up; free some space",
-        errno.EROFS: "the file system is read-only; choose another folder (BESTOFL_RUNS)",
-        errno.EACCES: "permission denied; choose another folder (BESTOFL_RUNS)",
-        errno.ENOTDIR: "a file is in the way of the folder; move it",
-        errno.EEXIST: "a file is in the way of the folder; move it",
-    }.get(error.errno or 0, str(error))
-    return OSError(error.errno, f"cannot write to {folder}: {reason} and run again ({consequence})")
 
 
 @contextlib.contextmanager

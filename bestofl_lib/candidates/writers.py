@@ -18,7 +18,7 @@ from pathlib import Path
 
 import filelock
 
-from bestofl_lib.runs import replace_file
+from bestofl_lib.files import replace_file
 from bestofl_lib.text import stable_integer
 
 _GATE_SECONDS = 10.0  # for which another writer of a share may hold the gate while it starts

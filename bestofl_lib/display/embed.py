@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bestofl_lib.runs import replace_file
+from bestofl_lib.files import replace_file
 from bestofl_lib.text import content_digest
 
 ASSETS = Path(__file__).resolve().parent / "assets"

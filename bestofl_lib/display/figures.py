@@ -17,7 +17,8 @@ import nbformat
 import polars as pl
 
 from bestofl_lib.display import embed
-from bestofl_lib.runs import Run, replace_file
+from bestofl_lib.files import replace_file
+from bestofl_lib.runs import Run
 
 VEGA_LITE = "6.4"
 PIXELS = 3.0  # PNG pixels per unit of length: 900 units are 2,700 pixels, 9 inches at 300 dpi

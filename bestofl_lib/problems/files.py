@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from bestofl_lib.runs import ROOT
+from bestofl_lib.files import ROOT
 from bestofl_lib.text import nearest, suggestion, valid_unicode
 
 ENDINGS = ("parquet", "csv", "tsv", "jsonl")

@@ -19,8 +19,8 @@ import polars as pl
 from babel import Locale
 from babel.numbers import format_decimal
 
+from bestofl_lib.files import ROOT
 from bestofl_lib.languages import check_languages, language
-from bestofl_lib.runs import ROOT
 from bestofl_lib.tables import check_table
 
 FOLDER = ROOT / "data" / "lab"

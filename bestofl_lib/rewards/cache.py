@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bestofl_lib.files import replace_file
 from bestofl_lib.rewards.backbone import RewardBackbone
-from bestofl_lib.runs import replace_file
 from bestofl_lib.text import key_digest
 
 _FLUSH_SECONDS = 60.0

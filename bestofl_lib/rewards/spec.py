@@ -14,31 +14,13 @@ from typing import Any
 
 import polars as pl
 
-from bestofl_lib.runs import replace_file
+from bestofl_lib.files import replace_file
+from bestofl_lib.tables import SCHEMAS
 
 LOSSES = ("pairwise", "bce")
 READOUTS = ("head", "probe")  # how the reward is read off the model, see `TrainingSettings`
 TUNINGS = ("frozen", "lora", "full")  # which weights of the base are trained
-
-# one row per reward model and fold
-TRAINED = pl.Schema(
-    {
-        "reward_model": pl.String,
-        "fold": pl.Int32,  # null without cross-fitting
-        "rows": pl.Int32,  # training pairs; the same for all models trained together; 0: it could not be trained
-        "available": pl.Int64,  # pairs that existed
-        "n_problems": pl.Int32,  # problems its pairs come from
-        "n_candidates": pl.Int32,  # distinct candidates in its pairs
-        "loss": pl.String,
-        "readout": pl.String,
-        "tuning": pl.String,
-        "held_out_accuracy": pl.Float64,  # share of held-out training pairs in the right order; null if none were held out
-        "truncated": pl.Int32,  # candidates of its pairs that were cut to fit
-        "seconds": pl.Float64,  # for this model alone, without what all models share
-        "status": pl.String,  # "trained", "kept" (it existed with the same recipe) or why it could not be trained
-        "folder": pl.String,
-    }
-)
+TRAINED = SCHEMAS["trained"]
 
 
 @dataclass(frozen=True)

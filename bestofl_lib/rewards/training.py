@@ -21,6 +21,7 @@ import polars as pl
 import torch
 from safetensors.torch import save
 
+from bestofl_lib.files import replace_file
 from bestofl_lib.languages import check_languages
 from bestofl_lib.models.identity import fingerprint
 from bestofl_lib.problems.folds import fold_of, question_hashes
@@ -31,7 +32,6 @@ from bestofl_lib.rewards.heads import fit_head
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.rewards.readouts import Probe
 from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings
-from bestofl_lib.runs import replace_file
 from bestofl_lib.tables import KEY
 
 

@@ -31,9 +31,9 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from bestofl_lib.files import ROOT
 from bestofl_lib.languages import LANGUAGES
 from bestofl_lib.problems import lab
-from bestofl_lib.runs import ROOT
 
 SEED = 7
 PHASES = (  # (steps, share of the rows told in each language in percent): steep at first, then less so

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from bestofl_lib.runs import ROOT, Run
+from bestofl_lib.files import ROOT
+from bestofl_lib.runs import Run
 
 
 def test_importing_the_package_takes_less_than_a_third_of_a_second(benchmark):

@@ -7,6 +7,7 @@ import re
 import nbformat
 import polars as pl
 import pytest
+from made_up_runs import completed
 
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.report import build as report_build
@@ -50,7 +51,7 @@ def run(tmp_path, monkeypatch, tables) -> Run:
             nbformat.v4.new_output("stream", name="stdout", text="\x1b[31mred\x1b[0m <i>\n 10 %\r100 %\n"),
         ],
     )
-    run.write("claims", tables["claims_forest"])
+    run.write("claims", completed("claims", tables["claims_forest"]))
     run.record(
         "notebooks",
         {

@@ -7,6 +7,7 @@ import json
 import nbformat
 import polars as pl
 import pytest
+from made_up_runs import completed
 
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.report.build import build_report
@@ -78,7 +79,7 @@ def report(tmp_path_factory, tables):
     ]
     notebook(run, "02_payloads", outputs)
     claims = tables["claims_forest"].with_columns(statement=pl.Series(PAYLOADS[:4]), sentence=pl.Series(PAYLOADS[4:8]))
-    run.write("claims", claims)
+    run.write("claims", completed("claims", claims))
     run.record(
         "notebooks",
         {"02_payloads": {"parameters": {"word": PAYLOADS}, "error": {}, "outputs": {PAYLOADS[0]: "0" * 16}}},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bestofl_lib.study import read_parameters
+from bestofl_lib.study.parameters import read_parameters
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -8,8 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.runs import ROOT, Run
-from bestofl_lib.study import Folders, load_study, run_study
+from bestofl_lib.files import ROOT
+from bestofl_lib.runs import Folders, Run
+from bestofl_lib.study.plan import load_study
+from bestofl_lib.study.run import run_study
 from bestofl_lib.tables import SCHEMAS, check_table
 
 SLICE = {

@@ -13,7 +13,8 @@ from pathlib import Path
 import nbformat
 
 from bestofl_lib.analysis.run_scan import open_run
-from bestofl_lib.runs import ROOT, Run, replace_file
+from bestofl_lib.files import ROOT, replace_file
+from bestofl_lib.runs import Run
 
 NOTEBOOK = ROOT / "notebooks" / "10_explore_candidates.ipynb"
 

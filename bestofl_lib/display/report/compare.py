@@ -15,8 +15,8 @@ from markupsafe import Markup
 from bestofl_lib.analysis.comparison import STEPS, Comparison
 from bestofl_lib.display import embed, words
 from bestofl_lib.display.report.pages import ALONE, Column, Link, Table, render
+from bestofl_lib.files import replace_file
 from bestofl_lib.languages import english_name
-from bestofl_lib.runs import replace_file
 from bestofl_lib.text import signed, signed_interval, signed_points
 
 MOST_FLIPS = 200  # rows of the table of flipped problems

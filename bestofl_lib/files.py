@@ -1,0 +1,104 @@
+"""Files that are whole or not there: written in one step, and Parquet tables that carry a digest of their own bytes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+ROOT = Path(__file__).resolve().parents[1]  # of the project
+DIGEST_KEY = "bestofl-digest"
+_MARK = b"bestofl-sha256-"  # before the digits of the digest, in the file's footer
+_BLANK = b"0" * 32
+
+
+class DamagedTable(ValueError):
+    """A table whose bytes are not those that were written; the message names the file, what is wrong and the remedy."""
+
+
+def replace_file(path: Path, data: bytes, consequence: str = "what was there before is intact") -> None:
+    """Put data at path in one step: a reader sees the old file or the new one, never half of one.
+
+    Args:
+        consequence: of a failure, for the message.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; names the file and the remedy. The old file is intact.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
+    except OSError as error:
+        raise explain(error, path, consequence) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise explain(error, path, consequence) from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def explain(error: OSError, path: Path, consequence: str) -> OSError:
+    """The same error with the file, the reason in words and the remedy; its number is kept."""
+    reason = {
+        errno.ENOSPC: "the disk is full; free some space",
+        errno.EDQUOT: "the disk quota is used up; free some space",
+        errno.EROFS: "the file system is read-only; choose other folders (BESTOFL_RUNS, BESTOFL_REPORTS)",
+        errno.EACCES: "permission denied; choose other folders (BESTOFL_RUNS, BESTOFL_REPORTS)",
+        errno.ENOTDIR: "a file is in the way of the folder; move it",
+        errno.EEXIST: "a file is in the way of the folder; move it",
+    }.get(error.errno or 0, str(error))
+    return OSError(error.errno, f"cannot write to {path}: {reason} and run again ({consequence})")
+
+
+def write_checked(path: Path, table: pl.DataFrame, consequence: str = "the old table is intact") -> None:
+    """Store a table as Parquet, in one step, with a digest of the file's bytes in its footer.
+
+    The digest is SHA-256 (32 digits) of the file with the digits themselves set to zero; any Parquet reader can read
+    the file, `read_checked` also checks it.
+
+    Raises:
+        OSError: as `replace_file`.
+    """
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, metadata={DIGEST_KEY: (_MARK + _BLANK).decode()})
+    blank = buffer.getvalue()
+    at = blank.rindex(_MARK + _BLANK) + len(_MARK)
+    replace_file(path, blank[:at] + _digest(blank) + blank[at + len(_BLANK) :], consequence)
+
+
+def read_checked(path: Path) -> pl.DataFrame:
+    """A table that `write_checked` stored.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedTable: the file is not what was written, or was written by something else.
+    """
+    data = path.read_bytes()
+    at = data.rfind(_MARK) + len(_MARK)
+    found = data[at : at + len(_BLANK)]
+    remedy = "delete it and run its notebook again"
+    if at < len(_MARK):
+        raise DamagedTable(f"{path} is damaged or was not written by this version (no digest in it); {remedy}")
+    if _digest(data[:at] + _BLANK + data[at + len(_BLANK) :]) != found:
+        raise DamagedTable(f"{path} is damaged: its bytes do not match the digest stored in it; {remedy}")
+    try:
+        return pl.read_parquet(io.BytesIO(data))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DamagedTable(f"{path} cannot be read ({error}); {remedy}") from error
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest()[: len(_BLANK)].encode()

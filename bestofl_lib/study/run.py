@@ -1,0 +1,181 @@
+"""Runs a study: in order, only what changed, under a lock, and brings its report up to date."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bestofl_lib.files import replace_file
+from bestofl_lib.runs import Folders, Run
+from bestofl_lib.study import execution
+from bestofl_lib.study.errors import StudyError
+from bestofl_lib.study.execution import NotebookFailed, git_state, peak_memory, versions
+from bestofl_lib.study.freshness import (
+    Digests,
+    earlier_outputs,
+    executed_path,
+    library_files,
+    named_files,
+    report_key,
+    run_files,
+    state_of,
+    states,
+)
+from bestofl_lib.study.notebooks import cells_digest, find_notebook, imported_names
+from bestofl_lib.study.plan import Step, load_study, plan
+
+REPORT = ("bestofl_lib.display.report.build",)  # the modules that build a report
+Say = Callable[[str], None]
+
+
+def run_study(
+    study: str,
+    overrides: dict[str, str] | None = None,
+    *,
+    start_from: str | None = None,
+    only: str | None = None,
+    force: bool = False,
+    folders: Folders | None = None,
+    say: Say = print,
+) -> Path:
+    """Run what has changed of a study and bring its report up to date.
+
+    Args:
+        study: the name of a file in `notebooks/studies`.
+        overrides: parameter to text, as given by `-p name=value`.
+        start_from: leave out the notebooks before this one.
+        only: leave out all notebooks but this one.
+        force: run them even if they are up to date.
+        folders: where notebooks, runs and reports are; by default the project's.
+        say: gets each line of progress.
+
+    Returns:
+        The report's index.html.
+
+    Raises:
+        StudyError: nothing has run, because the request is wrong or the run is in use; or a notebook failed, and the
+            message names the cell, the error and the next step. The report then says so too.
+    """
+    import filelock
+
+    folders = folders or Folders.default()
+    asked = load_study(study, folders)
+    name, steps = plan(asked, overrides, folders)
+    chosen = _choose(steps, start_from, only)
+    run = Run(name, folders.runs)
+    _try_writing(run)
+    lock = filelock.FileLock(run.folder / ".study.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise StudyError(
+            f"run {name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p run={name}-2"
+        ) from error
+    with held:
+        run.record("study", {"name": study, "title": asked.title, "overrides": overrides or {}})
+        try:
+            for step in chosen:
+                _bring_up_to_date(run, step, steps, force, say)
+        except StudyError:
+            _report(run, asked.title, steps, folders, say)
+            raise
+        return _report(run, asked.title, steps, folders, say)
+
+
+def _choose(steps: list[Step], start_from: str | None, only: str | None) -> list[Step]:
+    names = [step.name for step in steps]
+    if start_from is not None and only is not None:
+        raise StudyError("give --from or --only, not both")
+    if only is not None:
+        return [steps[names.index(find_notebook(only, names))]]
+    return steps if start_from is None else steps[names.index(find_notebook(start_from, names)) :]
+
+
+def _try_writing(run: Run) -> None:
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        replace_file(run.folder / ".writable", b"")
+    except OSError as error:
+        raise StudyError(
+            f"cannot write to {run.folder}: {error.strerror}; free some space or set BESTOFL_RUNS"
+        ) from error
+
+
+def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say: Say) -> None:
+    digests = Digests(run.folder)
+    records = run.notebook_records()
+    state = state_of(run, step, steps, records, digests)
+    if state.state == "up to date" and not force:
+        say(f"  {step.name}: up to date")
+        return
+    say(f"  {step.name}: running ({state.why or 'asked to run again'})")
+    before = {name: digests.of(name) for name in run_files(run.folder)}
+    record = _begun(step, steps, records, digests)
+    run.record_notebook(step.name, record)
+    began = time.monotonic()
+    failure: StudyError | None = None
+    with peak_memory() as peak:
+        try:
+            execution.execute(step, executed_path(run, step.name))
+            record["status"] = "done"
+        except NotebookFailed as failed:
+            record |= {"status": "failed", "error": {"cell": failed.cell, "message": failed.short}}
+            failure = StudyError(failed.message(step.name, executed_path(run, step.name)), failed.exit_code)
+    record |= {"seconds": round(time.monotonic() - began, 1), "peak_memory_mb": round(peak[0] / 2**20)}
+    _claim_outputs(run, step.name, record, before)
+    if failure:
+        raise failure
+    say(f"  {step.name}: done in {record['seconds']:.0f} s, at most {record['peak_memory_mb']:,} MB")
+
+
+def _begun(step: Step, steps: list[Step], records: dict[str, Any], digests: Digests) -> dict[str, Any]:
+    """The account of a notebook that is about to run."""
+    earlier = earlier_outputs(step, steps, records)
+    return {
+        "status": "running",
+        "parameters": step.effective,
+        "source": cells_digest(step.path),
+        "library": library_files(imported_names(step.path)),
+        "data": named_files(step, digests),
+        "inputs": {name: digests.of(name) for name in sorted(earlier) if digests.of(name)},
+        "outputs": records.get(step.name, {}).get("outputs", {}),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": git_state(),
+        "versions": versions(),
+    }
+
+
+def _claim_outputs(run: Run, name: str, record: dict[str, Any], before: dict[str, str]) -> None:
+    """Record which files of the run are this notebook's: its own, unclaimed ones, and those that changed meanwhile."""
+    digests, records = Digests(run.folder), run.notebook_records()
+    foreign = {f for other, entry in records.items() if other != name for f in entry["outputs"]}
+    mine = [f for f in run_files(run.folder) if f not in foreign or before.get(f) != digests.of(f)]
+    record["outputs"] = {f: digests.of(f) for f in mine}
+    for other, entry in records.items():
+        if other != name:
+            entry["outputs"] = {f: digest for f, digest in entry["outputs"].items() if f not in record["outputs"]}
+    run.record("notebooks", dict(sorted((records | {name: record}).items())))
+
+
+def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Say) -> Path:
+    """Bring the report up to date; nothing is built when neither its pages nor what they show has changed."""
+    target = folders.reports / run.name
+    index = target / "index.html"
+    if index.exists() and run.recorded().get("report", {}).get("key") == report_key(run, title, target, steps, REPORT):
+        say(f"  report: up to date, {index}")
+        return index
+    from bestofl_lib.display.report.build import LARGEST, build_report
+
+    began = time.monotonic()
+    now = {state.name: (state.state, state.why) for state in states(run, steps)}
+    build_report(run, target, title=title, states=now)
+    key = report_key(run, title, target, steps, REPORT)
+    run.record("report", {"key": key, "seconds": round(time.monotonic() - began, 1)})
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    say(f"  report: {index} ({size / 1e6:.1f} MB)")
+    if size > LARGEST:
+        say(f"  report: larger than {LARGEST / 1e6:.0f} MB; show shorter tables or fewer charts in the notebooks")
+    return index

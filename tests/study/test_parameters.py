@@ -1,0 +1,82 @@
+"""What a parameters cell may hold, and values that are refused before a kernel starts."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_study import write_notebook
+
+from bestofl_lib.study.errors import StudyError
+from bestofl_lib.study.parameters import Parameter, check_value, read_parameters
+
+
+def test_a_parameter_line_is_read_with_its_type_its_default_and_its_help(folders):
+    found = read_parameters(folders.notebooks / "01_make_numbers.ipynb")
+    assert list(found) == ["run", "rows", "languages"]
+    assert found["languages"] == Parameter("languages", "list[str]", ["en", "de"], "codes")
+
+
+def test_papermill_reads_the_same_parameters(folders):
+    papermill = pytest.importorskip("papermill")
+    path = folders.notebooks / "01_make_numbers.ipynb"
+    theirs = papermill.inspect_notebook(path)
+    ours = read_parameters(path)
+    assert {n: (p["inferred_type_name"], p["help"]) for n, p in theirs.items()} == {
+        n: (p.type, p.help) for n, p in ours.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("run = 'tiny'", "write 'name: type = literal  # help'"),
+        ("run: str = str(1)", "is not a literal"),
+        ("run: dict = {}", "use one of str, int"),
+        ("run: str", "write 'name: type = literal"),
+        ("run: str = ", "is not Python"),
+    ],
+)
+def test_a_parameters_cell_with_anything_else_is_refused(tmp_path, line, complaint):
+    path = tmp_path / "01_x.ipynb"
+    write_notebook(path, ["# T", "run: str = 'x'  # y"])
+    path.write_text(path.read_text().replace("run: str = 'x'  # y", line))
+    with pytest.raises(StudyError, match=complaint.replace("(", r"\(")):
+        read_parameters(path)
+
+
+def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path):
+    write_notebook(tmp_path / "01_x.ipynb", ["# T", "x = 1"])
+    with pytest.raises(StudyError, match="has 0 cells tagged 'parameters'; it needs exactly one"):
+        read_parameters(tmp_path / "01_x.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("str", "007", "007"),
+        ("str", "no", "no"),
+        ("str", "1e3", "1e3"),
+        ("int", "16", 16),
+        ("float", "1e-3", 0.001),
+        ("float", "2", 2.0),
+        ("bool", "true", True),
+        ("bool", "no", False),
+        ("list[str]", "en,no", ["en", "no"]),
+        ("list[str]", "[en, no]", ["en", "no"]),
+        ("list[str]", '["en", "no"]', ["en", "no"]),
+        ("list[int]", "1,2,4", [1, 2, 4]),
+        ("list[int]", "[1, 2]", [1, 2]),
+        ("list[str]", "", []),
+    ],
+)
+def test_a_value_from_the_command_line_has_the_declared_type(kind, text, value):
+    found = check_value(Parameter("p", kind, None, ""), text, "-p")
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("int", "1.5"), ("int", "1e3"), ("int", "x"), ("bool", "maybe"), ("list[int]", "1,x"), ("float", "")],
+)
+def test_a_value_of_another_type_is_refused_with_its_name(kind, text):
+    with pytest.raises(StudyError, match="-p p=.*; expected"):
+        check_value(Parameter("p", kind, None, ""), text, "-p")

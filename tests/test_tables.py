@@ -1,0 +1,55 @@
+"""Every table that a notebook writes is declared with its grain, and a table that breaks its declaration is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bestofl_lib.files import ROOT
+from bestofl_lib.runs import Run
+from bestofl_lib.study.notebooks import cell_source, read_cells
+from bestofl_lib.tables import TABLES, check_table
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOT_FILES = {"candidates"}  # kept in shards, by a store
+
+
+def written(notebook: Path) -> set[str]:
+    """Names of the tables that a notebook writes, directly or by importing a pool."""
+    code = "\n".join(cell_source(cell) for cell in read_cells(notebook) if cell["cell_type"] == "code")
+    names = set(re.findall(r"""\.write\(\s*["'](\w+)["']""", code))
+    return names | ({"problems"} if "store_pool(" in code else set())
+
+
+def test_each_table_that_a_notebook_writes_is_declared_with_the_notebooks_that_make_it():
+    makers: dict[str, list[str]] = {}
+    for notebook in NOTEBOOKS:
+        for name in written(notebook):
+            makers.setdefault(name, []).append(notebook.stem)
+    declared = {name: table.made_by for name, table in TABLES.items() if name not in NOT_FILES}
+    assert declared == {name: " or ".join(sorted(names)) for name, names in makers.items()}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_says_its_grain_and_its_key_is_among_its_columns(name):
+    table = TABLES[name]
+    assert table.grain.startswith("one row per")
+    assert table.key and set(table.key) <= set(table.schema)
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLES) - NOT_FILES))
+def test_two_rows_with_one_key_and_unknown_or_missing_columns_are_refused(tmp_path, name):
+    empty = TABLES[name].schema.to_frame()
+    run = Run("made", tmp_path)
+    assert run.write(name, empty).equals(run.read(name))
+    twice = pl.concat([empty, *[pl.DataFrame([dict.fromkeys(empty.columns)], schema=empty.schema)] * 2])
+    with pytest.raises(ValueError, match="more than one row with"):
+        check_table(name, twice)
+    first = empty.columns[0]
+    with pytest.raises(ValueError, match=f"lacks {first} .is it '{first}x'"):
+        run.write(name, empty.rename({first: f"{first}x"}))
+    with pytest.raises(ValueError, match="odd"):
+        run.write(name, empty.with_columns(odd=pl.lit(1)))

@@ -1,0 +1,56 @@
+"""Two tiny notebooks that make a study, for the tests of the runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+
+from bestofl_lib.runs import Folders
+from bestofl_lib.study.run import run_study
+
+MAKE = [
+    "# Make\n\n> What is made?",
+    'run: str = "tiny"  # name of the run folder\nrows: int = 3  # rows to make\nlanguages: list[str] = ["en", "de"]  # codes',
+    "import polars as pl\nfrom bestofl_lib.runs import Run",
+    'Run(run).write("numbers", pl.DataFrame({"n": list(range(rows))}))',
+]
+SHOW = [
+    "# Show\n\n> What is shown?",
+    'run: str = "tiny"  # name of the run folder\nshare: float = 0.5  # part to show\nword: str = "x"  # any word',
+    "import polars as pl\nfrom bestofl_lib.runs import Run",
+    'total = Run(run).read("numbers").sum()\nRun(run).write("total", total)',
+]
+YAML = "title: A tiny study\nnotebooks: [01_make_numbers, 02_show_numbers]\nparameters:\n  rows: {rows}\n"
+
+
+def write_notebook(path: Path, cells: list[str]) -> None:
+    """A notebook of these cells; those that begin with # are text, the one that begins with run: holds parameters."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
+    for source in cells:
+        cell = nbformat.v4.new_markdown_cell(source) if source.startswith("#") else nbformat.v4.new_code_cell(source)
+        if source.startswith("run: str"):
+            cell.metadata["tags"] = ["parameters"]
+        notebook.cells.append(cell)
+    nbformat.write(notebook, path)
+
+
+def write_study(base: Path) -> Folders:
+    """The study `tiny` in a folder of its own."""
+    places = Folders(base / "notebooks", base / "runs", base / "reports")
+    (places.notebooks / "studies").mkdir(parents=True)
+    write_notebook(places.notebooks / "01_make_numbers.ipynb", MAKE)
+    write_notebook(places.notebooks / "02_show_numbers.ipynb", SHOW)
+    (places.notebooks / "studies" / "tiny.yaml").write_text(YAML.format(rows=4))
+    return places
+
+
+def go(folders: Folders, overrides: dict[str, str] | None = None, **choice) -> list[str]:
+    """Run it; the lines that were said."""
+    lines: list[str] = []
+    run_study("tiny", overrides, folders=folders, say=lines.append, **choice)
+    return lines
