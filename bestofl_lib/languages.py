@@ -522,6 +522,7 @@ _RECORDS = (
     ),
 )
 
+PIVOT = "en"  # the language that studies compare others with, where a pool holds it
 LANGUAGES: dict[str, Language] = {record.code: record for record in _RECORDS}
 
 

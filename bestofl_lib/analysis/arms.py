@@ -1,7 +1,8 @@
 """What each strategy makes of a pool: per-problem figures at every budget.
 
 An arm is a set of languages (pool) with a strategy and, for some strategies, a reward model. This file knows which
-estimator serves which arm. It deliberately knows nothing of uncertainty and draws no charts.
+estimator serves which arm, and averages the training seeds of a reward model. It deliberately knows nothing of
+uncertainty and draws no charts.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from bestofl_lib.analysis.best_of_k import best_of_k
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.majority import majority
-from bestofl_lib.analysis.pool import UNRANKED, Pool
-from bestofl_lib.analysis.votes import Estimate, majority_of_shares, weighted_vote_of_shares
+from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.votes import DRAWS, Estimate, majority_of_shares, weighted_vote_of_shares
 
 Array = np.ndarray
 PLAIN = ("random", "oracle", "majority", "logprob", "shortest")  # strategies without a reward model
@@ -30,8 +31,9 @@ VOTE_WEIGHTS = ("logistic", "reward")
 class Values:
     """One arm's figures, problem by problem."""
 
-    accuracy: Array  # (problems, budgets) in [0, 1]
+    accuracy: Array  # (problems, budgets) in [0, 1]; the mean over training seeds
     mc_error: Array  # (budgets,) Monte Carlo standard error of the mean over problems; 0 where exact
+    of_seeds: Array | None = None  # (seeds, budgets) mean over problems per training seed; None: one seed or no model
 
 
 def arm_values(
@@ -40,15 +42,16 @@ def arm_values(
     strategy: str,
     reward_model: str | None = None,
     budgets: Sequence[int] = (1,),
-    draws: int = 200,
+    draws: int = DRAWS,
     seed: int = 0,
     vote_weights: str = "logistic",
 ) -> Values | None:
-    """Per-problem accuracy of one arm with equal shares at every budget.
+    """Per-problem accuracy of one arm at every budget.
 
     Args:
         pool: the stored candidates.
-        name: which languages share the budget: a code, "mixed", "mixed-en", or codes joined by "+".
+        name: which languages share the budget equally: a code, "mixed", "mixed-en", codes joined by "+", or "half-en"
+            (English gets half, rounded up, and all others share the rest).
         strategy: random, oracle, majority, logprob, shortest, best_of_k or weighted.
         reward_model: for best_of_k and weighted; "mono" takes each language's own model.
         budgets: completions per problem over all languages.
@@ -63,40 +66,81 @@ def arm_values(
     Raises:
         ValueError: unknown names, or a budget above the pool, with problem and language.
     """
-    members = checked_arm(pool, name, strategy, reward_model, vote_weights)
-    ids, ks = pool.problem_ids, np.asarray(list(budgets), int)
-    correct = {code: pool.is_correct[code] for code in members}
-    only = members[0] if len(members) == 1 else None
+    checked_arm(pool, name, strategy, reward_model, vote_weights)
+    if strategy not in REWARDED or len(pool.by_seed) == 1:
+        return _values(pool, name, strategy, reward_model, budgets, draws, seed, vote_weights)
+    found = [_values(p, name, strategy, reward_model, budgets, draws, seed, vote_weights) for p in pool.by_seed]
+    trained = [values for values in found if values is not None]
+    if len(trained) < len(found):
+        return None
+    return Values(
+        np.mean([values.accuracy for values in trained], 0),
+        np.sqrt(np.sum([values.mc_error**2 for values in trained], 0)) / len(trained),
+        np.stack([values.accuracy.mean(0) for values in trained]),
+    )
+
+
+def _values(
+    pool: Pool,
+    name: str,
+    strategy: str,
+    reward_model: str | None,
+    budgets: Sequence[int],
+    draws: int,
+    seed: int,
+    vote_weights: str,
+) -> Values | None:
+    """`arm_values` of one training seed."""
+    members, half, ids = pool.members(name), pool.half(name), pool.problem_ids
+    ks = np.asarray(list(budgets), int)
     exact = np.zeros(len(ks))
-    if strategy == "oracle":
-        return Values(coverage_of_shares(correct, budgets=ks, problem_ids=ids), exact)
     if strategy == "random":
-        coverage_of_shares(correct, budgets=[int(ks.max())], problem_ids=ids)  # refuses a budget above the pool
-        mean = np.mean([np.nansum(correct[c], 1) / pool.n_candidates(c) for c in members], 0)
-        return Values(np.repeat(mean[:, None], len(ks), 1), exact)
+        return Values(_random(pool, name, ks), exact)
+    if strategy == "oracle":
+        if half:
+            return Values(contest_of(pool, "oracle", members).shares(ks, half=half), exact)
+        correct = {code: pool.is_correct[code] for code in members}
+        return Values(coverage_of_shares(correct, budgets=ks, problem_ids=ids), exact)
+    answers = {code: pool.answers[code] for code in members}
     if strategy == "majority":
-        answers = {code: pool.answers[code] for code in members}
-        if only:
-            return Values(majority(answers[only], pool.reference, budgets=ks, problem_ids=ids, language=only), exact)
-        return _drawn(majority_of_shares(answers, pool.reference, ks.tolist(), draws, seed, problem_ids=ids))
+        if len(members) == 1:
+            values = majority(answers[name], pool.reference, budgets=ks, problem_ids=ids, language=name)
+            return Values(values, exact)
+        return _simulated(majority_of_shares(answers, pool.reference, ks, draws, seed, problem_ids=ids, half=half))
     model = strategy if strategy in ("logprob", "shortest") else str(reward_model)
     rewards = pool.reward(model, members)
     if rewards is None:
         return None
     if strategy == "weighted":
-        answers = {code: pool.answers[code] for code in members}
         weights = {code: vote_weight(table, vote_weights) for code, table in rewards.items()}
-        return _drawn(
-            weighted_vote_of_shares(weights, answers, pool.reference, ks.tolist(), draws, seed, problem_ids=ids)
+        return _simulated(
+            weighted_vote_of_shares(weights, answers, pool.reference, ks, draws, seed, problem_ids=ids, half=half)
         )
-    if only:
-        return Values(best_of_k(rewards[only], correct[only], budgets=ks, problem_ids=ids, language=only), exact)
-    return Values(contest_of(pool, model, members).shares(ks), exact)
+    if len(members) == 1:
+        correct = pool.is_correct[name]
+        return Values(best_of_k(rewards[name], correct, budgets=ks, problem_ids=ids, language=name), exact)
+    return Values(contest_of(pool, model, members).shares(ks, half=half), exact)
+
+
+def _random(pool: Pool, name: str, ks: Array) -> Array:
+    """(problems, budgets) share correct: each language weighs as much as its share of the budget."""
+    members, half = pool.members(name), pool.half(name)
+    largest = pool.largest_budget(name)
+    if ks.max() > largest:
+        coverage_of_shares(
+            {code: pool.is_correct[code] for code in members}, budgets=[int(ks.max())], problem_ids=pool.problem_ids
+        )  # refuses, naming problem and language
+    share = {code: np.nansum(pool.is_correct[code], 1) / pool.n_candidates(code) for code in members}
+    if half is None:
+        return np.repeat(np.mean(list(share.values()), 0)[:, None], len(ks), 1)
+    weight = (ks + 1) // 2 / ks
+    others = np.mean([share[code] for code in members if code != half], 0)
+    return share[half][:, None] * weight + others[:, None] * (1 - weight)
 
 
 def vote_weight(rewards: Array, how: str = "logistic") -> Array:
     """What each vote weighs, see `arm_values`; nothing for a candidate that was set aside."""
-    return expit(rewards) if how == "logistic" else np.where(rewards <= UNRANKED / 2, 0.0, rewards)
+    return expit(rewards) if how == "logistic" else np.where(np.isneginf(rewards), 0.0, rewards)
 
 
 def contest_of(pool: Pool, model: str, members: Sequence[str]) -> Contest:
@@ -107,21 +151,27 @@ def contest_of(pool: Pool, model: str, members: Sequence[str]) -> Contest:
     Raises:
         ValueError: the reward model does not cover these languages.
     """
-    key = (model, tuple(members))
-    if key not in pool._cache:
+
+    def rank() -> Contest:
         correct = {code: pool.is_correct[code] for code in members}
         rewards = correct if model == "oracle" else pool.reward(model, members)
         if rewards is None:
             known = ", ".join(pool.reward_models) or "none"
             raise ValueError(f"reward model {model!r} does not cover {', '.join(members)}; known: {known}")
-        pool._cache[key] = Contest.of(rewards, correct, pool.problem_ids)
-    return pool._cache[key]
+        return Contest.of(rewards, correct, pool.problem_ids)
+
+    return pool.remember(("contest", model, tuple(members)), rank)
 
 
 def arm_tokens(pool: Pool, name: str, budgets: Sequence[int]) -> Array | None:
     """(problems, budgets) expected generated tokens with equal shares; None where token counts are unknown."""
-    means = pool.mean_tokens(pool.members(name))
-    return None if means is None else means.mean(1)[:, None] * np.asarray(list(budgets), float)
+    members, half = pool.members(name), pool.half(name)
+    means, ks = pool.mean_tokens(members), np.asarray(list(budgets), float)
+    if means is None or half is None:
+        return None if means is None else means.mean(1)[:, None] * ks
+    position = members.index(half)
+    others = np.delete(means, position, 1).mean(1)
+    return means[:, [position]] * np.ceil(ks / 2) + others[:, None] * np.floor(ks / 2)
 
 
 def checked_arm(pool: Pool, name: str, strategy: str, reward_model: str | None, vote_weights: str) -> tuple[str, ...]:
@@ -137,5 +187,5 @@ def checked_arm(pool: Pool, name: str, strategy: str, reward_model: str | None, 
     return pool.members(name)
 
 
-def _drawn(estimate: Estimate) -> Values:
+def _simulated(estimate: Estimate) -> Values:
     return Values(estimate.value, np.sqrt((estimate.standard_error**2).sum(0)) / len(estimate.value))

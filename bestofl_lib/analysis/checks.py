@@ -72,7 +72,7 @@ def checked_rewards(
             "both are (problems, candidates)"
         )
     exists = ~np.isnan(payoff) if payoff.dtype.kind == "f" else ~np.isnan(rewards)
-    bad = exists & ~np.isfinite(rewards)
+    bad = exists & (np.isnan(rewards) | np.isposinf(rewards))
     if bad.any():
         p, i = (int(x[0]) for x in np.nonzero(bad))
         raise ValueError(

@@ -24,9 +24,11 @@ import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import arm_tokens, arm_values
+from bestofl_lib.analysis.break_even import BreakEven, break_even
 from bestofl_lib.analysis.complementarity import gain_budgets, gain_values
 from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.languages import LANGUAGES, english_name
 from bestofl_lib.text import signed
 
@@ -91,7 +93,7 @@ class _Test:
     budget: str  # as text: "8" or "2, 4"
     strategy: str
     parts: list[dict]  # rows of the details, corrected among themselves
-    breaks: dict[str, un.BreakEven]  # "completions", "tokens"
+    breaks: dict[str, BreakEven]  # "completions", "tokens"
 
 
 def claims(
@@ -101,7 +103,7 @@ def claims(
     cross: str = "cross",
     mono: str = "mono",
     smallest_gain: float = 0.01,
-    draws: int = 200,
+    draws: int = DRAWS,
     replicates: int = 10_000,
     seed: int = 0,
 ) -> pl.DataFrame:
@@ -175,7 +177,7 @@ def claim_details(
     cross: str = "cross",
     mono: str = "mono",
     smallest_gain: float = 0.01,
-    draws: int = 200,
+    draws: int = DRAWS,
     replicates: int = 10_000,
     seed: int = 0,
 ) -> pl.DataFrame:
@@ -282,10 +284,10 @@ def _small_budgets(
     strategy, model, first_mean, second_mean = headline
     grid = default_budgets(reach)
     mixed, english = (_accuracy(pool, name, strategy, model, grid, draws, seed) for name in ("mixed", "en"))
-    breaks = {"completions": un.break_even(mixed, english, np.asarray(grid, float), seed=seed)}
+    breaks = {"completions": break_even(mixed, english, np.asarray(grid, float), seed=seed)}
     spent, spent_english = (arm_tokens(pool, name, grid) for name in ("mixed", "en"))
     if spent is not None and spent_english is not None:
-        breaks["tokens"] = un.break_even(mixed, english, spent, spent_english, seed=seed)
+        breaks["tokens"] = break_even(mixed, english, spent, spent_english, seed=seed)
     name = f"best of k by {model}" if model else strategy
     return _Test("H3", first_mean, second_mean, ", ".join(map(str, ks)), name, parts, breaks)
 
@@ -315,7 +317,7 @@ def _resampling(pool: Pool, k: int, replicates: int, seed: int) -> _Test | str:
 
 
 def _accuracy(
-    pool: Pool, name: str, strategy: str, model: str | None, ks: Sequence[int], draws: int = 200, seed: int = 0
+    pool: Pool, name: str, strategy: str, model: str | None, ks: Sequence[int], draws: int = DRAWS, seed: int = 0
 ) -> Array:
     values = arm_values(pool, name, strategy, model, ks, draws, seed)
     if values is None:
@@ -427,7 +429,7 @@ def _who(parts: list[dict]) -> str:
     return " and ".join(words) + " individually after Holm's correction"
 
 
-def _crossings(breaks: dict[str, un.BreakEven]) -> str:
+def _crossings(breaks: dict[str, BreakEven]) -> str:
     """Where the mixed pool's lead ends, in completions and, where they are known, in tokens."""
     if all(found.start is None for found in breaks.values()):
         return "it is nowhere ahead up to " + " or ".join(
@@ -436,7 +438,7 @@ def _crossings(breaks: dict[str, un.BreakEven]) -> str:
     return "; ".join(_crossing(found, unit) for unit, found in breaks.items())
 
 
-def _crossing(found: un.BreakEven, unit: str) -> str:
+def _crossing(found: BreakEven, unit: str) -> str:
     most = f"{found.largest:.0f} {unit}"
     if found.start is None:
         return f"it is nowhere ahead up to {most}"

@@ -128,11 +128,21 @@ class Contest:
         result = self.last + self.step @ below
         return result + self.ties.allocation([positions.get(i, 0) for i in range(len(self.languages))])
 
-    def shares(self, budgets: Iterable[int], languages: Sequence[str] | None = None) -> Array:
-        """(problems, budgets) expected payoff of the winner with equal shares over `languages` (default: all)."""
+    def shares(self, budgets: Iterable[int], languages: Sequence[str] | None = None, half: str | None = None) -> Array:
+        """(problems, budgets) expected payoff of the winner with equal shares over `languages` (default: all).
+
+        Args:
+            budgets: completions per problem.
+            languages: those that share the budget.
+            half: one of them that gets half of the budget, rounded up; the others share the rest equally.
+        """
         ks = np.asarray(list(budgets), int)
-        chosen = [self.languages.index(code) for code in (languages or self.languages)]
+        chosen = [self.languages.index(code) for code in (languages or self.languages) if code != half]
+        given, ks = ((ks + 1) // 2, ks // 2) if half else (0 * ks, ks)
         check_shares({self.languages[i]: self.n_candidates[:, i] for i in chosen}, ks, self.problem_ids)
+        first = None if half is None else self.languages.index(half)
+        if first is not None:
+            check_budget(self.n_candidates[:, first], int(given.max()), self.problem_ids, half)
         below = np.empty((len(self.row), len(ks)))
         for start in range(0, len(self.row), _BLOCK):
             part = slice(start, start + _BLOCK)
@@ -141,7 +151,9 @@ class Contest:
                 return self.below(chosen[position], k, part)
 
             below[part] = over_shares(factor, len(chosen), ks)
-        return self.last[:, None] + self.step @ below + self.ties.shares(chosen, ks)
+            if first is not None:
+                below[part] *= np.stack([self.below(first, int(k), part) for k in given], 1)
+        return self.last[:, None] + self.step @ below + self.ties.shares(chosen, ks, first, given)
 
     def one_more(self, allocation: Mapping[str, int]) -> dict[str, Array]:
         """Per language that can still give one: (problems,) expected payoff of the winner with one more of it.

@@ -16,6 +16,7 @@ from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest_of
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
@@ -49,7 +50,7 @@ def curves(
     budgets: Sequence[int] | None = None,
     pools: Sequence[str] | None = None,
     strategies: Sequence[str] | None = None,
-    draws: int = 200,
+    draws: int = DRAWS,
     replicates: int = un.REPLICATES,
     folds: int = 5,
     seed: int = 0,

@@ -266,11 +266,7 @@ def _strategy(objective: str) -> tuple[str, str | None]:
 
 def _one_more(pool: Pool, ranked: Contest, objective: str, current: Allocation) -> dict[str, Array]:
     """`Contest.one_more`, remembered: the paths of different folds share most of their steps."""
-    steps = pool._cache.setdefault(("one_more", objective), {})
-    key = tuple(sorted(current.items()))
-    if key not in steps:
-        steps[key] = ranked.one_more(current)
-    return steps[key]
+    return pool.remember(("one_more", objective, tuple(sorted(current.items()))), lambda: ranked.one_more(current))
 
 
 def _compositions(budget: int, room: Sequence[int]) -> Iterator[tuple[int, ...]]:

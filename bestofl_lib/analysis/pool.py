@@ -6,9 +6,9 @@ fit, by name. It deliberately computes no figure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,13 +16,13 @@ import polars as pl
 from bestofl_lib.analysis.uncertainty import redrawn
 from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
 from bestofl_lib.candidates.store import Store
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import LANGUAGES, PIVOT
 from bestofl_lib.runs import Run
 from bestofl_lib.text import suggestion
 
 Array = np.ndarray
+Kept = TypeVar("Kept")
 KEYS = ["problem_id", "language", "sample_index"]
-UNRANKED = -1e12  # stands for the reward of a candidate that was set aside: chosen only where no other was drawn
 _PER_LANGUAGE = (
     "exists",
     "is_correct",
@@ -53,10 +53,14 @@ class Pool:
     length: Mapping[str, Array]  # float characters of the completion, likewise
     logprob: Mapping[str, Array]  # float, likewise
     doubtful: Mapping[str, Array]  # bool: the reading is missing or carries a note, and may hide another answer
-    rewards: Mapping[str, Mapping[str, Array]]  # reward model → language → float; only complete languages
+    rewards: Mapping[str, Mapping[str, Array]]  # reward model → language → float, −∞ set aside; of the first seed
     is_revised: Mapping[str, Array]  # (problems,) bool: this language's question was replaced in a revised edition
     n_dropped: int = 0  # problems left out because a language had no candidate for them
-    _cache: dict = field(default_factory=dict, repr=False, compare=False)
+    seeds: tuple[int, ...] = ()  # training seeds of the reward models; empty where none were stored
+    other_seeds: tuple[
+        Mapping[str, Mapping[str, Array]], ...
+    ] = ()  # rewards as above, of the second seed, the third, …
+    _kept: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -75,7 +79,8 @@ class Pool:
             candidates: table `candidates` (completion, n_tokens and logprob may be null or absent).
             readings: table `readings`; every candidate needs its row.
             rewards: table `rewards`, long; a model may leave out whole languages, but no single candidate of one. A null
-                reward (the candidate was set aside) stands below all others as `UNRANKED`.
+                reward (the candidate was set aside) becomes −∞, below all others. Models trained with several seeds
+                (column `seed`) must all have the same seeds.
             problems: table `problems`; with it only problems of `split` are kept, and revised questions are known.
             split: which split is judged; None keeps all problems.
             languages: which languages, in this order; by default all there are.
@@ -147,7 +152,7 @@ class Pool:
         return cls(
             problem_ids=tuple(ids),
             languages=tuple(chosen),
-            rewards=_rewards(rewards, table, columns),
+            **_seeded_rewards(rewards, table, columns),
             is_revised=revised,
             n_dropped=n_dropped,
             **{name: {code: columns[code][name] for code in chosen} for name in columns[chosen[0]]},
@@ -156,6 +161,32 @@ class Pool:
     @property
     def n_problems(self) -> int:
         return len(self.problem_ids)
+
+    @property
+    def base(self) -> str:
+        """The language that others are compared with: the pivot where the pool holds it, else the most accurate one."""
+        if PIVOT in self.languages:
+            return PIVOT
+        return max(self.languages, key=lambda code: float(np.nanmean(self.is_correct[code])))
+
+    @property
+    def by_seed(self) -> tuple[Pool, ...]:
+        """One pool per training seed; this pool alone where there is one seed or none is known."""
+        if not self.other_seeds:
+            return (self,)
+        return self.remember(
+            "by_seed",
+            lambda: tuple(
+                replace(self, rewards=rewards, other_seeds=(), seeds=(seed,), _kept={})
+                for seed, rewards in zip(self.seeds, (self.rewards, *self.other_seeds), strict=True)
+            ),
+        )
+
+    def remember(self, key: Any, make: Callable[[], Kept]) -> Kept:
+        """What was computed for this key before, or now: the pool never changes, so what follows from it does not."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     @property
     def reference(self) -> Array:
@@ -171,12 +202,12 @@ class Pool:
         return int(self.n_candidates(code).min())
 
     def members(self, name: str) -> tuple[str, ...]:
-        """The languages of a pool name: a code, "mixed", "mixed-en" or codes joined by "+" such as "en+th".
+        """The languages of an arm's name: a code, "mixed", "mixed-en", "half-en" or codes joined by "+" such as "en+th".
 
         Raises:
             ValueError: an unknown name or language, with what there is.
         """
-        if name == "mixed":
+        if name == "mixed" or self.half(name):
             return self.languages
         if name.startswith("mixed-"):
             without = name.removeprefix("mixed-")
@@ -193,9 +224,21 @@ class Pool:
                 )
         return codes
 
+    def half(self, name: str) -> str | None:
+        """The language that gets half of the budget of an arm named "half-<language>"; None for other arms."""
+        code = name.removeprefix("half-")
+        if code == name:
+            return None
+        if code not in self.languages or len(self.languages) < 2:
+            raise ValueError(f"pool {name!r} needs {code!r} and another language; here: {', '.join(self.languages)}")
+        return code
+
     def largest_budget(self, name: str) -> int:
-        """The largest budget that every problem can serve with equal shares."""
-        members = self.members(name)
+        """The largest budget that every problem can serve."""
+        half, members = self.half(name), self.members(name)
+        if half is not None:
+            others = [code for code in members if code != half]
+            return min(2 * self.fewest(half), 2 * len(others) * min(map(self.fewest, others)) + 1)
         return len(members) * min(self.fewest(code) for code in members)
 
     def reward(self, model: str, members: Iterable[str]) -> dict[str, Array] | None:
@@ -235,24 +278,43 @@ class Pool:
     def subset(self, problems: Array) -> Pool:
         """The pool of some problems only, by index or mask."""
         index = np.arange(self.n_problems)[problems]
-        rewards = {m: {c: table[index] for c, table in tables.items()} for m, tables in self.rewards.items()}
         part: dict[str, Any] = {
             name: {code: table[index] for code, table in getattr(self, name).items()} for name in _PER_LANGUAGE
         }
         ids = tuple(self.problem_ids[i] for i in index)
-        return replace(self, problem_ids=ids, rewards=rewards, _cache={}, **part)
+        return replace(self, problem_ids=ids, **part)._with_rewards(lambda code, table: table[index])
 
     def redrawn(self, rng: np.random.Generator) -> Pool:
         """The pool after drawing each problem's candidates again from those stored, with replacement, per language."""
         places = {code: redrawn(exists, rng) for code, exists in self.exists.items()}
 
-        def drawn(tables: Mapping[str, Array]) -> dict[str, Array]:
-            return {code: np.take_along_axis(table, places[code], 1) for code, table in tables.items()}
+        part: dict[str, Any] = {
+            name: {code: np.take_along_axis(table, places[code], 1) for code, table in getattr(self, name).items()}
+            for name in _PER_LANGUAGE
+            if name != "is_revised"
+        }
+        return replace(self, **part)._with_rewards(lambda code, table: np.take_along_axis(table, places[code], 1))
 
-        part: dict[str, Any] = {name: drawn(getattr(self, name)) for name in _PER_LANGUAGE if name != "is_revised"}
-        return replace(
-            self, rewards={model: drawn(tables) for model, tables in self.rewards.items()}, _cache={}, **part
+    def with_offsets(self, model: str, offsets: Mapping[str, float]) -> Pool:
+        """The pool with an offset per language added to the rewards of one model ("mono": each language's own)."""
+
+        def moved(rewards: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
+            changed = {name: dict(tables) for name, tables in rewards.items()}
+            for code, offset in offsets.items():
+                name = f"mono-{code}" if model == "mono" and model not in changed else model
+                if code in changed.get(name, {}):
+                    changed[name][code] = changed[name][code] + offset
+            return changed
+
+        others = tuple(moved(rewards) for rewards in self.other_seeds)
+        return replace(self, rewards=moved(self.rewards), other_seeds=others, _kept={})
+
+    def _with_rewards(self, change: Callable[[str, Array], Array]) -> Pool:
+        first, *others = (
+            {m: {code: change(code, table) for code, table in tables.items()} for m, tables in rewards.items()}
+            for rewards in (self.rewards, *self.other_seeds)
         )
+        return replace(self, rewards=first, other_seeds=tuple(others), _kept={})
 
     def without_revised(self) -> Pool:
         """The pool without the problems whose question was replaced in any of its languages."""
@@ -316,7 +378,7 @@ def _spread(column: pl.Series, at: tuple[Array, Array], shape: tuple[int, int]) 
 
 
 def _known(table: Array, exists: Array) -> bool:
-    return bool(np.isfinite(table[exists]).all())
+    return not np.isnan(table[exists]).any()
 
 
 def _slim(candidates: pl.DataFrame) -> pl.DataFrame:
@@ -354,6 +416,27 @@ def _complete(table: pl.DataFrame, languages: Sequence[str], drop: bool) -> tupl
     return table, len(lacking)
 
 
+def _seeded_rewards(
+    rewards: pl.DataFrame | None, table: pl.DataFrame, columns: Mapping[str, Mapping[str, Array]]
+) -> dict[str, Any]:
+    """The fields `rewards`, `seeds` and `other_seeds` of a pool."""
+    if rewards is None or "seed" not in rewards.columns or rewards["seed"].drop_nulls().n_unique() < 2:
+        seeds = () if rewards is None or "seed" not in rewards.columns else tuple(rewards["seed"].drop_nulls().unique())
+        return {"rewards": _rewards(rewards, table, columns), "seeds": seeds}
+    seeds = tuple(sorted(rewards["seed"].drop_nulls().unique()))
+    for (model,), part in rewards.partition_by("reward_model", as_dict=True, maintain_order=True).items():
+        lacking = set(seeds) - set(part["seed"])
+        if lacking and part["seed"].null_count() < len(part):
+            raise ValueError(
+                f"reward model {model!r} has no rewards of seed {', '.join(map(str, sorted(lacking)))}, other models have; "
+                "train and score all models with the same seeds"
+            )
+    first, *others = (
+        _rewards(rewards.filter(pl.col("seed").is_null() | (pl.col("seed") == seed)), table, columns) for seed in seeds
+    )
+    return {"rewards": first, "other_seeds": tuple(others), "seeds": seeds}
+
+
 def _rewards(
     rewards: pl.DataFrame | None, table: pl.DataFrame, columns: Mapping[str, Mapping[str, Array]]
 ) -> dict[str, dict[str, Array]]:
@@ -373,7 +456,7 @@ def _rewards(
         if part["reward"].null_count() == len(part):
             continue  # a model without one usable reward in this language does not cover it
         array = np.full(exists.shape, np.nan)
-        array[part["row"].to_numpy(), part["place"].to_numpy()] = part["reward"].fill_null(UNRANKED).to_numpy()
+        array[part["row"].to_numpy(), part["place"].to_numpy()] = part["reward"].fill_null(-np.inf).to_numpy()
         hole = exists & np.isnan(array)
         if hole.any():
             mine = table.filter(pl.col("language") == code)

@@ -46,38 +46,45 @@ class Ties:
             total += np.bincount(self.row[rows], win @ weights, minlength=len(total))
         return total
 
-    def shares(self, chosen: Sequence[int], budgets: Array) -> Array:
+    def shares(self, chosen: Sequence[int], budgets: Array, first: int | None, given: Array) -> Array:
+        """(problems, budgets) what ties add with equal shares over `chosen`, and `given` of the language `first`."""
         total = np.zeros((self.n_problems, len(budgets)))
-        for q in np.unique(budgets // len(chosen)):
-            at = np.flatnonzero(budgets // len(chosen) == q)
+        shares, counts = budgets // len(chosen), given * (first is not None)
+        for q, count in sorted(set(zip(shares.tolist(), counts.tolist(), strict=True))):
+            at = np.flatnonzero((shares == q) & (counts == count))
             extra = budgets[at] % len(chosen)
-            top = int(extra.max())
-            for rows, nodes, weights in self.batches(int(budgets[at].max())):
-                product = [np.ones((len(rows), len(nodes)))]  # coefficients of y^0, y^1, …
-                win = [np.zeros((len(rows), len(nodes)))]
+            for rows, nodes, weights in self.batches(int((budgets + given)[at].max())):
+                product, win = [np.ones((len(rows), len(nodes)))], [np.zeros((len(rows), len(nodes)))]
+                if first is not None:
+                    product[0], slope = self.generating(rows, first, count, nodes)
+                    win[0] = slope * self.excess[rows, first, None]
                 for position in chosen:
-                    worth = self.excess[rows, position, None]
-                    low, low_slope = self.generating(rows, position, int(q), nodes)
-                    low_slope = low_slope * worth
-                    if top:
-                        high, high_slope = self.generating(rows, position, int(q) + 1, nodes)
-                        high_slope = high_slope * worth
-                        if len(product) <= top:
-                            win.append(win[-1] * high + product[-1] * high_slope)
-                            product.append(product[-1] * high)
-                            fresh = len(product) - 1
-                        else:
-                            fresh = len(product)
-                        for r in range(fresh - 1, 0, -1):
-                            win[r] = win[r] * low + product[r] * low_slope
-                            win[r] += win[r - 1] * high + product[r - 1] * high_slope
-                            product[r] = product[r] * low + product[r - 1] * high
-                    win[0] = win[0] * low + product[0] * low_slope
-                    product[0] = product[0] * low
+                    product, win = self._joined(product, win, rows, position, q, int(extra.max()), nodes)
                 for column, r in zip(at, extra, strict=True):
                     share = win[r] @ weights / comb(len(chosen), int(r))
                     total[:, column] += np.bincount(self.row[rows], share, minlength=len(total))
         return total
+
+    def _joined(
+        self, product: list[Array], win: list[Array], rows: Array, position: int, q: int, top: int, nodes: Array
+    ) -> tuple[list[Array], list[Array]]:
+        """Coefficients of y^0, y^1, … up to `top` after one more language that gives q or, with y, q + 1."""
+        worth = self.excess[rows, position, None]
+        low, low_slope = self.generating(rows, position, q, nodes)
+        new_product = [p * low for p in product]
+        new_win = [w * low + p * (low_slope * worth) for p, w in zip(product, win, strict=True)]
+        if top:
+            high, high_slope = self.generating(rows, position, q + 1, nodes)
+            for r, (p, w) in enumerate(zip(product, win, strict=True), 1):
+                if r > top:
+                    break
+                more, more_win = p * high, w * high + p * (high_slope * worth)
+                if r < len(new_product):
+                    new_product[r], new_win[r] = new_product[r] + more, new_win[r] + more_win
+                else:
+                    new_product.append(more)
+                    new_win.append(more_win)
+        return new_product, new_win
 
     def batches(self, budget: int) -> Iterator[tuple[Array, Array, Array]]:
         """Groups that need the same number of quadrature nodes, with the nodes and weights on 0..1."""

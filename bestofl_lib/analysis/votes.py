@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from bestofl_lib.analysis.checks import (
 from bestofl_lib.analysis.drawing import runs
 
 Array = np.ndarray
+DRAWS = 200  # subsets per problem of every simulated vote, wherever one is shown
 ENUMERATED = 10  # weighted votes over so few candidates of one language are enumerated
 
 
@@ -32,7 +34,7 @@ def majority_of_allocation(
     answers: Mapping[str, Array],
     reference: Array,
     allocation: Mapping[str, int],
-    draws: int = 200,
+    draws: int = DRAWS,
     seed: int = 0,
     *,
     problem_ids: Sequence[str] | None = None,
@@ -58,19 +60,23 @@ def majority_of_shares(
     answers: Mapping[str, Array],
     reference: Array,
     budgets: Sequence[int] | Array,
-    draws: int = 200,
+    draws: int = DRAWS,
     seed: int = 0,
     *,
     problem_ids: Sequence[str] | None = None,
+    half: str | None = None,
 ) -> Estimate:
     """Majority from the mixed pool with equal shares at many budgets, by Monte Carlo.
 
     One random sequence per draw serves all budgets: in each round every language gives one candidate, in random order.
 
+    Args:
+        half: a language that gets half of every budget, rounded up; the others share the rest.
+
     Returns:
         Estimate of (problems, budgets).
     """
-    return _votes(answers, None, reference, draws, seed, problem_ids, budgets=budgets)
+    return _votes(answers, None, reference, draws, seed, problem_ids, budgets=budgets, half=half)
 
 
 def weighted_vote_of_allocation(
@@ -78,7 +84,7 @@ def weighted_vote_of_allocation(
     answers: Mapping[str, Array],
     reference: Array,
     allocation: Mapping[str, int],
-    draws: int = 200,
+    draws: int = DRAWS,
     seed: int = 0,
     *,
     problem_ids: Sequence[str] | None = None,
@@ -104,10 +110,11 @@ def weighted_vote_of_shares(
     answers: Mapping[str, Array],
     reference: Array,
     budgets: Sequence[int] | Array,
-    draws: int = 200,
+    draws: int = DRAWS,
     seed: int = 0,
     *,
     problem_ids: Sequence[str] | None = None,
+    half: str | None = None,
 ) -> Estimate:
     """Weighted vote from the mixed pool with equal shares at many budgets; one language is the one-group case.
 
@@ -116,7 +123,44 @@ def weighted_vote_of_shares(
         the standard error is 0.
     """
     check_same_languages(weights, answers, answers)
-    return _votes(answers, weights, reference, draws, seed, problem_ids, budgets=budgets)
+    return _votes(answers, weights, reference, draws, seed, problem_ids, budgets=budgets, half=half)
+
+
+@dataclass(frozen=True)
+class _Ballots:
+    """Votes of all candidates, answers renumbered 0, 1, … within each problem."""
+
+    languages: tuple[str, ...]
+    codes: Array  # (problems, languages, candidates) int, existing ones first; -1: no answer, or no candidate
+    weights: Array | None  # the same shape; None: every vote counts 1
+    right: Array  # (problems,) code of the reference, -2: nobody gave it
+    sizes: Array  # (problems, languages)
+
+    @classmethod
+    def of(
+        cls,
+        answers: Mapping[str, Array],
+        weights: Mapping[str, Array] | None,
+        reference: Array,
+        problem_ids: Sequence[str] | None,
+    ) -> _Ballots:
+        tables = [np.atleast_2d(np.asarray(table, float)) for table in answers.values()]
+        sizes = np.stack([(~np.isnan(table)).sum(1) for table in tables], 1)
+        shape = (len(sizes), len(tables), max(table.shape[1] for table in tables))
+        codes, heavy = np.full(shape, -1, np.int64), np.zeros(shape)
+        for position, (code, table) in enumerate(zip(answers, tables, strict=True)):
+            exists = ~np.isnan(table)
+            order = np.argsort(~exists, axis=1, kind="stable")  # existing candidates first
+            codes[:, position, : table.shape[1]] = np.take_along_axis(np.where(exists, table, -1), order, 1)
+            if weights is not None:
+                checked, _, _ = checked_rewards(weights[code], np.where(exists, 0.0, np.nan), problem_ids, code)
+                heavy[:, position, : table.shape[1]] = np.take_along_axis(np.nan_to_num(checked), order, 1)
+        flat, right = _dense(codes.reshape(len(sizes), -1), np.asarray(reference, np.int64).reshape(-1))
+        return cls(tuple(answers), flat.reshape(shape), None if weights is None else heavy, right, sizes)
+
+    @property
+    def n_answers(self) -> int:
+        return int(self.codes.max(initial=0)) + 1
 
 
 def _votes(
@@ -129,63 +173,59 @@ def _votes(
     *,
     budgets: Sequence[int] | Array | None = None,
     allocation: Mapping[str, int] | None = None,
+    half: str | None = None,
 ) -> Estimate:
     if draws < 2:
-        raise ValueError(f"draws is {draws}; at least 2 are needed to state an error, 200 is usual")
-    languages = list(answers)
-    tables = [np.atleast_2d(np.asarray(answers[c], float)) for c in languages]
-    sizes = np.stack([(~np.isnan(table)).sum(1) for table in tables], 1)  # (problems, languages)
-    n_problems, width = len(sizes), max(table.shape[1] for table in tables)
-    if allocation is not None:
-        for position, code in enumerate(languages):
-            check_budget(sizes[:, position], allocation[code], problem_ids, code)
-        each = max(allocation.values())
-        ks = np.array([sum(allocation.values())])
-    else:
-        ks, _ = checked_budgets(None, budgets, least=1)
-        check_shares(dict(zip(languages, sizes.T, strict=True)), ks, problem_ids)
-        each = -(-int(ks.max()) // len(languages))
-    codes = np.full((n_problems, len(languages), width), -1, np.int64)
-    heavy = None if weights is None else np.zeros(codes.shape)
-    for position, (code, table) in enumerate(zip(languages, tables, strict=True)):
-        exists = ~np.isnan(table)
-        order = np.argsort(~exists, axis=1, kind="stable")  # existing candidates first
-        moved = np.take_along_axis(np.where(exists, table, -1), order, 1)
-        codes[:, position, : table.shape[1]] = moved
-        if weights is not None and heavy is not None:
-            checked, _, _ = checked_rewards(weights[code], np.where(exists, 0.0, np.nan), problem_ids, code)
-            heavy[:, position, : table.shape[1]] = np.take_along_axis(np.nan_to_num(checked), order, 1)
-    flat, right = _dense(codes.reshape(n_problems, -1), np.asarray(reference, np.int64).reshape(-1))
-    n_answers = int(flat.max(initial=0)) + 1
-    if len(languages) == 1 and heavy is not None and width <= ENUMERATED:
-        exact = _enumerated(flat, heavy[:, 0], right, sizes[:, 0], ks)
+        raise ValueError(f"draws is {draws}; at least 2 are needed to state an error, {DRAWS} is usual")
+    ballots = _Ballots.of(answers, weights, reference, problem_ids)
+    given, ks = _given(ballots, budgets, allocation, half, problem_ids)
+    single = allocation is not None
+    if len(ballots.languages) == 1 and weights is not None and ballots.codes.shape[2] <= ENUMERATED:
+        exact = _enumerated(ballots, ks)
         none = np.zeros_like(exact)
-        return Estimate(exact[:, 0], none[:, 0]) if allocation is not None else Estimate(exact, none)
+        return Estimate(exact[:, 0], none[:, 0]) if single else Estimate(exact, none)
     rng = np.random.default_rng(seed)
-    value, error = np.empty((n_problems, len(ks))), np.empty((n_problems, len(ks)))
-    per_problem = draws * max(n_answers * (1 if heavy is None else 2), len(languages) * (width + each))
-    step = max(1, 12_000_000 // per_problem)
-    for start in range(0, n_problems, step):
-        part = slice(start, min(start + step, n_problems))
-        chosen = _without_replacement(sizes[part], draws, width, each, rng)
-        turns = _order(len(chosen), draws, languages, each, allocation, rng)
-        shares = _tally(
-            flat[part],
-            None if heavy is None else heavy[part].reshape(len(chosen), -1),
-            right[part],
-            chosen,
-            turns,
-            width,
-            n_answers,
-            ks,
-        )  # (problems, draws, budgets)
+    value, error = np.empty((len(ballots.sizes), len(ks))), np.empty((len(ballots.sizes), len(ks)))
+    per_problem = draws * max(2 * ballots.n_answers, 2 * int(sum(given)))
+    step = max(1, 8_000_000 // per_problem)
+    for start in range(0, len(value), step):
+        part = slice(start, min(start + step, len(value)))
+        order = _sequence(ballots.sizes[part], ballots.codes.shape[2], draws, given, single, half, ballots, rng)
+        shares = _tally(ballots, part, order[..., : int(ks.max())], ks)  # (problems, draws, budgets)
         value[part] = shares.mean(1)
         error[part] = shares.std(1, ddof=1) / np.sqrt(draws)
-    return Estimate(value[:, 0], error[:, 0]) if allocation is not None else Estimate(value, error)
+    return Estimate(value[:, 0], error[:, 0]) if single else Estimate(value, error)
 
 
-def _enumerated(codes: Array, weights: Array, right: Array, sizes: Array, ks: Array) -> Array:
-    """(problems, budgets) weighted vote of few candidates over all their subsets."""
+def _given(
+    ballots: _Ballots,
+    budgets: Sequence[int] | Array | None,
+    allocation: Mapping[str, int] | None,
+    half: str | None,
+    problem_ids: Sequence[str] | None,
+) -> tuple[list[int], Array]:
+    """How many candidates each language gives at most, and the budgets."""
+    sizes = dict(zip(ballots.languages, ballots.sizes.T, strict=True))
+    if allocation is not None:
+        for code, n in sizes.items():
+            check_budget(n, allocation[code], problem_ids, code)
+        return [allocation[code] for code in sizes], np.array([sum(allocation.values())])
+    ks, _ = checked_budgets(None, budgets, least=1)
+    top = int(ks.max())
+    others = {code: n for code, n in sizes.items() if code != half}
+    shared = top // 2 if half else top
+    check_shares(others, np.array([shared]), problem_ids)
+    if half:
+        check_budget(sizes[half], top - shared, problem_ids, half)
+    each = -(-shared // len(others))
+    return [top - shared if code == half else each for code in sizes], ks
+
+
+def _enumerated(ballots: _Ballots, ks: Array) -> Array:
+    """(problems, budgets) weighted vote of few candidates of one language over all their subsets."""
+    if ballots.weights is None:
+        raise ValueError("votes without weights have an exact form: use `majority`")
+    codes, weights, sizes = ballots.codes[:, 0], ballots.weights[:, 0], ballots.sizes[:, 0]
     result = np.empty((len(codes), len(ks)))
     for n in np.unique(sizes):
         rows = np.flatnonzero(sizes == n)
@@ -195,94 +235,90 @@ def _enumerated(codes: Array, weights: Array, right: Array, sizes: Array, ks: Ar
             part = rows[start : start + max(1, 2_000_000 // (len(subsets) * n))]
             given = codes[part, :n, None] == np.arange(int(codes[part, :n].max(initial=0)) + 1)
             votes, sums = subsets @ given.astype(float), subsets @ (given * weights[part, :n, None])
-            share = _share_of_sums(votes, sums, right[part], len(part), len(subsets))
+            share = _share_of_win(votes, sums, ballots.right[part])
             for column, k in enumerate(ks):
                 result[part, column] = share[:, members == k].mean(1)
     return result
 
 
-def _without_replacement(sizes: Array, draws: int, width: int, each: int, rng: np.random.Generator) -> Array:
-    """(problems, draws, languages, each) candidate indices, distinct within a language (partial Fisher-Yates)."""
-    shape = (len(sizes), draws, sizes.shape[1])
-    deck = np.broadcast_to(np.arange(width, dtype=np.int16 if width < 2**15 else np.int32), (*shape, width)).copy()
-    for t in range(min(each, width)):
-        room = np.maximum(sizes - t, 1)[:, None, :]
-        other = np.minimum(t + (rng.random(shape) * room).astype(np.int64), width - 1)[..., None]
-        mine = deck[..., t].copy()
-        deck[..., t] = np.take_along_axis(deck, other, -1)[..., 0]
-        np.put_along_axis(deck, other, np.where(other[..., 0] == t, deck[..., t], mine)[..., None], -1)
-    return deck[..., :each]
-
-
-def _order(
-    n_problems: int,
-    draws: int,
-    languages: list[str],
-    each: int,
-    allocation: Mapping[str, int] | None,
-    rng: np.random.Generator,
-) -> Iterator[tuple[Array | int, int]]:
-    """Which language gives its how-manieth candidate, step by step."""
-    if allocation is not None:
-        for position, code in enumerate(languages):
-            yield from ((position, t) for t in range(allocation[code]))
-        return
-    for t in range(each):
-        turn = np.argsort(rng.random((n_problems, draws, len(languages))), axis=-1)
-        yield from ((turn[..., s], t) for s in range(len(languages)))
-
-
-def _tally(
-    codes: Array,
-    weights: Array | None,
-    right: Array,
-    chosen: Array,
-    order: Iterable[tuple[Array | int, int]],
+def _sequence(
+    sizes: Array,
     width: int,
-    n_answers: int,
-    ks: Array,
+    draws: int,
+    given: Sequence[int],
+    in_turn: bool,
+    half: str | None,
+    ballots: _Ballots,
+    rng: np.random.Generator,
 ) -> Array:
+    """(problems, draws, candidates) columns of the candidates in the order in which they are drawn.
+
+    With `in_turn` one language gives all of its candidates after the other. Else every language gives one in each
+    round, in random order; with `half` that language's candidates alternate with those of the others.
+    """
+    drawn = [position * width + _drawn(sizes[:, position], draws, k, rng) for position, k in enumerate(given)]
+    if in_turn:
+        return np.concatenate(drawn, 2)
+    first = None if half is None else drawn.pop(ballots.languages.index(half))
+    rounds = np.stack(drawn, 3)  # (problems, draws, rounds, languages)
+    shared = rng.permuted(rounds, axis=3).reshape(*rounds.shape[:2], -1) if len(drawn) > 1 else rounds[..., 0]
+    if first is None:
+        return shared
+    merged = np.empty((*shared.shape[:2], 2 * first.shape[2]), shared.dtype)
+    merged[..., ::2] = first
+    count = min(shared.shape[2], first.shape[2])
+    merged[..., 1 : 2 * count : 2] = shared[..., :count]
+    return merged
+
+
+def _drawn(sizes: Array, draws: int, k: int, rng: np.random.Generator) -> Array:
+    """(problems, draws, k) distinct candidates of one language, in random order."""
+    deck = np.empty((len(sizes), draws, k), np.int32)
+    for n in np.unique(sizes):
+        rows = np.flatnonzero(sizes == n)
+        if k > n:  # more than is there is asked only of a language that never gets so far
+            raise ValueError(f"{k} candidates are drawn from {n}; lower the budget")
+        cards = np.broadcast_to(np.arange(n, dtype=np.int32), (len(rows) * draws, n))
+        deck[rows] = rng.permuted(cards, axis=1)[:, :k].reshape(len(rows), draws, k)
+    return deck
+
+
+def _tally(ballots: _Ballots, part: slice, order: Array, ks: Array) -> Array:
     """(problems, draws, budgets) share of the win that the reference has in each draw."""
-    n_problems, draws = chosen.shape[:2]
-    row, draw = np.ogrid[:n_problems, :draws]
-    cell = (np.arange(n_problems * draws) * n_answers).reshape(n_problems, draws)
-    votes = np.zeros(n_problems * draws * n_answers, np.int16)
-    sums = None if weights is None else np.zeros(len(votes))
-    best = np.zeros((n_problems, draws), np.int16)
-    level = np.zeros((n_problems, draws), np.int16)
-    mine = np.zeros((n_problems, draws), np.int16)
+    n_problems, draws = order.shape[:2]
+    n_answers = ballots.n_answers
+    row = np.arange(n_problems)[:, None, None]
+    code = ballots.codes[part].reshape(n_problems, -1)[row, order]
+    weight = None if ballots.weights is None else ballots.weights[part].reshape(n_problems, -1)[row, order]
+    cell = np.arange(n_problems * draws).reshape(n_problems, draws, 1) * n_answers + code
+    votes, sums = (np.zeros(n_problems * draws * n_answers) for _ in range(2))
+    shape, done = (n_problems, draws, n_answers), 0
     result = np.zeros((n_problems, draws, len(ks)))
-    for done, (position, t) in enumerate(order, 1):
-        column = position * width + chosen[row, draw, position, t]
-        code = codes[row, column]
-        voted = code >= 0
-        at = cell[voted] + code[voted]
-        votes[at] += 1
-        if sums is not None and weights is not None:
-            sums[at] += weights[row, column][voted]
-        else:
-            now = votes[at]
-            top = best[voted]
-            level[voted] = np.where(now > top, 1, level[voted] + (now == top))
-            best[voted] = np.maximum(now, top)
-            mine += voted & (code == right[:, None])
-        for index in np.flatnonzero(ks == done):
-            if sums is None:
-                result[..., index] = np.where((mine > 0) & (mine == best), 1 / np.maximum(level, 1), 0)
-            else:
-                result[..., index] = _share_of_sums(votes, sums, right, n_problems, draws)
-        if done == ks.max():
-            break
+    for k in np.unique(ks):
+        step = slice(done, k)
+        said = code[..., step] >= 0
+        cells, done = cell[..., step][said], k
+        votes += np.bincount(cells, minlength=len(votes))
+        if weight is not None:
+            sums += np.bincount(cells, weight[..., step][said], minlength=len(votes))
+        share = _share_of_win(
+            votes.reshape(shape), None if weight is None else sums.reshape(shape), ballots.right[part]
+        )
+        result[..., ks == k] = share[..., None]
     return result
 
 
-def _share_of_sums(votes: Array, sums: Array, right: Array, n_problems: int, draws: int) -> Array:
-    heard = votes.reshape(n_problems, draws, -1) > 0
-    total = np.where(heard, sums.reshape(heard.shape), -np.inf)
-    top = total.max(-1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        winners = heard & (total >= top - 1e-9 * np.abs(top))
-    own = np.take_along_axis(winners, np.maximum(right, 0)[:, None, None].repeat(draws, 1), -1)[..., 0]
+def _share_of_win(votes: Array, sums: Array | None, right: Array) -> Array:
+    """(problems, draws) share of the win of the right answer; `votes` and `sums` are (problems, draws, answers)."""
+    heard = votes > 0
+    if sums is None:
+        winners = heard & (votes == votes.max(-1, keepdims=True))
+    else:
+        total = np.where(heard, sums, -np.inf)
+        top = total.max(-1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            winners = heard & (total >= top - 1e-9 * np.abs(top))
+    own = np.take_along_axis(winners, np.maximum(right, 0)[:, None, None].repeat(votes.shape[1], 1), -1)[..., 0]
     return np.where((right >= 0)[:, None] & own, 1 / np.maximum(winners.sum(-1), 1), 0)
 
 

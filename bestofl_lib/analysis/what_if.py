@@ -7,7 +7,7 @@ second. It knows neither words nor pages.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from bestofl_lib.analysis.arms import Values, arm_values, contest_of, vote_weigh
 from bestofl_lib.analysis.contest import Winners
 from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.analysis.run_scan import KEYS, OWN, Source
+from bestofl_lib.analysis.run_scan import KEYS, Source
 from bestofl_lib.analysis.votes import Estimate, majority_of_allocation, weighted_vote_of_allocation
 
 Array = np.ndarray
@@ -27,7 +27,6 @@ Kept = TypeVar("Kept")
 
 NEEDS_REWARD = ("best_of_k", "weighted")
 
-DRAWS = 32  # of a Monte Carlo vote while somebody waits
 
 LARGE = 3_000_000  # rewards read at once; a larger run reads one reward model when it is chosen
 
@@ -166,12 +165,7 @@ def shifted(pool: Pool, model: str | None, offsets: Mapping[str, float]) -> Pool
     moved = {code: offset for code, offset in offsets.items() if offset and code in pool.languages}
     if model is None or not moved:
         return pool
-    rewards = {name: dict(tables) for name, tables in pool.rewards.items()}
-    for code, offset in moved.items():
-        name = f"mono-{code}" if model == OWN and OWN not in rewards else model
-        if code in rewards.get(name, {}):
-            rewards[name][code] = rewards[name][code] + offset
-    return replace(pool, rewards=rewards, _cache={})
+    return pool.with_offsets(model, moved)
 
 
 def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, float]:
@@ -186,7 +180,7 @@ def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, f
         return guess(pool, {code: k / setting.budget for code, k in allocation.items()}), 0.0
     answers = {code: pool.answers[code] for code in members}
     if setting.strategy == "majority":
-        found = majority_of_allocation(answers, pool.reference, allocation, DRAWS, problem_ids=ids)
+        found = majority_of_allocation(answers, pool.reference, allocation, problem_ids=ids)
         return found.value, _mean_error(found)
     name = setting.strategy if setting.strategy in ("logprob", "shortest") else str(model)
     if setting.strategy == "weighted":
@@ -194,7 +188,7 @@ def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, f
         if rewards is None:
             raise ValueError(f"no rewards by {name!r} in all of {', '.join(members)}; choose another reward model")
         weights = {code: vote_weight(values) for code, values in rewards.items()}
-        found = weighted_vote_of_allocation(weights, answers, pool.reference, allocation, DRAWS, problem_ids=ids)
+        found = weighted_vote_of_allocation(weights, answers, pool.reference, allocation, problem_ids=ids)
         return found.value, _mean_error(found)
     return contest_of(pool, name, setting.languages).allocation(allocation), 0.0
 
@@ -252,9 +246,7 @@ def _arm(numbers: Numbers, pool: Pool, setting: Setting, languages: tuple[str, .
         else ()
     )
     key = ("arm", setting.strategy, model, moved, languages, tuple(budgets))
-    found = numbers.keep(
-        key, lambda: arm_values(pool, "+".join(languages), setting.strategy, model, budgets, draws=DRAWS)
-    )
+    found = numbers.keep(key, lambda: arm_values(pool, "+".join(languages), setting.strategy, model, budgets))
     if found is None:
         what = f"rewards by {model!r}" if model else f"numbers for {setting.strategy!r}"
         raise ValueError(

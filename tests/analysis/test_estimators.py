@@ -302,7 +302,7 @@ def test_a_budget_above_the_pool_names_problem_and_language():
         majority(np.array([[0, 1]]), np.array([0]), 3)
 
 
-@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
 def test_a_reward_that_is_not_a_number_names_its_candidate(bad):
     with pytest.raises(ValueError, match=r"candidate 1 of problem mgsm-003 \(te\) cannot be ranked"):
         best_of_k(np.array([[0.5, bad]]), np.array([[1.0, 0.0]]), 1, problem_ids=["mgsm-003"], language="te")
@@ -325,3 +325,11 @@ def test_a_reward_that_is_not_a_number_names_its_candidate(bad):
 def test_a_wrong_call_says_what_is_expected(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_a_candidate_that_was_set_aside_is_chosen_only_where_no_other_was_drawn():
+    rewards, correct = row([-np.inf, 0.2, -5.0]), row([1, 0, 0])
+    assert best_of_k(rewards, correct, budgets=[1, 2, 3])[0] == pytest.approx([1 / 3, 0, 0])
+    both = {"en": row([-np.inf, 0.3]), "th": row([-np.inf, 0.1])}
+    right = {"en": row([1, 0]), "th": row([0, 0])}
+    assert best_of_allocation(both, right, {"en": 1, "th": 1})[0] == pytest.approx(1 / 8)  # both set aside: they tie

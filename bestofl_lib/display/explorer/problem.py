@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import polars as pl
 from scipy.special import expit
 
 from bestofl_lib.analysis.picks import draw_once, pick_candidates
-from bestofl_lib.analysis.pool import UNRANKED, Pool
+from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.run_scan import KEYS, Source, candidates_of, reward_of, tally
 from bestofl_lib.analysis.what_if import NEEDS_REWARD, shifted
 from bestofl_lib.display.text import segments
@@ -159,9 +160,8 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
 def _one_problem(table: pl.DataFrame, model: str | None, offsets: Mapping[str, float]) -> tuple[Pool | None, str]:
     """The pool of one problem's candidates, or None and the reason why there is none."""
     rewards = table.select(*KEYS, "rewards").explode("rewards").drop_nulls("rewards").unnest("rewards")
-    rewards = rewards.with_columns(
-        pl.col("reward").fill_null(UNRANKED)
-    )  # set aside here; other problems may have rewards
+    # set aside here; other problems may have rewards
+    rewards = rewards.with_columns(pl.col("reward").fill_null(-math.inf))
     try:
         return shifted(Pool.of(table, table, rewards, split=None), model, offsets), ""
     except ValueError as error:
