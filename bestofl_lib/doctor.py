@@ -13,13 +13,18 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+<<<<<<< HEAD
 from bestofl_lib.files import ROOT
 from bestofl_lib.runs import Folders
 from bestofl_lib.study.execution import VERSIONS
+=======
+from bestofl_lib.languages import english_name, needing_fonts
+from bestofl_lib.runs import ROOT
+from bestofl_lib.study import VERSIONS, Folders
+>>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 from bestofl_lib.text import content_digest
 
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish
-FONTS = ("bn", "te", "th", "ja", "zh")  # languages whose script a plain system often lacks
 
 
 def examine(root: Path = ROOT, folders: Folders | None = None) -> tuple[list[str], bool]:
@@ -132,13 +137,13 @@ def _fonts() -> Finding:
     if not shutil.which("fc-list"):
         return "note", "fontconfig is not installed: whether all scripts have a font is unknown"
     lacking = []
-    for code in FONTS:
+    for code in needing_fonts():
         answer = subprocess.run(["fc-list", f":lang={code}", "family"], capture_output=True, text=True, timeout=60)
         if not answer.stdout.strip():
             lacking.append(code)
     if lacking:
         return "note", f"no font for {', '.join(lacking)}; on Debian: apt-get install fonts-noto-core fonts-noto-cjk"
-    return "ok", "fonts for Bengali, Telugu, Thai, Japanese and Chinese"
+    return "ok", f"fonts for {', '.join(english_name(code) for code in needing_fonts())}"
 
 
 def _caches() -> Finding:

@@ -28,8 +28,12 @@ from bestofl_lib.analysis.break_even import BreakEven, break_even
 from bestofl_lib.analysis.complementarity import gain_budgets, gain_values
 from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.pool import Pool
+<<<<<<< HEAD
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.languages import LANGUAGES, english_name
+=======
+from bestofl_lib.languages import LANGUAGES, PIVOT, english_name, is_language
+>>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 from bestofl_lib.text import signed
 
 Array = np.ndarray
@@ -215,7 +219,7 @@ def _tests(
         names = " and ".join(repr(m) for m in lacking) or repr(cross)
         tests["H1"] = tests["H2"] = f"the pool has no rewards by {names} for its languages"
     else:
-        high = [code for code in covered if code in LANGUAGES and LANGUAGES[code].resource == "high"]
+        high = [code for code in covered if is_language(code) and LANGUAGES[code].resource == "high"]
         tests["H1"] = _own_pools("H1", pool, covered, k, cross, mono, replicates, seed)
         tests["H2"] = (
             _own_pools("H2", pool, high, k, cross, mono, replicates, seed)
@@ -249,23 +253,25 @@ def _own_pools(
 def _small_budgets(
     pool: Pool, budgets: Sequence[int], cross: str, mono: str, draws: int, replicates: int, seed: int
 ) -> _Test | str:
-    if "en" not in pool.languages:
+    if PIVOT not in pool.languages:
         return "the pool has no English candidates"
-    reach = min(pool.fewest("en"), pool.largest_budget("mixed"))
+    reach = min(pool.fewest(PIVOT), pool.largest_budget("mixed"))
     ks = [k for k in sorted(set(budgets)) if k <= reach]
     if not ks:
-        return f"English has {pool.fewest('en')} candidate(s) per problem, fewer than the small budgets {list(budgets)}"
+        return (
+            f"English has {pool.fewest(PIVOT)} candidate(s) per problem, fewer than the small budgets {list(budgets)}"
+        )
     rewarded = cross in pool.reward_models and pool.reward(cross, pool.languages) is not None
     pairs: list[tuple[str, str | None, str, str | None]] = []  # mixed strategy and model, English strategy and model
     if rewarded:
         pairs.append(("best_of_k", cross, "best_of_k", cross))
-        if mono in pool.reward_models and pool.reward(mono, ["en"]) is not None:
+        if mono in pool.reward_models and pool.reward(mono, [PIVOT]) is not None:
             pairs.append(("best_of_k", cross, "best_of_k", mono))
     pairs += [("majority", None, "majority", None), ("oracle", None, "oracle", None)]
     parts, headline = [], None
     for strategy, model, other, other_model in pairs:
         first = _accuracy(pool, "mixed", strategy, model, ks, draws, seed)
-        second = _accuracy(pool, "en", other, other_model, ks, draws, seed)
+        second = _accuracy(pool, PIVOT, other, other_model, ks, draws, seed)
         headline = headline or (strategy, model, first.mean(1), second.mean(1))
         test = un.paired_difference(first, second, replicates=replicates, seed=seed)
         against = f"English only, {other_model or other}"
@@ -283,9 +289,15 @@ def _small_budgets(
         return "there is nothing to compare"
     strategy, model, first_mean, second_mean = headline
     grid = default_budgets(reach)
+<<<<<<< HEAD
     mixed, english = (_accuracy(pool, name, strategy, model, grid, draws, seed) for name in ("mixed", "en"))
     breaks = {"completions": break_even(mixed, english, np.asarray(grid, float), seed=seed)}
     spent, spent_english = (arm_tokens(pool, name, grid) for name in ("mixed", "en"))
+=======
+    mixed, english = (_accuracy(pool, name, strategy, model, grid, draws, seed) for name in ("mixed", PIVOT))
+    breaks = {"completions": un.break_even(mixed, english, np.asarray(grid, float), seed=seed)}
+    spent, spent_english = (arm_tokens(pool, name, grid) for name in ("mixed", PIVOT))
+>>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
     if spent is not None and spent_english is not None:
         breaks["tokens"] = break_even(mixed, english, spent, spent_english, seed=seed)
     name = f"best of k by {model}" if model else strategy
@@ -293,13 +305,13 @@ def _small_budgets(
 
 
 def _resampling(pool: Pool, k: int, replicates: int, seed: int) -> _Test | str:
-    if "en" not in pool.languages:
+    if PIVOT not in pool.languages:
         return "the pool has no English candidates"
     possible = gain_budgets(pool)
     if not possible:
-        return f"English has {pool.fewest('en')} candidate(s) per problem, so it cannot be drawn again"
+        return f"English has {pool.fewest(PIVOT)} candidate(s) per problem, so it cannot be drawn again"
     at = max([b for b in possible if b <= k], default=possible[0])
-    others = [code for code in pool.languages if code != "en"]
+    others = [code for code in pool.languages if code != PIVOT]
     pairs = [gain_values(pool, code, at) for code in others]
     both, again = np.stack([a for a, _ in pairs], 1), np.stack([b for _, b in pairs], 1)
     test = un.paired_difference(both, again, replicates=replicates, seed=seed)

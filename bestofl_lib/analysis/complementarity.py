@@ -16,6 +16,7 @@ from bestofl_lib.analysis.arms import contest_of
 from bestofl_lib.analysis.coverage import coverage, coverage_of_allocation
 from bestofl_lib.analysis.drawing import none_correct
 from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.languages import PIVOT
 
 Array = np.ndarray
 
@@ -137,7 +138,7 @@ def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=EXCLUSIVE_SCHEMA)
 
 
-def gain_values(pool: Pool, code: str, budget: int, base: str = "en") -> tuple[Array, Array]:
+def gain_values(pool: Pool, code: str, budget: int, base: str = PIVOT) -> tuple[Array, Array]:
     """(problems,) coverage of base and language together, and of base alone, both with `budget` completions.
 
     The language gets half of the budget, rounded down; base the r
@@ -149,7 +150,7 @@ def gain_values(pool: Pool, code: str, budget: int, base: str = "en") -> tuple[A
     return with_it, again
 
 
-def gain_budgets(pool: Pool, base: str = "en") -> list[int]:
+def gain_budgets(pool: Pool, base: str = PIVOT) -> list[int]:
     """Budgets 2, 4, 8, … at which a language can be held against drawing `base` again."""
     if base not in pool.languages or len(pool.languages) < 2:
         return []
@@ -160,7 +161,7 @@ def gain_budgets(pool: Pool, base: str = "en") -> list[int]:
 def gain_over_resampling(
     pool: Pool,
     budgets: Sequence[int] | None = None,
-    base: str = "en",
+    base: str = PIVOT,
     replicates: int = un.REPLICATES,
     seed: int = 0,
 ) -> pl.DataFrame:

@@ -16,7 +16,11 @@ from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest_of
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
+<<<<<<< HEAD
 from bestofl_lib.analysis.votes import DRAWS
+=======
+from bestofl_lib.languages import PIVOT
+>>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
@@ -38,7 +42,7 @@ def default_budgets(largest: int) -> list[int]:
 def default_pools(pool: Pool) -> list[str]:
     """Each language only, mixed, mixed without English, planned: as far as the pool has several languages."""
     several = ["mixed"] if len(pool.languages) > 1 else []
-    if "en" in pool.languages and len(pool.languages) > 2:
+    if PIVOT in pool.languages and len(pool.languages) > 2:
         several.append("mixed-en")
     if several and pool.n_problems > 1:
         several.append("planned")
@@ -154,7 +158,7 @@ def interval_sources(
         two-level interval). Columns: `pool`, `strategy`, `reward_model`, `budget`, `resampled`, `accuracy`, `low`,
         `high`, `n_problems`.
     """
-    alone = "en" if "en" in pool.languages else pool.languages[0]
+    alone = PIVOT if PIVOT in pool.languages else pool.languages[0]
     pools = [alone, "mixed"] if len(pool.languages) > 1 else [alone]
     k = min(budget, *(pool.largest_budget(name) for name in pools))
     covering = [name for name in pool.reward_models if pool.reward(name, pool.languages)]

@@ -18,6 +18,7 @@ from bestofl_lib.analysis.apportion import apportion
 from bestofl_lib.analysis.arms import arm_values, contest_of
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.languages import PIVOT
 
 Array = np.ndarray
 Allocation = dict[str, int]
@@ -170,8 +171,8 @@ def plan_table(
     for column, k in enumerate(budgets):
         best, exhaustive = best_allocation(pool, k, objective)
         arms = {"planned": (held.accuracy[:, column], final[k - 1])}
-        if "en" in pool.languages and k <= pool.fewest("en"):
-            arms["en"] = (ranked.allocation({"en": k}), {"en": k})
+        if PIVOT in pool.languages and k <= pool.fewest(PIVOT):
+            arms[PIVOT] = (ranked.allocation({PIVOT: k}), {PIVOT: k})
         if len(pool.languages) > 1 and k <= pool.largest_budget("mixed"):
             strategy, model = _strategy(objective)
             mixed = arm_values(pool, "mixed", strategy, model, [k])

@@ -16,7 +16,11 @@ import polars as pl
 from bestofl_lib.analysis.uncertainty import redrawn
 from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
 from bestofl_lib.candidates.store import Store
+<<<<<<< HEAD
 from bestofl_lib.languages import LANGUAGES, PIVOT
+=======
+from bestofl_lib.languages import in_order
+>>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 from bestofl_lib.runs import Run
 from bestofl_lib.text import suggestion
 
@@ -91,7 +95,7 @@ class Pool:
                 reward that is missing or not finite: each names the first case.
         """
         found = set(candidates["language"].unique())
-        chosen = list(languages) if languages else [c for c in LANGUAGES if c in found] + sorted(found - set(LANGUAGES))
+        chosen = list(languages) if languages else in_order(found)
         absent = [code for code in chosen if code not in found]
         if absent:
             raise ValueError(f"no candidates in {', '.join(absent)}; the pool has {', '.join(sorted(found)) or 'none'}")

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.candidates.store import Store
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import in_order
 from bestofl_lib.runs import Run
 
 KEYS = ["problem_id", "language", "sample_index"]
@@ -101,7 +101,7 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
         splits = ", ".join(sorted(everything["split"].unique()))
         raise ValueError(f"run {run.name!r} has read no candidates of split {split!r}; its problems are {splits}")
     present = set(cells["language"].unique())
-    languages = (*(code for code in LANGUAGES if code in present), *sorted(present - set(LANGUAGES)))
+    languages = tuple(in_order(present))
     return Source(run, split, problems, readings, rewards, tuple(sorted(models)), languages, cells)
 
 

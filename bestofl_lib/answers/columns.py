@@ -6,7 +6,7 @@ import re
 
 import polars as pl
 
-from bestofl_lib.answers.phrases import CUE_WORDS, SCALE_WORDS
+from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.reading import BEHIND_BOX, Reading, found_by, read_answer
 from bestofl_lib.languages import language
 from bestofl_lib.numbers.written import canonical, read_number
@@ -86,7 +86,7 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
             wanted=pl.lit("boxed"),
         )
         .with_columns(
-            piece=pl.when(pl.col("behind").str.contains_any(SCALE_WORDS))
+            piece=pl.when(pl.col("behind").str.contains_any(phrases().scale_words))
             .then(pl.col("piece") + pl.col("behind"))
             .otherwise("piece")
         )
@@ -94,7 +94,7 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
     )
     cues = (
         plain_rows.filter(~has_box)
-        .with_columns(at=text.str.find_many(CUE_WORDS, overlapping=True).list.max())
+        .with_columns(at=text.str.find_many(phrases().cue_words, overlapping=True).list.max())
         .drop_nulls("at")
         .with_columns(piece=text.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String))
         .select(

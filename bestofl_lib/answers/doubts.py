@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import is_language
 from bestofl_lib.numbers.marks import plain
 from bestofl_lib.numbers.written import numbers_in, read_number
 from bestofl_lib.tables import KEY
@@ -37,7 +37,11 @@ def without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems:
     if problems is None or "reference" not in problems.columns or "completion" not in candidates.columns:
         return table
     keys = list(KEY)
-    doubted = table.filter(pl.col("doubtful"), ~pl.col("is_correct"), pl.col("language").is_in(list(LANGUAGES)))
+    doubted = table.filter(
+        pl.col("doubtful"),
+        ~pl.col("is_correct"),
+        pl.col("language").is_in([c for c in table["language"].unique() if is_language(c)]),
+    )
     texts = doubted.select(keys).join(candidates.select(*keys, "completion"), on=keys, how="left")
     texts = texts.join(
         problems.select("problem_id", "language", "reference"), on=["problem_id", "language"], how="left"

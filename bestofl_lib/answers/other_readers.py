@@ -14,7 +14,7 @@ import polars as pl
 
 from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.answers.expressions import math_verify_reading
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import LANGUAGES, PIVOT
 from bestofl_lib.numbers.written import canonical, read_number
 from bestofl_lib.tables import KEY
 
@@ -41,7 +41,7 @@ def after_cue(completion: str, language: str) -> Fraction | None:
     >>> after_cue("Antwort: 18,00 €", "de")
     Fraction(1800, 1)
     """
-    cues = {LANGUAGES[language].cues[0], LANGUAGES["en"].cues[0]}
+    cues = {LANGUAGES[language].cues[0], LANGUAGES[PIVOT].cues[0]}
     lowered = completion.lower()
     if len(lowered) != len(completion):
         lowered = completion

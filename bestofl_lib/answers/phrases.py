@@ -8,13 +8,31 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import LANGUAGES, remembered
 from bestofl_lib.numbers.written import SIGNS
 
 
-def spellings(words: set[str]) -> list[str]:
+@dataclass(frozen=True)
+class Phrases:
+    """Patterns made from the words of all languages."""
+
+    cue_words: list[str]  # what announces an answer, in every spelling
+    scale_words: list[str]  # what may multiply a number
+    cue: re.Pattern[str]  # any cue
+    lead: re.Pattern[str]  # what may stand between a cue and its number
+    operator: re.Pattern[str]  # what continues a formula behind a number
+    either: re.Pattern[str]  # "or" before a second number
+    compound: re.Pattern[
+        str
+    ]  # 1 hour and 35 minutes, 2時間30分: a unit, then another number with a unit and no operator
+    per: re.Pattern[str]  # makes the number before it a rate's denominator
+    conclusion: re.Pattern[str]  # a sentence that opens with "therefore"
+
+
+def spellings(words: Iterable[str]) -> list[str]:
     """Every word in lower, capital and upper case, composed and decomposed; longest first."""
     forms = {form for w in words for form in (w, w.capitalize(), w.title(), w.upper())}
     forms |= {unicodedata.normalize(kind, form) for form in forms for kind in ("NFC", "NFD")}
@@ -40,48 +58,50 @@ def trie(words: list[str]) -> str:
     return write(tree)
 
 
-_ALL = LANGUAGES.values()
-# A cue that holds another one further inside ("final answer") is dropped: the inner one is found anyway, and then the
-# last cue of a text is the last place where any cue starts, which is what the fast path looks for.
-CUE_WORDS = [
-    cue
-    for cues in [spellings({cue for record in _ALL for cue in record.cues} | {"####"})]
-    for cue in cues
-    if not any(inner in cue[1:] for inner in cues)
-]
-CUE = re.compile(trie(CUE_WORDS))
-_CASED_COPULAS = [w for w in spellings({w for r in _ALL for w in r.copulas}) if w[0].upper() != w[0].lower()]
-_FREE_COPULAS = [w for w in spellings({w for r in _ALL for w in r.copulas}) if w[0].upper() == w[0].lower()]
-_CURRENCY_WORDS = spellings({w for r in _ALL for w in r.currencies})
-# what may stand between a cue and its number
-LEAD = re.compile(
-    r"(?:[\s*_:=≈≃~\"“”„«»‘`#()\[\]{}<>→⇒➜|•．【】「」『』、›‹✅👉]"
-    r"|\\[()\[\],;:! ]|\\(?:text|mathbf|mathrm|textbf|mathit|bm|bf|displaystyle|left|right|approx|quad|qquad|boldsymbol|large|Large|huge|Huge|color\{\w+\})(?![a-zA-Z])"
-    rf"|\\?[{SIGNS}](?=[\s\\]*[\s*_]|\\text|[*_{{\\]|\\?\()"
-    r"|[-–—]+(?=[\s*])|-{2,}"
-    rf"|{trie(_CASED_COPULAS)}(?![^\W_])|{trie(_FREE_COPULAS)}"
-    rf"|{trie(_CURRENCY_WORDS)}(?=[\s{SIGNS}]*\d)"
-    r"|[A-Za-z]\s*=(?!=)"
-    r")*+"
-)
-OPERATOR = re.compile(
+@remembered
+def phrases() -> Phrases:
+    """The patterns of the records as they are now."""
+    records = list(LANGUAGES.values())
+    cues = spellings({cue for r in records for cue in r.cues} | {"####"})
+    # A cue that holds another one further inside ("final answer") is dropped: the inner one is found anyway, and then the
+    # last cue of a text is the last place where any cue starts, which is what the fast path looks for.
+    cue_words = [cue for cue in cues if not any(inner in cue[1:] for inner in cues)]
+    copulas = spellings({w for r in records for w in r.copulas})
+    cased = [w for w in copulas if w[0].upper() != w[0].lower()]
+    free = [w for w in copulas if w[0].upper() == w[0].lower()]
+    both = trie(spellings({w for r in records for w in r.both}))
+    either = trie(spellings({w for r in records for w in r.either}))
+    therefore = trie(spellings({w for r in records for w in r.conclusions}))
+    return Phrases(
+        cue_words=cue_words,
+        scale_words=spellings({w for r in records for w, _ in (*r.scales, *r.leading_scales)}),
+        cue=re.compile(trie(cue_words)),
+        lead=_lead(trie(cased), trie(free), trie(spellings({w for r in records for w in r.currencies}))),
+        operator=_OPERATOR,
+        either=re.compile(rf"[\s*]*(?:{either}|\\text\{{\s*(?:or|and)\s*\}})[\s*]*(?=[\d$])"),
+        compound=re.compile(
+            rf"(?:\s*[^\W\d_][^\s\d.,;:!?()=+*/<>-]{{0,11}}\.?\s+(?:{both}\s+)?"
+            r"|\s?[^\x00-\x7f\W\d_][^\x00-\x7f\s。、，；]{0,5})(?=\d+\s?[^\W\d_][^=+*×÷]*(?:$|\n|[.।。!]))"
+        ),
+        per=re.compile(rf"\s*\S{{0,3}}?{trie(spellings({w for r in records for w in r.per}))}"),
+        conclusion=re.compile(rf"(?:^|[\n.。!?।]\s*|\*\*|\s{{2}})[\s*#-]*{therefore}(?![^\W_])"),
+    )
+
+
+_OPERATOR = re.compile(
     r"\s*(?:(?:[^\W\d_]++|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*+){0,4}"  # possessive: a long word has one reading
     r"(?P<op>\*\*(?=\d)|\^(?=\{)|[+*/×÷·=≈≃^-]|−|–|x(?=\s?[\d(])|\\(?:times|div|cdot|approx|pm))\s*(?=[\d({\\$€£¥₹.√-])"
 )
-EITHER = re.compile(
-    rf"[\s*]*(?:{trie(spellings({w for r in _ALL for w in r.either}))}|\\text\{{\s*(?:or|and)\s*\}})[\s*]*(?=[\d$])"
-)
-# 1 hour and 35 minutes, 2時間30分: a unit, then another number with a unit and no operator
-COMPOUND = re.compile(
-    rf"(?:\s*[^\W\d_][^\s\d.,;:!?()=+*/<>-]{{0,11}}\.?\s+(?:{trie(spellings({w for r in _ALL for w in r.both}))}\s+)?"
-    rf"|\s?[^\x00-\x7f\W\d_][^\x00-\x7f\s。、，；]{{0,5}})(?=\d+\s?[^\W\d_][^=+*×÷]*(?:$|\n|[.।。!]))"
-)
-PER = re.compile(rf"\s*\S{{0,3}}?{trie(spellings({w for r in _ALL for w in r.per}))}")
-SCALE_WORDS = spellings({w for r in _ALL for w, _ in (*r.scales, *r.leading_scales)})
 
 
-@cache
-def conclusion() -> re.Pattern[str]:
-    """A sentence that opens with "therefore", in any language."""
-    words = trie(spellings({w for r in _ALL for w in r.conclusions}))
-    return re.compile(rf"(?:^|[\n.。!?।]\s*|\*\*|\s{{2}})[\s*#-]*{words}(?![^\W_])")
+def _lead(cased: str, free: str, currencies: str) -> re.Pattern[str]:
+    return re.compile(
+        r"(?:[\s*_:=≈≃~\"“”„«»‘`#()\[\]{}<>→⇒➜|•．【】「」『』、›‹✅👉]"
+        r"|\\[()\[\],;:! ]|\\(?:text|mathbf|mathrm|textbf|mathit|bm|bf|displaystyle|left|right|approx|quad|qquad|boldsymbol|large|Large|huge|Huge|color\{\w+\})(?![a-zA-Z])"
+        rf"|\\?[{SIGNS}](?=[\s\\]*[\s*_]|\\text|[*_{{\\]|\\?\()"
+        r"|[-–—]+(?=[\s*])|-{2,}"
+        rf"|{cased}(?![^\W_])|{free}"
+        rf"|{currencies}(?=[\s{SIGNS}]*\d)"
+        r"|[A-Za-z]\s*=(?!=)"
+        r")*+"
+    )

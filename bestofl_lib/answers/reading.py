@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from bestofl_lib.answers.expressions import evaluate
-from bestofl_lib.answers.phrases import COMPOUND, CUE, EITHER, LEAD, OPERATOR, PER, conclusion
+from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.languages import language
 from bestofl_lib.numbers.written import (
     UNIT_DIGITS,
@@ -159,7 +159,7 @@ def found_by(completion: str, code: str) -> tuple[str | None, Reading]:
 
 def _find(text: str, begin: int, code: str) -> tuple[str | None, _Found | None]:
     box, box_place = _last_box(text, begin, code)
-    cues = deque(CUE.finditer(text, max(begin, box_place)), maxlen=_TRIES)
+    cues = deque(phrases().cue.finditer(text, max(begin, box_place)), maxlen=_TRIES)
     if box is not None:
         for cue in reversed(cues):
             later = _direct(text, cue.end(), code, digits_only=True)
@@ -235,7 +235,7 @@ def _box_content(text: str, start: int, end: int, code: str) -> _Found | None:
         return None
     if "boxed" in inner:
         return None
-    lead = LEAD.match(text[:end], start)
+    lead = phrases().lead.match(text[:end], start)
     at = lead.end() if lead else start
     window = text[:end]
     number = any_number(window, at, code, words=not re.search(r"\d", inner))
@@ -307,7 +307,7 @@ def _sentence_end(text: str, at: int) -> int:
 
 def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found | None:
     """The number directly behind a cue; None where something else stands there."""
-    lead = LEAD.match(text, at, min(len(text), at + 200))
+    lead = phrases().lead.match(text, at, min(len(text), at + 200))
     place = lead.end() if lead else at
     if place >= len(text):
         return None
@@ -325,12 +325,12 @@ def _direct(text: str, at: int, code: str, digits_only: bool = False) -> _Found 
     chained = _chain(text, number, end, code)
     if chained is not None:
         return chained
-    if PER.match(text, number.end):
+    if phrases().per.match(text, number.end):
         return None
-    if number.value is not None and (compound := COMPOUND.match(text, number.end, end)):
+    if number.value is not None and (compound := phrases().compound.match(text, number.end, end)):
         second = number_at(text, compound.end(), code)
         return _Found(None, number.start, second.end if second else compound.end(), "several numbers")
-    other = EITHER.match(text, number.end)
+    other = phrases().either.match(text, number.end)
     if other and number.value is not None:
         second = number_at(text, other.end(), code)
         if second is not None and second.value != number.value:
@@ -363,15 +363,15 @@ def _line_end(text: str, at: int) -> int:
 
 def _chain(text: str, number: Number, end: int, code: str) -> _Found | None:
     """Follow "4 × 1,400 = 5,600" from its first number to its result; None where no operator follows."""
-    operator = OPERATOR.match(text, number.end, end)
+    operator = phrases().operator.match(text, number.end, end)
     if operator is None:
         return None
     sentence = min(_sentence_end(text, number.end), end)
     equals = _last(_EQUALS, text, number.end, sentence)
     if equals is not None:
-        lead = LEAD.match(text, equals.end(), sentence)
+        lead = phrases().lead.match(text, equals.end(), sentence)
         result = number_at(text, lead.end() if lead else equals.end(), code)
-        if result is not None and not OPERATOR.match(text, result.end, sentence):
+        if result is not None and not phrases().operator.match(text, result.end, sentence):
             return _Found(result.value, result.start, result.end, result.note)
         return (
             None
@@ -399,7 +399,7 @@ def _cue_sentence(text: str, cue: re.Match[str], code: str) -> tuple[str, _Found
     if _LINE_OPENS.match(text, line, cue.start()) is None:
         found = _best_of(text, at, _sentence_end(text, at), code, line)
         return ("cue_sentence", found) if found else None
-    lead = LEAD.match(text, at)
+    lead = phrases().lead.match(text, at)
     content = lead.end() if lead else at
     ended = _PARAGRAPH_END.search(text, content, min(len(text), content + _REACH))
     end = ended.start() if ended else min(len(text), content + _REACH)
@@ -462,7 +462,7 @@ def _without_cue(text: str, begin: int, code: str) -> tuple[str | None, _Found |
     end = _sentence_end(text, last.end)
     if end >= len(text) and len(text) - last.end > BEHIND_BOX:
         return None, None
-    concluded = _last(conclusion(), text, start, last.start)
+    concluded = _last(phrases().conclusion, text, start, last.start)
     if concluded is not None and _sentence_end(text, concluded.end()) >= last.end:
         found = _best_of(text, concluded.end(), end, code)
         if found is not None:

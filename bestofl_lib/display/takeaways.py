@@ -11,7 +11,7 @@ import polars as pl
 from IPython.display import HTML, Markdown
 
 from bestofl_lib.display import words
-from bestofl_lib.languages import english_name
+from bestofl_lib.languages import PIVOT, english_name
 from bestofl_lib.text import signed
 
 
@@ -229,7 +229,7 @@ def plan(table: pl.DataFrame) -> Markdown:
     planned = last.filter(pl.col("arm") == "planned").row(0, named=True)
     others = [
         f"{signed(row['gain'])} points over {name} (95 % interval {signed(row['gain_low'])} to {signed(row['gain_high'])})"
-        for name, arm in (("English only", "en"), ("equal shares", "mixed"))
+        for name, arm in (("English only", PIVOT), ("equal shares", "mixed"))
         for row in last.filter(pl.col("arm") == arm).iter_rows(named=True)
     ]
     return Markdown(

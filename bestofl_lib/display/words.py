@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES, english_name
+from bestofl_lib.languages import LANGUAGES, english_name, is_language
 
 STRATEGIES = {
     "best_of_k": "best of k",
@@ -39,6 +39,7 @@ FILTERS = {
     "disagreement": "languages disagree",
     "mistake": "reward model picks wrong",
 }
+<<<<<<< HEAD
 VERDICTS = ("supported", "undecided", "no room", "not supported", "not tested")
 QUESTIONS = {  # of the first screen, one tile each
     "mixing": "What does mixing languages buy?",
@@ -75,14 +76,17 @@ GLOSSARY = {
 VERDICT_COLUMNS = ("claim", "part", "statement", "verdict", "effect", "p_holm", "mde", "budget", "n_problems")
 HEADINGS = {"effect": "effect [95 %]", "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems"}
 _RIGHT_TO_LEFT = {"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"}
+=======
+VERDICTS = ("supported", "undecided", "not supported", "not tested")
+>>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 
 
 def describe_language(code: str) -> dict[str, str]:
     """Code, English name, own name and writing direction; a language that the project does not know keeps its code."""
-    record = LANGUAGES.get(code)
-    if record is None:
+    if not is_language(code):
         return {"code": code, "name": code, "endonym": "", "dir": "auto"}
-    direction = "rtl" if record.script in _RIGHT_TO_LEFT else "ltr"
+    record = LANGUAGES[code]
+    direction = "rtl" if record.right_to_left else "ltr"
     return {"code": code, "name": record.name, "endonym": record.endonym, "dir": direction}
 
 

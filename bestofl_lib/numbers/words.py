@@ -1,4 +1,4 @@
-"""Number words, turned back into numbers: num2words inverted once per language, Swahili by table.
+"""Number words, turned back into numbers: num2words inverted once per language, by table where it has none.
 
 Only whole numbers from 0 on. Chinese and Japanese characters are read in `kanji.py`; this file does not know cues,
 and it does not guess: a phrase it does not know entirely is no number.
@@ -9,32 +9,36 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import cache
+from typing import Any
 
 from num2words import num2words
 
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import LANGUAGES, remembered
 
-_SWAHILI_UNITS = ("", "moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa")
-_SWAHILI_TENS = ("", "kumi", "ishirini", "thelathini", "arobaini", "hamsini", "sitini", "sabini", "themanini", "tisini")
-_JOIN = re.compile(r"[\s,\-]*(?:(?:and|und|et|y|na|এবং)\s)?\s*")
 _BLANKS = re.compile(r"\s+")
 _GAP = re.compile(r"[\s\-]*")
 _LONGEST = 40  # characters of the longest phrase in the table
 
 
-def _swahili(n: int) -> Iterator[str]:
+@remembered
+def joining_words() -> str:
+    """A pattern for "and" within numbers, of all languages."""
+    return "|".join(sorted({re.escape(word) for record in LANGUAGES.values() for word in record.joins}))
+
+
+def _composed(grammar: dict[str, Any], n: int) -> Iterator[str]:
+    """A number below 1,000 by a table of units and tens, in a language that puts "hundred" before its number."""
     if n == 0:
-        yield "sifuri"
+        yield grammar["zero"]
         return
-    tens, units = divmod(n % 100, 10)
-    below = " na ".join(word for word in (_SWAHILI_TENS[tens], _SWAHILI_UNITS[units]) if word)
+    units, tens = ("", *grammar["units"]), ("", *grammar["tens"])
+    below = grammar["tens_join"].join(word for word in (tens[n % 100 // 10], units[n % 10]) if word)
     if n < 100:
         yield below
         return
-    yield f"mia {_SWAHILI_UNITS[n // 100]}"
+    yield f"{grammar['hundred']} {units[n // 100]}"
     if n == 100:
-        yield "mia"
+        yield grammar["hundred"]
 
 
 class Words:
@@ -43,19 +47,18 @@ class Words:
     def __init__(self, code: str):
         record = LANGUAGES[code]
         self.table: dict[str, int] = {}  # 0 to 99 and the hundreds; the rest is composed
-        if code == "sw":
+        if record.grammar:
             for n in (*range(100), *range(100, 1000, 100)):
-                for spelling in _swahili(n):
+                for spelling in _composed(dict(record.grammar), n):
                     self._add(spelling, n)
         else:
             try:
                 self._invert(code)
-            except (
-                NotImplementedError
-            ):  # num2words does not know the language (Chinese): only the record's own words count
+            except NotImplementedError:  # num2words does not know the language: only the record's own words count
                 self.table.clear()
         for word, n in record.number_words:
             self._add(word, n)
+        self.join = re.compile(rf"[\s,\-]*(?:(?:{joining_words()})\s)?\s*")
         self.scales: dict[str, int] = {}
         for word, scale in (*record.scales, *record.leading_scales):
             for form in _forms(word):
@@ -112,7 +115,7 @@ class Words:
             return None
         total, place, last = 0, 0, None
         while True:
-            joined = _JOIN.match(lowered, place) if last is not None else None
+            joined = self.join.match(lowered, place) if last is not None else None
             begin = joined.end() if joined else place
             step = self._step(lowered, begin)
             if step is None or (last is not None and step[1] >= last) or (last == 1):
@@ -151,12 +154,12 @@ class Words:
         number = self._longest(text, at, self.table, True)
         if number is None or last or number[0] < 100:
             if number and not last and number[0] in range(20, 100, 10):  # feminine units: семьдесят одна тысяча
-                joined = _JOIN.match(text, number[1])
+                joined = self.join.match(text, number[1])
                 unit = self._longest(text, joined.end() if joined else number[1], self.table, True)
                 if unit and 0 < unit[0] < 10:
                     return number[0] + unit[0], unit[1]
             return number
-        joined = _JOIN.match(text, number[1])
+        joined = self.join.match(text, number[1])
         rest = self._below_thousand(text, joined.end() if joined else number[1])
         return (number[0] + rest[0], rest[1]) if rest and 0 < rest[0] < 100 else number
 
@@ -166,7 +169,7 @@ def _forms(word: str) -> set[str]:
     return {word, unicodedata.normalize("NFC", word), unicodedata.normalize("NFD", word)}
 
 
-@cache
+@remembered
 def words_of(code: str) -> Words:
     """The number words of a language, built at first use (some tens of milliseconds)."""
     return Words(code)

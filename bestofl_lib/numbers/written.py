@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from fractions import Fraction
-from functools import cache
 
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import LANGUAGES, PIVOT, remembered
 from bestofl_lib.numbers.kanji import KANJI_NUMBER, KANJI_PARTS, kanji_at, kanji_parts, kanji_value
 from bestofl_lib.numbers.marks import MAX_DIGITS, NUMBER, Number, plain, value_of
 from bestofl_lib.numbers.words import words_of
@@ -26,7 +25,6 @@ _FRAC = re.compile(
     r"\\[dtc]?frac\s*(?:\{\s*(?P<n>-?\s*\d[\d.,]*)\s*\}\s*\{\s*(?P<d>\d[\d.,]*)\s*\}|(?P<n1>\d)\s*(?P<d1>\d)|(?P<n2>\d)\s*\{(?P<d2>\d+)\})"
 )
 _SLASH = re.compile(r"\s?/\s?(\d{1,12})(?![\d.,]*\d)")
-_MIXED = re.compile(r"(?:\s|\\[,; ]|\s+(?:and|and a|et|und|y|и|na|e)\s|又|と)\s*(\d{1,4})/(\d{1,4})(?!\d)")
 _POWER_OF_TEN = re.compile(r"\s*(?:\\times|×|·|\*|\\cdot|x)\s*10\s*(?:\^|\*\*)\s*+(?:\{\s*+)?(-?\d{1,3})\s*\}?(?!\d)")
 _E = re.compile(r"[eE]([+-]?\d{1,3})(?!\w|\.\d)")
 _REPEATING = re.compile(r"(\d+)\.(\d*)\\overline\{(\d{1,20})\}")
@@ -36,11 +34,21 @@ _FRAC_BEHIND = re.compile(r"\s*+(?:\\[,; ]\s*+)?(?=\\[dtc]?frac)")
 _BLANK = re.compile(r"\s")
 
 
-@cache
+@remembered
+def _mixed() -> re.Pattern[str]:
+    """The fraction of a mixed number: 2 1/2, 2 and 1/2, 2と1/2."""
+    spaced = "|".join(
+        sorted({re.escape(w) for r in LANGUAGES.values() for w in (*r.both, *r.joins)}, key=len, reverse=True)
+    )
+    joined = "|".join(sorted({re.escape(w) for r in LANGUAGES.values() if r.runs_on for w in r.both}))
+    return re.compile(rf"(?:\s|\\[,; ]|\s+(?:{spaced})(?:\s+a)?\s|{joined})\s*(\d{{1,4}})/(\d{{1,4}})(?!\d)")
+
+
+@remembered
 def _scales(code: str) -> tuple[re.Pattern[str], dict[str, int]]:
     """What may follow a number and multiply it: this language's words before English's before all others'."""
     table: dict[str, int] = {"k": 1000}
-    for other in (code, "en", *LANGUAGES):
+    for other in (code, PIVOT, *LANGUAGES):
         for word, scale in LANGUAGES[other].scales:
             for form in {
                 word,
@@ -55,7 +63,7 @@ def _scales(code: str) -> tuple[re.Pattern[str], dict[str, int]]:
     return re.compile(rf"(?:\s|\\[, ]|\\text\{{\s*)?\s?(?:({cased})(?![^\W\d_])|({free}))|(k)(?!\w)"), table
 
 
-@cache
+@remembered
 def _leading() -> tuple[re.Pattern[str], dict[str, int]]:
     table = {form: n for r in LANGUAGES.values() for w, n in r.leading_scales for form in (w, w.capitalize())}
     return re.compile(rf"({'|'.join(table)})\s+(?=\d)"), table
@@ -136,7 +144,7 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
             behind = _FRAC.match(text, fraction.end())
             if behind:
                 return _fraction(behind, at, value, code)
-        if (mixed := _MIXED.match(text, end)) and 0 < int(mixed[1]) < int(mixed[2]):
+        if (mixed := _mixed().match(text, end)) and 0 < int(mixed[1]) < int(mixed[2]):
             return Number(value + Fraction(int(mixed[1]), int(mixed[2])), at, mixed.end(), note)
     if power := _POWER_OF_TEN.match(text, end):
         return Number(value * Fraction(10) ** int(power[1]), at, power.end(), note)
@@ -185,7 +193,7 @@ def words_at(text: str, at: int, code: str) -> Number | None:
 _WORD_BEHIND = re.compile(r"[\s-]([^\W\d_]+)")
 
 
-@cache
+@remembered
 def _fraction_words(code: str) -> tuple[re.Pattern[str], dict[str, Fraction], dict[str, int]]:
     """Words of a language that are fractions, and those that make a fraction of the number word before them."""
     record = LANGUAGES[code]
@@ -195,7 +203,7 @@ def _fraction_words(code: str) -> tuple[re.Pattern[str], dict[str, Fraction], di
     return re.compile(rf"(?:{words or '(?!)'}){behind}", re.IGNORECASE), table, dict(record.parts)
 
 
-@cache
+@remembered
 def _halves() -> tuple[tuple[str, ...], re.Pattern[str], tuple[str, ...]]:
     """Words that add one half: those behind a number, how they stand there (perhaps behind a unit), and those before it."""
     apart = {w for r in LANGUAGES.values() if not r.runs_on for w in r.halves}
@@ -285,7 +293,7 @@ def _any_number(text: str, at: int, code: str, words: bool) -> Number | None:
         ):
             return kanji
     if words:
-        for known in dict.fromkeys((code, "en")):
+        for known in dict.fromkeys((code, PIVOT)):
             spoken = words_at(text, at, known)
             if spoken is not None and (
                 spoken.value != 1
@@ -305,7 +313,7 @@ def read_number(text: str) -> Fraction | None:
     (Fraction(1800, 1), Fraction(7, 2), Fraction(18, 1), None)
     """
     shown = plain(str(text)).strip()
-    number = any_number(shown, 0, "en", words=not re.search(r"\d", shown))
+    number = any_number(shown, 0, PIVOT, words=not re.search(r"\d", shown))
     if number is None:
         return None
     return number.value if not re.search(r"\d", UNIT_DIGITS.sub("", shown[number.end :])) else None

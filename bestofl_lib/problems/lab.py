@@ -20,7 +20,7 @@ from babel import Locale
 from babel.numbers import format_decimal
 
 from bestofl_lib.files import ROOT
-from bestofl_lib.languages import check_languages, language
+from bestofl_lib.languages import check_languages, in_order, language
 from bestofl_lib.tables import check_table
 
 FOLDER = ROOT / "data" / "lab"
@@ -218,6 +218,11 @@ def sorted_plurals(locale: str) -> tuple[str, ...]:
     rule = Locale.parse(locale).plural_form
     present = {rule(n) for n in range(1, 200)}
     return tuple(name for name in ("zero", "one", "two", "few", "many", "other") if name in present)
+
+
+def languages() -> list[str]:
+    """The languages that the lab has texts in."""
+    return in_order(path.stem for path in (FOLDER / "templates").glob("*.toml"))
 
 
 @cache

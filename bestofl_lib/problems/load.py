@@ -8,28 +8,23 @@ This file knows no model and no candidate.
 from __future__ import annotations
 
 import json
+import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES, check_languages
+from bestofl_lib.languages import LANGUAGES, check_languages, english_name, in_order
 from bestofl_lib.numbers.written import canonical, read_number
 from bestofl_lib.problems import lab
 from bestofl_lib.problems.files import find, is_remote, json_lines, pick, read_table, read_text
 from bestofl_lib.tables import check_table
 from bestofl_lib.text import suggestion
 
-# Benchmarks by language: where each file is on the Hub. Line i is the same problem in every file.
-HUB = {
-    "mgsm": "hf://datasets/juletxara/mgsm/mgsm_{code}.tsv",
-    "mgsm-rev2": "hf://datasets/lightonai/mgsm-rev2@~parquet/{code}/test/0000.parquet",
-    "msvamp": "hf://datasets/Mathoctopus/MSVAMP/test_{name}.json",
-}
-LOCAL = {"mgsm": "mgsm_{code}.tsv", "mgsm-rev2": "mgsm_{code}.tsv", "msvamp": "test_{name}.json"}
-ABSENT = {("msvamp", "te"), ("mgsm-rev2", "en")}  # not in the benchmark
-SOURCES = ("lab", *HUB)
+SETS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("sets.toml").read_text("utf8"))
+SOURCES = ("lab", *SETS)
 
 COLUMNS = ("problem_id", "language", "question", "reference")  # what a table of your own must have
 NAMES = {  # ours -> what others call them
@@ -74,12 +69,12 @@ def load(
     """
     codes = check_languages(languages) if languages is not None else None
     own = source not in SOURCES and (is_remote(source) or find(source).is_file())
-    unused = {"columns": bool(columns) and not own, "folder": folder is not None and source not in HUB}
+    unused = {"columns": bool(columns) and not own, "folder": folder is not None and source not in SETS}
     for name in (name for name, is_so in unused.items() if is_so):
         raise ValueError(f"{source} has no use for `{name}`; leave it out")
     if source == "lab":
-        table = lab.problems(codes or list(LANGUAGES))
-    elif source in HUB:
+        table = lab.problems(codes or lab.languages())
+    elif source in SETS:
         table = _benchmark(source, codes, find(folder) if folder is not None else None)
     elif not is_remote(source) and find(source).is_dir():
         table = _benchmark(_kind(find(source)), codes, find(source))
@@ -206,11 +201,11 @@ def _refuse(rows: pl.DataFrame, what: str, show: str = "question") -> None:
 
 def _benchmark(kind: str, codes: list[str] | None, folder: Path | None) -> pl.DataFrame:
     if folder is None:
-        form, codes = HUB[kind], codes or [code for code in LANGUAGES if (kind, code) not in ABSENT]
+        form, codes = SETS[kind]["hub"], codes or SETS[kind]["languages"]
     else:
-        form, codes = str(folder / LOCAL[kind]), codes or _present(folder, kind)
+        form, codes = str(folder / SETS[kind]["file"]), codes or _present(folder, kind)
         if not codes:
-            raise ValueError(f"{folder} has no files such as {LOCAL[kind].format(code='de', name='German')}")
+            raise ValueError(f"{folder} has no files such as {_example(kind)}")
     made = []
     for code in codes:
         address = form.format(code=code, name=LANGUAGES[code].name)
@@ -222,13 +217,23 @@ def _benchmark(kind: str, codes: list[str] | None, folder: Path | None) -> pl.Da
 
 
 def _present(folder: Path, kind: str) -> list[str]:
-    return [c for c, record in LANGUAGES.items() if (folder / LOCAL[kind].format(code=c, name=record.name)).exists()]
+    return [
+        c
+        for c in in_order([*LANGUAGES, *SETS[kind]["languages"]])
+        if (folder / SETS[kind]["file"].format(code=c, name=english_name(c))).exists()
+    ]
+
+
+def _example(kind: str) -> str:
+    """How a file of this set is called, in its first language."""
+    code = SETS[kind]["languages"][0]
+    return str(SETS[kind]["file"].format(code=code, name=english_name(code)))
 
 
 def _kind(folder: Path) -> str:
     found = next((kind for kind in ("mgsm", "msvamp") if _present(folder, kind)), None)
     if found is None:
-        names = " or ".join(LOCAL[kind].format(code="de", name="German") for kind in ("mgsm", "msvamp"))
+        names = " or ".join(_example(kind) for kind in ("mgsm", "msvamp"))
         raise ValueError(f"{folder} has no files such as {names}; name one file, or a folder with those")
     return found
 

@@ -239,7 +239,7 @@ def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_th
         ({"language": ["English", "sw", "English", "sw"]}, r"unknown language 'English'; did you mean 'en'"),
         (
             {"language": ["xx", "sw", "xx", "sw"]},
-            r"unknown language 'xx'.*a new one is added in bestofl_lib/languages\.py",
+            r"unknown language 'xx'.*bestofl_lib/languages\.py",
         ),
         ({"completion": [1, 2, 3, 4]}, r"column 'completion' holds Int64, not text"),
         ({"completion": [None] * 4}, r"holds no completion|not text"),
@@ -434,11 +434,11 @@ def test_lists_of_different_lengths_are_refused():
 def test_the_s1_pool_is_recognised_by_itself():
     pool = read_pool(S1, model="32B")
     assert len(pool.candidates) == 530 and pool.candidates["language"].n_unique() == 11
-    counts = dict(pool.candidates.filter(problem_id="000").group_by("language").len().iter_rows())
-    assert counts == dict.fromkeys(sorted(counts), 5)
+    counts = dict(pool.candidates.filter(problem_id="0").group_by("language").len().iter_rows())
+    assert counts == dict.fromkeys(sorted(counts), 5) | {"te": 3}
     assert pool.candidates["finish_reason"].null_count() == 530  # the pool does not say what ended a completion
     reasoning = read_pool(S1, model="32B", axis="reasoning").candidates
-    assert len(reasoning.filter(problem_id="000", language="en")) == 15
+    assert len(reasoning.filter(problem_id="0", language="en")) == 15
 
 
 def test_the_s1_pool_joins_the_questions_of_mgsm():

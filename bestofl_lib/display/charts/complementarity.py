@@ -25,7 +25,7 @@ from bestofl_lib.display.charts.style import (
     with_names,
     with_places,
 )
-from bestofl_lib.languages import english_name
+from bestofl_lib.languages import PIVOT, english_name
 
 
 def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
@@ -70,7 +70,7 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
         .then(pl.lit("costs"))
         .otherwise(pl.lit("undecided"))
     )
-    again = english_name(table["base"][0] if "base" in table.columns else "en")
+    again = english_name(table["base"][0] if "base" in table.columns else PIVOT)
     order = names_by(table.group_by("language_name").agg(pl.col("gain").mean()), "gain")
     budgets = table["budget"].unique().sort().to_list()
     drawn = alt.Chart(table)

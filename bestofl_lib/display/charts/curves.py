@@ -28,7 +28,7 @@ from bestofl_lib.display.charts.style import (
     tooltips,
     with_names,
 )
-from bestofl_lib.languages import LANGUAGES, english_name
+from bestofl_lib.languages import PIVOT, english_name, is_language
 
 DEFAULT_ARMS: tuple[
     tuple[str, str, str | None, str, list[int]], ...
@@ -56,7 +56,7 @@ def budget_curves(
             its own reward, mixed pool with the multi and the cross-lingual reward, majority of both, and the oracle.
     """
     need(curves, "target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
-    known = {*curves["target"].drop_nulls(), *(pool for pool in curves["pool"] if pool in LANGUAGES)}
+    known = {*curves["target"].drop_nulls(), *(pool for pool in curves["pool"] if is_language(pool))}
     targets = list(targets) if targets else sorted(known, key=english_name)
     wanted = pl.DataFrame(
         [_arm(*arm) for arm in (arms or [arm[:3] for arm in DEFAULT_ARMS])],
@@ -149,13 +149,13 @@ def english_against_mixed(
         orient="row",
     )
     names = {
-        "en": "English only",
+        PIVOT: "English only",
         "mixed": "mixed, equal shares",
         "mixed-en": "mixed without English",
         "planned": "planned",
     }
     table = (
-        curves.filter(pl.col("pool").is_in(list(names)) & (pl.col("target").is_null() | (pl.col("target") == "en")))
+        curves.filter(pl.col("pool").is_in(list(names)) & (pl.col("target").is_null() | (pl.col("target") == PIVOT)))
         .join(labels, on=["strategy", "reward_model"], nulls_equal=True)
         .with_columns(pl.col("pool").replace(names))
         .unique(

@@ -25,6 +25,7 @@ from bestofl_lib.display.charts.style import (
     tooltips,
     with_names,
 )
+from bestofl_lib.languages import PIVOT
 
 
 def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
@@ -65,7 +66,7 @@ def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
             minus this arm), `gain` (of the plan over this arm), `gain_low`, `gain_high`, `n_problems`.
     """
     need(table, "budget", "arm", "accuracy", "regret", "gain", "gain_low", "gain_high", "n_problems")
-    names = {"planned": "planner", "mixed": "equal shares", "en": "English only"}
+    names = {"planned": "planner", "mixed": "equal shares", PIVOT: "English only"}
     table = table.filter(pl.col("arm") != "hindsight").with_columns(pl.col("arm").replace(names))
     need(table, "arm")
     domain = [name for name in names.values() if name in table["arm"].to_list()]

@@ -12,7 +12,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.languages import english_name
 
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, GREY = (
     "#2477b8",
@@ -87,7 +87,9 @@ def need(table: pl.DataFrame, *columns: str) -> None:
 def with_names(table: pl.DataFrame, column: str = "language") -> pl.DataFrame:
     """With the English name of a language beside its code."""
     return table.with_columns(
-        pl.col(column).replace({code: record.name for code, record in LANGUAGES.items()}).alias(f"{column}_name")
+        pl.col(column)
+        .replace({code: english_name(code) for code in table[column].unique().drop_nulls()})
+        .alias(f"{column}_name")
     )
 
 
