@@ -13,15 +13,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-<<<<<<< HEAD
 from bestofl_lib.files import ROOT
+from bestofl_lib.languages import english_name, needing_fonts
 from bestofl_lib.runs import Folders
 from bestofl_lib.study.execution import VERSIONS
-=======
-from bestofl_lib.languages import english_name, needing_fonts
-from bestofl_lib.runs import ROOT
-from bestofl_lib.study import VERSIONS, Folders
->>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 from bestofl_lib.text import content_digest
 
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish

@@ -28,12 +28,8 @@ from bestofl_lib.analysis.break_even import BreakEven, break_even
 from bestofl_lib.analysis.complementarity import gain_budgets, gain_values
 from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.pool import Pool
-<<<<<<< HEAD
 from bestofl_lib.analysis.votes import DRAWS
-from bestofl_lib.languages import LANGUAGES, english_name
-=======
 from bestofl_lib.languages import LANGUAGES, PIVOT, english_name, is_language
->>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 from bestofl_lib.text import signed
 
 Array = np.ndarray
@@ -289,15 +285,9 @@ def _small_budgets(
         return "there is nothing to compare"
     strategy, model, first_mean, second_mean = headline
     grid = default_budgets(reach)
-<<<<<<< HEAD
-    mixed, english = (_accuracy(pool, name, strategy, model, grid, draws, seed) for name in ("mixed", "en"))
-    breaks = {"completions": break_even(mixed, english, np.asarray(grid, float), seed=seed)}
-    spent, spent_english = (arm_tokens(pool, name, grid) for name in ("mixed", "en"))
-=======
     mixed, english = (_accuracy(pool, name, strategy, model, grid, draws, seed) for name in ("mixed", PIVOT))
-    breaks = {"completions": un.break_even(mixed, english, np.asarray(grid, float), seed=seed)}
+    breaks = {"completions": break_even(mixed, english, np.asarray(grid, float), seed=seed)}
     spent, spent_english = (arm_tokens(pool, name, grid) for name in ("mixed", PIVOT))
->>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
     if spent is not None and spent_english is not None:
         breaks["tokens"] = break_even(mixed, english, spent, spent_english, seed=seed)
     name = f"best of k by {model}" if model else strategy

@@ -16,11 +16,8 @@ from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest_of
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
-<<<<<<< HEAD
 from bestofl_lib.analysis.votes import DRAWS
-=======
 from bestofl_lib.languages import PIVOT
->>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray

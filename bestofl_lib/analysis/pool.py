@@ -16,11 +16,7 @@ import polars as pl
 from bestofl_lib.analysis.uncertainty import redrawn
 from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
 from bestofl_lib.candidates.store import Store
-<<<<<<< HEAD
-from bestofl_lib.languages import LANGUAGES, PIVOT
-=======
-from bestofl_lib.languages import in_order
->>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
+from bestofl_lib.languages import PIVOT, in_order
 from bestofl_lib.runs import Run
 from bestofl_lib.text import suggestion
 

@@ -39,7 +39,6 @@ FILTERS = {
     "disagreement": "languages disagree",
     "mistake": "reward model picks wrong",
 }
-<<<<<<< HEAD
 VERDICTS = ("supported", "undecided", "no room", "not supported", "not tested")
 QUESTIONS = {  # of the first screen, one tile each
     "mixing": "What does mixing languages buy?",
@@ -75,10 +74,6 @@ GLOSSARY = {
 }
 VERDICT_COLUMNS = ("claim", "part", "statement", "verdict", "effect", "p_holm", "mde", "budget", "n_problems")
 HEADINGS = {"effect": "effect [95 %]", "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems"}
-_RIGHT_TO_LEFT = {"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"}
-=======
-VERDICTS = ("supported", "undecided", "not supported", "not tested")
->>>>>>> 5b93ab9 (Keep each language in a file of its own, make a record for every language of CLDR, and no language code anywhere else)
 
 
 def describe_language(code: str) -> dict[str, str]:
