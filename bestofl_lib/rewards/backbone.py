@@ -130,12 +130,19 @@ class RewardBackbone:
 
     def whole_texts(
         self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
-    ) -> tuple[list[dict[str, list[int]]], np.ndarray]:
-        """Each candidate as `values` reads it (input_ids, for encoders token_type_ids), and which were cut; for training."""
+    ) -> tuple[list[dict[str, Any]], np.ndarray]:
+        """Each candidate as `values` reads it, and which were cut; for training.
+
+        A candidate is input_ids with start, where its completion begins in them; for encoders, with token_type_ids.
+        """
         if not self.is_causal:
             return self.texts.encode_pairs(prompts, prompt_of, completions)
         before, body, truncated = self.texts.encode(prompts, prompt_of, completions)
-        return [{"input_ids": before[p] + ids} for p, ids in zip(prompt_of, body, strict=True)], truncated
+        texts = [
+            {"input_ids": before[p] + ids, "start": min(len(before[p]), len(before[p]) + len(ids) - 1)}
+            for p, ids in zip(prompt_of, body, strict=True)
+        ]
+        return texts, truncated
 
     def values(
         self,

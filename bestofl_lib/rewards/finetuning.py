@@ -1,71 +1,137 @@
 """Trains the weights of a base on pairs, as an adapter or in full, with the Trainer of Transformers.
 
-Token ids of chosen and rejected candidates in, a checkpoint out. It does not know languages, tables or how pairs are made.
+Token ids of chosen and rejected candidates in, a checkpoint and the numbers beside it out. It does not know languages,
+tables or how pairs are made.
 """
 
 from __future__ import annotations
 
+import gc
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from safetensors.torch import load_model, save_model
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
+from bestofl_lib.models.opening import is_out_of_memory
 from bestofl_lib.rewards.backbone import RewardBackbone
+from bestofl_lib.rewards.reward_module import RewardModule
 from bestofl_lib.rewards.spec import TrainingSettings
 
-Text = dict[str, list[int]]  # input_ids and, for encoders, token_type_ids
+Text = dict[str, Any]  # input_ids, start (of the completion) and, for encoders, token_type_ids
+Pairs = Sequence[tuple[Text, Text]]  # (chosen, rejected)
+
+_TOKENS_AT_ONCE = 8192  # per forward pass at least, as long as memory suffices
+EPOCHS = 2.0  # unless the settings say otherwise
+_WARM_UP = 0.05  # share of the steps
+_PATIENCE = 2  # epochs without a better held-out loss before training stops
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What came out, besides the files."""
+
+    scale: float  # reward = scale × number read + offset
+    offset: float
+    held_out_accuracy: float | None  # share of held-out pairs in the right order; None: nothing was held out
+    held_out_loss: float | None
+    epochs: float  # until the weights that were kept
 
 
 def finetune(
     backbone: RewardBackbone,
-    pairs: Sequence[tuple[Text, Text]],
+    pairs: Pairs,
+    held_out: Pairs,
     settings: TrainingSettings,
     folder: Path,
     recipe: str,
-) -> bool:
-    """Train the backbone on pairs (chosen, rejected) and save the adapter or checkpoint with its tokenizer in folder.
+) -> Finetuned | None:
+    """Train the backbone and save the adapter or checkpoint with its tokenizer in folder.
 
     Checkpoints are kept under `folder/checkpoints` until it is done: a run that was stopped continues from the last one if
-    it belongs to the same recipe.
+    it belongs to the same recipe. When memory runs out, half as many pairs are computed at a time, with more
+    accumulation, so that the optimiser's step stays the same.
+
+    Args:
+        held_out: pairs of other problems; where there are any, the weights with the least loss on them are kept, and
+            training stops after two epochs without a lower one.
 
     Returns:
-        Whether this process is the one that saved (with `accelerate launch`, one of several).
+        None in a process that is not the one that saves (with `accelerate launch`).
     """
-    model = backbone.model
-    if settings.tuning == "lora":
-        from peft import LoraConfig, get_peft_model
-
-        model = get_peft_model(
-            model,
-            LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear"),
-        )
+    module = RewardModule(backbone.model, settings)
     scratch = _checkpoints(folder, recipe)
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # of every checkpoint that is written
-    try:
-        trainer = _PairTrainer(
-            model=model,
-            args=_arguments(settings, scratch, backbone),
-            train_dataset=[{"chosen": chosen, "rejected": rejected} for chosen, rejected in pairs],
-            data_collator=_collator(backbone.texts.pad),
-        )
-        trainer.pair_loss = settings.loss
-        trainer.remove_callback(PrinterCallback)  # it would print between the outputs of a notebook
-        trainer.train(resume_from_checkpoint=any(scratch.glob("checkpoint-*")) or None)
-        if not trainer.is_world_process_zero():
-            return False
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
-        backbone.texts.tokenizer.save_pretrained(folder)
-        shutil.rmtree(scratch)
-        return True
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+    whole = settings.batch_pairs or 16
+    longest = max(len(text["input_ids"]) for pair in pairs for text in pair)
+    at_once = max(1, min(whole, max(backbone.batch_tokens, _TOKENS_AT_ONCE) // (2 * longest)))
+    with _quiet():
+        while True:
+            try:
+                trainer = _train(module, pairs, held_out, settings, scratch, backbone, at_once, whole)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or at_once == 1:
+                    raise
+            at_once = max(1, at_once // 2)
+            gc.collect()
+            if backbone.device.type == "cuda":
+                torch.cuda.empty_cache()
+    if not trainer.is_world_process_zero():
+        return None
+    module.save(folder)
+    backbone.texts.tokenizer.save_pretrained(folder)
+    kept = trainer.evaluate() if held_out else {}
+    epochs = trainer.state.epoch or 0.0
+    if held_out and trainer.state.best_global_step:
+        epochs *= trainer.state.best_global_step / trainer.state.global_step
+    shutil.rmtree(scratch)
+    return Finetuned(
+        float(module.scale.detach()),
+        float(module.offset.detach()),
+        kept.get("eval_accuracy"),
+        kept.get("eval_loss"),
+        epochs,
+    )
+
+
+def default_learning_rate(tuning: str, n_parameters: int) -> float:
+    """Learning rate by the size of the base: 2e-5 for all weights of a 7B model, 1e-3 for 2 million; ten times as much,
+    at most 1e-3, for an adapter. Our choice, between rates that are usual at either end.
+
+    >>> f"{default_learning_rate('full', 7_000_000_000):.1e} {default_learning_rate('lora', 7_000_000_000):.1e}"
+    '2.0e-05 2.0e-04'
+    """
+    full = 2e-5 * (7e9 / max(n_parameters, 1)) ** 0.47
+    return min(1e-3, full if tuning == "full" else 10 * full)
+
+
+def _train(
+    module: RewardModule, pairs: Pairs, held_out: Pairs, settings: TrainingSettings, scratch: Path,
+    backbone: RewardBackbone, at_once: int, whole: int,
+) -> _PairTrainer:  # fmt: skip
+    """One attempt with `at_once` pairs per forward pass, from the last checkpoint if there is one."""
+    trainer = _PairTrainer(
+        model=module,
+        args=_arguments(settings, scratch, backbone, len(pairs), at_once, whole, bool(held_out)),
+        train_dataset=[{"chosen": chosen, "rejected": rejected} for chosen, rejected in pairs],
+        eval_dataset=[{"chosen": chosen, "rejected": rejected} for chosen, rejected in held_out] or None,
+        data_collator=_Collator(backbone.texts.pad),
+        callbacks=[EarlyStoppingCallback(_PATIENCE)] if held_out else [],
+    )
+    trainer.loss_is_scaled_for_ga = False
+    trainer.remove_callback(PrinterCallback)  # it would print between the outputs of a notebook
+    last = get_last_checkpoint(str(scratch))
+    if last is None:
+        module.reset()
+    trainer.train(resume_from_checkpoint=last)
+    return trainer
 
 
 def _checkpoints(folder: Path, recipe: str) -> Path:
@@ -81,61 +147,125 @@ def _checkpoints(folder: Path, recipe: str) -> Path:
     return scratch
 
 
-def _arguments(settings: TrainingSettings, scratch: Path, backbone: RewardBackbone) -> TrainingArguments:
-    on_cuda = backbone.device.type == "cuda"
+def _arguments(
+    settings: TrainingSettings, scratch: Path, backbone: RewardBackbone, n_pairs: int, at_once: int, whole: int,
+    judged: bool,
+) -> TrainingArguments:  # fmt: skip
+    epochs = settings.epochs or EPOCHS
+    total = max(1, int(-(-n_pairs // whole) * epochs))
+    rate = settings.learning_rate or default_learning_rate(settings.tuning, backbone.model.num_parameters())
+    half = settings.compute_dtype(backbone.device.type)
     return TrainingArguments(
         output_dir=str(scratch),
-        per_device_train_batch_size=settings.batch_pairs or 16,
-        num_train_epochs=settings.epochs or 2.0,
-        learning_rate=settings.learning_rate or (1e-4 if settings.tuning == "lora" else 2e-5),
+        per_device_train_batch_size=at_once,
+        per_device_eval_batch_size=at_once,
+        gradient_accumulation_steps=max(1, whole // at_once),
+        num_train_epochs=epochs,
+        learning_rate=rate,
         lr_scheduler_type="cosine",
-        warmup_steps=0.1,
+        warmup_steps=int(total * _WARM_UP),  # 0 of few steps: the first step must not have learning rate 0
         weight_decay=0.01,
         max_grad_norm=1.0,
         seed=settings.seed,
         data_seed=settings.seed,
-        bf16=on_cuda,
+        bf16=half == "bfloat16",
+        fp16=half == "float16",
         use_cpu=backbone.device.type == "cpu",
+        dataloader_pin_memory=backbone.device.type == "cuda",
         report_to=[],
         logging_strategy="no",
-        save_strategy="epoch",
-        save_total_limit=1,
+        eval_strategy="epoch" if judged else "no",
+        save_strategy="epoch" if judged or total < 200 else "steps",
+        save_steps=100,
+        save_total_limit=2 if judged else 1,
+        load_best_model_at_end=judged,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
         remove_unused_columns=False,
         label_names=[],
         disable_tqdm=True,
     )
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars of every checkpoint that is written."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 class _PairTrainer(Trainer):
     """Trainer whose batch is pairs: the first half of the rows chosen, the second half rejected."""
-
-    pair_loss = "pairwise"
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        outputs = model(**inputs)
-        rewards = outputs.logits[:, 0].float()
-        chosen, rejected = rewards.chunk(2)
-        if self.pair_loss == "pairwise":
-            loss = -logsigmoid(chosen - rejected).mean()
-        else:
-            labels = torch.cat([torch.ones_like(chosen), torch.zeros_like(rejected)])
-            loss = binary_cross_entropy_with_logits(rewards, labels)
-        return (loss, outputs) if return_outputs else loss
+        loss, rewards = model(**inputs)
+        return (loss, rewards) if return_outputs else loss
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        module = self.accelerator.unwrap_model(self.model)
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(
+                module.parameter_groups(self.args.learning_rate, self.args.weight_decay), betas=(0.9, 0.98)
+            )
+        return self.optimizer
+
+    @torch.inference_mode()
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
+        """Loss and share of pairs in the right order, over the held-out pairs."""
+        module, total, right, count = self.accelerator.unwrap_model(self.model), 0.0, 0.0, 0
+        module.eval()
+        size, data = self.args.per_device_eval_batch_size, self.eval_dataset
+        for start in range(0, len(data), size):
+            batch = self._prepare_inputs(self.data_collator(data[start : start + size]))
+            with self.compute_loss_context_manager():
+                loss, rewards = module(**batch)
+            chosen, rejected = rewards.float().chunk(2)
+            right += float((chosen > rejected).sum() + 0.5 * (chosen == rejected).sum())
+            total += float(loss) * len(chosen)
+            count += len(chosen)
+        module.train()
+        metrics = {"eval_loss": total / count, "eval_accuracy": right / count}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        place = Path(output_dir or self.args.output_dir)
+        place.mkdir(parents=True, exist_ok=True)
+        save_model(self.accelerator.unwrap_model(self.model), str(place / "module.safetensors"))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_model(
+            self.accelerator.unwrap_model(model or self.model), str(Path(resume_from_checkpoint) / "module.safetensors")
+        )
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
-def _collator(pad: int) -> Any:
-    def collate(pairs: list[dict[str, Text]]) -> dict[str, torch.Tensor]:
+class _Collator:
+    """Pads pairs to one batch: chosen rows first, then rejected rows."""
+
+    def __init__(self, pad: int):
+        self.fill = {"input_ids": pad, "token_type_ids": 0}
+
+    def __call__(self, pairs: list[dict[str, Text]]) -> dict[str, torch.Tensor]:
         rows = [pair["chosen"] for pair in pairs] + [pair["rejected"] for pair in pairs]
         longest = max(len(row["input_ids"]) for row in rows)
-        fill = {"input_ids": pad, "token_type_ids": 0}
         batch = {
-            name: torch.tensor([row[name] + [fill[name]] * (longest - len(row[name])) for row in rows])
-            for name in rows[0]
+            name: torch.tensor([row[name] + [fill] * (longest - len(row[name])) for row in rows])
+            for name, fill in self.fill.items()
+            if name in rows[0]
         }
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         batch["attention_mask"] = (torch.arange(longest)[None] < lengths[:, None]).long()
+        if "start" in rows[0]:
+            batch["starts"] = torch.tensor([row["start"] for row in rows])
         return batch
-
-    return collate

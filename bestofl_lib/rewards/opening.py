@@ -5,7 +5,8 @@ A reward model is a folder with `reward_model.json` and, by tuning:
 * frozen: `head.safetensors`, the linear layer over a frozen base named in the JSON: for readout "head" the `score.weight`
   of `AutoModelForSequenceClassification`, for readout "probe" one weight per number that a probe reads;
 * lora: an adapter of `peft` over the base named in the JSON;
-* full: an ordinary checkpoint with its tokenizer;
+* full: an ordinary checkpoint with its tokenizer (a sequence classifier for readout "head", else a language model);
+* lora or full with readout "verifier": also `readout.safetensors`, the value head;
 * imported: nothing else; the JSON names the folder or Hub id.
 """
 
@@ -19,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file
 
-from bestofl_lib.models.identity import fingerprint
+from bestofl_lib.models.identity import fingerprint, folder_hash
 from bestofl_lib.rewards.backbone import RewardBackbone
-from bestofl_lib.rewards.readouts import HeadReward, Probe
+from bestofl_lib.rewards.readouts import HeadReward, Likelihood, Probe, Readout, TokenValue
 from bestofl_lib.rewards.spec import RewardModelSpec
 
 
@@ -39,6 +40,7 @@ def open_reward_model(
             f"reward model {spec.name!r} was trained on other weights than {spec.base!r} has now; train it again "
             "(run 04_train_reward_models)"
         )
+    _check_digest(folder, spec)
     backbone = RewardBackbone(
         folder if is_full else spec.base,
         revision=None if is_full else spec.revision,
@@ -48,8 +50,8 @@ def open_reward_model(
         device=device,
         dtype=dtype,
         batch_tokens=batch_tokens,
-        require_head=is_full or is_imported,
-        readout=Probe() if spec.readout == "probe" else None,
+        require_head=(is_full or is_imported) and spec.readout == "head",
+        readout=_readout(folder, spec),
     )
     if spec.is_frozen and spec.readout == "head":
         weight = load_file(folder / "head.safetensors")["score.weight"]
@@ -57,12 +59,19 @@ def open_reward_model(
     elif spec.tuning == "lora":
         _merge_adapter(backbone, folder, spec)
     if not spec.is_frozen:
-        backbone.readout = HeadReward()
+        backbone.adapter = spec.recipe
+        if spec.readout == "head":
+            backbone.readout = HeadReward()
     return backbone
 
 
-def head_weights(folder: Path) -> np.ndarray:
-    """(features,) float64, the linear layer of a reward model on a frozen base."""
+def head_weights(folder: Path, spec: RewardModelSpec) -> np.ndarray:
+    """(features,) float64, the linear layer of a reward model on a frozen base.
+
+    Raises:
+        ValueError: it is damaged or missing.
+    """
+    _check_digest(folder, spec)
     return next(iter(load_file(folder / "head.safetensors").values()))[0].double().numpy()
 
 
@@ -104,14 +113,14 @@ def export_reward_model(folder: str | Path, target: str | Path) -> Path:
         target, which `AutoModelForSequenceClassification.from_pretrained` opens.
 
     Raises:
-        ValueError: a probe, which reads what a sequence classifier does not compute.
+        ValueError: another readout than "head": it reads what a sequence classifier does not compute.
     """
     folder, target = Path(folder), Path(target)
     spec = RewardModelSpec.read(folder)
-    if spec.readout == "probe":
+    if spec.readout != "head":
         raise ValueError(
-            f"reward model {spec.name!r} is a probe: it reads token likelihoods, which a sequence classifier does not "
-            "compute; train with readout 'head' to export"
+            f"reward model {spec.name!r} has readout {spec.readout!r}, which is no sequence classifier; train with readout "
+            "'head' to export"
         )
     backbone = open_reward_model(folder, spec, device="cpu", dtype="float32")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +131,26 @@ def export_reward_model(folder: str | Path, target: str | Path) -> Path:
     return target
 
 
+def _check_digest(folder: Path, spec: RewardModelSpec) -> None:
+    if spec.tuning != "imported" and folder_hash(folder) != spec.digest:
+        raise ValueError(
+            f"the weights of reward model {spec.name!r} in {folder} are damaged or missing; delete the folder and train it "
+            "again (run 04_train_reward_models)"
+        )
+
+
+def _readout(folder: Path, spec: RewardModelSpec) -> Readout | None:
+    """How the model is opened; None: as a sequence classifier."""
+    if spec.readout == "probe":
+        return Probe()
+    if spec.readout == "implicit":
+        return Likelihood()
+    if spec.readout == "verifier":
+        weights = load_file(folder / "readout.safetensors")
+        return TokenValue(weights["weight"], weights["bias"])
+    return None
+
+
 def _merge_adapter(backbone: RewardBackbone, folder: Path, spec: RewardModelSpec) -> None:
     if importlib.util.find_spec("peft") is None:
         raise ValueError(f"reward model {spec.name!r} is a lora adapter, which needs peft; pip install 'bestofl[lora]'")
@@ -129,4 +158,3 @@ def _merge_adapter(backbone: RewardBackbone, folder: Path, spec: RewardModelSpec
 
     adapted = PeftModel.from_pretrained(backbone.model, str(folder), use_safetensors=True)
     backbone.model = adapted.merge_and_unload().eval()
-    backbone.adapter = spec.recipe

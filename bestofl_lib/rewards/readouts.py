@@ -101,6 +101,47 @@ class Probe:
         return np.concatenate([np.full(2 * hidden_size, hidden_size**-0.25), np.ones(_STATISTICS)])
 
 
+class Likelihood:
+    """The log-likelihood of the completion, summed over its tokens: what an implicit reward is computed from."""
+
+    name = "implicit"
+    needs_language_model = True
+
+    def width(self, hidden_size: int) -> int:
+        return 1
+
+    def read(
+        self, model: Any, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]
+    ) -> torch.Tensor:
+        inside = _inside(tokens, starts, ends)
+        logprob, _ = token_likelihoods(model, states[:, :-1][inside], tokens[inside])
+        return torch.stack([part.sum() for part in logprob.split(inside.sum(1).tolist())])[:, None]
+
+
+class TokenValue:
+    """The value of a verifier at the last token.
+
+    Args:
+        weight: (hidden,) of its value head.
+        bias: scalar.
+    """
+
+    name = "verifier"
+    needs_language_model = True
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
+        self.weight, self.bias = weight.float(), bias.float()
+
+    def width(self, hidden_size: int) -> int:
+        return 1
+
+    def read(
+        self, model: Any, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]
+    ) -> torch.Tensor:
+        last = _last(states, ends).float()
+        return last @ self.weight.to(last.device)[:, None] + self.bias.to(last.device)
+
+
 def token_likelihoods(model: Any, before: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each token, and entropy of the distribution it was drawn from; in pieces, to bound memory.
 

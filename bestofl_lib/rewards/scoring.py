@@ -132,13 +132,14 @@ class _Reader:
         if not spec.is_frozen:
             backbone = open_reward_model(place, spec, **self._opening)
             values = cached_values(backbone, finished, self._problems, self._cache)
-            return values.values[:, 0].astype(np.float64) + spec.offset, values.truncated, values.seconds
+            rewards = spec.scale * values.values[:, 0].astype(np.float64) + spec.offset
+            return rewards, values.truncated, values.seconds
         if self._shared is None or self._shared[0] != _group(spec):
             self._shared = (_group(spec), *self._features(place, spec))
         _, numbered, values = self._shared
         rows = finished.join(numbered, on=list(KEY), how="left", maintain_order="left")["row"].to_numpy()
         with np.errstate(invalid="ignore", over="ignore"):
-            rewards = values.values[rows].astype(np.float64) @ head_weights(place) + spec.offset
+            rewards = values.values[rows].astype(np.float64) @ head_weights(place, spec) + spec.offset
         return rewards, values.truncated[rows], values.seconds
 
     def _features(self, place: Path, spec: RewardModelSpec) -> tuple[pl.DataFrame, Values]:

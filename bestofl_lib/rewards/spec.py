@@ -18,7 +18,7 @@ from bestofl_lib.files import replace_file
 from bestofl_lib.tables import SCHEMAS
 
 LOSSES = ("pairwise", "bce")
-READOUTS = ("head", "probe")  # how the reward is read off the model, see `TrainingSettings`
+READOUTS = ("head", "probe", "implicit", "verifier")  # how the reward is read off the model, see `TrainingSettings`
 TUNINGS = ("frozen", "lora", "full")  # which weights of the base are trained
 TRAINED = SCHEMAS["trained"]
 
@@ -32,7 +32,8 @@ class TrainingSettings:
     """
 
     readout: str = "head"  # "head": linear layer on the last token's state, as in any sequence classifier;
-    # "probe": linear layer on the last state, the mean state and the likelihoods of the tokens (frozen base only)
+    # "probe": linear layer on the last state, the mean state and the likelihoods of the tokens (frozen base only);
+    # "implicit": scale × log-likelihood of the completion + offset; "verifier": value at every token, see `reward_module`
     tuning: str = "frozen"  # "frozen": the base is run once, only the linear layer is fitted; "lora": adapter (extra
     # `lora`); "full": all weights
     loss: str = "pairwise"  # "pairwise": -log sigmoid(r_chosen - r_rejected); "bce": each pair as two labelled rows
@@ -45,10 +46,11 @@ class TrainingSettings:
     revision: str | None = None  # Hub revision of the base
     layers: int | None = None  # keep only so many layers of the base; None: all
     max_tokens: int | None = None  # longest text in tokens; None: the model's limit, at most 4096
-    dtype: str = "auto"  # of the frozen weights; for "full", whose weights are float32, of the computation
+    dtype: str = "auto"  # of weights that are not trained, and of the computation; trained weights are float32
     epochs: float | None = None  # of "lora" and "full"; None: 2
-    learning_rate: float | None = None  # of "lora" and "full"; None: 1e-4 for lora, 2e-5 for full
+    learning_rate: float | None = None  # of "lora" and "full"; None: by the size of the base, see `finetuning`
     batch_pairs: int | None = None  # pairs per optimiser step and device of "lora" and "full"; None: 16
+    hold_out: float = 0.0  # of "lora" and "full": share of the training problems whose pairs only say when to stop
 
     def __post_init__(self) -> None:
         for name, known in (("readout", READOUTS), ("tuning", TUNINGS), ("loss", LOSSES)):
@@ -56,7 +58,14 @@ class TrainingSettings:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of: {', '.join(known)}")
         if self.readout == "probe" and self.tuning != "frozen":
             raise ValueError(f"readout 'probe' needs tuning 'frozen', not {self.tuning!r}; or use readout 'head'")
+        if self.readout in ("implicit", "verifier") and self.tuning == "frozen":
+            raise ValueError(
+                f"readout {self.readout!r} needs tuning 'lora' or 'full', not 'frozen'; or use readout 'probe'"
+            )
+        if not 0 <= self.hold_out <= 0.5:
+            raise ValueError(f"hold_out={self.hold_out}: use a share from 0 (nothing) to 0.5 of the training problems")
         unused = [name for name in ("epochs", "learning_rate", "batch_pairs") if getattr(self, name) is not None]
+        unused += ["hold_out"] if self.hold_out else []
         if self.tuning == "frozen" and unused:
             raise ValueError(
                 f"{', '.join(unused)}: tuning 'frozen' is solved exactly and has no such setting; "
@@ -68,6 +77,25 @@ class TrainingSettings:
                 raise ValueError(f"{name}={value}: use a number above 0" + ("" if name == "rows" else ", or None"))
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"folds={self.folds}: use 0 for no cross-fitting, or at least 2")
+
+    def compute_dtype(self, device: str) -> str:
+        """Number format of the computation when weights are trained: that of mixed precision, or "float32".
+
+        Args:
+            device: type, such as "cuda".
+
+        Raises:
+            ValueError: a format that training on this device does not have.
+        """
+        chosen = self.dtype
+        if chosen == "auto":
+            chosen = "bfloat16" if device == "cuda" else "float32"
+        if chosen not in ("float32", "bfloat16") and not (chosen == "float16" and device == "cuda"):
+            raise ValueError(
+                f"dtype={self.dtype!r}: training on {device!r} computes in 'float32' or 'bfloat16'"
+                f"{' or float16' if device == 'cuda' else ''}; use one of these or 'auto'"
+            )
+        return chosen
 
     def recipe(self, weights: str, pairs: pl.DataFrame, content: Mapping[tuple[str, str, int], str]) -> str:
         """Hash of all that shapes a reward model: what has the same recipe is not trained twice.
@@ -92,7 +120,7 @@ class RewardModelSpec:
     """What `reward_model.json` says."""
 
     name: str  # "mono-en", "multi", "cross" or an imported name
-    readout: str  # "head" or "probe"
+    readout: str  # how the number is read, see `TrainingSettings`
     tuning: str  # "frozen", "lora", "full", or "imported": made elsewhere, used as it is
     base: str  # folder or Hub id of the base (the model itself when imported)
     revision: str | None  # Hub revision of the base
@@ -101,12 +129,14 @@ class RewardModelSpec:
     layers: int | None  # layers kept of the base; null: all
     max_tokens: int  # longest text; longer completions lose their beginning
     dtype: str = "auto"  # of the frozen weights it was trained on
-    offset: float = 0.0  # added to the number that is read
+    scale: float = 1.0  # reward = scale × number that is read + offset
+    offset: float = 0.0
     loss: str | None = None
     fold: int | None = None  # it scores only problems of this fold
     folds: int = 0
     seed: int = 0
     recipe: str = ""  # see `TrainingSettings.recipe`
+    digest: str = ""  # of the weights in this folder, so that damage is noticed; empty: it has none
     result: dict[str, Any] | None = None  # its row of the table of training
     trained_problems: tuple[str, ...] = ()
     trained_questions: tuple[str, ...] = ()  # hashes of normalised questions, in all languages

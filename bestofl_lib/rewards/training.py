@@ -23,14 +23,14 @@ from safetensors.torch import save
 
 from bestofl_lib.files import replace_file
 from bestofl_lib.languages import check_languages
-from bestofl_lib.models.identity import fingerprint
+from bestofl_lib.models.identity import fingerprint, folder_hash
 from bestofl_lib.problems.folds import fold_of, question_hashes
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
-from bestofl_lib.rewards.finetuning import finetune
+from bestofl_lib.rewards.finetuning import EPOCHS, finetune
 from bestofl_lib.rewards.heads import fit_head
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
-from bestofl_lib.rewards.readouts import Probe
+from bestofl_lib.rewards.readouts import Likelihood, Probe
 from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings
 from bestofl_lib.tables import KEY
 
@@ -57,10 +57,12 @@ class _Job:
     spec: RewardModelSpec
     row: dict[str, Any]  # of TRAINED, as far as it is known
 
-    def finish(self, max_tokens: int, offset: float, numbers: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, max_tokens: int, scale: float, offset: float, numbers: dict[str, Any]) -> dict[str, Any]:
         """Write reward_model.json, which makes the folder a finished reward model, and return the table's row."""
         row = self.row | numbers | {"status": "trained"}
-        replace(self.spec, max_tokens=max_tokens, offset=offset, result=row).write(self.folder)
+        digest = folder_hash(self.folder)
+        spec = replace(self.spec, max_tokens=max_tokens, scale=scale, offset=offset, result=row, digest=digest)
+        spec.write(self.folder)
         return row
 
 
@@ -146,7 +148,7 @@ def _plan(data: _Data, names: Sequence[str]) -> tuple[list[_Job], list[dict[str,
                 continue
             pairs = training_pairs(part, name, used, settings.seed, settings.cross_shares)
             recipe = settings.recipe(weights, pairs, content)
-            if (place / "reward_model.json").exists() and (known := RewardModelSpec.read(place)).recipe == recipe:
+            if (known := _kept(place, recipe)) is not None:
                 found.append(row | (known.result or {}) | {"status": "kept", "folder": str(place)})
                 continue
             ids = sorted(pairs["problem_id"].unique())
@@ -159,6 +161,14 @@ def _plan(data: _Data, names: Sequence[str]) -> tuple[list[_Job], list[dict[str,
             )  # fmt: skip
             jobs.append(_Job(pairs, place, spec, row))
     return jobs, found
+
+
+def _kept(place: Path, recipe: str) -> RewardModelSpec | None:
+    """The reward model in this folder if it has this recipe and its weights are undamaged."""
+    if not (place / "reward_model.json").exists():
+        return None
+    known = RewardModelSpec.read(place)
+    return known if known.recipe == recipe and known.digest == folder_hash(place) else None
 
 
 def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
@@ -193,41 +203,92 @@ def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
             "truncated": int(cut.sum()),
             "seconds": time.monotonic() - started,
         }
-        done.append(job.finish(backbone.max_tokens, head.offset, numbers))
+        done.append(job.finish(backbone.max_tokens, 1.0, head.offset, numbers))
     return done
 
 
 def _train_weights(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
     """Each model on its own, as an adapter ("lora") or with all weights ("full")."""
     settings, done = data.settings, []
-    question = {
-        (p, language): q for p, language, q in data.problems.select("problem_id", "language", "question").iter_rows()
-    }
-    for job in jobs:
+    for number, job in enumerate(jobs, 1):
         started = time.monotonic()
-        # weights that are trained are float32 (mixed precision on CUDA): bfloat16 alone loses small updates
-        backbone = RewardBackbone(data.base, dtype="float32", **_opening(data))
-        if not backbone.is_causal and settings.tuning == "lora":
-            raise ValueError(
-                f"base {str(data.base)!r} ({type(backbone.model).__name__}): lora needs a causal backbone; use 'full'"
-            )
+        backbone = _trainable_backbone(data)
         chosen, rejected = _sides(job.pairs, data.table)
         rows = np.unique(np.concatenate([chosen, rejected]))
-        part = data.table[rows]
-        prompts: dict[tuple[str, str], int] = {}
-        owner = [
-            prompts.setdefault((question[p, language], language), len(prompts))
-            for p, language in part.select("problem_id", "language").iter_rows()
-        ]
-        texts, truncated = backbone.whole_texts(list(prompts), owner, part["completion"].to_list())
+        texts, truncated = _texts(backbone, data, data.table[rows])
+        if number == 1:
+            print(_announcement(jobs, backbone, texts, settings))
         text = dict(zip(rows.tolist(), texts, strict=True))
         pairs = [(text[int(a)], text[int(b)]) for a, b in zip(chosen, rejected, strict=True)]
-        if finetune(backbone, pairs, settings, job.folder, job.spec.recipe):
-            numbers = {"truncated": int(truncated.sum()), "seconds": time.monotonic() - started}
-            done.append(job.finish(backbone.max_tokens, 0.0, numbers))
+        aside = _held_out(job.pairs, settings)
+        learnt = [pair for pair, out in zip(pairs, aside, strict=True) if not out]
+        held_out = [pair for pair, out in zip(pairs, aside, strict=True) if out]
+        result = finetune(backbone, learnt, held_out, settings, job.folder, job.spec.recipe)
+        if result is not None:
+            seconds = time.monotonic() - started
+            numbers = {
+                "held_out_accuracy": result.held_out_accuracy,
+                "truncated": int(truncated.sum()),
+                "seconds": seconds,
+            }
+            done.append(job.finish(backbone.max_tokens, result.scale, result.offset, numbers))
+            print(f"{number} of {len(jobs)}: {job.spec.name}, {seconds:,.0f} seconds", flush=True)
         del backbone
         gc.collect()
     return done
+
+
+def _trainable_backbone(data: _Data) -> RewardBackbone:
+    """The base as it is trained: adapted weights stay in `dtype`; weights that are trained themselves are float32."""
+    settings = data.settings
+    readout = None if settings.readout == "head" else Likelihood()  # anything that opens it as a language model
+    dtype = settings.dtype if settings.tuning == "lora" else "float32"
+    backbone = RewardBackbone(data.base, readout=readout, dtype=dtype, **_opening(data))
+    if not backbone.is_causal and settings.tuning == "lora":
+        raise ValueError(
+            f"base {str(data.base)!r} ({type(backbone.model).__name__}): lora needs a causal backbone; use 'full'"
+        )
+    return backbone
+
+
+def _texts(backbone: RewardBackbone, data: _Data, part: pl.DataFrame) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Token ids of training candidates, and which were cut."""
+    question = {
+        (p, language): q for p, language, q in data.problems.select("problem_id", "language", "question").iter_rows()
+    }
+    prompts: dict[tuple[str, str], int] = {}
+    owner = [
+        prompts.setdefault((question[p, language], language), len(prompts))
+        for p, language in part.select("problem_id", "language").iter_rows()
+    ]
+    return backbone.whole_texts(list(prompts), owner, part["completion"].to_list())
+
+
+def _held_out(pairs: pl.DataFrame, settings: TrainingSettings) -> list[bool]:
+    """Which pairs belong to the problems that are held out, chosen by a hash of their ids: the same for all models."""
+    if not settings.hold_out:
+        return [False] * pairs.height
+    aside = [fold < settings.hold_out * 1000 for fold in fold_of(pairs["problem_id"], 1000, settings.seed + 1)]
+    if all(aside) or not any(aside):
+        raise ValueError(
+            f"hold_out={settings.hold_out} of {pairs['problem_id'].n_unique()} training problems leaves nothing to "
+            f"{'learn from' if all(aside) else 'hold out'}; use another share, or 0"
+        )
+    return aside
+
+
+def _announcement(
+    jobs: list[_Job], backbone: RewardBackbone, texts: list[dict[str, Any]], settings: TrainingSettings
+) -> str:
+    """How much is about to be computed."""
+    mean = float(np.mean([len(text["input_ids"]) for text in texts]))
+    tokens = 2 * jobs[0].pairs.height * mean * (settings.epochs or EPOCHS)
+    passes = 6 if settings.tuning == "full" else 4
+    work = passes * backbone.model.num_parameters() * tokens
+    return (
+        f"{len(jobs)} trainings ({settings.readout}, {settings.tuning}) of {jobs[0].pairs.height:,} pairs: about "
+        f"{tokens:,.0f} tokens and {work:.1e} floating-point operations each, {len(jobs) * work:.1e} in all"
+    )
 
 
 def _opening(data: _Data) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pytest
 
 pytest.importorskip("torch")
 
-from safetensors.torch import load_file, save_file
 
 from bestofl_lib.analysis.reward_quality import within_problem_auc
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
+from bestofl_lib.rewards.opening import head_weights
 from bestofl_lib.rewards.scoring import score
 from bestofl_lib.rewards.spec import TrainingSettings
 from bestofl_lib.rewards.training import train_reward_models
@@ -83,11 +84,11 @@ def test_a_damaged_cache_file_is_named_and_computed_again(world, folder):
     assert again.equals(first)
 
 
-def test_rewards_that_are_not_finite_are_set_aside_and_counted(world, folder):
-    head = folder / "cross" / "head.safetensors"
-    weights = load_file(head)
-    weights["score.weight"][0, 0] = float("nan")
-    save_file(weights, head)
+def test_rewards_that_are_not_finite_are_set_aside_and_counted(world, folder, monkeypatch):
+    def broken(place, spec):
+        return head_weights(place, spec) * (np.nan if spec.name == "cross" else 1)
+
+    monkeypatch.setattr("bestofl_lib.rewards.scoring.head_weights", broken)
     scores = score(world.candidates, world.split("test"), folder, device="cpu")
     aside = scores.rewards.filter(pl.col("reward").is_null())
     assert aside["reward_model"].to_list() == ["cross"] * 144
@@ -95,6 +96,13 @@ def test_rewards_that_are_not_finite_are_set_aside_and_counted(world, folder):
     assert "cross" not in within_problem_auc(scores.rewards, world.readings)["reward_model"].to_list()
     assert scores.set_aside["reward_model"].to_list() == ["cross"] * 144
     assert scores.summary.filter(pl.col("reward_model") == "cross").select("candidates", "set_aside").row(0) == (0, 144)
+
+
+@pytest.mark.parametrize("name", ["cross", "mono-sw"])
+def test_a_damaged_head_is_an_error_with_a_remedy(world, folder, name):
+    (folder / name / "head.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"reward model '{name}' in .* damaged or missing; .*train it again"):
+        score(world.candidates, world.split("test"), folder, device="cpu")
 
 
 def test_a_candidate_that_was_never_finished_gets_no_reward(world, folder):

@@ -89,7 +89,7 @@ def test_a_probe_learns_too_and_says_that_it_is_no_ordinary_checkpoint(world, ti
     _train(world, tiny_policy, tmp_path / "rm", variants=["multi"], readout="probe")
     rewards = score(world.candidates, world.split("test"), tmp_path / "rm", device="cpu").rewards
     assert within_problem_auc(rewards, world.readings)["auc"].min() > 0.8
-    with pytest.raises(ValueError, match="'multi' is a probe"):
+    with pytest.raises(ValueError, match="'multi' has readout 'probe'"):
         export_reward_model(tmp_path / "rm" / "multi", tmp_path / "out")
 
 
@@ -142,7 +142,9 @@ def test_settings_that_do_not_exist_or_do_not_apply_are_refused(world, tiny_poli
     for settings, words in (
         ({"loss": "hinge"}, "unknown loss 'hinge'; use one of: pairwise, bce"),
         ({"tuning": "head"}, "unknown tuning 'head'; use one of: frozen, lora, full"),
-        ({"readout": "heads"}, "unknown readout 'heads'; use one of: head, probe"),
+        ({"readout": "heads"}, "unknown readout 'heads'; use one of: head, probe, implicit, verifier"),
+        ({"readout": "implicit"}, "readout 'implicit' needs tuning 'lora' or 'full'"),
+        ({"hold_out": 0.1}, "hold_out: tuning 'frozen' is solved exactly"),
         ({"readout": "probe", "tuning": "full"}, "readout 'probe' needs tuning 'frozen'"),
         ({"rows": 0}, "rows=0: use a number above 0"),
         ({"epochs": 3.0}, "epochs: tuning 'frozen' is solved exactly and has no such setting"),
