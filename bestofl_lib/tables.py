@@ -7,6 +7,7 @@ columns, never parts of a column's name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,7 +26,7 @@ class Table:
 
     grain: str  # "one row per …"
     made_by: str  # the notebooks that write it, joined by " or "
-    columns: dict[str, type[pl.DataType] | pl.DataType] = field(repr=False)  # name to type, in order
+    columns: Mapping[str, type[pl.DataType]] = field(repr=False)  # name to type, in order
     key: tuple[str, ...] = ()  # columns that tell the rows apart
 
     @cached_property

@@ -1,0 +1,57 @@
+"""The house rules that can be counted: sizes of modules and functions, one home for each low-level need."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from bestofl_lib.files import ROOT
+
+MODULES = sorted((ROOT / "bestofl_lib").rglob("*.py"))
+LONGEST_MODULE, LONGEST_FUNCTION = 600, 60
+LONG_MODULES: dict[str, str] = {  # path -> why it may be longer
+}
+LONG_FUNCTIONS: dict[str, str] = {  # path::name -> why it may be longer
+    "analysis/contest.py::of": "one branch per kind of objective, read side by side",
+    "analysis/curves.py::curves": "one loop over arms, each a line",
+    "analysis/pool.py::of": "one check per column, each with its message",
+    "answers/columns.py::read_completions": "one pass over the phrases of a column",
+    "answers/expressions.py::_serve": "a loop in a child process that cannot be split without shared state",
+    "display/charts/curves.py::budget_curves": "one declarative chart",
+    "display/charts/curves.py::english_against_mixed": "one declarative chart",
+    "display/explorer/problem.py::problem_view": "one declarative view",
+    "numbers/written.py::_unsigned": "the rules of written numbers in the order in which they apply",
+}
+EACH = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function, its docstring not counted."""
+    total = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        total -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return total
+
+
+@EACH
+def test_no_module_and_no_function_is_too_long(path: Path):
+    name = path.relative_to(ROOT / "bestofl_lib").as_posix()
+    text = path.read_text("utf8")
+    assert (len(text.splitlines()) > LONGEST_MODULE) == (name in LONG_MODULES)
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = {f"{name}::{f.name}": length(f) for f in functions if length(f) > LONGEST_FUNCTION}
+    assert set(found) == {key for key in LONG_FUNCTIONS if key.split("::")[0] == name}, found
+
+
+@EACH
+def test_digests_suggestions_and_whole_files_are_written_once(path: Path):
+    """`text` has the digests of texts and the suggestions, `files` the files that are whole or not there."""
+    name, text = path.relative_to(ROOT / "bestofl_lib").as_posix(), path.read_text("utf8")
+    if name not in ("text.py", "files.py"):
+        assert "difflib" not in text
+        assert not re.search(r"hashlib\.\w+\([^)\n]+\)\.hexdigest", text), "use text.content_digest or text.key_digest"
+        assert not re.search(r"def _(suggest|valid|signed|digest_of|points_of)\b", text)
