@@ -20,12 +20,14 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
-from bestofl_lib.models.cohorts import Group, Queue, Shape
-from bestofl_lib.models.contract import Completion, Request, Sampling
+from bestofl_lib.models.contract import Completion, Request, Sampling, Unfinished
 from bestofl_lib.models.decoding import Decoder
 from bestofl_lib.models.identity import folder_hash, hub_commit, locate
-from bestofl_lib.models.opening import choose_device, choose_dtype, context_length, loading
+from bestofl_lib.models.opening import Opening, choose_device, choose_dtype, context_length, loading
+from bestofl_lib.models.plain_decoding import PlainDecoder
+from bestofl_lib.models.work import Group, Queue, Row, Shape
 from bestofl_lib.models.workers import cores, run_workers
+from bestofl_lib.models.writers import open_writer
 from bestofl_lib.text import content_digest
 
 _SMALL_MODEL_BYTES = 400 << 20  # below this, CPU cores work better apart than together
@@ -104,20 +106,17 @@ class TransformersSampler:
             return AutoTokenizer.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
 
     @cached_property
-    def _decoder(self) -> Decoder:
-        return Decoder(self._options(str(self.device)))
+    def writer(self) -> Decoder | PlainDecoder:
+        """The loaded model with the decoder that serves it, in this process."""
+        return open_writer(self._opening(str(self.device)))
 
-    def _options(self, device: str) -> dict[str, Any]:
-        return {
-            "source": self.source,
-            "revision": self.revision,
-            "device": device,
-            "dtype": self.dtype,
-            "batch_rows": self.batch_rows,
-        }
+    def _opening(self, device: str, threads: int | None = None) -> Opening:
+        return Opening(self.source, self.revision, device, self.dtype, self.batch_rows, threads)
 
-    def sample(self, requests: Sequence[Request], settings: Sampling) -> Iterator[tuple[Request, Completion]]:
-        """Yield every request once with its completion, as they finish.
+    def sample(
+        self, requests: Sequence[Request], settings: Sampling
+    ) -> Iterator[tuple[Request, Completion | Unfinished]]:
+        """Yield every request once with its completion, as they finish, and now and then what is unfinished.
 
         A request that runs out of memory on its own, or whose logits are not numbers, ends with finish reason "error".
 
@@ -127,9 +126,11 @@ class TransformersSampler:
         groups = self._groups(requests, settings)
         workers = self._count_workers(len(requests), len(groups))
         if workers == 1:
-            source: Iterator[tuple[int, Completion]] = self._decoder.run(Queue(groups).take, Shape.of(groups), settings)
+            source: Iterator[tuple[int, Completion | Unfinished]] = self.writer.run(
+                Queue(groups).take, Shape.of(groups), settings
+            )
         else:
-            source = run_workers(self._worker_options(workers), groups, settings)
+            source = run_workers(self._openings(workers), groups, settings)
         with contextlib.closing(source):  # type: ignore[type-var]
             for index, completion in source:
                 yield requests[index], completion
@@ -140,8 +141,9 @@ class TransformersSampler:
         Raises:
             ValueError: the tokenizer has no chat template and none was given, or the template refuses the messages.
         """
+        is_begun = messages[-1]["role"] == "assistant"  # then the model continues that message
         if self.chat_template == "plain":
-            return "\n\n".join(message["content"] for message in messages) + "\n\n"
+            return "\n\n".join(message["content"] for message in messages) + ("" if is_begun else "\n\n")
         if self.chat_template is None and not self.tokenizer.chat_template:
             raise ValueError(
                 f"{self.name} has no chat template, so it is probably a base model; take its instruct version, "
@@ -151,7 +153,8 @@ class TransformersSampler:
             return self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
                 chat_template=self.chat_template,
-                add_generation_prompt=True,
+                add_generation_prompt=not is_begun,
+                continue_final_message=is_begun,
                 tokenize=False,
             )
         except TemplateError as error:
@@ -162,33 +165,42 @@ class TransformersSampler:
             ) from error
 
     def _groups(self, requests: Sequence[Request], settings: Sampling) -> list[Group]:
-        """One group per prompt, the longest prompts first."""
-        by_prompt: dict[tuple[tuple[str, str], ...], Group] = {}
+        """One group per prompt, the longest prompts first; rows that were begun continue a prompt of their own."""
+        prompts: dict[tuple[tuple[str, str], ...], list[int]] = {}
         for index, request in enumerate(requests):
             key = tuple((message["role"], message["content"]) for message in request.messages)
-            if key not in by_prompt:
-                by_prompt[key] = Group([], [], request.problem_id, request.language)
-                by_prompt[key].text = self.render(request.messages)
-            by_prompt[key].rows.append((index, request.seed))
-        groups = list(by_prompt.values())
+            prompts.setdefault(key, []).append(index)
+        texts = [self.render(requests[members[0]].messages) for members in prompts.values()]
         # the template has put special tokens in its place already
-        encoded = self.tokenizer([g.text for g in groups], add_special_tokens=self.chat_template == "plain")[
-            "input_ids"
-        ]
+        encoded = self.tokenizer(texts, add_special_tokens=self.chat_template == "plain")["input_ids"]
         room = context_length(self.source, self.revision)
-        for group, ids in zip(groups, encoded, strict=True):
-            group.ids = ids
-            if not ids:
-                raise ValueError(f"the prompt of problem {group.problem_id} ({group.language}) has no tokens")
-            if room is not None and len(ids) + settings.max_new_tokens > room:
-                raise ValueError(
-                    f"the prompt of problem {group.problem_id} ({group.language}) has {len(ids)} tokens, which with "
-                    f"max_new_tokens {settings.max_new_tokens} exceeds the {room} positions of {self.name}; "
-                    f"lower max_new_tokens to {max(room - len(ids), 0)} or take a model with a longer context"
-                )
-            group.text = ""
+        groups = []
+        for ids, members in zip(encoded, prompts.values(), strict=True):
+            first = requests[members[0]]
+            self._check_length(first, len(ids), room, settings)
+            fresh = Group(ids, [], first.problem_id, first.language)
+            for index in members:
+                request = requests[index]
+                seed = _seed(request)
+                if (begun := request.begun) is None:
+                    fresh.rows.append(Row(index, seed, stop=request.stop))
+                    continue
+                row = Row(index, seed, begun.tokens, begun.logprob, begun.seconds, request.stop)
+                groups.append(Group([*ids, *begun.tokens], [row], first.problem_id, first.language))
+            groups.extend([fresh] if fresh.rows else [])
         groups.sort(key=lambda group: -len(group.ids))
         return groups
+
+    def _check_length(self, request: Request, length: int, room: int | None, settings: Sampling) -> None:
+        prompt = f"the prompt of problem {request.problem_id} ({request.language})"
+        if not length:
+            raise ValueError(f"{prompt} has no tokens; check the question and chat_template")
+        if room is not None and length + settings.max_new_tokens > room:
+            raise ValueError(
+                f"{prompt} has {length} tokens, which with max_new_tokens {settings.max_new_tokens} exceeds the {room} "
+                f"positions of {self.name}; lower max_new_tokens to {max(room - length, 0)} or take a model with a longer "
+                "context"
+            )
 
     def _count_workers(self, n_requests: int, n_groups: int) -> int:
         if self._workers is not None:
@@ -201,8 +213,17 @@ class TransformersSampler:
             return min(cores(), n_groups)
         return 1
 
-    def _worker_options(self, workers: int) -> list[dict[str, Any]]:
+    def _openings(self, workers: int) -> list[Opening]:
         if self.device.type == "cuda" and not self._one_device:
-            return [self._options(f"cuda:{i % torch.cuda.device_count()}") for i in range(workers)]
+            return [self._opening(f"cuda:{i % torch.cuda.device_count()}") for i in range(workers)]
         threads = max(1, cores() // workers)
-        return [self._options(str(self.device)) | {"threads": threads} for _ in range(workers)]
+        return [self._opening(str(self.device), threads) for _ in range(workers)]
+
+
+def _seed(request: Request) -> int:
+    if request.seed is None:
+        raise ValueError(
+            f"candidate {request.sample_index} of problem {request.problem_id} ({request.language}) was asked for without a "
+            "seed; this sampler draws from each candidate's own stream, so give one"
+        )
+    return request.seed

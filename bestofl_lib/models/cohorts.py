@@ -1,4 +1,4 @@
-"""Prompts that are held once, and the rows that are written from them: cache and attention while decoding.
+"""Prompts that are held once, and the rows that are written from them.
 
 A prompt's keys and values are kept once, whatever the number of its completions; each row adds only its own. Rows that
 began in the same step form a cohort, so that all its rows have the same number of own tokens.
@@ -6,63 +6,22 @@ began in the same step form a cohort, so that all its rows have the same number 
 
 from __future__ import annotations
 
-import contextvars
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import AttentionInterface
-from transformers.cache_utils import CacheLayerMixin, DynamicCache
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from bestofl_lib.models.contract import Completion
+from bestofl_lib.models.attention import weigh
+from bestofl_lib.models.contract import Completion, Sampling, Unfinished
+from bestofl_lib.models.opening import LanguageModel
 from bestofl_lib.models.tokens import UNIFORM_BLOCK, uniforms
+from bestofl_lib.models.work import Group, Row
 
-if TYPE_CHECKING:
-    from bestofl_lib.models.decoding import Batch
-
-ATTENTION = "bestofl_shared_prompt"
 _FIRST_ROOM = 64  # tokens for which a row's buffers are made at first
-_STATUS = ("", "stop", "length", "error")
-
-
-@dataclass
-class Group:
-    """One prompt and the completions still to be drawn from it."""
-
-    ids: list[int]  # prompt tokens
-    rows: list[tuple[int, int]]  # (index of the request, seed)
-    problem_id: str = ""  # for messages
-    language: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the buffers must hold."""
-
-    prompt: int  # tokens of the longest prompt
-    width: int  # completions of the prompt with most
-    rows: int  # completions altogether
-
-    @classmethod
-    def of(cls, groups: Sequence[Group]) -> Shape:
-        return cls(max(len(g.ids) for g in groups), max(len(g.rows) for g in groups), sum(len(g.rows) for g in groups))
-
-
-class Queue:
-    """Groups handed out from the front."""
-
-    def __init__(self, groups: Sequence[Group]):
-        self.groups = deque(groups)
-
-    def take(self, count: int) -> list[Group]:
-        return [self.groups.popleft() for _ in range(min(count, len(self.groups)))]
+_STATUS = ("", "stop", "length", "error", "stop")  # 1: by an end-of-text token; 4: by a text
+_TAIL = 24  # newest tokens in which a text that stops the completion is looked for
 
 
 class Block:
@@ -71,7 +30,7 @@ class Block:
     def __init__(
         self, groups: Sequence[Group], keys: list[torch.Tensor], values: list[torch.Tensor], logits: torch.Tensor
     ):
-        self.waiting = deque((slot, *row) for slot, group in enumerate(groups) for row in group.rows)
+        self.waiting = deque((slot, row) for slot, group in enumerate(groups) for row in group.rows)
         self.keys, self.values = keys, values  # per layer (prompts, heads, longest, size)
         self.logits = logits  # (prompts, vocabulary) of the first new token
         device = logits.device
@@ -83,16 +42,15 @@ class Block:
 class Cohort:
     """Rows that began in the same step, from the prompts of one block: all have written the same number of tokens."""
 
-    def __init__(self, batch: Batch, block: Block, count: int):
+    def __init__(self, opened: LanguageModel, settings: Sampling, block: Block, count: int, clock: float):
         taken = [block.waiting.popleft() for _ in range(count)]
-        device, real = batch.decoder.device, batch.decoder.real
-        self.batch = batch
+        device, real = opened.device, opened.real
+        self.opened, self.settings = opened, settings
         self.rows = count
         self.age = 0  # own tokens in the cache
-        self.started = batch.clock
-        self.indices = np.array([index for _, index, _ in taken], dtype=np.int64)
-        self.seeds = np.array([seed for _, _, seed in taken], dtype=np.int64)
-        slots = np.array([slot for slot, _, _ in taken])
+        self.started = clock
+        self.sources: list[Row] = [row for _, row in taken]
+        slots = np.array([slot for slot, _ in taken])
         first = np.searchsorted(slots, slots)  # rows of a prompt stand together
         columns = np.arange(count) - first
         self.width = int(columns.max()) + 1
@@ -103,22 +61,23 @@ class Cohort:
         self.cell = self.slot * self.width + torch.from_numpy(columns).to(device)  # place in a grid of prompts x width
         self.length = block.lengths.index_select(0, self.slot)
         self.mask = block.mask.index_select(0, self.slot)[:, None, None]
-        room = min(_FIRST_ROOM, batch.settings.max_new_tokens)
+        room = min(_FIRST_ROOM, settings.max_new_tokens)
         self.keys = [k.new_empty(count, k.shape[1], room, k.shape[3]) for k in block.keys]
         self.values = [v.new_empty(count, v.shape[1], room, v.shape[3]) for v in block.values]
         self.token = torch.zeros(count, dtype=torch.long, device=device)  # to be fed next
         self.status = torch.zeros(count, dtype=torch.long, device=device)  # index into _STATUS
-        self.count = torch.zeros(count, dtype=torch.long, device=device)  # tokens written
-        self.logprob = torch.zeros(count, dtype=real, device=device)
+        begun = [(len(row.begun), row.logprob) for row in self.sources]
+        self.count = torch.tensor([n for n, _ in begun], device=device)  # tokens written, those begun before included
+        self.logprob = torch.tensor([logprob for _, logprob in begun], dtype=real, device=device)
         self.written = torch.zeros(count, room, dtype=torch.long, device=device)
         self.uniform = torch.zeros(count, 1, dtype=real, device=device)
         self.drawn = 0
 
     def draws(self) -> torch.Tensor:
         """The next random number of each row: (rows,)."""
-        if self.batch.settings.temperature > 0 and self.drawn % UNIFORM_BLOCK == 0:
-            size = min(UNIFORM_BLOCK, self.batch.settings.max_new_tokens)
-            block = np.stack([uniforms(int(seed), self.drawn, size) for seed in self.seeds])
+        if self.settings.temperature > 0 and self.drawn % UNIFORM_BLOCK == 0:
+            size = min(UNIFORM_BLOCK, self.settings.max_new_tokens)
+            block = np.stack([uniforms(row.seed, len(row.begun) + self.drawn, size) for row in self.sources])
             self.uniform = torch.from_numpy(block).to(self.uniform.device, self.uniform.dtype)
         return self.uniform[:, self.drawn % self.uniform.shape[1]]
 
@@ -132,18 +91,33 @@ class Cohort:
         self.drawn += 1
         self.logprob += torch.where(good, logprob, 0.0)
         self.count += good
-        status = 2 * (self.count >= self.batch.settings.max_new_tokens)
-        status = torch.where(self.batch.decoder.is_end[tokens], 1, status)
+        status = 2 * (self.count >= self.settings.max_new_tokens)
+        status = torch.where(self.opened.is_end[tokens], 1, status)
         status = torch.where(is_bad, 3, status)
         self.status = torch.where(alive, status, self.status)
         self.token = tokens
+        if any(row.stop for row in self.sources):
+            self._stop_at_text()
+
+    def _stop_at_text(self) -> None:
+        """End the rows whose newest tokens hold a text that they stop at."""
+        alive = np.flatnonzero(self.status.cpu().numpy() % 2 == 0)  # a row at its last token may end by a text as well
+        tails = self.written[:, max(0, self.drawn - _TAIL) : self.drawn].tolist()
+        before = [self.sources[row].begun[-_TAIL:] if self.drawn < _TAIL else () for row in alive]
+        texts = self._decoded([[*begun, *tails[row]] for row, begun in zip(alive, before, strict=True)])
+        for row, text in zip(alive, texts, strict=True):
+            if self.status[row] in (0, 2) and any(stop in text for stop in self.sources[row].stop):
+                self.status[row] = 4
+
+    def _decoded(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return self.opened.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def make_room(self) -> None:
         """Double the buffers when they are full, up to max_new_tokens."""
         room = self.keys[0].shape[2]
         if self.age < room:
             return
-        more = min(room, self.batch.settings.max_new_tokens - room)
+        more = min(room, self.settings.max_new_tokens - room)
         for held in (self.keys, self.values):
             for number, old in enumerate(held):
                 held[number] = torch.cat([old, old.new_empty(*old.shape[:2], more, old.shape[3])], 2)
@@ -156,6 +130,7 @@ class Cohort:
         value: torch.Tensor,
         softcap: float | None,
         window: int | None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """query (rows, query heads, size), scaled; key and value (rows, heads, size): (rows, query heads, value size).
 
@@ -180,7 +155,7 @@ class Cohort:
             far = self.length[:, None] + self.age - at >= window  # (rows, longest)
             scores[..., : self.longest].masked_fill_(far[:, None, None], -math.inf)
             scores[..., self.longest : self.longest + max(0, new - window)] = -math.inf
-        weights = scores.softmax(-1).to(query.dtype)
+        weights = weigh(scores.flatten(1, 2)[:, :, None], sinks).view_as(scores).to(query.dtype)
         out = torch.matmul(self._to_grid(weights[..., : self.longest]), self.prompt_values[layer])
         return (self._from_grid(out, per) + torch.matmul(weights[..., self.longest :], values[:rows, :, :new])).flatten(
             1, 2
@@ -198,7 +173,17 @@ class Cohort:
         x = x.view(prompts, heads, self.width, per, n).transpose(1, 2).flatten(0, 1)
         return x.index_select(0, self.cell)
 
-    def harvest(self) -> list[tuple[int, Completion]]:
+    def unfinished(self, clock: float) -> list[tuple[int, Unfinished]]:
+        """What the rows that have not ended have written so far."""
+        counts, logprobs = self.count.tolist(), self.logprob.tolist()
+        written = self.written[:, : self.drawn].tolist()
+        return [
+            (row.index, Unfinished((*row.begun, *own), logprobs[place], row.seconds + clock - self.started))
+            for place, (row, own) in enumerate(zip(self.sources, written, strict=True))
+            if counts[place] == len(row.begun) + len(own) and not self.status[place]
+        ]
+
+    def harvest(self, clock: float) -> list[tuple[int, Completion]]:
         """Take finished rows out and close the gaps with rows from the end."""
         status = self.status.cpu().numpy()
         ended = np.flatnonzero(status)
@@ -207,30 +192,33 @@ class Cohort:
         index = torch.from_numpy(ended).to(self.token.device)
         counts, logprobs = self.count[index].tolist(), self.logprob[index].tolist()
         written = self.written[index].tolist()
-        ids = [line[: n - (status[row] == 1)] for row, line, n in zip(ended, written, counts, strict=True)]
-        texts = self.batch.decoder.tokenizer.batch_decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        seconds = self.batch.clock - self.started
+        rows = [self.sources[place] for place in ended]
+        own = [n - len(row.begun) - (status[place] == 1) for place, row, n in zip(ended, rows, counts, strict=True)]
+        texts = self._decoded([[*row.begun, *line[:n]] for row, line, n in zip(rows, written, own, strict=True)])
         finished = []
-        for row, text, n, logprob in zip(ended, texts, counts, logprobs, strict=True):
-            reason = _STATUS[status[row]]
-            completion = Completion(text, n, reason, None if reason == "error" else logprob, seconds)
-            finished.append((int(self.indices[row]), completion))
+        for place, row, text, n, logprob in zip(ended, rows, texts, counts, logprobs, strict=True):
+            reason = _STATUS[status[place]]
+            text = cut_at(text, row.stop) if reason == "stop" else text
+            seconds = row.seconds + clock - self.started
+            finished.append((row.index, Completion(text, n, reason, None if reason == "error" else logprob, seconds)))
+        self._close_gaps(status, ended)
+        return finished
+
+    def _close_gaps(self, status: np.ndarray, ended: np.ndarray) -> None:
         self.rows -= len(ended)
         order = np.arange(self.rows)
         holes = ended[ended < self.rows]
         order[holes] = np.flatnonzero(status[self.rows :] == 0) + self.rows
-        to, frm = (torch.from_numpy(rows).to(index.device) for rows in (holes, order[holes]))
+        device = self.token.device
+        to, frm = (torch.from_numpy(rows).to(device) for rows in (holes, order[holes]))
         for held in (self.keys, self.values):
             for buffer in held:
                 buffer[to, :, : self.age] = buffer[frm, :, : self.age]
-        kept = torch.from_numpy(order).to(index.device)
+        kept = torch.from_numpy(order).to(device)
         for name in ("slot", "cell", "length", "mask", "token", "status", "count", "logprob", "written", "uniform"):
             setattr(self, name, getattr(self, name).index_select(0, kept))
-        self.indices, self.seeds = self.indices[order], self.seeds[order]
+        self.sources = [self.sources[place] for place in order]
         self._shrink()
-        return finished
 
     def _shrink(self) -> None:
         """Let go of prompts without rows and of room without rows, once they are the greater part."""
@@ -246,72 +234,6 @@ class Cohort:
             self.values = [v[: self.rows].clone() for v in self.values]
 
 
-COHORTS: contextvars.ContextVar[list[Cohort] | None] = contextvars.ContextVar("bestofl_cohorts", default=None)
-
-
-def _attend(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention while decoding: one new token per row, each cohort over its own prompts and tokens; else the usual one."""
-    cohorts = COHORTS.get()
-    if cohorts is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    query = query * (kwargs.get("scaling") or query.shape[3] ** -0.5)
-    parts, start = [], 0
-    for cohort in cohorts:
-        span = slice(start, start := start + cohort.rows)
-        parts.append(
-            cohort.attend(
-                int(module.layer_idx),  # type: ignore[arg-type]
-                query[span, :, 0], key[span, :, 0], value[span, :, 0], kwargs.get("softcap"), kwargs.get("sliding_window"),
-            )
-        )  # fmt: skip
-    out = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return out.reshape(query.shape[0], 1, query.shape[1], -1), None
-
-
-AttentionInterface.register(ATTENTION, _attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-class PassingLayer(CacheLayerMixin):
-    """Hands this step's keys and values on: attention writes and reads the buffers itself."""
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to prepare."""
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return key_states, value_states
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return query_length, 0
-
-    def get_seq_length(self) -> int:
-        return 0
-
-    def get_max_length(self) -> int:
-        return -1
-
-
-def keys_and_values(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Keys and values of every layer.
-
-    Raises:
-        NotImplementedError: a layer keeps something else, such as the state of a linear attention.
-    """
-    held = []
-    for number, layer in enumerate(cache.layers):
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-        if not (isinstance(keys, torch.Tensor) and isinstance(values, torch.Tensor)):
-            raise NotImplementedError(f"layer {number} keeps no keys and values ({type(layer).__name__})")
-        held.append((keys, values))
-    if not held:
-        raise NotImplementedError("no layer keeps keys and values")
-    return held
+def cut_at(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of the texts that stop it."""
+    return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]

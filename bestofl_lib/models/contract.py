@@ -37,14 +37,25 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """What was written of a completion that has not ended: enough to continue it exactly."""
+
+    tokens: tuple[int, ...]  # generated so far
+    logprob: float  # summed over them, of the untempered model
+    seconds: float  # its share of wall time so far
+
+
+@dataclass(frozen=True)
 class Request:
     """One completion to draw."""
 
     problem_id: str
     language: str
     sample_index: int
-    messages: tuple[Mapping[str, str], ...]  # the chat; the sampler renders it with the model's template
+    messages: tuple[Mapping[str, str], ...]  # the chat; the model continues the last message if it is the assistant's
     seed: int | None  # of this candidate's own random stream, 0 to 2**63 - 1; None, in what comes back: unseeded
+    stop: tuple[str, ...] = ()  # texts at which the completion ends; they are not part of it
+    begun: Unfinished | None = None  # what an interrupted call wrote of it; a sampler may also begin anew
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,12 @@ class Sampler(Protocol):
     name: str  # of the model, for tables and charts
     identity: str  # model and revision, or a hash of its weights; cheap to know, no model is loaded for it
 
-    def sample(self, requests: Sequence[Request], settings: Sampling) -> Iterator[tuple[Request, Completion]]:
+    def sample(
+        self, requests: Sequence[Request], settings: Sampling
+    ) -> Iterator[tuple[Request, Completion | Unfinished]]:
         """Yield every request once with its completion, as they finish, in any order.
+
+        In between, a sampler may hand over what is still `Unfinished`, so that an interrupt does not lose it.
 
         A sampler that could not use a request's seed yields the request with the seed that was used instead.
         """

@@ -1,6 +1,7 @@
 """The loop that writes completions with a loaded model: prompts prefilled once, rows that end make room for new ones.
 
-It knows tokens. It does not know chats, problems or languages.
+It knows tokens. It does not know chats, problems or languages. That it is right for an architecture is the business of
+`self_check.py`.
 """
 
 from __future__ import annotations
@@ -8,120 +9,48 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache, DynamicCache
 
-from bestofl_lib.models.cohorts import (
-    ATTENTION,
-    COHORTS,
-    Block,
-    Cohort,
-    Group,
-    PassingLayer,
-    Shape,
-    keys_and_values,
-)
-from bestofl_lib.models.contract import Completion, Sampling
-from bestofl_lib.models.opening import is_out_of_memory, loading
+from bestofl_lib.models.attention import COHORTS, PassingLayer, keys_and_values
+from bestofl_lib.models.cohorts import Block, Cohort
+from bestofl_lib.models.contract import Completion, Sampling, Unfinished
+from bestofl_lib.models.opening import LanguageModel, is_out_of_memory
 from bestofl_lib.models.tokens import choose_tokens
+from bestofl_lib.models.work import Group, Row, Shape
 
 _PREFILL_TOKENS = 4096  # in one forward pass, padding included
 _CPU_CACHE_BYTES = 2 << 30
 _REFILL = 0.7  # share of the rows in use below which new ones are started
 _ROWS = 512  # at once, memory allowing
+_HAND_OVER_SECONDS = 20.0  # between two times that what is unfinished is handed over
 
 
 class Decoder:
-    """The loaded model and the loop that writes with it."""
+    """Writes with a loaded model, many rows at a time, as many as memory allows."""
 
-    def __init__(self, options: Mapping[str, Any]):
-        self.source = options["source"]
-        self.device = torch.device(options["device"])
-        self.batch_rows = options["batch_rows"]
-        # float64 makes the draw as fine as the random number; MPS has none
-        self.real = torch.float32 if self.device.type == "mps" else torch.float64
-        if threads := options.get("threads"):
-            torch.set_num_threads(threads)
-        common = {"revision": options["revision"], "trust_remote_code": False}
-        with loading(self.source):
-            self.tokenizer = AutoTokenizer.from_pretrained(self.source, **common)
-            self.model = AutoModelForCausalLM.from_pretrained(
-                self.source, use_safetensors=True, dtype=options["dtype"], attn_implementation=ATTENTION, **common
-            )
-        self.model.to(self.device).eval()  # type: ignore[arg-type]
-        self.vocabulary = int(self.model.get_output_embeddings().weight.shape[0])
-        ends = self._end_tokens(common)
-        self.is_end = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)
-        self.is_end[sorted(ends)] = True
-        self._check()
-
-    def _end_tokens(self, common: Mapping[str, Any]) -> set[int]:
-        named = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        ends = set(named if isinstance(named, list) else [named]) | {self.tokenizer.eos_token_id}
-        ends = {int(token) for token in ends if token is not None and 0 <= token < self.vocabulary}
-        if not ends:
-            raise ValueError(
-                f"{self.source} names no end-of-text token, so completions would never end; "
-                "set eos_token_id in its generation_config.json"
-            )
-        return ends
-
-    @torch.inference_mode()
-    def _check(self) -> None:
-        """Compare two decoding steps with a plain forward pass, so that no architecture is sampled wrongly.
-
-        Raises:
-            ValueError: this model's attention is of a kind that the loop does not know.
-        """
-        ids = (torch.arange(9, device=self.device) * 7 + 3) % self.vocabulary
-        plain = self.model(input_ids=ids[None], use_cache=False).logits[0, 6:].float()
-        reason: str | None = None
-        cause: Exception | None = None
-        try:
-            batch = Batch(self, Shape(7, 2, 2), Sampling(max_new_tokens=4), rows=2)
-            block = batch.prefill([Group(ids[:7].tolist(), [(0, 0), (1, 1)])])
-            cohort = Cohort(batch, block, 2)
-            batch.cohorts.append(cohort)
-            found = [block.logits[0]]
-            for position in (7, 8):
-                cohort.token[:] = ids[position]
-                found.append(batch.forward()[1])
-                cohort.age += 1
-            gap = float((torch.stack(found).float() - plain).abs().max())
-            allowed = 0.01 if self.model.dtype == torch.float32 else 0.1
-            sound = bool(torch.isfinite(plain).all())  # weights that give no numbers say nothing about the loop
-            if sound and not gap <= allowed * max(1.0, float(plain.abs().max())):
-                reason = f"its logits differ by {gap:.3g} from those of a plain forward pass"
-        except (AttributeError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-            reason, cause = f"it fails with {type(error).__name__}: {error}", error
-        if reason is not None:
-            kind = self.model.config.model_type
-            raise ValueError(
-                f"{self.source} (architecture {kind!r}) cannot be sampled in this process: {reason}. "
-                "Sample it with another engine and import the completions: bestofl run pool -p pool=FILE"
-            ) from cause
+    def __init__(self, opened: LanguageModel):
+        self.opened = opened
 
     def rows_for(self, shape: Shape, settings: Sampling, token_bytes: int) -> int:
         """How many rows fit; the prompts of twice as many groups as needed are counted in."""
-        wanted = self.batch_rows or _ROWS
-        if self.batch_rows is None:
+        wanted = self.opened.batch_rows or _ROWS
+        if self.opened.batch_rows is None:
             row = (
                 token_bytes * (settings.max_new_tokens + 2 * math.ceil(shape.prompt / shape.width))
-                + 16 * self.vocabulary
+                + 16 * self.opened.vocabulary
             )
             free = _CPU_CACHE_BYTES
-            if self.device.type == "cuda":
-                free = int(torch.cuda.mem_get_info(self.device)[0] * 0.7)
+            if self.opened.device.type == "cuda":
+                free = int(torch.cuda.mem_get_info(self.opened.device)[0] * 0.7)
             wanted = max(1, min(wanted, free // row))
         return min(wanted, shape.rows)
 
     def run(
         self, take: Callable[[int], list[Group]], shape: Shape, settings: Sampling
-    ) -> Iterator[tuple[int, Completion]]:
+    ) -> Iterator[tuple[int, Completion | Unfinished]]:
         """Write completions for the groups that `take(count)` hands out (none: no more), yielding (index, completion)."""
         rows: int | None = None
         before: int | None = None  # the rows of the first batch that was too large
@@ -133,16 +62,16 @@ class Decoder:
         while True:
             batch: Batch | None = None
             try:
-                batch = Batch(self, shape, settings, rows)
+                batch = Batch(self.opened, shape, settings, rows, self.rows_for)
                 yield from batch.run(next_groups)
                 return
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                used = batch.rows if batch is not None else (rows or self.batch_rows or _ROWS)
+                used = batch.rows if batch is not None else (rows or self.opened.batch_rows or _ROWS)
                 again.extendleft(reversed(batch.unfinished() if batch is not None else []))
             del batch  # outside the handler, where no traceback holds its buffers any more
-            if self.device.type == "cuda":
+            if self.opened.device.type == "cuda":
                 torch.cuda.empty_cache()
             if used > 1:
                 before, rows = before or used, used // 2
@@ -151,7 +80,7 @@ class Decoder:
             again.extend([] if again else take(1))
             if not again:
                 return
-            index, _ = again[0].rows.pop(0)
+            index = again[0].rows.pop(0).index
             if not again[0].rows:
                 again.popleft()
             yield index, Completion("", 0, "error", None, 0.0)
@@ -161,9 +90,16 @@ class Decoder:
 class Batch:
     """Cohorts being written together."""
 
-    def __init__(self, decoder: Decoder, shape: Shape, settings: Sampling, rows: int | None = None):
-        self.decoder, self.model, self.settings = decoder, decoder.model, settings
-        device = decoder.device
+    def __init__(
+        self,
+        opened: LanguageModel,
+        shape: Shape,
+        settings: Sampling,
+        rows: int | None = None,
+        rows_for: Callable[[Shape, Sampling, int], int] | None = None,
+    ):
+        self.opened, self.model, self.settings = opened, opened.model, settings
+        device = opened.device
         with torch.inference_mode():
             probe = DynamicCache()
             self.model(
@@ -173,12 +109,13 @@ class Batch:
             size = sum(k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size() for k, v in kinds)
             self.cache = Cache(layers=[PassingLayer() for _ in kinds])
             self.nothing = torch.zeros(1, 1, 1, 1, device=device)  # stands for a mask, so that the model makes none
-        self.rows = min(rows or decoder.rows_for(shape, settings, size), shape.rows)
+        wanted = rows or (rows_for(shape, settings, size) if rows_for else shape.rows)
+        self.rows = min(wanted, shape.rows)
         self.width = min(shape.width, self.rows)
         self.cohorts: list[Cohort] = []
         self.block: Block | None = None  # with rows waiting
         self.taken: list[Group] = []  # not prefilled yet
-        self.open: dict[int, tuple[Group, int]] = {}  # by index of the request: what is taken and not finished
+        self.open: dict[int, tuple[Group, Row]] = {}  # by index of the request: what is taken and not finished
         self.is_exhausted = False
         self.clock = 0.0  # seconds per row that a row present all the time would have used
 
@@ -190,13 +127,14 @@ class Batch:
     def unfinished(self) -> list[Group]:
         """What was begun or waits here, as groups to be drawn anew."""
         by_prompt: dict[int, Group] = {}
-        for index, (group, seed) in self.open.items():
+        for group, row in self.open.values():
             left = by_prompt.setdefault(id(group), Group(group.ids, [], group.problem_id, group.language))
-            left.rows.append((index, seed))
+            left.rows.append(row)
         return list(by_prompt.values())
 
-    def run(self, take: Callable[[int], list[Group]]) -> Iterator[tuple[int, Completion]]:
-        """Write until nothing is left to take, yielding (index, completion)."""
+    def run(self, take: Callable[[int], list[Group]]) -> Iterator[tuple[int, Completion | Unfinished]]:
+        """Write until nothing is left to take, yielding (index, completion), and now and then what is unfinished."""
+        handed_over = time.monotonic()
         while True:
             active = self.active
             if active <= self.rows * _REFILL:
@@ -208,6 +146,9 @@ class Batch:
             limit = self.settings.max_new_tokens  # a cohort that reaches it has ended as a whole and has no more room
             while ended < max(1, active // 16) and all(cohort.drawn < limit for cohort in self.cohorts):
                 ended = self._advance()
+                if time.monotonic() - handed_over > _HAND_OVER_SECONDS:
+                    yield from [pair for cohort in self.cohorts for pair in cohort.unfinished(self.clock)]
+                    handed_over = time.monotonic()
             finished = self._harvest()
             for index, _ in finished:
                 del self.open[index]
@@ -221,7 +162,7 @@ class Batch:
             if self.block is None:
                 if not self.taken and not self.is_exhausted:
                     self.taken = take(math.ceil(free / self.width))
-                    self.open |= {index: (group, seed) for group in self.taken for index, seed in group.rows}
+                    self.open |= {row.index: (group, row) for group in self.taken for row in group.rows}
                     self.is_exhausted = not self.taken
                 if not self.taken:
                     return
@@ -229,7 +170,7 @@ class Batch:
                 self.block = self.prefill(part)
                 self.taken = self.taken[len(part) :]
             block = self.block
-            cohort = Cohort(self, block, min(free, len(block.waiting)))
+            cohort = Cohort(self.opened, self.settings, block, min(free, len(block.waiting)), self.clock)
             cohort.note(*choose_tokens(block.logits.index_select(0, cohort.slot), cohort.draws(), self.settings))
             self.cohorts.append(cohort)
             if not block.waiting:
@@ -239,7 +180,7 @@ class Batch:
     @torch.inference_mode()
     def prefill(self, groups: Sequence[Group]) -> Block:
         """Run prompts through the model, each once."""
-        device = self.decoder.device
+        device = self.opened.device
         lengths = torch.tensor([len(group.ids) for group in groups], device=device)
         longest = max(len(group.ids) for group in groups)
         # prompts stand on the left: a causal model never looks at the padding behind them
@@ -287,6 +228,6 @@ class Batch:
 
     @torch.inference_mode()
     def _harvest(self) -> list[tuple[int, Completion]]:
-        finished = [pair for cohort in self.cohorts for pair in cohort.harvest()]
+        finished = [pair for cohort in self.cohorts for pair in cohort.harvest(self.clock)]
         self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
         return finished

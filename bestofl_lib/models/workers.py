@@ -8,19 +8,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
-from bestofl_lib.models.cohorts import Group, Queue, Shape
-from bestofl_lib.models.contract import Completion, Sampling
-from bestofl_lib.models.decoding import Decoder
+from bestofl_lib.models.contract import Completion, Sampling, Unfinished
+from bestofl_lib.models.opening import Opening
+from bestofl_lib.models.work import Group, Queue, Shape
+from bestofl_lib.models.writers import open_writer
 
 
 def run_workers(
-    options: Sequence[Mapping[str, Any]], groups: Sequence[Group], settings: Sampling
-) -> Iterator[tuple[int, Completion]]:
+    openings: Sequence[Opening], groups: Sequence[Group], settings: Sampling
+) -> Iterator[tuple[int, Completion | Unfinished]]:
     """Share the groups among processes, each with its own copy of the model; they fetch more as they finish.
 
     Plain subprocesses on a socket, because multiprocessing would run the caller's script again in each.
@@ -29,7 +29,7 @@ def run_workers(
     workers: dict[Connection, subprocess.Popen[bytes]] = {}
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
-        for option in options:
+        for opening in openings:
             ours, theirs = socket.socketpair()
             with theirs:
                 command = "import sys; from bestofl_lib.models.workers import serve; serve(int(sys.argv[1]))"
@@ -41,7 +41,7 @@ def run_workers(
                 )
             connection = Connection(ours.detach())
             workers[connection] = process
-            connection.send((dict(option), shape, settings))
+            connection.send((opening, shape, settings))
         while workers:
             for ready in wait(list(workers)):
                 connection = ready  # type: ignore[assignment]
@@ -74,7 +74,7 @@ def serve(descriptor: int) -> None:
     """The life of a sampling process: told what to do on this socket, it ends when the socket does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
     connection = Connection(descriptor)
-    pending: list[tuple[int, Completion]] = []
+    pending: list[tuple[int, Completion | Unfinished]] = []
     sent = time.monotonic()
 
     def send() -> None:
@@ -90,9 +90,9 @@ def serve(descriptor: int) -> None:
         return connection.recv()
 
     try:
-        options, shape, settings = connection.recv()
+        opening, shape, settings = connection.recv()
         try:
-            for pair in Decoder(options).run(take, shape, settings):
+            for pair in open_writer(opening).run(take, shape, settings):
                 pending.append(pair)
                 if len(pending) >= 256 or time.monotonic() - sent > 1:
                     send()

@@ -21,8 +21,9 @@ transformers = pytest.importorskip("transformers")
 from bestofl_lib.candidates import transformers_sampler  # noqa: E402
 from bestofl_lib.candidates.sampling import candidate_seed  # noqa: E402
 from bestofl_lib.candidates.transformers_sampler import TransformersSampler  # noqa: E402
-from bestofl_lib.models import decoding  # noqa: E402
+from bestofl_lib.models import decoding, opening  # noqa: E402
 from bestofl_lib.models.contract import Request, Sampling  # noqa: E402
+from bestofl_lib.models.writers import SlowSamplingWarning  # noqa: E402
 
 SETTINGS = Sampling(max_new_tokens=24)
 TEMPLATE = "{% for message in messages %}<|user|>{{ message['content'] }}{% endfor %}<|assistant|>"
@@ -89,7 +90,7 @@ def test_greedy_completions_are_those_of_generate(sampler, plain):
 def test_the_log_probability_is_that_of_a_plain_forward_pass(sampler, plain):
     model, _ = plain
     written: dict[int, list[int]] = {}
-    decode = sampler._decoder.tokenizer.batch_decode
+    decode = sampler.writer.opened.tokenizer.batch_decode
 
     def spy(ids, **kwargs):
         out = decode(ids, **kwargs)
@@ -99,7 +100,7 @@ def test_the_log_probability_is_that_of_a_plain_forward_pass(sampler, plain):
     asked = requests(4, 4)
     groups = {g.problem_id: g.ids for g in sampler._groups(asked, SETTINGS)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampler._decoder.tokenizer, "batch_decode", spy)
+        patch.setattr(sampler.writer.opened.tokenizer, "batch_decode", spy)
         found = draw(sampler, asked)
     checked = 0
     for (problem, _), completion in found.items():
@@ -144,7 +145,7 @@ def test_longer_completions_begin_with_the_shorter_ones_across_blocks_of_random_
 
 
 def test_each_prompt_is_prefilled_once_however_many_completions(sampler, monkeypatch):
-    sampler._decoder  # noqa: B018 loads
+    sampler.writer  # noqa: B018 loads
     seen = []
     original = decoding.Batch.prefill
 
@@ -218,14 +219,14 @@ def test_other_architectures_pass_the_check_and_write_what_generate_writes(tiny_
         assert found[group.problem_id, 0].text == other.tokenizer.decode(out, skip_special_tokens=True)
 
 
-def test_an_architecture_that_the_loop_does_not_know_is_refused(tiny_policy, tmp_path):
+def test_an_architecture_that_the_loop_does_not_know_is_written_by_generate_and_said_so(tiny_policy, tmp_path):
     config = transformers.MambaConfig(vocab_size=260, hidden_size=32, num_hidden_layers=1, state_size=4, eos_token_id=1)
     folder = shutil.copytree(tiny_policy, tmp_path / "mamba")
     transformers.MambaForCausalLM(config).save_pretrained(folder)
-    with pytest.raises(
-        ValueError, match=r"\(architecture 'mamba'\) cannot be sampled in this process.*import the completions"
-    ):
-        draw(TransformersSampler(folder, device="cpu"))
+    with pytest.warns(SlowSamplingWarning, match=r"\(architecture 'mamba'\) is sampled by Transformers' own `generate`"):
+        found = draw(TransformersSampler(folder, device="cpu"), requests(2, 3))
+    assert texts(draw(TransformersSampler(folder, device="cpu", batch_rows=1), requests(2, 3))) == texts(found)
+    assert len({c.text for c in found.values()}) > 1
 
 
 # Memory and numbers that fail
@@ -243,7 +244,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_nothing_changes(sampler, 
         return original(self)
 
     small = TransformersSampler(tiny_policy, device="cpu", batch_rows=16)
-    small._decoder  # noqa: B018 loads
+    small.writer  # noqa: B018 loads
     monkeypatch.setattr(decoding.Batch, "forward", tight)
     assert texts(draw(small)) == expected
     assert sizes[:3] == [16, 8, 4]
@@ -252,7 +253,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_nothing_changes(sampler, 
 def test_what_runs_out_of_memory_alone_is_an_error_row_and_the_others_are_written(sampler, tiny_policy, monkeypatch):
     expected = texts(draw(sampler))
     sampler_small = TransformersSampler(tiny_policy, device="cpu", batch_rows=4)
-    sampler_small._decoder  # noqa: B018 loads
+    sampler_small.writer  # noqa: B018 loads
     original = decoding.Batch.prefill
     longest = max(len(group.ids) for group in sampler_small._groups(requests(), SETTINGS))
 
@@ -273,7 +274,7 @@ def test_what_runs_out_of_memory_alone_is_an_error_row_and_the_others_are_writte
 
 
 def test_other_runtime_errors_are_not_taken_for_want_of_memory(sampler, monkeypatch):
-    sampler._decoder  # noqa: B018 loads
+    sampler.writer  # noqa: B018 loads
 
     def broken(self):
         raise RuntimeError("shape mismatch")
@@ -289,7 +290,7 @@ def test_a_row_whose_logits_turn_nan_ends_as_an_error_and_spares_the_others(samp
 
     def poisoned(self):
         logits = original(self)
-        indices = np.concatenate([cohort.indices for cohort in self.cohorts])
+        indices = np.concatenate([[row.index for row in cohort.sources] for cohort in self.cohorts])
         counts = torch.cat([cohort.count for cohort in self.cohorts]).numpy()
         logits[torch.from_numpy((indices == 4) & (counts == 1)), 0] = math.nan
         return logits
@@ -395,7 +396,7 @@ def test_the_identity_follows_the_content_not_the_place(tiny_policy, tmp_path):
 
 
 def test_nothing_is_loaded_to_know_the_identity(tiny_policy, monkeypatch):
-    monkeypatch.setattr(decoding.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("model loaded"))
+    monkeypatch.setattr(opening.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("model loaded"))
     monkeypatch.setattr(
         transformers_sampler.AutoTokenizer, "from_pretrained", lambda *a, **k: pytest.fail("tokenizer loaded")
     )
