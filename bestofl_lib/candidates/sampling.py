@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.candidates.writers import Share
-from bestofl_lib.models.contract import Request, Sampler, Sampling
+from bestofl_lib.models.contract import Request, Sampler, Sampling, Unfinished
 from bestofl_lib.problems.prompts import messages
 from bestofl_lib.tables import KEY, SPLITS
 from bestofl_lib.text import key_digest, stable_integer
@@ -129,6 +129,8 @@ def _draw(
     try:
         with bar:
             for request, completion in sampler.sample(requests, settings):
+                if isinstance(completion, Unfinished):
+                    continue
                 key = (request.problem_id, request.language, request.sample_index)
                 store.add(
                     dict(zip(KEY, key, strict=True))

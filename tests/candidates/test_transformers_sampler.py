@@ -223,7 +223,9 @@ def test_an_architecture_that_the_loop_does_not_know_is_written_by_generate_and_
     config = transformers.MambaConfig(vocab_size=260, hidden_size=32, num_hidden_layers=1, state_size=4, eos_token_id=1)
     folder = shutil.copytree(tiny_policy, tmp_path / "mamba")
     transformers.MambaForCausalLM(config).save_pretrained(folder)
-    with pytest.warns(SlowSamplingWarning, match=r"\(architecture 'mamba'\) is sampled by Transformers' own `generate`"):
+    with pytest.warns(
+        SlowSamplingWarning, match=r"\(architecture 'mamba'\) is sampled by Transformers' own `generate`"
+    ):
         found = draw(TransformersSampler(folder, device="cpu"), requests(2, 3))
     assert texts(draw(TransformersSampler(folder, device="cpu", batch_rows=1), requests(2, 3))) == texts(found)
     assert len({c.text for c in found.values()}) > 1
