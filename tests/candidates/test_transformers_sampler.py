@@ -22,7 +22,7 @@ from bestofl_lib.candidates import transformers_sampler  # noqa: E402
 from bestofl_lib.candidates.sampling import candidate_seed  # noqa: E402
 from bestofl_lib.candidates.transformers_sampler import TransformersSampler  # noqa: E402
 from bestofl_lib.models import decoding, opening  # noqa: E402
-from bestofl_lib.models.contract import Request, Sampling  # noqa: E402
+from bestofl_lib.models.contract import Completion, Request, Sampling  # noqa: E402
 from bestofl_lib.models.writers import SlowSamplingWarning  # noqa: E402
 
 SETTINGS = Sampling(max_new_tokens=24)
@@ -44,8 +44,9 @@ def requests(prompts: int = 6, n: int = 3) -> list[Request]:
 
 
 def draw(sampler: TransformersSampler, asked: list[Request] | None = None, settings: Sampling = SETTINGS) -> dict:
-    """Completions by (problem, index)."""
-    found = [((r.problem_id, r.sample_index), c) for r, c in sampler.sample(asked or requests(), settings)]
+    """Completions by (problem, index); what is handed over unfinished on a slow machine is left out."""
+    written = sampler.sample(asked or requests(), settings)
+    found = [((r.problem_id, r.sample_index), c) for r, c in written if isinstance(c, Completion)]
     assert len(found) == len(dict(found)) == len(asked or requests())
     return dict(found)
 
