@@ -288,13 +288,13 @@ class _Form:
         found = choice.get("logprobs")
         if not isinstance(found, dict):
             raise Fault("no log-probabilities", "they were asked for, and earlier answers held them")
-        if self.is_plain:
-            values = found.get("token_logprobs") or []
-        else:
-            values = [token.get("logprob") for token in found.get("content") or [] if isinstance(token, dict)]
-        if not all(isinstance(value, (int, float)) for value in values):
-            raise Fault("no log-probabilities", "one of them is not a number")
-        return [float(value) for value in values]
+        values = found.get("token_logprobs") if self.is_plain else found.get("content")
+        if not isinstance(values, list):
+            return []
+        try:
+            return [float(value if self.is_plain else value["logprob"]) for value in values]
+        except (TypeError, KeyError, ValueError):
+            raise Fault("no log-probabilities", "one of them is not a number") from None
 
 
 async def _logprobs_mode(servers: Servers, form: _Form) -> tuple[bool, str]:

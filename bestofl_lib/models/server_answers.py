@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import from_json
+
 _TOO_LONG = (
     "maximum context length",  # vLLM, OpenAI
     "context_length_exceeded",  # OpenAI
@@ -61,16 +63,17 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, *, where: 
         TooLong: the prompt does not fit.
         ServerError: no repetition helps: the key, the quota, the path or a field was refused.
     """
-    text = body.decode("utf8", "replace")
     if status == 200:
         try:
-            answer = json.loads(text)
+            answer = from_json(body)  # takes half the time of json.loads, which long log-probabilities make felt
         except ValueError:
+            text = body.decode("utf8", "replace")
             kind = "HTML instead of JSON" if text.lstrip()[:1] == "<" else "malformed JSON"
             raise Fault(kind, f"{where} answered {_shown(text, key)!r}") from None
         if not isinstance(answer, dict):
             raise Fault("malformed JSON", f"{where} answered {type(answer).__name__} where an object was expected")
         return answer
+    text = body.decode("utf8", "replace")
     message = _shown(_message(text), key)
     lowered = text.lower()
     if status == 429 and not any(word in lowered for word in _QUOTA):

@@ -138,7 +138,8 @@ class Servers:
         self.patience = patience or Patience()
         self.tally = Tally()
         self.hint = ""  # added to the message when servers failed for too long
-        self._servers = [_Server(address, api_key(address), in_flight) for address in addresses]
+        longest_rest = min(_LONGEST_PAUSE, self.patience.without_answer / 5)
+        self._servers = [_Server(address, api_key(address), in_flight, longest_rest) for address in addresses]
         self._random = random.Random(seed)
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
         self._slowest: float | None = None  # seconds per token, decaying
@@ -245,12 +246,15 @@ class Servers:
             workers = [asyncio.create_task(work()) for _ in range(n_workers)]
             ended = 0
             while ended < n_workers:
-                result = await results.get()
+                result: Any
+                try:
+                    result = await results.get()
+                except asyncio.CancelledError as cancelled:
+                    result = cancelled
                 if isinstance(result, BaseException):
-                    # what other requests brought before the error is passed on first
-                    while not results.empty():
+                    while not results.empty():  # what other requests brought before is passed on first
                         more = results.get_nowait()
-                        if more is not None and not isinstance(more, BaseException):
+                        if isinstance(more, tuple):
                             yield more
                     raise result
                 if result is None:
@@ -366,15 +370,19 @@ class Servers:
             free = [server for server in self._servers if server.room(now) > 0]
             if free:
                 return min(free, key=lambda server: server.in_flight)
-            ends = [server.rests_until - now for server in self._servers if server.rests_until > now]
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
-            await asyncio.wait([turn], timeout=max(0.01, min(ends)) if ends else None)
-            turn.cancel()
+            await turn
 
     def _wake(self, server: _Server) -> None:
-        """Let as many waiting requests try again as the server has room for."""
-        room = server.room(time.monotonic())
+        """Let as many waiting requests try again as the server has room for, now or when it has rested."""
+        now = time.monotonic()
+        if server.rests_until > now:
+            if server.alarm is not None:
+                server.alarm.cancel()
+            server.alarm = asyncio.get_running_loop().call_later(server.rests_until - now + 0.001, self._wake, server)
+            return
+        room = server.room(now)
         while room > 0 and self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -405,13 +413,14 @@ def waiting_requests(metrics: str) -> float:
 class _Server:
     """One server: how much it is given, and whether it rests."""
 
-    def __init__(self, address: str, key: str, most: int):
-        self.address, self.key, self.most = address, key, most
+    def __init__(self, address: str, key: str, most: int, longest_rest: float):
+        self.address, self.key, self.most, self.longest_rest = address, key, most, longest_rest
         self.root = address.removesuffix("/v1")
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.is_known = False  # it answered, and serves what it should
         self.in_flight = 0
         self.rests_until = 0.0
+        self.alarm: asyncio.TimerHandle | None = None  # for the end of its rest
         self._limit = float(min(_FIRST_IN_FLIGHT, most))
         self._growth_is_fast = True  # until the first sign of overload
         self._failures = 0  # in a row
@@ -437,7 +446,7 @@ class _Server:
         if fault.retry_after:
             self.rests_until = max(self.rests_until, now + fault.retry_after)
         elif self._failures >= _FAILURES_TO_REST and now >= self.rests_until:
-            pause = min(_LONGEST_PAUSE, 0.5 * 2.0 ** min(self._failures - _FAILURES_TO_REST, 10))
+            pause = min(self.longest_rest, 0.5 * 2.0 ** min(self._failures - _FAILURES_TO_REST, 10))
             self.rests_until = now + pause * chance.uniform(0.5, 1.5)
 
     def note_waiting(self, waiting: float) -> None:
