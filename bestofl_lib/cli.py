@@ -60,6 +60,9 @@ def run(
     ] = None,
     only: Annotated[str | None, typer.Option("--only", help="Run this notebook alone, such as 06.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run notebooks even if they are up to date.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let other parameters replace the figures of a finished run.")
+    ] = False,
 ) -> None:
     """Run what has changed of a study, and build its report."""
     from bestofl_lib.study.run import run_study
@@ -70,7 +73,7 @@ def run(
         if not mark or not name.strip():
             raise ValueError(f"-p {text!r}: expected name=value, such as -p languages=en,sw")
         overrides[name.strip()] = value
-    index = run_study(study, overrides, start_from=start_from, only=only, force=force, say=typer.echo)
+    index = run_study(study, overrides, start_from=start_from, only=only, force=force, replace=replace, say=typer.echo)
     typer.echo(f"open {index}")
 
 

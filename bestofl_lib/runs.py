@@ -119,6 +119,11 @@ class Run:
         """The rewards: one row per candidate and reward model; no rows where nothing has given any."""
         return self.read("rewards") if self.has("rewards") else TABLES["rewards"].schema.to_frame()
 
+    @property
+    def may_replace(self) -> bool:
+        """Whether this process belongs to a study, which may replace what it made before."""
+        return bool(os.environ.get(UNDER_STUDY))
+
     def store(self) -> Store:
         """The stored candidates, for sampling and importing."""
         return Store(self.folder / "candidates")
@@ -188,7 +193,7 @@ class Run:
 
     def _protect(self, name: str, table: pl.DataFrame) -> None:
         """Refuse to replace a study's table by other figures, unless the study itself is running."""
-        if os.environ.get(UNDER_STUDY) or not self.has(name):
+        if self.may_replace or not self.has(name):
             return
         owners = [
             notebook

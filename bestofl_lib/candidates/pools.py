@@ -135,14 +135,27 @@ def read_pool(
 def store_pool(run: Run, pool: Pool) -> int:
     """Puts a pool into a run folder, where the later notebooks find it; the same pool again changes nothing.
 
+    A run holds one pool. A study that imports another one (its file has changed, or `--replace`) takes the place of the
+    first, whose rewards are removed; by hand, a second pool is refused.
+
     Returns:
         How many candidates were new to the run's store.
+
+    Raises:
+        ValueError: the run holds other candidates.
     """
-    run.write("problems", pool.problems)
-    if pool.rewards is not None:
-        run.write("rewards", pool.rewards)
-    store = Store(run.folder / "candidates")
+    store = run.store()
     with store.writing():
+        if _holds_others(store, pool):
+            if not run.may_replace:
+                raise ValueError(
+                    f"run {run.name!r} holds other candidates already; a run holds one pool: set run = '{run.name}-2' "
+                    f"in the parameters cell, or delete {run.folder}"
+                )
+            run.path("rewards").unlink(missing_ok=True)
+        run.write("problems", pool.problems)
+        if pool.rewards is not None:
+            run.write("rewards", pool.rewards)
         held = store.held().select("draw", *KEY)
         new = pool.candidates.join(held, on=["draw", *KEY], how="anti", maintain_order="left")
         for row in new.iter_rows(named=True):
@@ -150,6 +163,15 @@ def store_pool(run: Run, pool: Pool) -> int:
         store.flush()
         store.ask(pool.candidates.group_by("problem_id", "language", "draw").agg(n=pl.len()))
     return len(new)
+
+
+def _holds_others(store: Store, pool: Pool) -> bool:
+    """Whether the run's latest candidates are not those of this pool."""
+    try:
+        asked = store.asked()
+    except FileNotFoundError:
+        return False
+    return set(asked["draw"].unique()) != set(pool.candidates["draw"].unique())
 
 
 # -- from files to rows with our names ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bestofl_lib.files import replace_file
+from bestofl_lib.files import explain
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study import execution
 from bestofl_lib.study.errors import StudyError
@@ -24,6 +24,7 @@ from bestofl_lib.study.freshness import (
     state_of,
     states,
 )
+from bestofl_lib.study.guards import check_folders, check_not_finished_otherwise, shared_without_locks, sweep
 from bestofl_lib.study.notebooks import cells_digest, find_notebook, imported_names
 from bestofl_lib.study.plan import Step, load_study, plan
 
@@ -38,6 +39,7 @@ def run_study(
     start_from: str | None = None,
     only: str | None = None,
     force: bool = False,
+    replace: bool = False,
     folders: Folders | None = None,
     say: Say = print,
 ) -> Path:
@@ -49,6 +51,7 @@ def run_study(
         start_from: leave out the notebooks before this one.
         only: leave out all notebooks but this one.
         force: run them even if they are up to date.
+        replace: let other parameters replace the figures of a finished run.
         folders: where notebooks, runs and reports are; by default the project's.
         say: gets each line of progress.
 
@@ -66,7 +69,11 @@ def run_study(
     name, steps = plan(asked, overrides, folders)
     chosen = _choose(steps, start_from, only)
     run = Run(name, folders.runs)
-    _try_writing(run)
+    if not replace:
+        check_not_finished_otherwise(run, study, chosen, overrides or {})
+    check_folders(run, folders)
+    if kind := shared_without_locks(run.folder):
+        say(f"  note: {run.folder} is on {kind}, where locks are not dependable: run one study at a time there")
     lock = filelock.FileLock(run.folder / ".study.lock")
     try:
         held = lock.acquire(timeout=0)
@@ -75,6 +82,9 @@ def run_study(
             f"run {name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p run={name}-2"
         ) from error
     with held:
+        sweep(run, folders)
+        records = run.notebook_records()  # of this study's notebooks only: others have been renamed or left out
+        run.record("notebooks", {name: records[name] for name in sorted(records) if name in {s.name for s in steps}})
         run.record("study", {"name": study, "title": asked.title, "overrides": overrides or {}})
         try:
             for step in chosen:
@@ -92,16 +102,6 @@ def _choose(steps: list[Step], start_from: str | None, only: str | None) -> list
     if only is not None:
         return [steps[names.index(find_notebook(only, names))]]
     return steps if start_from is None else steps[names.index(find_notebook(start_from, names)) :]
-
-
-def _try_writing(run: Run) -> None:
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        replace_file(run.folder / ".writable", b"")
-    except OSError as error:
-        raise StudyError(
-            f"cannot write to {run.folder}: {error.strerror}; free some space or set BESTOFL_RUNS"
-        ) from error
 
 
 def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say: Say) -> None:
@@ -124,6 +124,8 @@ def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say:
         except NotebookFailed as failed:
             record |= {"status": "failed", "error": {"cell": failed.cell, "message": failed.short}}
             failure = StudyError(failed.message(step.name, executed_path(run, step.name)), failed.exit_code)
+        except OSError as error:
+            raise StudyError(f"{step.name}: {explain(error, run.folder, 'finished notebooks are kept')}") from error
     record |= {"seconds": round(time.monotonic() - began, 1), "peak_memory_mb": round(peak[0] / 2**20)}
     _claim_outputs(run, step.name, record, before)
     if failure:

@@ -15,7 +15,7 @@ from bestofl_lib.candidates.pools import read_pool, store_pool
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.problems.files import FileWarning
 from bestofl_lib.problems.load import load
-from bestofl_lib.runs import Run
+from bestofl_lib.runs import UNDER_STUDY, Run
 from bestofl_lib.tables import KEY, SCHEMAS
 
 FILES = Path(__file__).resolve().parent / "pool_files"
@@ -323,10 +323,21 @@ def test_a_stored_pool_reads_back_as_it_was_and_storing_it_again_adds_nothing(tm
     assert run.read("problems").equals(pool.problems)
 
 
-def test_another_choice_from_the_pool_replaces_the_first_without_mixing(tmp_path):
+def store_rewards(run: Run) -> pl.DataFrame:
+    key = run.candidates().select(*KEY)
+    return run.write("rewards", key.with_columns(reward_model=pl.lit("mine"), reward=pl.lit(1.0)))
+
+
+def test_a_second_pool_is_refused_by_hand_and_replaces_the_first_in_a_study_without_mixing(tmp_path, monkeypatch):
     run, table = Run("pool", tmp_path), pl.concat([rows().with_columns(model=pl.lit(m)) for m in ("a", "b")])
     store_pool(run, read_pool(table, model="a"))
+    rewards = store_rewards(run)
+    with pytest.raises(ValueError, match="run 'pool' holds other candidates already.*run = 'pool-2'"):
+        store_pool(run, read_pool(table, model="b", languages=["en"]))
+    assert run.read("rewards").equals(rewards) and set(run.candidates()["model"]) == {"a"}
+    monkeypatch.setenv(UNDER_STUDY, "1")
     store_pool(run, read_pool(table, model="b", languages=["en"]))
+    assert not run.has("rewards")  # of the first pool: they would rank candidates that they never saw
     stored = Store(run.folder / "candidates").candidates()
     assert stored.select("model", "language").unique().rows() == [("b", "en")]
 

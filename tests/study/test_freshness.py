@@ -38,9 +38,9 @@ def test_an_unchanged_study_does_not_import_the_tools_that_run_notebooks(folders
 
 def test_a_changed_parameter_runs_the_notebooks_that_it_touches(folders, in_process):
     go(folders)
-    go(folders, {"word": "y"})
+    go(folders, {"word": "y"}, replace=True)
     assert in_process == ["01", "02", "02"]
-    go(folders, {"word": "y", "rows": "7"})
+    go(folders, {"word": "y", "rows": "7"}, replace=True)
     assert in_process == ["01", "02", "02", "01", "02"]
 
 

@@ -33,7 +33,7 @@ def test_a_page_that_is_no_longer_true_is_taken_out_of_the_report(folders, in_pr
     assert (folders.reports / "tiny" / "02_show_numbers.html").exists()
     write_notebook(folders.notebooks / "01_make_numbers.ipynb", [*MAKE, "1 / 0"])
     with pytest.raises(StudyError):
-        go(folders, {"rows": "9"})
+        go(folders, {"rows": "9"}, replace=True)
     assert not (folders.reports / "tiny" / "02_show_numbers.html").exists()
 
 

@@ -1,0 +1,133 @@
+"""What is checked before a study changes a run: finished figures are not overwritten, and both folders can be written.
+
+A finished run answers for its parameters: other parameters belong to a run with another name, unless the user says
+`--replace`. Parameters that change no figure (device, workers) do not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bestofl_lib.files import explain
+from bestofl_lib.runs import Folders, Run
+from bestofl_lib.study.errors import StudyError
+from bestofl_lib.study.plan import Step
+
+WITHOUT_EFFECT = ("device", "workers", "batch_rows")  # parameters that may differ between two halves of one run
+LEAST_FREE = 100 * 2**20  # bytes of disk below which nothing is begun
+OLD = 3600  # seconds after which a half-written file is taken for one whose writer was killed
+
+
+def check_not_finished_otherwise(run: Run, study: str, steps: list[Step], overrides: Mapping[str, str]) -> None:
+    """Refuse to replace finished figures by those of other parameters or of another study.
+
+    Args:
+        steps: those that are about to run.
+        overrides: from `-p`, for the command that is proposed.
+
+    Raises:
+        StudyError: with the parameters that differ and the command that keeps both.
+    """
+    records = run.notebook_records()
+    done = {name: record for name, record in records.items() if record["status"] == "done"}
+    before = run.recorded().get("study", {}).get("name", study)
+    given = "".join(f" -p {name}={value}" for name, value in overrides.items() if name != "run")
+    way_out = (
+        f"give this one a name of its own: bestofl run {study}{given} -p run={free_name(run)}; "
+        "or let it replace the figures of the run: --replace (stored candidates are kept)"
+    )
+    if done and before != study:
+        raise StudyError(f"run {run.name!r} was made by the study {before!r}, not {study!r}; {way_out}")
+    changed: dict[str, str] = {}
+    for step in steps:
+        then = done[step.name]["parameters"] if step.name in done else step.effective
+        for name, now in step.effective.items():
+            known = name in then or name in step.passed  # one that the notebook has only since then is at its default
+            if name not in WITHOUT_EFFECT and known and then.get(name) != now:
+                changed[name] = f"{name} ({_short(then.get(name, 'not set'))} → {_short(now)})"
+    if changed:
+        raise StudyError(f"run {run.name!r} was made with other parameters: {', '.join(changed.values())}; {way_out}")
+
+
+def check_folders(run: Run, folders: Folders) -> None:
+    """Try both places that a study writes to, so that a read-only or full disk shows before anything runs.
+
+    Raises:
+        StudyError: naming the folder, what is wrong with it and the remedy.
+    """
+    for folder in (run.folder, folders.reports):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0" * 65536)
+                file.flush()
+                os.fsync(file.fileno())
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise StudyError(str(explain(error, folder, "nothing was run"))) from error
+        if free < LEAST_FREE:
+            raise StudyError(
+                f"{free / 2**20:.0f} MB are free on the disk of {folder}; at least {LEAST_FREE / 2**20:.0f} MB are needed "
+                "to begin; free some space, or set BESTOFL_RUNS and BESTOFL_REPORTS to folders on another disk"
+            )
+
+
+def sweep(run: Run, folders: Folders) -> None:
+    """Remove half-written files and report folders whose writer was killed; call it while holding the run's lock."""
+    for left in (*folders.reports.glob(f".{run.name}.*.part"), *folders.reports.glob(f".{run.name}.*.old")):
+        shutil.rmtree(left, ignore_errors=True)
+    old = time.time() - OLD
+    for left in run.folder.rglob(".*.part"):
+        with contextlib.suppress(OSError):
+            if left.is_file() and left.stat().st_mtime < old:
+                left.unlink()
+
+
+def free_name(run: Run) -> str:
+    """The run's name with the first number from 2 on that no run has."""
+    number = 2
+    while (run.root / f"{run.name}-{number}").exists():
+        number += 1
+    return f"{run.name}-{number}"
+
+
+def shared_without_locks(folder: Path) -> str:
+    """The file system of a folder if it is one on which locks and atomic renames are not dependable; else empty.
+
+    Such a place (NFS, SMB, SSHFS) works for one writer at a time; nothing prevents a second one on another machine.
+    """
+    place = next((path for path in [folder, *folder.parents] if path.exists()), folder).resolve()
+    best, kind = "", ""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/mounts").read_text("utf8").splitlines():
+            mount, system = line.split(" ")[1:3]
+            mount = mount.replace("\\040", " ")
+            if place.is_relative_to(mount) and len(mount) >= len(best):
+                best, kind = mount, system
+    remote = (
+        "nfs",
+        "cifs",
+        "smb",
+        "fuse.sshfs",
+        "9p",
+        "afs",
+        "ceph",
+        "lustre",
+        "fuse.s3fs",
+        "fuse.gcsfuse",
+        "beegfs",
+        "gpfs",
+    )
+    return kind if kind.startswith(remote) else ""
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,139 @@
+"""What a study refuses before anything runs: overwriting finished figures, folders that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from tiny_study import MAKE, go, write_notebook
+
+from bestofl_lib.runs import Run
+from bestofl_lib.study import guards
+from bestofl_lib.study.errors import StudyError
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_other_parameters_do_not_replace_a_finished_run_and_a_name_is_proposed(folders, in_process):
+    go(folders)
+    before = contents(folders.runs / "tiny"), contents(folders.reports)
+    with pytest.raises(StudyError) as caught:
+        go(folders, {"rows": "9"})
+    message = str(caught.value)
+    assert "rows (4 → 9)" in message
+    assert "bestofl run tiny -p rows=9 -p run=tiny-2" in message and "--replace" in message
+    assert (contents(folders.runs / "tiny"), contents(folders.reports)) == before
+    go(folders, {"rows": "9", "run": "tiny-2"})
+    assert len(Run("tiny-2", folders.runs).read("numbers")) == 9
+    assert len(Run("tiny", folders.runs).read("numbers")) == 4
+    go(folders, {"rows": "9"}, replace=True)
+    assert len(Run("tiny", folders.runs).read("numbers")) == 9
+
+
+def test_a_default_that_was_edited_in_a_notebook_is_another_parameter_too(folders, in_process):
+    go(folders)
+    write_notebook(
+        folders.notebooks / "01_make_numbers.ipynb", [cell.replace('"en", "de"', '"en", "fr"') for cell in MAKE]
+    )
+    with pytest.raises(StudyError, match=r"languages \(\['en', 'de'\] → \['en', 'fr'\]\)"):
+        go(folders)
+
+
+def test_another_study_does_not_take_over_a_finished_run(folders, in_process):
+    go(folders)
+    (folders.notebooks / "studies" / "other.yaml").write_text(
+        "title: O\nnotebooks: ['01']\nparameters:\n  rows: 4\n  run: tiny\n"
+    )
+    from bestofl_lib.study.run import run_study
+
+    with pytest.raises(StudyError, match="made by the study 'tiny', not 'other'; .*-p run=tiny-2"):
+        run_study("other", folders=folders, say=lambda line: None)
+
+
+def test_where_it_runs_may_change_in_the_middle_of_a_run(folders, in_process):
+    cell = MAKE[1] + '\ndevice: str = "cpu"  # where'
+    write_notebook(folders.notebooks / "01_make_numbers.ipynb", [MAKE[0], cell, *MAKE[2:]])
+    go(folders)
+    go(folders, {"device": "cuda"})
+    assert in_process == ["01", "02", "01"]
+
+
+def test_a_notebook_run_by_hand_does_not_replace_a_studys_table_by_other_figures(folders, in_process):
+    go(folders)
+    run = Run("tiny", folders.runs)
+    run.write("numbers", run.read("numbers"))  # the same figures: nothing to protect
+    with pytest.raises(
+        ValueError, match=r"study 'tiny' \(01_make_numbers\).*bestofl copy tiny scratch.*run = 'scratch'"
+    ):
+        run.write("numbers", pl.DataFrame({"n": [7]}))
+    assert len(run.read("numbers")) == 4
+    run.write("of_my_own", pl.DataFrame({"n": [7]}))
+
+
+@pytest.mark.parametrize("place", ["runs", "reports"])
+def test_a_folder_that_cannot_be_written_is_found_before_anything_runs(folders, in_process, monkeypatch, place):
+    real = guards.tempfile.TemporaryFile
+
+    def temporary(dir):
+        if getattr(folders, place) in (Path(dir), Path(dir).parent):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(dir=dir)
+
+    monkeypatch.setattr(guards.tempfile, "TemporaryFile", temporary)
+    with pytest.raises(StudyError, match=f"{getattr(folders, place)}.*read-only; choose other folders"):
+        go(folders)
+    assert in_process == []
+
+
+def test_a_nearly_full_disk_is_found_before_anything_runs(folders, in_process, monkeypatch):
+    monkeypatch.setattr(guards, "LEAST_FREE", 10**18)
+    with pytest.raises(StudyError, match="are free on the disk of .*free some space"):
+        go(folders)
+    assert in_process == []
+
+
+def test_what_a_killed_runner_left_is_swept(folders, in_process):
+    go(folders)
+    left = [folders.reports / ".tiny.123.part", folders.reports / ".tiny.123.old"]
+    for folder in left:
+        folder.mkdir()
+        (folder / "index.html").write_text("half")
+    other = folders.reports / ".another.9.part"
+    other.mkdir()
+    half, young = (folders.runs / "tiny" / name for name in (".numbers.parquet.x.part", ".numbers.parquet.y.part"))
+    half.write_bytes(b"1")
+    young.write_bytes(b"1")
+    os.utime(half, (time.time() - 7200,) * 2)
+    go(folders)
+    assert not any(folder.exists() for folder in left) and other.exists()
+    assert not half.exists() and young.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"notebooks": {', b"[]", b'"x"', b"\xff\xfe", b'{"notebooks": []}', b'{"study": 3}', b'{"notebooks": {"01_make_numbers": 1}}',
+     b'{"notebooks": {"01_make_numbers": {"status": "done"}}}'],
+)  # fmt: skip
+def test_an_account_that_is_empty_torn_or_foreign_is_named_with_the_remedy(folders, in_process, content):
+    go(folders)
+    (folders.runs / "tiny" / "run.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"run.json is damaged or not ours.*delete it and run the study again"):
+        go(folders)
+    (folders.runs / "tiny" / "run.json").unlink()
+    go(folders)
+    assert Run("tiny", folders.runs).read("total")["n"].to_list() == [6]
+
+
+@pytest.mark.parametrize(("mounts", "kind"), [
+    ("/dev/sda / ext4 rw 0 0\nserver:/x {0} nfs4 rw 0 0\n", "nfs4"), ("/dev/sda / ext4 rw 0 0\n", ""),
+    ("server:/ / nfs rw 0 0\n/dev/sda {0} ext4 rw 0 0\n", ""),
+])  # fmt: skip
+def test_places_without_dependable_locks_are_recognised(tmp_path, monkeypatch, mounts, kind):
+    monkeypatch.setattr(guards.Path, "read_text", lambda path, encoding: mounts.format(tmp_path))
+    assert guards.shared_without_locks(tmp_path / "runs") == kind
