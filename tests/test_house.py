@@ -20,8 +20,6 @@ LONG_FUNCTIONS: dict[str, str] = {  # path::name -> why it may be longer
     "analysis/pool.py::of": "one check per column, each with its message",
     "answers/columns.py::read_completions": "one pass over the phrases of a column",
     "answers/expressions.py::_serve": "a loop in a child process that cannot be split without shared state",
-    "display/charts/curves.py::budget_curves": "one declarative chart",
-    "display/charts/curves.py::english_against_mixed": "one declarative chart",
     "display/explorer/problem.py::problem_view": "one declarative view",
     "numbers/written.py::_unsigned": "the rules of written numbers in the order in which they apply",
 }

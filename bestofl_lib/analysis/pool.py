@@ -444,7 +444,7 @@ def _rewards(
     if rewards is None or rewards.is_empty():
         return result
     joined = rewards.join(table.select(*KEYS, "row", "place"), on=KEYS, how="inner")
-    bad = joined.filter(~pl.col("reward").is_finite())
+    bad = joined.filter(pl.col("reward").is_nan() | (pl.col("reward") == np.inf))  # −∞ and null: set aside
     if len(bad):
         first = bad.sort(KEYS).row(0, named=True)
         raise ValueError(

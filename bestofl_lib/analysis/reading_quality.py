@@ -6,6 +6,7 @@ import polars as pl
 
 from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.answers.doubts import is_doubtful
+from bestofl_lib.answers.other_readers import OURS
 from bestofl_lib.tables import KEY
 
 
@@ -63,7 +64,7 @@ def accuracy_by_reader(readings: pl.DataFrame) -> pl.DataFrame:
     counted = readings.group_by("language", "reader", maintain_order=True).agg(
         n_candidates=pl.len(), n_read=pl.col("answer").is_not_null().sum(), accuracy=pl.col("is_correct").mean()
     )
-    ours = counted.filter(pl.col("reader") == "ours").select("language", our_accuracy="accuracy")
+    ours = counted.filter(pl.col("reader") == OURS).select("language", our_accuracy="accuracy")
     return (
         counted.join(ours, on="language", how="left", maintain_order="left")
         .with_columns(gap=pl.col("accuracy") - pl.col("our_accuracy"))
@@ -85,7 +86,7 @@ def disagreements(readings: pl.DataFrame, candidates: pl.DataFrame, characters: 
     """
     keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
     return (
-        readings.filter((pl.col("reader") != "ours") & pl.col("answer").ne_missing(pl.col("ours")))
+        readings.filter((pl.col("reader") != OURS) & pl.col("answer").ne_missing(pl.col("ours")))
         .join(keyed, on=list(KEY), how="left", maintain_order="left")
         .with_columns(ending=pl.col("completion").str.tail(characters))
         .select(*KEY, "reader", "answer", "ours", "reference", "is_correct", "ending")

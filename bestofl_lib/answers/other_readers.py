@@ -57,6 +57,7 @@ def math_verify(completion: str, language: str) -> Fraction | None:
     return math_verify_reading(completion[-6000:])
 
 
+OURS = "ours"  # our own reader beside them
 READERS: dict[str, Callable[[str, str], Fraction | None]] = {
     "last_number": last_number,
     "after_cue": after_cue,
@@ -112,7 +113,7 @@ def read_with_others(
         .join(references, on=["problem_id", "language"], how="left", maintain_order="left")
         .with_columns(completion=candidates["completion"])
     )
-    parts = [base.with_columns(reader=pl.lit("ours"), answer=pl.col("ours"))]
+    parts = [base.with_columns(reader=pl.lit(OURS), answer=pl.col("ours"))]
     for name in readers:
         read = READERS[name]
         answers = [

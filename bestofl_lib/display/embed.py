@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bestofl_lib.files import replace_file
+from bestofl_lib.runs import Run
 from bestofl_lib.text import content_digest
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -30,16 +31,23 @@ _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _numbers = count()
 
 
-def enable_display() -> None:
+def enable_display(run: str = "", root: Path | None = None) -> None:
     """Make charts draw in this notebook, offline, in JupyterLab and in exported HTML, and show whole tables.
 
     Call it once at the top: it shows an invisible output that holds the chart library. A table of all languages is shown
     to its last row, and a note to its last word.
+
+    Args:
+        run: whose charts are shown: they say so in their last line, and order languages by that run's accuracy.
+        root: folder of the runs; by default `data/runs`.
     """
     import altair
     import polars as pl
     from IPython.display import display
 
+    from bestofl_lib.display.charts.context import use_run
+
+    use_run(Run(run, root) if run else None)
     pl.Config(tbl_rows=TABLE_ROWS, fmt_str_lengths=TEXT_LENGTH)
     altair.renderers.register("bestofl", _render)
     altair.renderers.enable("bestofl")

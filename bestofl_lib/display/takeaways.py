@@ -10,6 +10,7 @@ import html
 import polars as pl
 from IPython.display import HTML, Markdown
 
+from bestofl_lib.answers.other_readers import OURS
 from bestofl_lib.display import words
 from bestofl_lib.languages import PIVOT, english_name
 from bestofl_lib.text import signed
@@ -46,7 +47,7 @@ def accuracy(table: pl.DataFrame) -> Markdown:
     return Markdown(text)
 
 
-def readers(table: pl.DataFrame, ours: str = "ours") -> Markdown:
+def readers(table: pl.DataFrame, ours: str = OURS) -> Markdown:
     """How much of the gap between languages is reading. Table of `accuracy_by_reader`."""
     spread = dict(
         table.group_by("reader", maintain_order=True)

@@ -25,6 +25,7 @@ POOLS = {
     "mixed-en": "mixed without English",
     "planned": "planned pool",
 }
+POOL_LINES = {"mixed": "mixed", "planned": "planned"}  # at the ends of lines
 REWARD_MODELS = {"cross": "cross: across languages", "multi": "multi: all languages", "mono": "mono: each its own"}
 SORTS = {
     "difficulty": "hardest first",
@@ -40,6 +41,14 @@ FILTERS = {
     "mistake": "reward model picks wrong",
 }
 VERDICTS = ("supported", "undecided", "no room", "not supported", "not tested")
+RESAMPLED = {
+    "problems": "other problems",
+    "candidates": "same problems, drawn again",
+    "seeds": "other training seeds",
+    "both": "problems and draws",
+    "all": "all together",
+}
+NOTHING_READ = "nothing readable"
 QUESTIONS = {  # of the first screen, one tile each
     "mixing": "What does mixing languages buy?",
     "reward": "What does the reward model buy?",
@@ -85,6 +94,20 @@ def describe_language(code: str) -> dict[str, str]:
     return {"code": code, "name": record.name, "endonym": record.endonym, "dir": direction}
 
 
+def rule_name(rule: str | None) -> str:
+    """A rule of reading in words; the rule of an answer that could not be read is null.
+
+    >>> rule_name("last_number"), rule_name(None)
+    ('last number', 'nothing readable')
+    """
+    return (rule or "").replace("_", " ") or NOTHING_READ
+
+
+def reader_name(reader: str) -> str:
+    """Another reader in words, `ours` included."""
+    return {"ours": "our reader"}.get(reader, reader.replace("_", " "))
+
+
 def count_languages(codes: tuple[str, ...] | list[str]) -> str:
     """The number of languages ("3 languages"), or the name of the only one."""
     return f"{len(codes)} languages" if len(codes) > 1 else english_name(codes[0])
@@ -116,6 +139,17 @@ def arm(pool_name: str, strategy_name: str, reward_model: str | None) -> str:
     ('English pool, log-probability', 'mixed pool, best of k by cross reward')
     """
     return f"{pool(pool_name)}, {strategy(strategy_name, reward_model)}"
+
+
+def plan_arm(name: str) -> str:
+    """A plain way of spending that the planner is compared with.
+
+    >>> plan_arm("mixed"), plan_arm("en")
+    ('equal shares', 'English only')
+    """
+    return {"mixed": "equal shares", "planned": "the plan", "hindsight": "hindsight"}.get(
+        name
+    ) or f"{english_name(name)} only"
 
 
 def objective_column() -> pl.Expr:

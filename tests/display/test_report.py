@@ -7,13 +7,13 @@ import re
 import nbformat
 import polars as pl
 import pytest
-from made_up_runs import completed
 
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.report import build as report_build
 from bestofl_lib.display.report.build import LARGEST, build_report
 from bestofl_lib.display.text import plain_text
 from bestofl_lib.runs import Run
+from bestofl_lib.text import signed
 
 FRESH = ("up to date", "")
 
@@ -40,7 +40,7 @@ def run(tmp_path, monkeypatch, tables) -> Run:
             ),
             chart(charts.budget_curves(tables["budget_curves"])),
             chart(charts.english_against_mixed(tables["english_against_mixed"])),
-            chart(charts.claims_forest(tables["claims_forest"])),
+            chart(charts.claims_forest(tables["claims"])),
             output({"text/html": pl.DataFrame({"completion": ["<script>window.PWN=1</script>"]})._repr_html_()}),
             output(
                 {
@@ -51,7 +51,7 @@ def run(tmp_path, monkeypatch, tables) -> Run:
             nbformat.v4.new_output("stream", name="stdout", text="\x1b[31mred\x1b[0m <i>\n 10 %\r100 %\n"),
         ],
     )
-    run.write("claims", completed("claims", tables["claims_forest"]))
+    run.write("claims", tables["claims"])
     run.record(
         "notebooks",
         {
@@ -100,16 +100,17 @@ def test_a_report_is_an_overview_and_a_page_per_notebook(run, tmp_path):
     assert "How many are there?" in pages["index.html"] and 'href="08_budget_curves.html"' in pages["index.html"]
 
 
-def test_the_overview_opens_with_the_claims_in_words_and_numbers(run, tmp_path):
+def test_the_overview_opens_with_the_result_then_tiles_one_chart_tests_and_words(run, tmp_path, tables):
     _, pages = build(run, tmp_path)
     text = pages["index.html"]
     places = [
         text.index(part)
-        for part in ("points [", 'class="tiles"', "<figure", "Tests behind", "H1: 8.3 points.", "Words used")
+        for part in ('class="subject"', 'class="result"', 'class="tiles"', "<figure", "Tests behind", "Words used")
     ]
-    assert places == sorted(places), "a sentence, tiles, one chart, then tests and words"
-    assert '<span class="verdict not-supported">not supported</span>' in text
-    assert "+8.3" in text and "+5.3" in text
+    assert places == sorted(places), "sentences, tiles, one chart, then tests and words"
+    assert text.count('<li class="tile">') == 4
+    first = tables["claims"].row(0, named=True)
+    assert f">{first['verdict']}</span>" in text and signed(first["effect"]) in text
 
 
 def test_the_overview_shows_the_one_chart_that_tells_the_story(run, tmp_path):
@@ -207,7 +208,7 @@ def test_a_failed_notebook_has_a_banner_and_the_claims_are_withheld(run, tmp_pat
         and "cell [3]: &lt;KeyError&gt;" in pages["01_make_numbers.html"]
     )
     assert "08_budget_curves (stale: earlier table changed)" in pages["index.html"]
-    assert "H1: 8.3" not in pages["index.html"] and "once all have run" in pages["index.html"]
+    assert "Tests behind" not in pages["index.html"] and "once all have run" in pages["index.html"]
 
 
 def test_pages_of_an_older_report_do_not_stay(run, tmp_path):

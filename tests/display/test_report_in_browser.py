@@ -7,7 +7,6 @@ import json
 import nbformat
 import polars as pl
 import pytest
-from made_up_runs import completed
 
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.report.build import build_report
@@ -62,9 +61,11 @@ def report(tmp_path_factory, tables):
     run = Run("tiny", folder / "runs")
     made = {name: getattr(charts, name)(tables[name]) for name in charts.__all__}
     notebook(run, "01_all_charts", [embed._render(chart.to_dict()) for chart in made.values()])
-    bad = tables["accuracy_by_language"].head(len(PAYLOADS)).with_columns(language=pl.Series(PAYLOADS[:11]))
+    bad = tables["accuracy_by_language"].with_columns(language=pl.Series(PAYLOADS[:4]))
     rules = pl.DataFrame({"language": "en", "rule": PAYLOADS, "n": 1})
-    names = pl.DataFrame({"reward_model": PAYLOADS, "language": "en", "auc": 0.7, "n_pairs": 5})
+    names = pl.DataFrame(
+        {"reward_model": PAYLOADS, "language": "en", "auc": 0.7, "low": 0.6, "high": 0.8, "n_pairs": 5}
+    )
     texts = pl.DataFrame({"completion": PAYLOADS})
     with pl.Config(tbl_rows=100, fmt_str_lengths=500):
         table = texts._repr_html_()
@@ -78,8 +79,9 @@ def report(tmp_path_factory, tables):
         ({"text/plain": "\n".join(PAYLOADS)}, {}),
     ]
     notebook(run, "02_payloads", outputs)
-    claims = tables["claims_forest"].with_columns(statement=pl.Series(PAYLOADS[:4]), sentence=pl.Series(PAYLOADS[4:8]))
-    run.write("claims", completed("claims", claims))
+    n = tables["claims"].height
+    words = pl.Series((PAYLOADS * 9)[:n]), pl.Series((PAYLOADS * 9)[3 : n + 3])
+    run.write("claims", tables["claims"].with_columns(statement=words[0], sentence=words[1]))
     run.record(
         "notebooks",
         {"02_payloads": {"parameters": {"word": PAYLOADS}, "error": {}, "outputs": {PAYLOADS[0]: "0" * 16}}},
@@ -138,7 +140,7 @@ def test_the_data_of_a_chart_is_offered_as_csv_that_no_spreadsheet_runs(opened, 
         page.locator(".bestofl-chart button", has_text="CSV").first.click()
     saved.value.save_as(tmp_path / "data.csv")
     table = pl.read_csv(tmp_path / "data.csv")
-    assert saved.value.suggested_filename == "accuracy_by_language.csv" and table.height == 11
+    assert saved.value.suggested_filename == "accuracy_by_language.csv" and table.height == 4
     assert {"language", "accuracy", "low", "high", "unreadable"} <= set(table.columns)
     text = page.evaluate("window.bestofl.csv([{a: '=1+1', b: 'x,\"y\"', c: null, d: -1}])")
     assert text == 'a,b,c,d\r\n\'=1+1,"x,""y""",,-1\r\n'

@@ -6,67 +6,98 @@ import altair as alt
 import polars as pl
 
 from bestofl_lib.display.charts.style import (
-    GREEN,
     GREY,
-    ORANGE,
-    WIDTH,
+    INK,
     finish,
+    interval_dots,
     need,
+    panel_title,
     points_axis,
+    spelled_range,
     tooltips,
     with_names,
 )
+from bestofl_lib.text import signed
 
 
 def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """What does this run say about each claim?
+    """What does this run say about each claim, or about a claim in each language?
 
     Args:
-        table: one row per claim, or per claim and language: `claim`, `effect`, `low`, `high` (shares), `verdict`; and,
-            where known, `language`, `statement`, `p`, `mde`.
+        table: one row per claim and part, or per claim and language: `claim`, `effect`, `low`, `high` (shares), `verdict`; and,
+            where known, `part`, `language`, `budget`, `against`, `statement`, `p_holm`, `mde`, `n_problems`. Rows without an effect are
+            named with their verdict. Several claims become panels, each sorted by effect.
     """
     need(table, "claim", "effect", "low", "high", "verdict")
-    table = (with_names(table) if "language" in table.columns else table).with_columns(
-        pl.col("effect", "low", "high").fill_nan(None)
+    table = _rows(table)
+    sure = table.filter(pl.col("verdict") == "supported")
+    tested = table.drop_nulls("effect")
+    told = ", ".join(
+        f"{row['row']} {signed(row['effect'])} ({row['verdict']})" for row in tested.head(4).iter_rows(named=True)
     )
-    name = pl.col("claim") + (
-        pl.lit(" ") + pl.col("language_name").fill_null("") if "language" in table.columns else pl.lit("")
+    finding = told if table.height <= 6 and told else f"{sure.height} of {tested.height} comparisons are supported"
+    tips = tooltips(table, "row", "statement", "effect", "low", "high", "p_holm", "mde", "verdict", "n_problems")
+    groups = table["claim"].unique(maintain_order=True).to_list()
+    if table.height <= 12 or len(groups) == 1:
+        chart: alt.LayerChart | alt.ConcatChart = _panel(table, tips)
+    else:
+        panels = []
+        for name in groups:
+            part = table.filter(pl.col("claim") == name).sort("effect", descending=True, nulls_last=True)
+            part = part.with_columns(row=pl.col("row").str.strip_prefix(f"{name} ").str.strip_prefix(f"{name}, "))
+            panels.append(_panel(part, tips, 20).properties(width=230, title=panel_title(name)))
+        chart = alt.concat(*panels, columns=2, spacing=28)
+    n = (
+        f"{spelled_range(table['n_problems'].drop_nulls())} problems; "
+        if "n_problems" in table.columns and tested.height
+        else ""
     )
-    table = table.with_columns(row=name.str.strip_chars())
-    if table["row"].is_duplicated().any() and "budget" in table.columns:
-        table = table.with_columns(row=pl.format("{}, {} completions", "row", "budget"))
-    if table["row"].is_duplicated().any() and "against" in table.columns:
-        told = pl.format("{} against {}", "row", "against")
-        table = table.with_columns(row=pl.when(pl.col("row").is_duplicated()).then(told).otherwise("row"))
-    verdicts = ["supported", "undecided", "not supported"]
-    colour = alt.Color(
-        "verdict:N", title=None, sort=verdicts, scale=alt.Scale(domain=verdicts, range=[GREEN, GREY, ORANGE])
-    )
-    base = alt.Chart(table)
-    y = alt.Y("row:N", sort=table["row"].to_list(), title=None, axis=alt.Axis(labelLimit=300))
-    tips = tooltips(table, "row", "statement", "effect", "low", "high", "p", "p_holm", "mde", "verdict")
-    chart = alt.layer(
-        base.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
-        base.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", color=colour, tooltip=tips),
-        base.mark_point(filled=True, size=75, opacity=1).encode(
-            y=y,
-            x=alt.X("effect:Q", title="effect (percentage points)", axis=points_axis()),
-            color=colour,
-            shape=alt.Shape(
-                "verdict:N",
-                title=None,
-                sort=verdicts,
-                scale=alt.Scale(domain=verdicts, range=["circle", "diamond", "square"]),
-            ),
-            tooltip=tips,
-        ),
-        base.transform_filter("!isValid(datum.effect)")
-        .mark_text(align="left", dx=6, color=GREY)
-        .encode(y=y, x=alt.datum(0), text="verdict:N"),
-    ).properties(width=WIDTH - 120, height=alt.Step(26))
     return finish(
         chart,
         "claims_forest",
+        finding,
         "What does this run say about each claim?",
-        "Effect in percentage points of accuracy or coverage; lines are 95 % intervals; right of the dashed line speaks for the claim.",
+        f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line speaks for the claim; filled: the "
+        "interval excludes nothing.",
+        room=0 if isinstance(chart, alt.LayerChart) else 225,
+    )
+
+
+def _panel(table: pl.DataFrame, tips: list[alt.Tooltip], step: int = 26) -> alt.LayerChart:
+    order = table["row"].to_list()
+    tested = table.drop_nulls("effect")
+    dots = interval_dots(
+        tested if len(tested) else table, "effect", points_axis(), "percentage points", order, tips, y="row", zero=0,
+        colour=INK, step=step,
+    )  # fmt: skip
+    aside = table.filter(pl.col("effect").is_null())
+    if aside.is_empty():
+        return dots
+    text = (
+        alt.Chart(aside)
+        .mark_text(align="left", dx=6, color=GREY)
+        .encode(y=alt.Y("row:N", sort=order, title=None), x=alt.datum(0), text="verdict:N")
+    )
+    return alt.layer(dots, text).properties(height=alt.Step(step))
+
+
+def _rows(table: pl.DataFrame) -> pl.DataFrame:
+    """With a name for every row, its printed effect and verdict, and whether its interval excludes nothing."""
+    table = (with_names(table) if "language" in table.columns else table).with_columns(
+        pl.col("effect", "low", "high").fill_nan(None)
+    )
+    name = pl.col("claim")
+    if "part" in table.columns:
+        name = name + pl.when(pl.col("part") == "total").then(pl.lit("")).otherwise(pl.lit(" ") + pl.col("part"))
+    if "language_name" in table.columns:
+        name = name + pl.lit(" ") + pl.col("language_name").fill_null("")
+    table = table.with_columns(row=name.str.strip_chars())
+    for column, told in (("budget", "{}, {} completions"), ("against", "{} against {}")):
+        if table["row"].is_duplicated().any() and column in table.columns:
+            longer = pl.format(told, "row", pl.col(column).cast(pl.String).fill_null("?"))
+            table = table.with_columns(row=pl.when(pl.col("row").is_duplicated()).then(longer).otherwise("row"))
+    points = pl.col("effect").map_elements(signed, return_dtype=pl.String).fill_null("")
+    return table.with_columns(
+        sure=((pl.col("low") > 0) | (pl.col("high") < 0)).fill_null(False),
+        label=points + pl.lit(" ") + pl.col("verdict"),
     )

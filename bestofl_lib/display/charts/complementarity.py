@@ -7,37 +7,48 @@ import polars as pl
 
 from bestofl_lib.display import words
 from bestofl_lib.display.charts.style import (
-    BLUE,
-    GREEN,
     GREY,
-    INK,
-    ORANGE,
+    OWN,
+    TONES,
     WIDTH,
-    YELLOW,
     finish,
     heat_map,
+    interval_dots,
+    languages_in_order,
     largest,
     names_by,
     need,
+    panels,
     points_axis,
     spelled_range,
     tooltips,
     with_names,
     with_places,
 )
-from bestofl_lib.languages import PIVOT, english_name
+from bestofl_lib.languages import english_name
+from bestofl_lib.text import signed
 
 
 def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """Which problems does one language solve that another does not?
+    """Which problems does one language solve that another does not? The diagonal is the same language drawn again.
 
     Args:
         table: one row per ordered pair: `language` (solves), `other` (does not), `exclusive` (problems, may be an
-            expectation), `n_problems`.
+            expectation), `n_problems`; and, where known, `exclusive_resampled` (the language drawn again).
     """
     need(table, "language", "other", "exclusive", "n_problems")
+    top = table.sort("exclusive").row(-1, named=True)
+    if "exclusive_resampled" in table.columns:
+        again = table.group_by("language").agg(pl.col("exclusive_resampled", "n_problems").first())
+        again = again.select(
+            "language",
+            pl.col("language").alias("other"),
+            pl.col("exclusive_resampled").alias("exclusive"),
+            "n_problems",
+        )
+        table = pl.concat([table.select(again.columns), again.drop_nulls("exclusive")], how="vertical_relaxed")
     table = with_names(with_names(table), "other")
-    order = names_by(table.group_by("language_name").agg(pl.col("exclusive").sum()), "exclusive")
+    order = languages_in_order(table["language"])
     base = alt.Chart(table).encode(
         x=alt.X(
             "other_name:N", sort=order, title="not solved in", axis=alt.Axis(labelAngle=-45, domain=False, ticks=False)
@@ -46,64 +57,55 @@ def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
         tooltip=tooltips(table, "language_name", "other_name", "exclusive", "n_problems"),
     )
     return finish(
-        heat_map(base, "exclusive", "problems", largest(table["exclusive"], 1), ".0f"),
+        heat_map(base, "exclusive", largest(table["exclusive"], 1), ".0f"),
         "exclusive_solves",
+        f"{english_name(top['language'])} solves {top['exclusive']:.0f} problems that {english_name(top['other'])} does not, the most of any pair",
         "Which problems does one language solve that another does not?",
-        f"Problems of {spelled_range(table['n_problems'])} solved in the row's language and not in the column's.",
+        f"Expected problems of {spelled_range(table['n_problems'])} solved in the row's language and not in the column's; the diagonal is the same "
+        "language drawn again.",
     )
 
 
 def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """What does each language add beyond drawing English again?
+    """What does each language add beyond drawing the base language again?
 
     Args:
         table: one row per language and budget: `language`, `gain` (coverage with that language minus coverage with
-            English again, same budget), `low`, `high`, `n_problems`, `budget`; and, where known, `p_holm` and `base` (the
-            language drawn again, if not English).
+            the base again, same budget), `low`, `high`, `n_problems`, `budget`, `p_holm`, `base` (the language drawn again).
     """
-    need(table, "language", "gain", "low", "high", "n_problems", "budget")
-    sure = pl.col("p_holm") < 0.05 if "p_holm" in table.columns else (pl.col("low") > 0) | (pl.col("high") < 0)
-    table = with_names(table).with_columns(
-        shown=pl.when(sure & (pl.col("gain") > 0))
-        .then(pl.lit("adds"))
-        .when(sure & (pl.col("gain") < 0))
-        .then(pl.lit("costs"))
-        .otherwise(pl.lit("undecided"))
-    )
-    again = english_name(table["base"][0] if "base" in table.columns else PIVOT)
-    order = names_by(table.group_by("language_name").agg(pl.col("gain").mean()), "gain")
+    need(table, "language", "gain", "low", "high", "n_problems", "budget", "p_holm", "base")
+    again = english_name(table["base"][0])
+    table = with_names(table).with_columns(sure=pl.col("p_holm") < 0.05, label=_points("gain"))
+    last = table.filter(pl.col("budget") == pl.col("budget").max()).sort("gain", descending=True)
+    best, clear = last.row(0, named=True), last.filter(pl.col("sure") & (pl.col("gain") > 0)).height
     budgets = table["budget"].unique().sort().to_list()
-    drawn = alt.Chart(table)
-    y = alt.Y("language_name:N", sort=order, title=None)
-    colour = alt.Color(
-        "shown:N", title=None, scale=alt.Scale(domain=["adds", "undecided", "costs"], range=[GREEN, GREY, ORANGE])
-    )
     tips = tooltips(table, "language_name", "budget", "gain", "low", "high", "p_holm", "n_problems")
-    layers = alt.layer(
-        drawn.mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", color=colour, tooltip=tips),
-        drawn.mark_point(filled=True, size=60, opacity=1).encode(
-            y=y,
-            x=alt.X("gain:Q", title="gain, percentage points", axis=points_axis()),
-            color=colour,
-            shape=alt.Shape("shown:N", title=None, scale=alt.Scale(domain=["adds", "undecided", "costs"])),
-            tooltip=tips,
-        ),
-        drawn.mark_rule(strokeDash=[4, 3], color=GREY).encode(x=alt.datum(0)),
-    )
+    order = languages_in_order(table["language"])
+
+    def panel(rows: pl.DataFrame) -> alt.LayerChart:
+        return interval_dots(rows, "gain", points_axis(), "gain, percentage points", order, tips, zero=0)
+
+    several = len(budgets) > 1
     chart = (
-        layers.properties(width=WIDTH - 120, height=alt.Step(22))
-        if len(budgets) == 1
-        else layers.properties(width=200, height=alt.Step(18)).facet(
-            facet=alt.Facet("budget:O", title="completions per problem"), columns=3
-        )
+        panels(table, "budget", budgets, lambda rows: panel(rows).properties(width=170), "{} completions".format)
+        if several
+        else panel(table)
+    )
+    at = f"{signed(best['gain'])} points at {best['budget']} completions"
+    finding = (
+        f"{clear} of {last.height} languages clearly add more than {again} again, {best['language_name']} most: {at}"
+        if clear
+        else f"No language clearly adds more than {again} again; {best['language_name']} comes closest, {at}"
     )
     return finish(
         chart,
         "gain_over_resampling",
+        finding,
         f"What does each language add beyond drawing {again} again?",
         f"Coverage of {again} and that language minus coverage of {again} alone, both with {spelled_range(table['budget'])} completions "
-        f"per problem; {spelled_range(table['n_problems'])} problems; lines are 95 % intervals, paired by problem"
-        + ("; coloured where significant after Holm's correction." if "p_holm" in table.columns else "."),
+        f"per problem; {spelled_range(table['n_problems'])} problems; lines are 95 % intervals, paired by problem; filled where significant "
+        "after Holm's correction.",
+        room=115 if several else 0,
     )
 
 
@@ -112,33 +114,33 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
 
     Args:
         table: one row per language and objective: `language`, `shapley` (share of problems), `objective` ("oracle" for
-            coverage, or a reward model that chooses), `budget`, `n_problems`, `low`, `high`. The names `value` and
-            `measure` are taken for `shapley` and `objective`.
+            coverage, or a reward model that chooses), `budget`, `n_problems`, `low`, `high`.
     """
-    table = table.rename({"value": "shapley", "measure": "objective"}, strict=False)
     need(table, "language", "shapley", "objective", "budget", "n_problems", "low", "high")
-    table = with_names(table).with_columns(objective=words.objective_column())
-    order = names_by(table.group_by("language_name").agg(pl.col("shapley").mean()), "shapley")
-    base = alt.Chart(table)
-    y = alt.Y("language_name:N", sort=order, title=None)
+    sure = (pl.col("low") > 0) | (pl.col("high") < 0)
+    table = with_names(table).with_columns(objective=words.objective_column(), sure=sure, label=_points("shapley"))
+    top = table.sort("shapley").row(-1, named=True)
     tips = tooltips(table, "language_name", "objective", "shapley", "low", "high", "budget", "n_problems")
-    layers = (
-        base.mark_bar(opacity=0.85).encode(
-            y=y,
-            x=alt.X("shapley:Q", title="percentage points", axis=points_axis()),
-            tooltip=tips,
-            color=alt.condition("datum.shapley < 0", alt.value(ORANGE), alt.value(BLUE)),
-        ),
-        base.mark_rule(color=INK).encode(y=y, x="low:Q", x2="high:Q", tooltip=tips),
+    order = languages_in_order(table["language"])
+
+    def panel(rows: pl.DataFrame) -> alt.LayerChart:
+        return interval_dots(rows, "shapley", points_axis(), "percentage points", order, tips, zero=0)
+
+    objectives = table["objective"].unique(maintain_order=True).to_list()
+    several = len(objectives) > 1
+    chart = (
+        panels(table, "objective", objectives, lambda rows: panel(rows).properties(width=300), columns=2)
+        if several
+        else panel(table)
     )
-    one = table["objective"].n_unique() == 1
-    chart = alt.layer(*layers).properties(width=WIDTH - 100 if one else 260, height=alt.Step(22))
     return finish(
-        chart if one else chart.facet(facet=alt.Facet("objective:N", title=None), columns=2),
+        chart,
         "shapley",
-        "How much of the mixed pool's accuracy is each language's doing?",
+        f"{top['language_name']} contributes most: {signed(top['shapley'])} points of {top['objective']}",
+        "How much of the mixed pool's accuracy does each language contribute?",
         f"Shapley value: what a language adds on average over all orders of joining; {spelled_range(table['budget'])} completions per problem, "
         f"{spelled_range(table['n_problems'])} problems; lines are 95 % intervals.",
+        room=115 if several else 0,
     )
 
 
@@ -146,37 +148,39 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which language helps most, then which next?
 
     Args:
-        table: one row per step: `step`, `language` added, `accuracy` with `low` and `high`, `objective`, `budget`, `n_problems`.
+        table: one row per step: `step`, `language` added, `accuracy` with `low` and `high`, `gain` (over the step before; null for the
+            first), `objective`, `budget`, `n_problems`.
     """
-    need(table, "step", "language", "accuracy", "low", "high", "objective", "budget", "n_problems")
-    table = (
-        with_names(table)
-        .with_columns(objective=words.objective_column())
-        .with_columns(added=pl.format("{}. {}", "step", "language_name"))
+    need(table, "step", "language", "accuracy", "low", "high", "gain", "objective", "budget", "n_problems")
+    label = pl.col("gain").map_elements(signed, return_dtype=pl.String).fill_null("")
+    percent = pl.col("accuracy").map_elements(lambda share: f"{100 * share:.1f} %", return_dtype=pl.String)
+    table = with_names(table).with_columns(
+        objective=words.objective_column(), added=pl.format("{}. {}", "step", "language_name"), sure=pl.lit(True),
+        label=pl.when(pl.col("gain").is_null()).then(percent).otherwise(percent + pl.lit(" (") + label + pl.lit(")")),
+    )  # fmt: skip
+    first = table.sort("step").head(3)["language_name"].to_list()
+    tips = tooltips(table, "step", "language_name", "accuracy", "low", "high", "gain", "budget", "n_problems")
+    order = table.sort("step")["added"].unique(maintain_order=True).to_list()
+
+    def panel(rows: pl.DataFrame) -> alt.LayerChart:
+        return interval_dots(rows, "accuracy", alt.Axis(format="%"), "accuracy", order, tips, y="added")
+
+    objectives = table["objective"].unique(maintain_order=True).to_list()
+    several = len(objectives) > 1
+    chart = (
+        panels(table, "objective", objectives, lambda rows: panel(rows).properties(width=250), columns=2)
+        if several
+        else panel(table)
     )
-    base = alt.Chart(table)
-    y = alt.Y("added:N", sort=alt.EncodingSortField("step"), title=None)
-    tips = tooltips(table, "step", "language_name", "accuracy", "low", "high", "budget", "n_problems")
-    chart = alt.layer(
-        base.mark_line(color=BLUE, opacity=0.5).encode(y=y, x="accuracy:Q", order="step:Q"),
-        base.mark_rule(color=BLUE, strokeWidth=1.5).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q", tooltip=tips),
-        base.mark_point(color=BLUE, filled=True, size=55, opacity=1).encode(
-            y=y,
-            x=alt.X("accuracy:Q", title="accuracy", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)),
-            tooltip=tips,
-        ),
-    ).properties(width=WIDTH - 120, height=alt.Step(22))
-    one = table["objective"].n_unique() == 1
     return finish(
-        chart
-        if one
-        else chart.properties(width=250)
-        .facet(facet=alt.Facet("objective:N", title=None), columns=2)
-        .resolve_scale(y="independent"),
+        chart,
         "greedy_order",
+        f"The order that helps most: {', then '.join(first)}",
         "Which language helps most, then which next?",
-        f"Accuracy ({'; '.join(table['objective'].unique(maintain_order=True))}) as languages join, {spelled_range(table['budget'])} completions per "
-        f"problem shared equally; {spelled_range(table['n_problems'])} problems; 95 % intervals. Found and judged on the same problems, so later gains are flattered.",
+        f"Accuracy ({'; '.join(table['objective'].unique(maintain_order=True))}) as languages join, and the increment in points; "
+        f"{spelled_range(table['budget'])} completions per problem shared equally; {spelled_range(table['n_problems'])} problems; 95 % intervals. Found and "
+        "judged on the same problems, so later gains are flattered.",
+        room=185 if several else 0,
     )
 
 
@@ -189,31 +193,33 @@ def sole_solvers(table: pl.DataFrame) -> alt.TopLevelMixin:
     """
     need(table, "language", "cause", "problems", "budget", "n_problems")
     table = with_names(table)
-    order = names_by(table.group_by("language_name").agg(pl.col("problems").sum()), "problems")
-    colours = {"answer reading": ORANGE, "revised question": YELLOW, "resampling": GREY, "left": BLUE}
+    total = table["problems"].sum()
+    left = table.filter(pl.col("cause") == "left")["problems"].sum()
+    colours = {"answer reading": TONES[2], "revised question": TONES[3], "resampling": GREY, "left": OWN}
     domain = [cause for cause in colours if cause in table["cause"].to_list()]
     table = with_places(table, "cause", domain)
+    order = names_by(table.group_by("language_name").agg(pl.col("problems").sum()), "problems")
     chart = (
         alt.Chart(table)
         .mark_bar()
         .encode(
             y=alt.Y("language_name:N", sort=order, title=None),
             x=alt.X("problems:Q", title="problems that this language alone solves"),
-            color=alt.Color(
-                "cause:N",
-                title=None,
-                sort=domain,
-                scale=alt.Scale(domain=domain, range=[colours[cause] for cause in domain]),
-            ),
+            color=alt.Color("cause:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[colours[c] for c in domain])),
             order=alt.Order("place:Q"),
             tooltip=tooltips(table, "language_name", "cause", "problems", "share", "n_problems"),
         )
-        .properties(width=WIDTH - 100, height=alt.Step(22))
-    )
+        .properties(width=WIDTH - 60, height=alt.Step(24))
+    )  # fmt: skip
     return finish(
         chart,
         "sole_solvers",
+        f"{left:.1f} of {total:.1f} problems that one language alone solves are left unexplained",
         "Of the problems that one language alone solves, what explains how many?",
         f"Expected problems of {spelled_range(table['n_problems'])} when every language draws {spelled_range(table['budget'])}; what is left is not explained by "
         "reading, by faulty questions or by another draw.",
     )
+
+
+def _points(column: str) -> pl.Expr:
+    return pl.col(column).map_elements(signed, return_dtype=pl.String)

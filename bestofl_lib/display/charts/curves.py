@@ -1,219 +1,153 @@
-"""Accuracy against budget, and how much of an interval is which luck."""
+"""Accuracy against budget, and how much of an interval comes from which source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import altair as alt
 import polars as pl
 
 from bestofl_lib.display import words
 from bestofl_lib.display.charts.style import (
-    BLUE,
-    GREEN,
     GREY,
-    ORANGE,
-    PINK,
+    MIXED,
+    MULTI,
+    OWN,
+    PLANNED,
     SKY,
+    VOTE,
     WIDTH,
-    YELLOW,
     accuracy_axis,
+    accuracy_domain,
     budget_axis,
     finish,
-    line_legend,
+    line_ends,
     need,
+    panel_title,
+    percent_axis,
     spelled_range,
     thinned,
     token_axis,
     tooltips,
-    with_names,
 )
-from bestofl_lib.languages import PIVOT, english_name, is_language
+from bestofl_lib.languages import english_name, is_language
+from bestofl_lib.text import signed
 
-DEFAULT_ARMS: tuple[
-    tuple[str, str, str | None, str, list[int]], ...
-] = (  # pool ("own": the target's language), strategy, reward model, colour, dash
-    ("own", "best_of_k", "mono", BLUE, [1, 0]),
-    ("mixed", "best_of_k", "multi", GREEN, [1, 0]),
-    ("mixed", "best_of_k", "cross", ORANGE, [1, 0]),
-    ("own", "majority", None, PINK, [6, 3]),
-    ("mixed", "majority", None, YELLOW, [6, 3]),
-    ("mixed", "oracle", None, GREY, [2, 2]),
+Arm = tuple[str, str, str | None]  # pool ("own": the target's language), strategy, reward model
+COLUMNS = ("target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
+COLOURS: dict[Arm, str] = {
+    ("own", "best_of_k", "mono"): OWN,
+    ("mixed", "best_of_k", "multi"): MULTI,
+    ("mixed", "best_of_k", "cross"): MIXED,
+    ("own", "majority", None): OWN,
+    ("mixed", "majority", None): MIXED,
+    ("mixed", "oracle", None): GREY,
+}
+PAIRS: tuple[tuple[Arm, Arm], ...] = (  # own against mixed; the first pair that the table has is drawn
+    (("own", "best_of_k", "mono"), ("mixed", "best_of_k", "cross")),
+    (("own", "majority", None), ("mixed", "majority", None)),
+    (("own", "oracle", None), ("mixed", "oracle", None)),
 )
 
 
 def budget_curves(
-    curves: pl.DataFrame,
-    targets: Sequence[str] | None = None,
-    arms: Sequence[tuple[str, str, str | None]] | None = None,
+    curves: pl.DataFrame, targets: Sequence[str] | None = None, arms: Sequence[Arm] | None = None
 ) -> alt.TopLevelMixin:
-    """What does each arm reach at every budget, one panel per target language?
+    """What does a speaker of each language gain by a mixed pool? One panel per target language, the largest gain first.
 
     Args:
-        curves: the run's table `curves`; rows without a target stand in every panel.
+        curves: the run's table `curves`; rows without a target belong to every panel.
         targets: languages to show; by default all that are a target or a pool of one language.
-        arms: (pool, strategy, reward model) to draw, "own" for the target's own language; by default own language with
-            its own reward, mixed pool with the multi and the cross-lingual reward, majority of both, and the oracle.
+        arms: (pool, strategy, reward model) to draw, "own" for the target's own language; by default the own pool chosen by its own
+            reward model and the mixed pool chosen by the cross-lingual one, or majorities where there are no rewards.
+
+    Raises:
+        ValueError: the table has none of these arms.
     """
-    need(curves, "target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
-    known = {*curves["target"].drop_nulls(), *(pool for pool in curves["pool"] if is_language(pool))}
-    targets = list(targets) if targets else sorted(known, key=english_name)
-    wanted = pl.DataFrame(
-        [_arm(*arm) for arm in (arms or [arm[:3] for arm in DEFAULT_ARMS])],
-        schema={
-            "arm_pool": pl.String,
-            "strategy": pl.String,
-            "reward_model": pl.String,
-            "arm": pl.String,
-            "colour": pl.String,
-            "dash": pl.List(pl.Int64),
-        },
-        orient="row",
-    )
-    panels = (
-        curves.join(pl.DataFrame({"panel": targets}, schema={"panel": pl.String}), how="cross")
-        .filter(pl.col("target").is_null() | (pl.col("target") == pl.col("panel")))
-        .with_columns(arm_pool=pl.when(pl.col("pool") == pl.col("panel")).then(pl.lit("own")).otherwise(pl.col("pool")))
-        .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
-    )
-    if panels.is_empty():
-        raise ValueError(f"no row of {'; '.join(wanted['arm'])} in the table; it has {_arms_of(curves)}")
-    shown = wanted.filter(pl.col("arm").is_in(panels["arm"].unique().to_list()))
-    table = thinned(
-        with_names(panels, "panel").select(
-            "panel_name", "arm", "budget", "accuracy", "low", "high", "n_problems", "colour"
-        )
-    )
-    order = [english_name(code) for code in targets]
-    base = alt.Chart(table)
-    domain = shown["arm"].to_list()
-    colour = alt.Color(
-        "arm:N",
-        title=None,
-        sort=domain,
-        legend=line_legend(),
-        scale=alt.Scale(domain=domain, range=shown["colour"].to_list()),
-    )
-    x = alt.X(
-        "budget:Q",
-        title="completions per problem",
-        scale=alt.Scale(type="log", base=2),
-        axis=budget_axis(table["budget"]),
-    )
-    chart = alt.layer(
-        base.mark_area(opacity=0.14, clip=True).encode(x=x, y=accuracy_axis("low", table), y2="high:Q", color=colour),
-        base.mark_line(strokeWidth=2).encode(
-            x=x,
-            y=accuracy_axis("accuracy", table),
-            color=colour,
-            strokeDash=alt.StrokeDash(
-                "arm:N",
-                title=None,
-                legend=line_legend(),
-                sort=domain,
-                scale=alt.Scale(domain=domain, range=shown["dash"].to_list()),
-            ),
-            tooltip=tooltips(table, "panel_name", "arm", "budget", "accuracy", "low", "high", "n_problems"),
-        ),
-    ).properties(width=230, height=150)
+    need(curves, *COLUMNS)
+    known = {*curves["target"].drop_nulls(), *_single(curves)}
+    wanted = list(targets) if targets else sorted(known, key=english_name)
+    pairs = [list(arms)] if arms else [list(pair) for pair in PAIRS]
+    panels = next((found for pair in pairs if not (found := _own_panels(curves, wanted, pair)).is_empty()), None)
+    if panels is None:
+        told = "; ".join(words.arm(*arm) for arm in pairs[0])
+        raise ValueError(f"no row of {told} in the table; it has {_arms_of(curves)}")
+    table = thinned(panels)
+    shown = [arm for pair in pairs for arm in pair if words.arm(*arm) in set(table["arm"])]
+    shown = list(dict.fromkeys(shown))
+    gaps = _gaps(table, shown) if len(shown) == 2 else {}
+    order = sorted(wanted, key=lambda code: (-gaps[code][0] if code in gaps else 0, english_name(code)))
+    order = [code for code in order if code in set(table["panel"])]
+    names = [words.arm(*arm) for arm in shown]
+    colours = [COLOURS.get(arm, (SKY, VOTE, PLANNED)[place % 3]) for place, arm in enumerate(shown)]
+    look = _Look(alt.Scale(domain=names, range=colours), accuracy_domain(table), table["budget"])
+    drawn = [_own_panel(table.filter(pl.col("panel") == code), code, gaps.get(code), names, look) for code in order]
+    won = sum(gap > 0 for gap, _ in gaps.values())
+    budget = max((at for _, at in gaps.values()), default=0)
+    mean = sum(gap for gap, _ in gaps.values()) / max(len(gaps), 1)
     return finish(
-        chart.facet(facet=alt.Facet("panel_name:N", title=None, sort=order), columns=3),
+        alt.concat(*drawn, columns=3, spacing=24),
         "budget_curves",
+        f"At {budget} completions the mixed pool is ahead for {won} of {len(gaps)} languages, by {signed(mean)} points on average"
+        if gaps
+        else f"{' and '.join(names[:2])}, up to {spelled_range(table['budget'].tail(1))} completions",
         "What does each way of spending a budget reach, for a speaker of each language?",
-        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against completions per problem over all languages; exact expectations; "
-        "bands are 95 % intervals over problems.",
+        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against completions per problem over all languages; expectations over all "
+        "subsets (votes simulated); the shaded gap is printed; bands are 95 % intervals over problems.",
+        room=55,
     )
 
 
 def english_against_mixed(
     curves: pl.DataFrame, x: str = "budget", strategies: Iterable[tuple[str, str | None]] | None = None
 ) -> alt.TopLevelMixin:
-    """At which budgets does a mixed pool beat an English pool of the same size?
+    """At which budgets does a mixed pool beat a pool of the base language of the same size?
 
     Args:
         curves: the run's table `curves`.
         x: "budget" (completions per problem) or "tokens" (generated tokens per problem).
-        strategies: (strategy, reward model) to draw, one panel each; by default the oracle, majority and best of k by
-            the cross-lingual reward model, as far as the table has them.
+        strategies: (strategy, reward model) to draw, one panel each; by default best of k by the cross-lingual reward
+            model, majority and the oracle, as far as the table has them.
 
     Raises:
-        ValueError: x is something else.
+        ValueError: x is something else, or the table has none of these.
     """
     if x not in ("budget", "tokens"):
         raise ValueError(f"x is {x!r}; expected 'budget' or 'tokens'")
-    need(curves, "target", "pool", "strategy", "reward_model", x, "accuracy", "low", "high", "n_problems")
+    need(curves, x, *COLUMNS)
     chosen = list(strategies or [("best_of_k", "cross"), ("majority", None), ("oracle", None)])
-    labels = pl.DataFrame(
-        [(strategy, model, words.strategy(strategy, model)) for strategy, model in chosen],
-        schema={"strategy": pl.String, "reward_model": pl.String, "panel": pl.String},
-        orient="row",
-    )
-    names = {
-        PIVOT: "English only",
-        "mixed": "mixed, equal shares",
-        "mixed-en": "mixed without English",
-        "planned": "planned",
-    }
-    table = (
-        curves.filter(pl.col("pool").is_in(list(names)) & (pl.col("target").is_null() | (pl.col("target") == PIVOT)))
-        .join(labels, on=["strategy", "reward_model"], nulls_equal=True)
-        .with_columns(pl.col("pool").replace(names))
-        .unique(
-            ["panel", "pool", "budget"] if "budget" in curves.columns else ["panel", "pool", x], maintain_order=True
-        )
-    )
+    base = _base_language(curves)
+    names = {base: f"{english_name(base)} only"} | words.POOL_LINES
+    kept = curves.filter(pl.col("pool").is_in(list(names)) & (pl.col("target").is_null() | (pl.col("target") == base)))
+    found = [(strategy, model) for strategy, model in chosen if len(_rows_of(kept, strategy, model))]
+    if not found:
+        told = "; ".join(words.strategy(*pair) for pair in chosen)
+        raise ValueError(f"no row of {told} for the pools {', '.join(names)}; it has {_arms_of(curves)}")
     table = thinned(
-        table.select(
-            "panel",
-            "pool",
-            *{x: 0, "budget": 0} if "budget" in table.columns else [x],
-            "accuracy",
-            "low",
-            "high",
-            "n_problems",
-        )
+        pl.concat([_rows_of(kept, *pair).with_columns(panel=pl.lit(words.strategy(*pair))) for pair in found])
     )
-    if table.is_empty():
-        raise ValueError(
-            f"no row of {'; '.join(labels['panel'])} for the pools {', '.join(names)}; it has {_arms_of(curves)}"
-        )
-    domain = [name for name in names.values() if name in table["pool"].unique().to_list()]
-    colours = dict(zip(names.values(), (BLUE, ORANGE, PINK, GREEN), strict=True))
-    dashes = dict(zip(names.values(), ([1, 0], [1, 0], [6, 3], [2, 2]), strict=True))
-    base = alt.Chart(table)
-    colour = alt.Color(
-        "pool:N",
-        title=None,
-        sort=domain,
-        legend=line_legend(),
-        scale=alt.Scale(domain=domain, range=[colours[name] for name in domain]),
+    table = table.unique(["panel", "pool", x], maintain_order=True).with_columns(
+        arm=pl.col("pool").replace_strict(names)
     )
+    domain = [name for name in names.values() if name in set(table["arm"])]
+    colours = dict(zip(names.values(), (OWN, MIXED, SKY, PLANNED), strict=False))
+    look = _Look(
+        alt.Scale(domain=domain, range=[colours.get(n, VOTE) for n in domain]), accuracy_domain(table), table[x], x
+    )
+    panels = [
+        _ended_panel(table.filter(pl.col("panel") == name), name, look)
+        for name in table["panel"].unique(maintain_order=True)
+    ]
     title = "completions per problem" if x == "budget" else "generated tokens per problem"
-    axis = budget_axis(table[x]) if x == "budget" else token_axis(table[x])
-    across = alt.X(f"{x}:Q", title=title, scale=alt.Scale(type="log", base=2), axis=axis)
-    chart = alt.layer(
-        base.mark_area(opacity=0.14, clip=True).encode(
-            x=across, y=accuracy_axis("low", table), y2="high:Q", color=colour
-        ),
-        base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(
-            x=across,
-            y=accuracy_axis("accuracy", table),
-            color=colour,
-            strokeDash=alt.StrokeDash(
-                "pool:N",
-                title=None,
-                legend=line_legend(),
-                sort=domain,
-                scale=alt.Scale(domain=domain, range=[dashes[n] for n in domain]),
-            ),
-            tooltip=tooltips(table, "panel", "pool", x, "accuracy", "low", "high", "n_problems"),
-        ),
-    ).properties(width=230, height=210)
     return finish(
-        chart.facet(facet=alt.Facet("panel:N", title=None, sort=labels["panel"].to_list()), columns=3),
+        alt.concat(*panels, columns=3, spacing=24),
         "english_against_mixed" if x == "budget" else "english_against_mixed_tokens",
-        "When does a mixed pool beat an English pool of the same size?",
-        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against {title}; exact expectations; bands are 95 % intervals over problems.",
+        _lead(table.filter(pl.col("panel") == words.strategy(*found[0])), names[base], words.strategy(*found[0])),
+        f"When does a mixed pool beat a pool of {english_name(base)} alone of the same size?",
+        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against {title}; expectations over all subsets (votes simulated); "
+        f"bands are 95 % intervals over problems; a line ends where its draws end.",
+        room=125,
     )
 
 
@@ -222,49 +156,177 @@ def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
 
     Args:
         table: one row per arm and kind of resampling: `pool`, `strategy`, `reward_model`, `budget`, `resampled`
-            ("problems", "candidates" or "both"), `accuracy`, `low`, `high`, `n_problems`.
+            (such as "problems", "candidates", "both"), `accuracy`, `low`, `high`, `n_problems`.
     """
     need(table, "pool", "strategy", "reward_model", "budget", "resampled", "accuracy", "low", "high", "n_problems")
-    told = {"problems": "other problems", "candidates": "same problems, drawn again", "both": "both"}
     arms = [words.arm(*arm) for arm in table.select("pool", "strategy", "reward_model").iter_rows()]
-    table = table.with_columns(pl.col("resampled").replace(told), arm=pl.Series(arms, dtype=pl.String))
-    kinds = list(told.values())
-    y = alt.Y("arm:N", sort=list(dict.fromkeys(arms)), title=None, axis=alt.Axis(labelLimit=300))
-    offset = alt.YOffset("resampled:N", sort=kinds)
-    colour = alt.Color("resampled:N", title=None, sort=kinds, scale=alt.Scale(domain=kinds, range=[BLUE, ORANGE, GREY]))
-    tips = tooltips(table, "arm", "resampled", "accuracy", "low", "high", "budget", "n_problems")
+    table = table.with_columns(pl.col("resampled").replace(words.RESAMPLED), arm=pl.Series(arms, dtype=pl.String))
+    kinds = table["resampled"].unique(maintain_order=True).to_list()
+    place = {
+        "y": alt.Y("arm:N", sort=list(dict.fromkeys(arms)), title=None, axis=alt.Axis(labelLimit=300)),
+        "yOffset": alt.YOffset("resampled:N", sort=kinds),
+        "color": alt.Color("resampled:N", title=None, sort=kinds, scale=alt.Scale(domain=kinds, range=[OWN, VOTE, PLANNED, GREY][: len(kinds)])),
+        "tooltip": tooltips(table, "arm", "resampled", "accuracy", "low", "high", "budget", "n_problems"),
+    }  # fmt: skip
     base = alt.Chart(table)
-    x = alt.X("low:Q", title="accuracy", axis=alt.Axis(format="%", tickCount=6), scale=alt.Scale(zero=False))
-    layers = [
-        base.mark_rule(strokeWidth=2).encode(y=y, yOffset=offset, x=x, x2="high:Q", color=colour, tooltip=tips),
-        base.mark_point(filled=True, size=55, opacity=1).encode(
-            y=y,
-            yOffset=offset,
-            x=alt.X("accuracy:Q", title="accuracy"),
-            color=colour,
-            tooltip=tips,
-            shape=alt.Shape(
-                "resampled:N",
-                title=None,
-                sort=kinds,
-                scale=alt.Scale(domain=kinds, range=["circle", "square", "diamond"]),
-            ),
+    scale = alt.Scale(zero=False)
+    shape = alt.Shape("resampled:N", title=None, sort=kinds, scale=alt.Scale(domain=kinds))
+    chart = alt.layer(
+        base.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", title="accuracy", axis=percent_axis(6), scale=scale), x2="high:Q", **place
         ),
-    ]
+        base.mark_point(filled=True, size=55, opacity=1).encode(
+            x=alt.X("accuracy:Q", scale=scale), shape=shape, **place
+        ),
+    )
+    last = table.filter(pl.col("arm") == arms[-1])
+    halves = [f"{row['resampled']} ±{50 * (row['high'] - row['low']):.1f}" for row in last.iter_rows(named=True)]
     return finish(
-        alt.layer(*layers).properties(width=WIDTH - 120, height=alt.Step(14)),
+        chart.properties(width=WIDTH - 120, height=alt.Step(15)),
         "interval_sources",
+        f"{arms[-1]}: {', '.join(halves)} points",
         "How much of an interval is luck of the draw?",
-        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, with {spelled_range(table['budget'])} completions; 95 % intervals over other problems, "
-        "over other draws for the same problems, and over both.",
+        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, with {spelled_range(table['budget'])} completions; half the width of 95 % intervals.",
     )
 
 
-def _arm(pool: str, strategy: str, model: str | None) -> tuple[str, str, str | None, str, str, list[int]]:
-    """An arm with its words, colour and dash."""
-    looks: dict[tuple[str, str, str | None], tuple[str, list[int]]] = {arm[:3]: arm[3:] for arm in DEFAULT_ARMS}
-    colour, dash = looks.get((pool, strategy, model), (SKY, [4, 2]))
-    return pool, strategy, model, words.arm(pool, strategy, model), colour, dash
+# -- panels ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the panels of one chart share."""
+
+    colours: alt.Scale
+    domain: tuple[float, float]  # of accuracy
+    across: pl.Series  # all values of x
+    x: str = "budget"
+
+    def x_axis(self, title: str | None = "") -> alt.X:
+        if title == "":
+            title = "completions per problem" if self.x == "budget" else "generated tokens per problem"
+        axis = budget_axis(self.across) if self.x == "budget" else token_axis(self.across)
+        return alt.X(f"{self.x}:Q", title=title, scale=alt.Scale(type="log", base=2), axis=axis)
+
+
+def _own_panel(
+    rows: pl.DataFrame, code: str, gap: tuple[float, int] | None, names: list[str], look: _Look
+) -> alt.LayerChart:
+    """One language: its lines, their bands, and the gap of two lines shaded."""
+    colour = alt.Color("arm:N", title=None, sort=names, scale=look.colours, legend=_line_legend())
+    x, y = look.x_axis(None), accuracy_axis("accuracy", look.domain, "")
+    base = alt.Chart(rows.drop("panel"))
+    tips = tooltips(rows, "arm", "budget", "accuracy", "low", "high", "n_problems")
+    layers = [
+        base.mark_area(opacity=0.13, clip=True).encode(x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour),
+        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, tooltip=tips),
+    ]  # fmt: skip
+    if gap:
+        wide = rows.pivot("arm", index="budget", values="accuracy").drop_nulls()
+        wide = wide.rename({names[0]: "from", names[1]: "to"})
+        shade = (
+            alt.Chart(wide)
+            .mark_area(opacity=0.3, color=GREY)
+            .encode(x=x, y=accuracy_axis("from", look.domain, ""), y2="to:Q")
+        )
+        layers.insert(0, shade)
+    told = f"{english_name(code)}  {signed(gap[0])} at {gap[1]}" if gap else english_name(code)
+    return alt.layer(*layers).properties(width=230, height=140, title=panel_title(told))
+
+
+def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
+    """One strategy: a line per pool with its band, and its name and last value where it ends."""
+    height = 240
+    last = rows.group_by("arm", maintain_order=True).agg(pl.col(look.x).max())
+    early = last.filter(pl.col(look.x) < look.across.max())["arm"].to_list()  # lines that end within the plot
+    ends = line_ends(rows.filter(~pl.col("arm").is_in(early)), "arm", "accuracy", look.domain, height, look.x)
+    above = rows.filter(pl.col("arm").is_in(early)).sort(look.x).group_by("arm", maintain_order=True).last()
+    heights = rows.group_by(look.x).agg(label_y=pl.col("accuracy").max())
+    ends = pl.concat([ends, above.join(heights, on=look.x, how="left").select(ends.columns)])
+    label = pl.format("{} {} %", pl.col("arm"), (100 * pl.col("accuracy")).round(1))
+    ends = ends.select("arm", look.x, "label_y", label=label, short=pl.col("arm").is_in(early))
+    colour = alt.Color("arm:N", scale=look.colours, legend=None)
+    x, y = look.x_axis(), accuracy_axis("accuracy", look.domain, "")
+    base = alt.Chart(rows.drop("panel"))
+    tips = tooltips(rows, "arm", look.x, "accuracy", "low", "high", "n_problems")
+    return alt.layer(
+        base.mark_area(opacity=0.12, clip=True).encode(x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour),
+        base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=y, color=colour, tooltip=tips),
+        *(
+            alt.Chart(part)
+            .mark_text(align=align, dx=right, dy=up, fontWeight=600)
+            .encode(x=x, y=accuracy_axis("label_y", look.domain, ""), text="label:N", color=colour)
+            for part, align, right, up in ((ends.filter("short"), "right", 4, -12), (ends.filter(~pl.col("short")), "left", 7, 0))
+            if len(part)
+        ),
+    ).properties(width=190, height=height, title=panel_title(name))  # fmt: skip
+
+
+def _line_legend() -> alt.Legend:
+    """A legend of lines: bands of the same colour would make it pale."""
+    return alt.Legend(symbolType="stroke", symbolOpacity=1, symbolSize=300)
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------------
+
+
+def _own_panels(curves: pl.DataFrame, targets: Sequence[str], arms: Sequence[Arm]) -> pl.DataFrame:
+    """The rows of these arms, once per panel; empty where an arm is missing everywhere."""
+    wanted = pl.DataFrame(
+        [(*arm, words.arm(*arm)) for arm in arms],
+        schema={"arm_pool": pl.String, "strategy": pl.String, "reward_model": pl.String, "arm": pl.String},
+        orient="row",
+    )
+    panels = (
+        curves.join(pl.DataFrame({"panel": list(targets)}, schema={"panel": pl.String}), how="cross")
+        .filter(pl.col("target").is_null() | (pl.col("target") == pl.col("panel")))
+        .with_columns(arm_pool=pl.when(pl.col("pool") == pl.col("panel")).then(pl.lit("own")).otherwise(pl.col("pool")))
+        .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
+    )
+    return panels.select("panel", "arm", "budget", "accuracy", "low", "high", "n_problems")
+
+
+def _gaps(table: pl.DataFrame, arms: Sequence[Arm]) -> dict[str, tuple[float, int]]:
+    """Per language the second arm's accuracy minus the first's at the largest budget that both reach, and that budget."""
+    first, second = (table.filter(pl.col("arm") == words.arm(*arm)) for arm in arms)
+    both = first.join(second, on=["panel", "budget"], suffix="_second").sort("budget").group_by("panel").last()
+    return {
+        row["panel"]: (row["accuracy_second"] - row["accuracy"], row["budget"]) for row in both.iter_rows(named=True)
+    }
+
+
+def _base_language(curves: pl.DataFrame) -> str:
+    """The strongest language on its own: the one whose pool has the highest accuracy of one random candidate."""
+    alone = curves.filter(pl.col("pool").is_in(_single(curves)) & (pl.col("budget") == pl.col("budget").min()))
+    if alone.is_empty():
+        return str(curves["pool"][0])
+    return str(alone.sort("accuracy", "pool", descending=[True, False])["pool"][0])
+
+
+def _single(curves: pl.DataFrame) -> list[str]:
+    """The pools of one language."""
+    return [pool for pool in curves["pool"].unique().sort() if is_language(pool)]
+
+
+def _rows_of(table: pl.DataFrame, strategy: str, model: str | None) -> pl.DataFrame:
+    return table.filter((pl.col("strategy") == strategy) & pl.col("reward_model").eq_missing(pl.lit(model, pl.String)))
+
+
+def _lead(rows: pl.DataFrame, base: str, how: str) -> str:
+    """What the first panel shows at the largest budget that the base language and the mixed pool both reach."""
+    x = "budget" if "budget" in rows.columns else "tokens"
+    first = rows.filter(pl.col("arm") == base).sort(x)
+    second = rows.filter(pl.col("arm") == words.POOL_LINES["mixed"]).sort(x)
+    both = (
+        first.join(second, on="budget", suffix="_mixed", how="inner") if len(first) and len(second) else first.clear()
+    )
+    if both.is_empty():
+        best = rows.sort("accuracy").row(-1, named=True)
+        return f"{best['arm']}, {how}: {100 * best['accuracy']:.1f} % at {best['budget']} completions"
+    last = both.row(-1, named=True)
+    difference = last["accuracy_mixed"] - last["accuracy"]
+    side = "ahead of" if difference > 0 else "behind"
+    return f"Choosing by {how}, a mixed pool is {abs(100 * difference):.1f} points {side} {base} at {last['budget']} completions"
 
 
 def _arms_of(curves: pl.DataFrame) -> str:

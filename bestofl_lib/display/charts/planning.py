@@ -7,25 +7,22 @@ import polars as pl
 
 from bestofl_lib.display import words
 from bestofl_lib.display.charts.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PINK,
-    SKY,
-    YELLOW,
+    OWN,
+    PLANNED,
+    TONES,
+    WIDTH,
     finish,
-    heat_map,
-    largest,
-    line_legend,
-    names_by,
+    interval_dots,
+    languages_in_order,
     need,
+    panels,
     points_axis,
     spelled_range,
     tooltips,
     with_names,
+    with_places,
 )
-from bestofl_lib.languages import PIVOT
+from bestofl_lib.text import signed
 
 
 def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
@@ -36,90 +33,80 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
             known, `least` and `most` (over the plans of the folds).
 
     Raises:
-        ValueError: the table has several objectives.
+        ValueError: the table has several objectives, or gives no language a completion.
     """
     need(table, "budget", "objective", "language", "completions", "n_problems")
     if table["objective"].n_unique() > 1:
         raise ValueError(
             f"the table has plans for {', '.join(table['objective'].unique())}; filter it to one objective"
         )
-    table = with_names(table).with_columns(objective=words.objective_column())
-    order = names_by(table.group_by("language_name").agg(pl.col("completions").sum()), "completions")
-    base = alt.Chart(table).encode(
-        x=alt.X("budget:O", title="completions per problem", axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
-        y=alt.Y("language_name:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False)),
-        tooltip=tooltips(table, "language_name", "budget", "completions", "least", "most", "n_problems"),
-    )
+    table = with_names(table.with_columns(objective=words.objective_column())).filter(pl.col("completions") > 0)
+    need(table, "language")
+    order = languages_in_order(table["language"])
+    table = with_places(table, "language_name", order)
+    last = table.filter(pl.col("budget") == pl.col("budget").max()).sort("place")
+    line = ",".join(f"{row['language']}={row['completions']}" for row in last.iter_rows(named=True))
+    base = alt.Chart(table)
+    y = alt.Y("budget:O", title="completions per problem")
+    x = alt.X("completions:Q", stack="zero", title="completions", axis=alt.Axis(format="d", tickMinStep=1))
+    part = {"y": y, "x": x, "order": alt.Order("place:Q")}
+    colour = alt.Color(
+        "language_name:N", title=None, sort=order,
+        scale=alt.Scale(domain=order, range=([OWN, *TONES] * 4)[: len(order)]),
+    )  # fmt: skip
+    tips = tooltips(table, "language_name", "budget", "completions", "least", "most", "n_problems")
+    centre = alt.X("completions:Q", stack="zero", bandPosition=0.5)
+    chart = alt.layer(
+        base.mark_bar(stroke="white", strokeWidth=1).encode(color=colour, tooltip=tips, **part),
+        base.mark_text(color="white").encode(y=y, x=centre, order=alt.Order("place:Q"), text="completions:Q"),
+    ).properties(width=WIDTH - 40, height=alt.Step(34))
     return finish(
-        heat_map(base, "completions", "completions", largest(table["completions"], 1), ".2~f", least=0.005),
+        chart,
         "allocation",
+        f"At {last['budget'][0]} completions the plan is {line}",
         "How does the planner spread a budget over languages?",
         f"Completions per problem in each language, planned for {table['objective'][0]} on {spelled_range(table['n_problems'])} problems.",
     )
 
 
 def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """How near does each way of spending come to the best allocation in hindsight, and what does planning gain?
+    """What does planning gain over the plain ways of spending?
 
     Args:
-        table: one row per budget and arm: `budget`, `arm` (planned, en, mixed, hindsight), `accuracy`, `regret` (hindsight
-            minus this arm), `gain` (of the plan over this arm), `gain_low`, `gain_high`, `n_problems`.
+        table: one row per budget and arm: `budget`, `arm` (planned, a language alone, mixed, hindsight), `accuracy`, `regret`
+            (hindsight minus this arm), `gain` (of the plan over this arm), `gain_low`, `gain_high`, `n_problems`.
     """
     need(table, "budget", "arm", "accuracy", "regret", "gain", "gain_low", "gain_high", "n_problems")
-    names = {"planned": "planner", "mixed": "equal shares", PIVOT: "English only"}
-    table = table.filter(pl.col("arm") != "hindsight").with_columns(pl.col("arm").replace(names))
+    planned = table.filter((pl.col("arm") == "planned") & (pl.col("budget") == pl.col("budget").max()))
+    table = (
+        table.filter(~pl.col("arm").is_in(["planned", "hindsight"]))
+        .drop_nulls("gain")
+        .drop("low", "high", strict=False)
+    )
     need(table, "arm")
-    domain = [name for name in names.values() if name in table["arm"].to_list()]
-    domain += sorted(set(table["arm"]) - set(domain))
-    colour = alt.Color(
-        "arm:N",
-        title=None,
-        sort=domain,
-        legend=line_legend(),
-        scale=alt.Scale(domain=domain, range=([ORANGE, GREEN, BLUE, PINK, YELLOW, SKY] * 3)[: len(domain)]),
-    )
-    dash = alt.StrokeDash(
-        "arm:N",
-        title=None,
-        sort=domain,
-        legend=line_legend(),
-        scale=alt.Scale(domain=domain, range=([[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]] * 5)[: len(domain)]),
-    )
-    base = alt.Chart(table)
-    x = alt.X("budget:O", title="completions per problem", axis=alt.Axis(labelAngle=0))
-    left = (
-        base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
-        .encode(
-            x=x,
-            y=alt.Y("regret:Q", title="regret (percentage points)", axis=points_axis()),
-            color=colour,
-            strokeDash=dash,
-            tooltip=tooltips(table, "arm", "budget", "accuracy", "regret", "n_problems"),
-        )
-        .properties(width=270, height=230)
-    )
-    gains = base.transform_filter("isValid(datum.gain)")
-    shift, tips = (
-        alt.XOffset("arm:N", sort=domain),
-        tooltips(table, "arm", "budget", "gain", "gain_low", "gain_high", "n_problems"),
-    )
-    right = alt.layer(
-        base.mark_rule(strokeDash=[4, 3], color=GREY).encode(y=alt.datum(0)),
-        gains.mark_rule(strokeWidth=2).encode(
-            x=x, y=alt.Y("gain_low:Q", title=""), y2="gain_high:Q", xOffset=shift, color=colour, tooltip=tips
-        ),
-        gains.mark_point(filled=True, size=45, opacity=1).encode(
-            x=x,
-            y=alt.Y("gain:Q", title="gain of planning over it (points)", axis=points_axis()),
-            xOffset=shift,
-            color=colour,
-            tooltip=tips,
-        ),
-    ).properties(width=270, height=230)
+    rivals = [f"plan − {words.plan_arm(arm)}" for arm in table["arm"]]
+    table = table.with_columns(
+        low="gain_low", high="gain_high", rival=pl.Series(rivals, dtype=pl.String),
+        sure=(pl.col("gain_low") > 0) | (pl.col("gain_high") < 0), label=pl.col("gain").map_elements(signed, return_dtype=pl.String),
+        row=pl.format("{} completions", "budget"),
+    )  # fmt: skip
+    last = table.filter(pl.col("budget") == pl.col("budget").max()).sort("gain").row(0, named=True)
+    order = table.sort("budget")["row"].unique(maintain_order=True).to_list()
+    tips = tooltips(table, "rival", "budget", "gain", "low", "high", "accuracy", "n_problems")
+
+    def panel(rows: pl.DataFrame) -> alt.LayerChart:
+        return interval_dots(
+            rows, "gain", points_axis(), "percentage points", order, tips, y="row", zero=0, colour=PLANNED, step=26
+        ).properties(width=280)
+
+    regret = f" It loses {100 * planned['regret'][0]:.1f} points to hindsight." if len(planned) else ""
     return finish(
-        alt.hconcat(left, right, spacing=24),
+        panels(table, "rival", sorted(set(rivals)), panel, columns=2),
         "planner_regret",
-        "How near does each way of spending come to the best allocation in hindsight?",
-        f"Left: accuracy of the best allocation in hindsight minus the arm's; right: the plan's accuracy minus the arm's, with 95 % "
-        f"intervals paired by problem. {spelled_range(table['n_problems'])} problems; plans are judged on problems that did not make them.",
+        f"At {last['budget']} completions the plan is {signed(last['gain'])} points [{signed(last['gain_low'])}, {signed(last['gain_high'])}] "
+        f"against {words.plan_arm(last['arm'])}, its closest rival",
+        "What does planning gain over plain ways of spending?",
+        f"The plan's accuracy minus the other's, 95 % intervals paired by problem; {spelled_range(table['n_problems'])} problems; plans are judged on "
+        f"problems that did not make them.{regret}",
+        room=150,
     )

@@ -5,27 +5,29 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from bestofl_lib.answers.other_readers import OURS
 from bestofl_lib.display.charts.style import (
-    BLUE,
-    GREEN,
     GREY,
     INK,
-    ORANGE,
-    PINK,
     SKY,
+    TONES,
+    VOTE,
     WIDTH,
-    YELLOW,
     finish,
     heat_map,
-    largest,
+    interval_dots,
+    languages_in_order,
     names_by,
     need,
-    share_axis,
+    percent_axis,
+    points_axis,
     spelled_range,
     tooltips,
     with_names,
     with_places,
 )
+from bestofl_lib.display.words import NOTHING_READ, reader_name, rule_name
+from bestofl_lib.text import signed
 
 
 def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
@@ -36,32 +38,17 @@ def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
             `n_candidates`, `n_problems`.
     """
     need(table, "language", "accuracy", "low", "high", "unreadable", "n_candidates", "n_problems")
-    table = with_names(table)
-    order = table.sort("accuracy", descending=True)["language_name"].to_list()
-    base = alt.Chart(table)
-    y = alt.Y("language_name:N", sort=order, title=None)
+    table = with_names(table).with_columns(sure=pl.lit(True), label=_percent("accuracy") + _unread())
+    order = names_by(table, "accuracy")
+    best, worst = (table.sort("accuracy").row(place, named=True) for place in (-1, 0))
     tips = tooltips(table, "language_name", "accuracy", "low", "high", "unreadable", "n_candidates")
-    left = (
-        base.mark_bar(color=BLUE, opacity=0.85).encode(
-            y=y, x=share_axis("accuracy", "accuracy of one candidate"), tooltip=tips
-        )
-        + base.mark_rule(color=INK).encode(y=y, x="low:Q", x2="high:Q", tooltip=tips)
-    ).properties(width=330, height=alt.Step(22))
-    right = (
-        base.mark_bar(color=ORANGE)
-        .encode(
-            y=alt.Y("language_name:N", sort=order, axis=None),
-            x=share_axis("unreadable", "nothing readable", top=max(0.05, largest(table["unreadable"], 0) * 1.1)),
-            tooltip=tips,
-        )
-        .properties(width=170, height=alt.Step(22))
-    )
     return finish(
-        alt.hconcat(left, right, spacing=18),
+        interval_dots(table, "accuracy", percent_axis(), "accuracy of one candidate", order, tips),
         "accuracy_by_language",
+        f"{best['language_name']} is right most often, {100 * best['accuracy']:.1f} %, {worst['language_name']} least, {100 * worst['accuracy']:.1f} %",
         "How well does the model solve the same problems in each language?",
-        f"Share of all candidates ({spelled_range(table['n_candidates'])} per language, {spelled_range(table['n_problems'])} problems); "
-        "lines are 95 % intervals over problems. Nothing readable counts as not correct.",
+        f"Share of all candidates ({spelled_range(table['n_candidates'])} per language, {spelled_range(table['n_problems'])} problems); lines "
+        "are 95 % intervals over problems; what could not be read counts as not correct.",
     )
 
 
@@ -69,42 +56,39 @@ def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which rule read the answer, in each language?
 
     Args:
-        table: one row per language and rule: `language`, `rule`, `n` (candidates); the rule of an unreadable answer is
-            null or empty.
+        table: one row per language and rule: `language`, `rule` (null where nothing could be read), `n` (candidates).
     """
     need(table, "language", "rule", "n")
-    table = with_names(table).with_columns(
-        pl.when(pl.col("rule").fill_null("") == "")
-        .then(pl.lit("nothing readable"))
-        .otherwise(pl.col("rule"))
-        .alias("rule")
-    )
+    table = with_names(table).with_columns(rule=pl.Series([rule_name(rule) for rule in table["rule"]], dtype=pl.String))
     table = table.with_columns(share=pl.col("n") / pl.col("n").sum().over("language"))
-    totals = table.group_by("rule").agg(pl.col("n").sum()).sort("n", descending=True)["rule"].to_list()
-    rules = [rule for rule in totals if rule != "nothing readable"]
-    domain = [*rules, "nothing readable"] if "nothing readable" in totals else rules
+    totals = table.group_by("rule").agg(pl.col("n").sum()).sort("n", descending=True)
+    rules = [rule for rule in totals["rule"] if rule != NOTHING_READ]
+    unread = totals.filter(pl.col("rule") == NOTHING_READ)["n"].sum() / totals["n"].sum()
+    domain = [*rules, *([NOTHING_READ] if unread else [])]
     table = with_places(table, "rule", domain)
-    colours = ([BLUE, SKY, GREEN, YELLOW, PINK, "#7b5fb0", "#a5673f", "#4d9aa5"] * 4)[: len(rules)]
+    colours = [*(TONES * 4)[: len(rules)], VOTE][: len(domain)]
     chart = (
         alt.Chart(table)
         .mark_bar()
         .encode(
-            y=alt.Y("language_name:N", title=None),
-            x=alt.X("n:Q", stack="normalize", title="share of candidates", axis=alt.Axis(format="%")),
-            color=alt.Color(
-                "rule:N",
-                title=None,
-                sort=domain,
-                scale=alt.Scale(domain=domain, range=[*colours, ORANGE][: len(domain)]),
-            ),
+            y=alt.Y("language_name:N", title=None, sort=languages_in_order(table["language"])),
+            x=alt.X("n:Q", stack="normalize", title="share of candidates", axis=percent_axis()),
+            color=alt.Color("rule:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=colours)),
             order=alt.Order("place:Q"),
             tooltip=tooltips(table, "language_name", "rule", "n", "share"),
         )
-        .properties(width=WIDTH - 60, height=alt.Step(22))
+        .properties(width=WIDTH, height=alt.Step(24))
+    )
+    first = totals.filter(pl.col("rule") != NOTHING_READ).head(1)
+    read = (
+        f"{100 * first['n'][0] / totals['n'].sum():.1f} % of answers are read by “{first['rule'][0]}”; "
+        if len(first)
+        else ""
     )
     return finish(
         chart,
         "reading_rules",
+        f"{read}{100 * unread:.1f} % of candidates could not be read",
         "Which rule read the answer, in each language?",
         f"Share of {spelled_range(table.group_by('language').agg(pl.col('n').sum())['n'])} candidates per language.",
     )
@@ -114,42 +98,46 @@ def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How accurate would the same candidates look to another reader?
 
     Args:
-        table: one row per language and reader: `language`, `reader`, `accuracy`, `n_candidates`. The reader named
-            "this reader" (or the first row's) is drawn strongest.
+        table: one row per language and reader: `language`, `reader` (ours is `other_readers.OURS`), `accuracy`, `n_candidates`.
+
+    Raises:
+        ValueError: the table lacks our own reader, so that nothing can be compared with it.
     """
     need(table, "language", "reader", "accuracy", "n_candidates")
-    table = with_names(table).with_columns(pl.col("reader").str.replace_all("_", " "))
+    ours = table.filter(pl.col("reader") == OURS).select("language", mine="accuracy")
+    if ours.is_empty():
+        raise ValueError(f"the table has no reader {OURS!r}; it has {', '.join(table['reader'].unique().sort())}")
+    table = with_names(table.filter(pl.col("reader") != OURS).join(ours, on="language"))
+    need(table, "reader")
+    table = table.with_columns(
+        difference=pl.col("accuracy") - pl.col("mine"), reader=pl.col("reader").map_elements(reader_name, return_dtype=pl.String)
+    )  # fmt: skip
     readers = table["reader"].unique(maintain_order=True).to_list()
-    ours = "this reader" if "this reader" in readers else readers[0]
-    domain = [ours, *[reader for reader in readers if reader != ours]]
-    order = names_by(table.filter(pl.col("reader") == ours), "accuracy")
+    worst = table.sort(pl.col("difference").abs()).row(-1, named=True)
+    y = alt.Y("language_name:N", sort=languages_in_order(table["language"]), title=None)
     base = alt.Chart(table)
-    y = alt.Y("language_name:N", sort=order, title=None)
+    x = alt.X("difference:Q", title="accuracy against our reader, percentage points", axis=points_axis())
+    colour = alt.Color(
+        "reader:N", title=None, sort=readers, scale=alt.Scale(domain=readers, range=([SKY, VOTE, GREY] * 4)[: len(readers)])
+    )  # fmt: skip
+    tips = tooltips(table, "language_name", "reader", "accuracy", "mine", "difference", "n_candidates")
     chart = alt.layer(
-        base.mark_rule(color=GREY, opacity=0.6).encode(y=y, x="min(accuracy):Q", x2="max(accuracy):Q"),
-        base.mark_point(filled=True, size=60, opacity=1).encode(
+        base.mark_rule(color=GREY, opacity=0.6).encode(y=y, x=x, x2=alt.datum(0)),
+        base.mark_point(filled=True, size=70, opacity=1).encode(
             y=y,
-            x=alt.X(
-                "accuracy:Q",
-                title="accuracy of one candidate",
-                axis=alt.Axis(format="%"),
-                scale=alt.Scale(domain=[0, 1]),
-            ),
-            color=alt.Color(
-                "reader:N",
-                title=None,
-                sort=domain,
-                scale=alt.Scale(domain=domain, range=([BLUE, ORANGE, GREEN, PINK, YELLOW, SKY] * 3)[: len(domain)]),
-            ),
-            shape=alt.Shape("reader:N", title=None, sort=domain, scale=alt.Scale(domain=domain)),
-            tooltip=tooltips(table, "language_name", "reader", "accuracy", "n_candidates"),
+            x=x,
+            color=colour,
+            shape=alt.Shape("reader:N", title=None, sort=readers, scale=alt.Scale(domain=readers)),
+            tooltip=tips,
         ),
-    ).properties(width=WIDTH - 80, height=alt.Step(22))
+        alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color=INK).encode(x="zero:Q"),
+    ).properties(width=WIDTH, height=alt.Step(24))
     return finish(
         chart,
         "accuracy_by_reader",
+        f"Reading moves accuracy most in {worst['language_name']}: {signed(worst['difference'])} points by {worst['reader']}",
         "How accurate would the same candidates look to another reader?",
-        f"Share correct of the same {spelled_range(table['n_candidates'])} candidates per language, read in different ways: what moves is reading, not reasoning.",
+        f"The same {spelled_range(table['n_candidates'])} candidates per language, read in other ways: what moves is reading, not reasoning.",
     )
 
 
@@ -161,10 +149,11 @@ def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
             abstained), `n` (candidates).
     """
     need(table, "language", "trace_language", "n")
-    table = with_names(with_names(table).with_columns(pl.col("trace_language").fill_null("unsure")), "trace_language")
+    kept = table.filter(pl.col("trace_language") == pl.col("language"))["n"].sum() / table["n"].sum()
+    codes = {*table["language"], *table["trace_language"].drop_nulls()}
+    found = languages_in_order([*codes])
+    table = with_names(with_names(table.with_columns(pl.col("trace_language").fill_null("unsure"))), "trace_language")
     table = table.with_columns(share=pl.col("n") / pl.col("n").sum().over("language"))
-    order = sorted(table["language_name"].unique())
-    found = [*order, *sorted(set(table["trace_language_name"]) - set(order) - {"unsure"})]
     base = alt.Chart(table).encode(
         x=alt.X(
             "trace_language_name:N",
@@ -172,13 +161,32 @@ def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
             title="written in",
             axis=alt.Axis(labelAngle=-45, domain=False, ticks=False),
         ),
-        y=alt.Y("language_name:N", sort=order, title="asked in", axis=alt.Axis(domain=False, ticks=False)),
+        y=alt.Y(
+            "language_name:N",
+            sort=languages_in_order(table["language"]),
+            title="asked in",
+            axis=alt.Axis(domain=False, ticks=False),
+        ),
         tooltip=tooltips(table, "language_name", "trace_language_name", "share", "n"),
     )
     return finish(
-        heat_map(base, "share", "share", 1.0, ".0%", least=0.005),
+        heat_map(base, "share", 1.0, ".0%", least=0.005),
         "trace_languages",
+        f"{100 * kept:.1f} % of completions are written in the language of their question",
         "Which language is a completion really written in?",
         f'Share of {spelled_range(table.group_by("language").agg(pl.col("n").sum())["n"])} candidates per language of the question; "unsure": '
         "too short, or only numbers.",
+    )
+
+
+def _percent(column: str) -> pl.Expr:
+    return pl.col(column).map_elements(lambda value: f"{100 * value:.1f} %", return_dtype=pl.String)
+
+
+def _unread() -> pl.Expr:
+    """What is printed beside accuracy where a candidate could not be read."""
+    return (
+        pl.when(pl.col("unreadable") >= 0.0005)
+        .then(pl.lit(" · unread ") + _percent("unreadable"))
+        .otherwise(pl.lit(""))
     )

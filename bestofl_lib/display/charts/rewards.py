@@ -7,63 +7,67 @@ import polars as pl
 
 from bestofl_lib.display import words
 from bestofl_lib.display.charts.style import (
-    BLUE,
     GREY,
-    ORANGE,
+    INK,
+    TONES,
     WIDTH,
     finish,
     known_models,
-    model_looks,
-    names_by,
+    languages_in_order,
+    largest,
+    model_colours,
     need,
-    share_axis,
+    panels,
+    percent_axis,
     spelled_range,
     tooltips,
     with_names,
 )
+
+ALL = "all languages"
 
 
 def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Does a reward model rank correct candidates of the same problem above wrong ones?
 
     Args:
-        table: one row per reward model and language: `reward_model`, `language` (null: all together), `auc`; and, where
-            known, `low`, `high`, `n_problems`. The mono model of each language is shown in its own language, as "mono".
+        table: one row per reward model and language: `reward_model`, `language` (null: all together), `auc`, `low`, `high`;
+            and, where known, `n_problems`. The mono model of each language is shown in its own language, as "mono".
     """
-    need(table, "reward_model", "language", "auc")
+    need(table, "reward_model", "language", "auc", "low", "high")
     mono = pl.col("reward_model").str.starts_with("mono-")
     own = pl.col("reward_model") == pl.lit("mono-") + pl.col("language")
     table = table.filter(pl.col("auc").is_not_null() & pl.col("auc").is_not_nan() & (~mono | own.fill_null(False)))
     need(table, "auc")
-    table = table.with_columns(
-        pl.when(mono).then(pl.lit("mono")).otherwise(pl.col("reward_model")).alias("reward_model")
-    )
-    table = with_names(table.with_columns(pl.col("language").fill_null("all languages")))
-    order = names_by(table.group_by("language_name").agg(pl.col("auc").mean()), "auc")
-    order = [name for name in order if name != "all languages"] + ["all languages"] * ("all languages" in order)
+    means = table.with_columns(kind=pl.when(mono).then(pl.lit("mono")).otherwise("reward_model"))
+    means = means.drop_nulls("language").group_by("kind").agg(pl.col("auc").mean()).sort("auc", descending=True)
+    table = table.with_columns(reward_model=pl.when(mono).then(pl.lit("mono")).otherwise("reward_model"))
+    order = [*languages_in_order(table["language"]), ALL]
+    table = with_names(table.with_columns(pl.col("language").fill_null(ALL)))
     models = known_models(table["reward_model"])
     base = alt.Chart(table)
-    y = alt.Y("language_name:N", sort=order, title=None)
-    shift = alt.YOffset("reward_model:N", sort=models)
-    colour, shape = model_looks(models)
+    place = {
+        "y": alt.Y("language_name:N", sort=order, title=None),
+        "yOffset": alt.YOffset("reward_model:N", sort=models),
+    }
+    colour = model_colours(models)
     tips = tooltips(table, "language_name", "reward_model", "auc", "low", "high", "n_problems", "n_pairs")
-    x = alt.X("auc:Q", title="AUC within problems", scale=alt.Scale(zero=False, nice=True))
-    layers = [
+    scale = alt.Scale(zero=False, nice=True)
+    chart = alt.layer(
+        alt.Chart(alt.Data(values=[{"chance": 0.5}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(x="chance:Q"),
+        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title="", scale=scale), x2="high:Q", color=colour, **place),
         base.mark_point(filled=True, size=55, opacity=1).encode(
-            y=y, x=x, yOffset=shift, color=colour, shape=shape, tooltip=tips
-        )
-    ]
-    if {"low", "high"} <= set(table.columns):
-        layers.insert(
-            0,
-            base.mark_rule(strokeWidth=1.5).encode(
-                y=y, x=alt.X("low:Q", title=""), x2="high:Q", yOffset=shift, color=colour
-            ),
-        )
-    chance = alt.Chart(alt.Data(values=[{"chance": 0.5}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(x="chance:Q")
+            x=alt.X("auc:Q", title="AUC within problems", scale=scale, axis=alt.Axis(tickCount=6)), color=colour, tooltip=tips,
+            shape=alt.Shape("reward_model:N", title=None, sort=models, scale=alt.Scale(domain=models)), **place,
+        ),
+    ).properties(width=WIDTH - 80, height=alt.Step(11 if len(models) > 1 else 22))  # fmt: skip
+    told = ", ".join(f"{kind} {auc:.3f}" for kind, auc in means.head(4).iter_rows())
     return finish(
-        alt.layer(chance, *layers).properties(width=WIDTH - 100, height=alt.Step(10 if len(models) > 1 else 20)),
+        chart,
         "reward_quality",
+        f"Mean AUC within problems: {told}"
+        if told
+        else f"AUC within problems over all languages: {table['auc'].max():.3f} at best",
         "Does each reward model tell correct from wrong candidates of the same problem?",
         "Chance that a correct candidate is ranked above a wrong one of the same problem"
         + (f" ({spelled_range(table['n_problems'])} problems that have both)" if "n_problems" in table.columns else "")
@@ -75,44 +79,39 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Of the candidates that a reward model calls likely to be right, how many are?
 
     Args:
-        table: one row per reward model and bin: `reward_model`, `predicted` (mean chance of being correct), `observed`
-            (share correct), `n` (candidates in the bin); and, where known, `low` and `high` of the observed share.
+        table: `reward_quality.calibration`'s reliability: one row per reward model and bin: `reward_model`, `probability` (mean
+            chance of being correct), `share_correct`, `n_candidates`.
     """
-    need(table, "reward_model", "predicted", "observed", "n")
+    need(table, "reward_model", "probability", "share_correct", "n_candidates")
     models = known_models(table["reward_model"])
+    gap = pl.col("share_correct") - pl.col("probability")
+    worst = table.filter(pl.col("n_candidates") >= 0.02 * pl.col("n_candidates").sum().over("reward_model"))
+    row = worst.sort(gap.abs()).row(-1, named=True)
     base = alt.Chart(table)
     x = alt.X(
-        "predicted:Q",
-        title="predicted chance of being correct",
-        axis=alt.Axis(format="%", tickCount=5),
-        scale=alt.Scale(domain=[0, 1]),
+        "probability:Q", title="predicted chance of being correct", axis=percent_axis(), scale=alt.Scale(domain=[0, 1])
     )
-    y = alt.Y(
-        "observed:Q", title="share correct", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1])
-    )
-    colour, shape = model_looks(models)
-    tips = tooltips(table, "reward_model", "predicted", "observed", "low", "high", "n")
-    layers = [
+    y = alt.Y("share_correct:Q", title="share correct", axis=percent_axis(), scale=alt.Scale(domain=[0, 1]))
+    colour = model_colours(models)
+    agree = (
         alt.Chart(alt.Data(values=[{"a": 0}, {"a": 1}]))
         .mark_line(color=GREY, strokeDash=[4, 3])
-        .encode(x=alt.X("a:Q", title=""), y=alt.Y("a:Q", title="")),
-        base.mark_line(opacity=0.7).encode(x=x, y=y, color=colour),
-        base.mark_point(filled=True, opacity=1).encode(
-            x=x,
-            y=y,
-            color=colour,
-            shape=shape,
-            size=alt.Size("n:Q", title="candidates", scale=alt.Scale(range=[15, 220]), legend=None),
-            tooltip=tips,
-        ),
-    ]
-    if {"low", "high"} <= set(table.columns):
-        layers.insert(1, base.mark_rule(opacity=0.6).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q", color=colour))
+        .encode(x=alt.X("a:Q", title=""), y=alt.Y("a:Q", title=""))
+    )
+    points = base.mark_point(filled=True, opacity=1).encode(
+        x=x, y=y, color=colour, tooltip=tooltips(table, "reward_model", "probability", "share_correct", "n_candidates"),
+        shape=alt.Shape("reward_model:N", title=None, sort=models, scale=alt.Scale(domain=models)),
+        size=alt.Size("n_candidates:Q", scale=alt.Scale(range=[15, 220]), legend=None),
+    )  # fmt: skip
     return finish(
-        alt.layer(*layers).properties(width=360, height=320),
+        alt.layer(agree, base.mark_line(opacity=0.7).encode(x=x, y=y, color=colour), points).properties(
+            width=420, height=340
+        ),
         "calibration",
+        f"Where {row['reward_model']} says {100 * row['probability']:.0f} %, {100 * row['share_correct']:.0f} % are correct: its largest error",
         "Of the candidates called likely to be right, how many are?",
-        f"Share correct against the predicted chance, in bins of candidates ({table['n'].sum():,} in all; larger dots hold more); on the dashed line the two agree.",
+        f"Share correct against the predicted chance, in bins of candidates ({table['n_candidates'].sum():,} in all; larger dots hold more); "
+        "on the dashed line the two agree.",
     )
 
 
@@ -121,36 +120,39 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
 
     Args:
         table: one row per way of choosing and language: `language`, `share` (of the choices), `strategy`, `reward_model`,
-            `budget`; and, where known, `pool_share` (what choosing at random would give), `n_problems`.
+            `budget`, `n_problems`. The dashed line is the equal share of the languages.
     """
-    need(table, "language", "share", "strategy", "reward_model", "budget")
+    need(table, "language", "share", "strategy", "reward_model", "budget", "n_problems")
     many = table["budget"].n_unique() > 1
-    table = with_names(table).with_columns(
-        arm=pl.struct("strategy", "reward_model").map_elements(
-            lambda s: words.strategy(s["strategy"], s["reward_model"]), return_dtype=pl.String
-        )
-        + (pl.format(", {} completions", pl.col("budget")) if many else pl.lit(""))
+    arms = [words.strategy(s, m) for s, m in table.select("strategy", "reward_model").iter_rows()]
+    table = with_names(table).with_columns(arm=pl.Series(arms, dtype=pl.String))
+    table = table.with_columns(
+        arm=pl.col("arm") + (pl.format(", {} completions", pl.col("budget")) if many else pl.lit("")),
+        equal=1 / pl.len().over("arm", "budget"),
+        label=pl.col("share").map_elements(lambda share: f"{100 * share:.0f} %", return_dtype=pl.String),
     )
-    order = names_by(table.group_by("language_name").agg(pl.col("share").mean()), "share")
-    base = alt.Chart(table)
-    y = alt.Y("language_name:N", sort=order, title=None)
-    tips = tooltips(table, "language_name", "arm", "share", "pool_share", "budget")
-    layers = [
-        base.mark_bar(color=BLUE, opacity=0.85).encode(
-            y=y, x=share_axis("share", "share of choices", top=None), tooltip=tips
-        )
-    ]
-    if "pool_share" in table.columns:
-        layers.append(base.mark_tick(color=ORANGE, thickness=2, size=16).encode(y=y, x="pool_share:Q", tooltip=tips))
-    chart = (
-        alt.layer(*layers)
-        .properties(width=210, height=alt.Step(18))
-        .facet(facet=alt.Facet("arm:N", title=None, sort=table["arm"].unique(maintain_order=True).to_list()), columns=3)
-    )
-    note = " The orange tick is what choosing at random gives." if "pool_share" in table.columns else ""
+    shown = table.filter(pl.col("reward_model") == "cross") if "cross" in table["reward_model"] else table
+    top = shown.sort("share").row(-1, named=True)
+    y = alt.Y("language_name:N", sort=languages_in_order(table["language"]), title=None)
+    tips = tooltips(table, "language_name", "arm", "share", "equal", "budget")
+    most = alt.Scale(domain=[0, largest(table["share"], 1)])
+
+    def panel(rows: pl.DataFrame) -> alt.LayerChart:
+        base = alt.Chart(rows)
+        x = alt.X("share:Q", title="share of choices", axis=percent_axis(3), scale=most)
+        return alt.layer(
+            base.mark_bar(color=TONES[1]).encode(y=y, x=x, tooltip=tips),
+            base.mark_rule(color=INK, strokeDash=[4, 3]).encode(x=alt.X("mean(equal):Q", title="")),
+            base.mark_text(align="left", dx=4, color=INK).encode(y=y, x=alt.X("share:Q", title=""), text="label:N"),
+        ).properties(width=180, height=alt.Step(20))
+
+    order = table["arm"].unique(maintain_order=True).to_list()
     return finish(
-        chart,
+        panels(table, "arm", order, panel),
         "selected_languages",
+        f"{top['language_name']} supplies {100 * top['share']:.0f} % of the choices of {top['arm']}; an equal share is {100 * top['equal']:.0f} %",
         "Which languages do the chosen candidates come from?",
-        f"Share of the candidates chosen from the mixed pool, {spelled_range(table['budget'])} completions per problem.{note}",
+        f"Share of the candidates chosen from the mixed pool, {spelled_range(table['budget'])} completions per problem, "
+        f"{spelled_range(table['n_problems'])} problems; the dashed line is an equal share.",
+        room=105,
     )

@@ -20,8 +20,9 @@ import polars as pl
 from markupsafe import Markup
 
 from bestofl_lib.display import embed, words
+from bestofl_lib.display.origin import footer_of
 from bestofl_lib.display.report import atlas
-from bestofl_lib.display.report.overview import footer_of, overview
+from bestofl_lib.display.report.overview import overview
 from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Table, render
 from bestofl_lib.display.text import plain_text, written_markdown
 from bestofl_lib.runs import Run

@@ -1,0 +1,84 @@
+"""The tables that charts, sentences and pages take, made by the functions that make them in a study, on a made-up run.
+
+A chart that is tested with an invented table can look for a column that nobody writes. Everything here is the real thing, small.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from made_up_runs import write_run
+
+from bestofl_lib.analysis import complementarity
+from bestofl_lib.analysis.claims import claim_details, claims
+from bestofl_lib.analysis.curves import curves, interval_sources
+from bestofl_lib.analysis.picks import selected_by_every_rule
+from bestofl_lib.analysis.planner import allocation_table, plan_table
+from bestofl_lib.analysis.pool import Pool, pool_of_run
+from bestofl_lib.analysis.reading_quality import accuracy_by_language, accuracy_by_reader
+from bestofl_lib.analysis.reward_quality import calibration, within_problem_auc
+from bestofl_lib.answers.other_readers import read_with_others
+from bestofl_lib.runs import Run
+
+LANGUAGES = ("en", "de", "sw", "th")
+N_PROBLEMS, N = 24, 6
+
+
+def small_run(folder: Path) -> Run:
+    """A run of four languages, with an answer that cannot be read in each, and its tables written."""
+    texts = {("lab-test-0003", code, 1): "…" for code in LANGUAGES}
+    run = write_run(folder, "small", n_problems=N_PROBLEMS, n=N, languages=LANGUAGES, texts=texts)
+    for name, table in produce(run).items():
+        if name in STORED:
+            run.write(STORED[name], table)
+    return run
+
+
+STORED = {
+    "accuracy_by_language": "accuracy",
+    "claims": "claims",
+    "claims_forest": "claim_details",
+    "budget_curves": "curves",
+    "gain_over_resampling": "gains",
+    "planner_regret": "plan",
+}
+
+
+def produce(run: Run) -> dict[str, pl.DataFrame]:
+    """Chart or sentence to its table, as the notebooks make it."""
+    pool, problems, candidates = pool_of_run(run), run.read("problems"), run.candidates()
+    readings, rewards = run.read("readings"), run.read("rewards")
+    judged = readings.join(candidates.select("problem_id", "language", "sample_index", "finish_reason"), on=KEYS)
+    others = read_with_others(candidates, problems, limit=12)
+    reliability, _ = calibration(rewards.filter(pl.col("reward_model").is_in(["multi", "cross"])), readings)
+    return _of_pool(pool) | {
+        "accuracy_by_language": accuracy_by_language(judged, problems),
+        "reading_rules": judged.group_by("language", "rule").agg(n=pl.len()),
+        "accuracy_by_reader": accuracy_by_reader(others),
+        "trace_languages": judged.group_by("language", "trace_language").agg(n=pl.len()),
+        "reward_quality": within_problem_auc(rewards, readings),
+        "calibration": reliability,
+    }
+
+
+def _of_pool(pool: Pool) -> dict[str, pl.DataFrame]:
+    table = curves(pool)
+    return {
+        "claims": claims(pool),
+        "claims_forest": claim_details(pool),
+        "budget_curves": table,
+        "english_against_mixed": table,
+        "interval_sources": interval_sources(pool),
+        "selected_languages": selected_by_every_rule(pool),
+        "exclusive_solves": complementarity.exclusive_solves(pool),
+        "gain_over_resampling": complementarity.gain_over_resampling(pool),
+        "greedy_order": complementarity.greedy_order(pool),
+        "shapley": pl.concat(complementarity.shapley(pool, objective=name) for name in ("oracle", "cross")),
+        "sole_solvers": complementarity.sole_solvers(pool),
+        "planner_regret": plan_table(pool, [2, 4], "cross", 3),
+        "allocation": allocation_table(pool, [2, 4], "cross", 3),
+    }
+
+
+KEYS = ["problem_id", "language", "sample_index"]
