@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install study jupyter test quick check lint doctests bench fuzz policy clean
+.PHONY: install study jupyter test quick check lint doctests bench fuzz policy rewards clean
 
 install: .venv/.installed
 
@@ -53,6 +53,9 @@ fuzz: .venv/.installed-dev
 
 policy: install
 	$(BIN)/python data/lab/make_policy.py
+
+rewards: install
+	$(BIN)/python data/lab/make_rewards.py
 
 clean:
 	rm -rf data/runs reports/*/index.html .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
