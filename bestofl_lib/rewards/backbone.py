@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.models.identity import fingerprint, locate
 from bestofl_lib.models.opening import choose_device, choose_dtype, is_out_of_memory, loading
-from bestofl_lib.rewards.readouts import HeadReward, LastState, Readout
+from bestofl_lib.rewards.readouts import Batch, HeadReward, LastState, Readout
 from bestofl_lib.rewards.texts import CandidateTexts
 
 _PADDING = 0.8  # prompts down to this share of the longest are run with it, padded
@@ -181,6 +181,7 @@ class RewardBackbone:
             yield from self._encoder_batches(prompts, prompt_of, completions)
             return
         before, body, truncated = self.texts.encode(prompts, prompt_of, completions)
+        marks = self.texts.marks
         owner = np.asarray(prompt_of, dtype=int)
         lone = np.array([not ids for ids in body], dtype=bool)  # nothing of the completion is left to read from
         if share and self._can_share():
@@ -194,7 +195,7 @@ class RewardBackbone:
                 size = max(1, 2 * self.batch_tokens // longest)
                 chunk = [p for p in waiting[:size] if len(before[p]) >= _PADDING * longest]
                 del waiting[: len(chunk)]
-                for rows, part in self._shared(chunk, before, body, members):
+                for rows, part in self._shared(chunk, before, body, members, marks):
                     yield rows, part, truncated[rows]
         else:
             lone[:] = True
@@ -203,12 +204,19 @@ class RewardBackbone:
         for rows in _by_tokens(order, [len(whole[int(row)]) for row in order], lambda: self.batch_tokens):
             part = self._halving(
                 rows,
-                lambda rows: self._plain([whole[int(r)] for r in rows], [len(before[owner[int(r)]]) for r in rows]),
+                lambda rows: self._plain(
+                    [whole[int(r)] for r in rows], [len(before[owner[int(r)]]) for r in rows], _of(marks, rows)
+                ),
             )
             yield rows, part, truncated[rows]
 
     def _shared(
-        self, chunk: list[int], before: list[list[int]], body: list[list[int]], members: dict[int, list[int]]
+        self,
+        chunk: list[int],
+        before: list[list[int]],
+        body: list[list[int]],
+        members: dict[int, list[int]],
+        marks: list[list[int]] | None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Prompts of similar length, run once; then their completions in batches of similar length."""
         rows = np.array([row for p in chunk for row in members[p]])
@@ -220,7 +228,7 @@ class RewardBackbone:
                 yield rows, np.full((len(rows), self.width), np.nan, dtype=np.float32)
                 return
             for part in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
-                yield from self._shared(part, before, body, members)
+                yield from self._shared(part, before, body, members, marks)
             return
         longest = max(len(before[p]) for p in chunk)
         lengths = [len(body[row]) for row in rows]
@@ -233,7 +241,9 @@ class RewardBackbone:
                 batch,
                 self._halving(
                     batch,
-                    lambda rows: self._continue(prefill, [slot[int(r)] for r in rows], [body[int(r)] for r in rows]),
+                    lambda rows: self._continue(
+                        prefill, [slot[int(r)] for r in rows], [body[int(r)] for r in rows], _of(marks, rows)
+                    ),
                 ),
             )
 
@@ -255,7 +265,9 @@ class RewardBackbone:
             self._free()
             return None
 
-    def _continue(self, prompts: _Prefilled, slots: list[int], ids: list[list[int]]) -> np.ndarray:
+    def _continue(
+        self, prompts: _Prefilled, slots: list[int], ids: list[list[int]], marks: list[list[int]] | None = None
+    ) -> np.ndarray:
         """Values of completions after prompts that are computed already; slots: the prompt of each."""
         with torch.inference_mode():
             tokens = self._padded(ids)
@@ -276,9 +288,9 @@ class RewardBackbone:
                 tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
             states = torch.cat([prompts.last[index][:, None], hidden], 1)
-            return self._read(states, tokens, [0] * len(ids), ids)
+            return self._read(states, Batch(tokens, [0] * len(ids), [len(row) for row in ids], marks))
 
-    def _plain(self, ids: list[list[int]], starts: list[int]) -> np.ndarray:
+    def _plain(self, ids: list[list[int]], starts: list[int], marks: list[list[int]] | None = None) -> np.ndarray:
         """Values of whole texts whose completions begin at `starts`."""
         with torch.inference_mode():
             tokens = self._padded(ids)
@@ -288,14 +300,14 @@ class RewardBackbone:
             ).last_hidden_state
             states = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], 1)
             starts = [min(start, len(row) - 1) for start, row in zip(starts, ids, strict=True)]
-            return self._read(states, tokens, starts, ids)
+            return self._read(states, Batch(tokens, starts, [len(row) for row in ids], marks))
 
     def _padded(self, ids: list[list[int]]) -> torch.Tensor:
         longest = max(map(len, ids))
         return torch.tensor([row + [self.texts.pad] * (longest - len(row)) for row in ids], device=self.device)
 
-    def _read(self, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ids: list[list[int]]) -> np.ndarray:
-        return self.readout.read(self.model, states, tokens, starts, [len(row) for row in ids]).cpu().numpy()
+    def _read(self, states: torch.Tensor, batch: Batch) -> np.ndarray:
+        return self.readout.read(self.model, states, batch).float().cpu().numpy()
 
     def _encoder_batches(
         self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
@@ -346,6 +358,10 @@ class RewardBackbone:
     def _free(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _of(marks: list[list[int]] | None, rows: np.ndarray) -> list[list[int]] | None:
+    return None if marks is None else [marks[int(row)] for row in rows]
 
 
 def _by_tokens(

@@ -6,13 +6,27 @@ training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+MOST_STEPS = 64  # of a completion; further ones are one with the last
 _STATISTICS = 8
 _LOGITS_AT_ONCE = 1 << 26  # numbers
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Candidates that were run together."""
+
+    tokens: torch.Tensor  # (rows, tokens), right-padded
+    starts: list[int]  # where each row's completion begins
+    ends: list[int]  # and ends
+    marks: list[list[int]] | None  # tokens of the completion, counted from its start, whose state *before* them is
+    # read (its length: the state after the last); None: the texts have no marks
 
 
 class Readout(Protocol):
@@ -25,16 +39,13 @@ class Readout(Protocol):
         """Numbers per candidate."""
         ...
 
-    def read(
-        self, model: Any, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]
-    ) -> torch.Tensor:
+    def read(self, model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The vectors of a batch.
 
         Args:
             model: the whole model, for its output layers.
             states: (rows, 1 + tokens, hidden), the state *before* each token, and after the last one.
-            tokens: (rows, tokens), right-padded.
-            starts, ends: where each row's completion begins and ends in tokens.
+            batch: what was run.
 
         Returns:
             (rows, width) float32.
@@ -51,10 +62,8 @@ class LastState:
     def width(self, hidden_size: int) -> int:
         return hidden_size
 
-    def read(
-        self, model: Any, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]
-    ) -> torch.Tensor:
-        return _last(states, ends).float()
+    def read(self, model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return _last(states, batch.ends).float()
 
 
 class HeadReward:
@@ -66,10 +75,8 @@ class HeadReward:
     def width(self, hidden_size: int) -> int:
         return 1
 
-    def read(
-        self, model: Any, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]
-    ) -> torch.Tensor:
-        return model.score(_last(states, ends)).float()
+    def read(self, model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return model.score(_last(states, batch.ends)).float()
 
 
 class Probe:
@@ -81,19 +88,17 @@ class Probe:
     def width(self, hidden_size: int) -> int:
         return 2 * hidden_size + _STATISTICS
 
-    def read(
-        self, model: Any, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]
-    ) -> torch.Tensor:
-        inside = _inside(tokens, starts, ends)
+    def read(self, model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:
+        inside = _inside(batch)
         mean = (states[:, 1:].float() * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
-        logprob, entropy = token_likelihoods(model, states[:, :-1][inside], tokens[inside])
+        logprob, entropy = token_likelihoods(model, states[:, :-1][inside], batch.tokens[inside])
         rows = []
         sizes = inside.sum(1).tolist()
         for p, e in zip(logprob.split(sizes), entropy.split(sizes), strict=True):
             low = p.topk(min(3, len(p)), largest=False).values
             numbers = [p.sum(), p.mean(), low[0], low.mean(), p[-6:].mean(), e.mean(), e.max()]
             rows.append(torch.stack([*numbers, torch.full_like(low[0], len(p))]))
-        return torch.cat([_last(states, ends).float(), mean, torch.stack(rows)], 1)
+        return torch.cat([_last(states, batch.ends).float(), mean, torch.stack(rows)], 1)
 
     def feature_scales(self, hidden_size: int) -> np.ndarray:
         """(width,) how large each standardised number enters a fit: the many dimensions of a state count less than the
@@ -110,11 +115,9 @@ class Likelihood:
     def width(self, hidden_size: int) -> int:
         return 1
 
-    def read(
-        self, model: Any, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]
-    ) -> torch.Tensor:
-        inside = _inside(tokens, starts, ends)
-        logprob, _ = token_likelihoods(model, states[:, :-1][inside], tokens[inside])
+    def read(self, model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:
+        inside = _inside(batch)
+        logprob, _ = token_likelihoods(model, states[:, :-1][inside], batch.tokens[inside])
         return torch.stack([part.sum() for part in logprob.split(inside.sum(1).tolist())])[:, None]
 
 
@@ -135,11 +138,51 @@ class TokenValue:
     def width(self, hidden_size: int) -> int:
         return 1
 
-    def read(
-        self, model: Any, states: torch.Tensor, tokens: torch.Tensor, starts: list[int], ends: list[int]
-    ) -> torch.Tensor:
-        last = _last(states, ends).float()
+    def read(self, model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:
+        last = _last(states, batch.ends).float()
         return last @ self.weight.to(last.device)[:, None] + self.bias.to(last.device)
+
+
+class StepRewards:
+    """One probability per step of the completion, at the marks that its text sets.
+
+    Args:
+        name: part of the identity of cached values.
+        output: (numbers, hidden) → (numbers, labels) logits.
+        good: column of the label "right".
+        labels: the columns that share the probability; None: all.
+        needs_language_model: whether `output` is a language model's own.
+    """
+
+    def __init__(
+        self, name: str, output: Callable[[Any, torch.Tensor], torch.Tensor], good: int,
+        labels: list[int] | None = None, needs_language_model: bool = False,
+    ):  # fmt: skip
+        self.name, self.output, self.good, self.labels = name, output, good, labels
+        self.needs_language_model = needs_language_model
+
+    def width(self, hidden_size: int) -> int:
+        return MOST_STEPS
+
+    def read(self, model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:
+        if batch.marks is None:
+            raise RuntimeError(f"readout {self.name!r} needs texts with marks")
+        found = torch.full((len(states), MOST_STEPS), float("nan"), device=states.device)
+        rows = [row for row, marks in enumerate(batch.marks) for _ in marks]
+        if not rows:
+            return found
+        places = [start + m for start, marks in zip(batch.starts, batch.marks, strict=True) for m in marks]
+        columns = [
+            MOST_STEPS - len(marks) + i for marks in batch.marks for i in range(len(marks))
+        ]  # the last step last
+        logits = self.output(model, states[rows, places]).float()
+        if self.labels is not None:
+            logits = logits[:, self.labels]
+            good = self.labels.index(self.good)
+        else:
+            good = self.good
+        found[rows, columns] = logits.softmax(-1)[:, good]
+        return found
 
 
 def token_likelihoods(model: Any, before: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,8 +208,8 @@ def _last(states: torch.Tensor, ends: list[int]) -> torch.Tensor:
     return states[torch.arange(len(ends), device=states.device), torch.tensor(ends, device=states.device)]
 
 
-def _inside(tokens: torch.Tensor, starts: list[int], ends: list[int]) -> torch.Tensor:
+def _inside(batch: Batch) -> torch.Tensor:
     """(rows, tokens) bool: tokens of the completion."""
-    first, end = (torch.tensor(edge, device=tokens.device)[:, None] for edge in (starts, ends))
-    place = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    first, end = (torch.tensor(edge, device=batch.tokens.device)[:, None] for edge in (batch.starts, batch.ends))
+    place = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)[None]
     return (place >= first) & (place < end)

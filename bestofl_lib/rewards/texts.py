@@ -39,6 +39,7 @@ class CandidateTexts:
     def __init__(self, tokenizer: Any, source: str, style: str):
         self.tokenizer, self.source, self.style = tokenizer, source, style
         self.max_tokens = 4096  # set by the model that reads the texts
+        self.marks: list[list[int]] | None = None  # where rewards of steps are read, see `step_texts`
         if tokenizer.pad_token_id is None:
             if tokenizer.eos_token_id is None:
                 raise ValueError(f"the tokenizer of {source!r} has neither a padding nor an end-of-text token")

@@ -110,11 +110,11 @@ def test_out_of_memory_halves_the_batch_and_gives_up_single_rows_only(backbone, 
     original, largest = backbone._continue, []
     heavy = "long "
 
-    def limited(prompts, slots, ids):
+    def limited(prompts, slots, ids, marks=None):
         largest.append(len(ids))
         if len(ids) > 2 or any(len(row) > 300 for row in ids):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate too much")
-        return original(prompts, slots, ids)
+        return original(prompts, slots, ids, marks)
 
     monkeypatch.setattr(backbone, "_continue", limited)
     monkeypatch.setattr(backbone, "batch_tokens", 10_000)
