@@ -28,6 +28,7 @@ class Table:
     made_by: str  # the notebooks that write it, joined by " or "
     columns: Mapping[str, type[pl.DataType]] = field(repr=False)  # name to type, in order
     key: tuple[str, ...] = ()  # columns that tell the rows apart
+    optional: tuple[str, ...] = ()  # columns that are null where a table comes without them
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -130,10 +131,16 @@ TABLES: dict[str, Table] = {
         ("reward_model",),
     ),
     "rewards": Table(
-        "one row per candidate and reward model",
+        "one row per candidate, reward model and training seed",
         "05_score_candidates or 06_score_text_baseline",
-        KEY | {"reward_model": pl.String, "reward": pl.Float64},  # null: set aside, no usable number
-        (*KEY, "reward_model"),
+        KEY
+        | {
+            "reward_model": pl.String,
+            "reward": pl.Float64,  # null: set aside, no usable number
+            "seed": pl.Int32,  # of training; null where it is not known, as for given rewards
+        },
+        (*KEY, "reward_model", "seed"),
+        ("seed",),
     ),
     "reward_quality": Table(
         "one row per reward model and language, and one for all its languages (language null)",
@@ -197,10 +204,31 @@ TABLES: dict[str, Table] = {
             **_INTERVAL,
             "p": pl.Float64,
             "p_holm": pl.Float64,
-            "mde": pl.Float64,  # gain found with 80 % power
+            "mde": pl.Float64,  # gain found with 80 % power after correction
+            "verdict": pl.String,
             "n_problems": pl.Int32,
         },
         ("language", "budget"),
+    ),
+    "added_languages": Table(
+        "one row per base language and added language, at one budget",
+        "07_language_complementarity",
+        {
+            "base": pl.String,  # who asks
+            "language": pl.String,  # gets half of the budget
+            "budget": pl.Int32,
+            "coverage_with": pl.Float64,
+            "coverage_again": pl.Float64,  # the whole budget in the base
+            "gain": pl.Float64,
+            **_INTERVAL,
+            "p": pl.Float64,
+            "p_holm": pl.Float64,  # over the languages added to one base
+            "mde": pl.Float64,
+            "room": pl.Float64,
+            "verdict": pl.String,
+            "n_problems": pl.Int32,
+        },
+        ("base", "language", "budget"),
     ),
     "greedy": Table(
         "one row per step of adding the language that helps most",
@@ -247,36 +275,50 @@ TABLES: dict[str, Table] = {
         ("language", "cause"),
     ),
     "claims": Table(
-        "one row per claim",
+        "one row per claim, part and reading of high-resource",
         "08_budget_curves",
         {
             "claim": pl.String,
+            "part": pl.String,  # "total"; of H1 and H2 also "pool" and "reward", which add up to it
+            "reading": pl.String,  # of H2: "fixed" (the fixed list) or "strongest" (this policy's best languages); else null
             "statement": pl.String,
-            "verdict": pl.String,  # "supported", "not supported", "undecided" or "not tested"
-            "effect": pl.Float64,
+            "verdict": pl.String,  # "supported", "not supported", "no room", "undecided" or "not tested"
+            "effect": pl.Float64,  # H2: of the weakest language
             **_INTERVAL,
             "p": pl.Float64,
-            "p_holm": pl.Float64,  # over the claims tested
-            "mde": pl.Float64,
+            "p_holm": pl.Float64,  # over the claims tested that share the part
+            "mde": pl.Float64,  # what the verdict's own rule finds with 80 % power
+            "room": pl.Float64,  # what a perfect arm would gain
             "budget": pl.String,  # one or several, as words
             "strategy": pl.String,
+            "base": pl.String,  # language that H3 and H4 compare with
+            "language": pl.String,  # H2: the weakest, which decides; else null
+            "gaining": pl.String,  # languages that gain for themselves after Holm, such as "sw, te"
+            "losing": pl.String,
+            "n_compared": pl.Int32,  # comparisons that all have to succeed: H2's languages, else 1
+            "n_arms": pl.Int32,  # arms that were looked at to find the ones compared
+            "n_seeds": pl.Int32,  # training seeds of the reward models
             "n_problems": pl.Int32,
-            "break_even": pl.Float64,  # H3: completions up to which the mixed pool is ahead
+            "break_even": pl.Float64,  # H3: completions up to which the mix is ahead
             "break_even_low": pl.Float64,
             "break_even_high": pl.Float64,
             "break_even_tokens": pl.Float64,
             "break_even_tokens_low": pl.Float64,
             "break_even_tokens_high": pl.Float64,
+            "bounded_by": pl.String,  # what the verdict rests on
+            "not_evidence_for": pl.String,
             "sentence": pl.String,
         },
-        ("claim",),
+        ("claim", "part", "reading"),
     ),
     "claim_details": Table(
-        "one row per claim and language (H1, H2, H4) or budget and strategy (H3)",
+        "one row per claim, part and language (H1, H4) or per mix and budget (H3)",
         "08_budget_curves",
         {
             "claim": pl.String,
+            "part": pl.String,
             "language": pl.String,
+            "arm": pl.String,  # languages that share the budget, or the reward model
             "budget": pl.Int32,
             "strategy": pl.String,
             "reward_model": pl.String,
@@ -284,12 +326,34 @@ TABLES: dict[str, Table] = {
             "effect": pl.Float64,
             **_INTERVAL,
             "p": pl.Float64,
-            "p_holm": pl.Float64,  # over the rows of this claim
+            "p_holm": pl.Float64,  # over the rows of this claim and part
             "mde": pl.Float64,
+            "room": pl.Float64,
             "verdict": pl.String,
+            "high_resource": pl.String,  # H1: by which reading, "fixed", "strongest" or both; else null
             "n_problems": pl.Int32,
         },
-        ("claim", "language", "budget", "strategy", "reward_model", "against"),
+        ("claim", "part", "language", "arm", "budget", "strategy", "reward_model", "against"),
+    ),
+    "claim_controls": Table(
+        "one row per arm and target language, and one for the mean over languages (language null)",
+        "08_budget_curves",
+        {
+            "language": pl.String,
+            "pool": pl.String,  # the language's own code ("own" for the mean), "mixed", or the base language
+            "selector": pl.String,  # reward model, strategy, or what was made of a reward model
+            "fitted": pl.Boolean,  # whether something was fitted or chosen, on other folds
+            "budget": pl.Int32,
+            "accuracy": pl.Float64,
+            **_INTERVAL,
+            "gain": pl.Float64,  # over the own pool chosen from by the own model
+            "gain_low": pl.Float64,
+            "gain_high": pl.Float64,
+            "p": pl.Float64,
+            "p_holm": pl.Float64,  # over the arms of one language
+            "n_problems": pl.Int32,
+        },
+        ("language", "pool", "selector"),
     ),
     "curves": Table(
         "one row per target language, pool, strategy, reward model and budget",
@@ -388,6 +452,7 @@ def check_table(name: str, table: pl.DataFrame, *, extra: bool = True) -> pl.Dat
             with the same key.
     """
     declared = TABLES[name]
+    table = table.with_columns(pl.lit(None).alias(c) for c in declared.optional if c not in table.columns)
     missing = [column for column in declared.schema if column not in table.columns]
     if missing:
         near = {m: nearest(m, table.columns) for m in missing}

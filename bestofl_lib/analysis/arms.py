@@ -33,7 +33,12 @@ class Values:
 
     accuracy: Array  # (problems, budgets) in [0, 1]; the mean over training seeds
     mc_error: Array  # (budgets,) Monte Carlo standard error of the mean over problems; 0 where exact
-    of_seeds: Array | None = None  # (seeds, budgets) mean over problems per training seed; None: one seed or no model
+    by_seed: Array | None = None  # (seeds, problems, budgets) accuracy per training seed; None: one seed or no model
+
+    @property
+    def of_seeds(self) -> Array | None:
+        """(seeds, budgets) mean over problems per training seed."""
+        return None if self.by_seed is None else self.by_seed.mean(1)
 
 
 def arm_values(
@@ -76,7 +81,7 @@ def arm_values(
     return Values(
         np.mean([values.accuracy for values in trained], 0),
         np.sqrt(np.sum([values.mc_error**2 for values in trained], 0)) / len(trained),
-        np.stack([values.accuracy.mean(0) for values in trained]),
+        np.stack([values.accuracy for values in trained]),
     )
 
 

@@ -1,453 +1,397 @@
-"""The four claims of the study, each with effect, interval, corrected p, detectable effect, verdict and one sentence.
+"""The claims of a study, each with effect, interval, corrected p-value, detectable effect and verdict.
 
-H1  per target language, choosing with the cross-lingual reward model from the mixed pool beats choosing with that
-    language's own reward model from its own pool, at equal budget;
-H2  the gain holds for high-resource languages too;
-H3  at small budgets a mixed pool beats an English-only pool of the same size;
-H4  adding a language raises coverage by more than drawing English again does.
+H1  at equal budget a mixed pool chosen by the cross-lingual reward model beats a language's own pool chosen by its own
+    model; total = pool effect + reward effect (`decomposition`);
+H2  the total and each part hold for *each* high-resource language: the verdict is that of the weakest;
+H3  at small budgets a mix that holds the base language (English where the pool has it) beats the strongest way to use
+    the base language alone (`base_mixes`);
+H4  the best allocation of coverage, chosen on other folds, beats the base language alone.
 
-Verdicts follow one rule for every run. "supported": the effect is positive and its p-value, corrected by Holm over the
-claims tested, is below 0.05. "not supported": the interval rules out a gain of `smallest_gain` (one point).
-"undecided": neither. "not tested": the pool lacks what the claim needs, and the sentence says what.
-
-This file knows the claims. It deliberately computes nothing itself: figures come from `arms` and
-`complementarity`, intervals and tests from `uncertainty`.
+Verdicts follow the rule of `verdicts`, corrected by Holm over the claims that share a part ("total", "pool", "reward").
+"not tested": the pool lacks what the claim needs, and the sentence says what. Every comparison is made once; the tables
+of claims, of details and of controls are views of the same results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
-from bestofl_lib.analysis.arms import arm_tokens, arm_values
-from bestofl_lib.analysis.break_even import BreakEven, break_even
+from bestofl_lib.analysis.base_mixes import BEST_MIX, LARGEST, base_mixes, break_evens, reach
+from bestofl_lib.analysis.break_even import BreakEven
+from bestofl_lib.analysis.claim_sentences import STATEMENTS, bounds, not_evidence_for, sentence
 from bestofl_lib.analysis.complementarity import gain_budgets, gain_values
 from bestofl_lib.analysis.curves import default_budgets
+from bestofl_lib.analysis.decomposition import PARTS, Cells, cells_of, control_table
+from bestofl_lib.analysis.figures import Figures, compared, side_by_side
+from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.verdicts import SMALLEST_GAIN, Judged, judge, verdict_of, weakest_of
 from bestofl_lib.analysis.votes import DRAWS
-from bestofl_lib.languages import LANGUAGES, PIVOT, english_name, is_language
-from bestofl_lib.text import signed
+from bestofl_lib.languages import LANGUAGES, is_language
+from bestofl_lib.tables import SCHEMAS
 
 Array = np.ndarray
-
-STATEMENTS = {
-    "H1": "Cross-lingual reward and mixed pool beat each language's own reward and own pool, at equal budget.",
-    "H2": "The gain of H1 holds for high-resource languages too.",
-    "H3": "At small budgets a mixed pool beats an English-only pool of the same size.",
-    "H4": "Adding a language raises coverage by more than drawing English again does.",
-}
-CLAIM_SCHEMA = pl.Schema(
-    {
-        "claim": pl.String,
-        "statement": pl.String,
-        "verdict": pl.String,
-        "effect": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "p": pl.Float64,
-        "p_holm": pl.Float64,
-        "mde": pl.Float64,
-        "budget": pl.String,
-        "strategy": pl.String,
-        "n_problems": pl.Int32,
-        "break_even": pl.Float64,
-        "break_even_low": pl.Float64,
-        "break_even_high": pl.Float64,
-        "break_even_tokens": pl.Float64,
-        "break_even_tokens_low": pl.Float64,
-        "break_even_tokens_high": pl.Float64,
-        "sentence": pl.String,
-    }
-)
-DETAIL_SCHEMA = pl.Schema(
-    {
-        "claim": pl.String,
-        "language": pl.String,
-        "budget": pl.Int32,
-        "strategy": pl.String,
-        "reward_model": pl.String,
-        "against": pl.String,
-        "effect": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "p": pl.Float64,
-        "p_holm": pl.Float64,
-        "mde": pl.Float64,
-        "verdict": pl.String,
-        "n_problems": pl.Int32,
-    }
-)
+READINGS = ("fixed", "strongest")  # of "high-resource": the fixed list, and the languages this policy is best at
 
 
 @dataclass(frozen=True)
-class _Test:
-    """One claim before correction: what was compared, problem by problem."""
+class ClaimTables:
+    """What one pool says about the claims."""
+
+    claims: pl.DataFrame  # table `claims`
+    details: pl.DataFrame  # table `claim_details`
+    controls: pl.DataFrame  # table `claim_controls`; empty where H1 was not tested
+
+
+@dataclass(frozen=True)
+class _Settings:
+    budget: int
+    small_budgets: tuple[int, ...]
+    cross: str
+    mono: str
+    smallest_gain: float
+    draws: int
+    replicates: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One row of `claims` before it is corrected."""
 
     claim: str
-    first: Array  # (problems,)
-    second: Array  # (problems,)
+    part: str
     budget: str  # as text: "8" or "2, 4"
     strategy: str
-    parts: list[dict]  # rows of the details, corrected among themselves
-    breaks: dict[str, BreakEven]  # "completions", "tokens"
+    effect: float
+    low: float
+    high: float
+    p: float
+    p_gain: float  # against the smallest gain
+    room: float
+    reading: str | None = None
+    weakest: str | None = None  # the language that decides
+    unless: str | None = None  # verdict where it is not supported; None: by the rule
+    jointly: int = 1  # comparisons that must all succeed
+    gaining: tuple[str, ...] = ()
+    losing: tuple[str, ...] = ()
+    n_arms: int = 1  # arms that were looked at to find the ones compared
+    n_seeds: int = 1
+    breaks: dict[str, BreakEven] = field(default_factory=dict)
+    why: str = ""  # why it was not tested
 
 
-def claims(
+def claims_of(
     pool: Pool,
     budget: int | None = None,
     small_budgets: Sequence[int] = (2, 4),
     cross: str = "cross",
     mono: str = "mono",
-    smallest_gain: float = 0.01,
+    smallest_gain: float = SMALLEST_GAIN,
     draws: int = DRAWS,
     replicates: int = 10_000,
     seed: int = 0,
-) -> pl.DataFrame:
-    """All four claims on one pool.
+    trained: pl.DataFrame | None = None,
+) -> ClaimTables:
+    """All claims on one pool.
 
     Args:
         pool: made by `Pool.of`; without reward models H1 and H2 are "not tested" and H3 compares majorities.
         budget: completions per problem for H1, H2 and (at most) H4; by default the most every language can serve.
-        small_budgets: H3's budgets; those that both pools can serve count, and are averaged.
+        small_budgets: H3's budgets from 2; those that both sides can serve count, and are averaged.
         cross, mono: names of the reward models compared; "mono" is each language's own.
         smallest_gain: a gain worth having, in accuracy; below it a claim counts as not supported.
-
-    Returns:
-        One row per claim: `claim`, `statement`, `verdict`, `effect` (accuracy, not points) with `low`, `high` (95 %),
-        `p`, `p_holm` (over the claims tested), `mde` (80 % power), `budget`, `strategy`, `n_problems`, `break_even*`
-        (H3: the completions, and the tokens, up to which the mixed pool is ahead; null end: see the sentence) and
-        `sentence`. Figures are null where a claim was not tested.
+        trained: table `trained`, to say what the reward models learnt from.
     """
-    tests = _tests(pool, budget, small_budgets, cross, mono, draws, replicates, seed)
-    done = {name: test for name, test in tests.items() if isinstance(test, _Test)}
-    results = {n: un.paired_difference(t.first, t.second, replicates=replicates, seed=seed) for n, t in done.items()}
-    corrected = dict(zip(results, un.holm([float(r.p) for r in results.values()]), strict=True))
-    rows = []
-    for name, statement in STATEMENTS.items():
-        test = tests[name]
-        if not isinstance(test, _Test):
-            rows.append(
-                {
-                    "claim": name,
-                    "statement": statement,
-                    "verdict": "not tested",
-                    "n_problems": pool.n_problems,
-                    "sentence": f"{name} was not tested: {test}.",
-                }
-            )
-            continue
-        result, p = results[name], float(corrected[name])
-        verdict = _verdict(float(result.effect), float(result.high), p, smallest_gain)
-        parts = _corrected(test.parts, smallest_gain)
-        row = {
-            "claim": name,
-            "statement": statement,
-            "verdict": verdict,
-            "effect": float(result.effect),
-            "low": float(result.low),
-            "high": float(result.high),
-            "p": float(result.p),
-            "p_holm": p,
-            "mde": float(result.mde),
-            "budget": test.budget,
-            "strategy": test.strategy,
-            "n_problems": pool.n_problems,
-            "sentence": _sentence(name, result, verdict, test, parts, pool, cross, smallest_gain),
-        }
-        for unit, suffix in (("completions", ""), ("tokens", "_tokens")):
-            if unit in test.breaks:
-                found = test.breaks[unit]
-                row |= {
-                    f"break_even{suffix}": found.end,
-                    f"break_even{suffix}_low": found.low,
-                    f"break_even{suffix}_high": found.high,
-                }
-        rows.append(row)
-    return pl.DataFrame(rows, schema=CLAIM_SCHEMA)
-
-
-def claim_details(
-    pool: Pool,
-    budget: int | None = None,
-    small_budgets: Sequence[int] = (2, 4),
-    cross: str = "cross",
-    mono: str = "mono",
-    smallest_gain: float = 0.01,
-    draws: int = DRAWS,
-    replicates: int = 10_000,
-    seed: int = 0,
-) -> pl.DataFrame:
-    """The comparisons behind the claims, one by one; arguments as in `claims`.
-
-    Returns:
-        One row per claim and language (H1, H2, H4) or budget and strategy (H3): `effect` of the first arm over
-        `against`, interval, `p`, `p_holm` (over the rows of this claim), `mde`, `verdict`, `n_problems`.
-    """
-    tests = _tests(pool, budget, small_budgets, cross, mono, draws, replicates, seed)
-    rows = [row for test in tests.values() if isinstance(test, _Test) for row in _corrected(test.parts, smallest_gain)]
-    return pl.DataFrame(rows, schema=DETAIL_SCHEMA)
-
-
-def _tests(
-    pool: Pool,
-    budget: int | None,
-    small_budgets: Sequence[int],
-    cross: str,
-    mono: str,
-    draws: int,
-    replicates: int,
-    seed: int,
-) -> dict[str, _Test | str]:
-    """Each claim's comparison, or why there is none."""
     most = min(pool.fewest(code) for code in pool.languages)
-    k = most if budget is None else budget
-    if len(pool.languages) < 2:
-        why = f"the pool has one language only ({pool.languages[0]})"
-        return dict.fromkeys(STATEMENTS, why)
-    tests: dict[str, _Test | str] = {}
+    settings = _Settings(
+        most if budget is None else budget, tuple(small_budgets), cross, mono, smallest_gain, draws, replicates, seed
+    )
+    if len(pool.languages) < 2 or pool.n_problems < 2:
+        what = f"one language only ({pool.languages[0]})" if len(pool.languages) < 2 else "one problem only"
+        entries = [_untested(claim, f"the pool has {what}") for claim in STATEMENTS]
+        return ClaimTables(_claim_table(pool, entries, settings, trained), _details([]), _controls())
+    own, details, controls = _own_pools(pool, settings)
+    entries = list(own)
+    for test in (_small_budgets, _allocation):
+        entry, rows = test(pool, settings)
+        entries.append(entry)
+        details += rows
+    return ClaimTables(_claim_table(pool, entries, settings, trained), _details(details), controls)
+
+
+def _own_pools(pool: Pool, settings: _Settings) -> tuple[list[_Entry], list[dict], pl.DataFrame]:
+    """H1 and H2."""
+    cross, mono = settings.cross, settings.mono
     lacking = [m for m in (cross, mono) if m not in pool.reward_models]
-    covered = [code for code in pool.languages if mono in pool.reward_models and pool.reward(mono, [code]) is not None]
-    if lacking or pool.reward(cross, pool.languages) is None or not covered:
-        names = " and ".join(repr(m) for m in lacking) or repr(cross)
-        tests["H1"] = tests["H2"] = f"the pool has no rewards by {names} for its languages"
-    else:
-        high = [code for code in covered if is_language(code) and LANGUAGES[code].resource == "high"]
-        tests["H1"] = _own_pools("H1", pool, covered, k, cross, mono, replicates, seed)
-        tests["H2"] = (
-            _own_pools("H2", pool, high, k, cross, mono, replicates, seed)
-            if high
-            else "none of the pool's languages is a high-resource language"
-        )
-    tests["H3"] = _small_budgets(pool, small_budgets, cross, mono, draws, replicates, seed)
-    tests["H4"] = _resampling(pool, k, replicates, seed)
-    return tests
+    targets = [code for code in pool.languages if not lacking and pool.reward(mono, [code]) is not None]
+    if lacking or any(pool.reward(model, pool.languages) is None for model in (cross, mono)):
+        names = " and ".join(repr(m) for m in lacking) or f"{cross!r} and {mono!r}"
+        why = f"the pool has no rewards by {names} for all its languages"
+        return [_untested("H1", why), _untested("H2", why)], [], _controls()
+    cells = cells_of(pool, targets, settings.budget, cross, mono)
+    groups = _high_resource(pool, targets)
+    entries, details = [], []
+    judged = {part: judge(*cells.pair(part), **_how(settings)) for part in PARTS}
+    for part in PARTS:
+        first, second = cells.pair(part)
+        gaining, losing = _sides(judged[part], targets)
+        entry = _entry("H1", part, first.average(), second.average(), str(settings.budget), settings)
+        entries.append(replace(entry, gaining=gaining, losing=losing))
+        details += _language_rows("H1", part, judged[part], cells, settings, groups)
+    for reading in READINGS:
+        if not groups[reading]:
+            entries.append(_untested("H2", "none of the pool's languages is a high-resource language", reading))
+            continue
+        for part in PARTS:
+            entries.append(_each(part, reading, judged[part], cells, groups[reading], settings))
+    table = control_table(pool, cells, cross, mono, settings.replicates, settings.seed)
+    return entries, details, table
 
 
-def _own_pools(
-    claim: str, pool: Pool, targets: Sequence[str], k: int, cross: str, mono: str, replicates: int, seed: int
-) -> _Test:
-    mixed = _accuracy(pool, "mixed", "best_of_k", cross, [k])
-    own = np.concatenate([_accuracy(pool, code, "best_of_k", mono, [k]) for code in targets], 1)
-    test = un.paired_difference(np.repeat(mixed, len(targets), 1), own, replicates=replicates, seed=seed)
-    parts = _parts(
-        test,
-        pool,
-        claim,
-        budget=[k] * len(targets),
-        language=list(targets),
-        strategy="best_of_k",
-        reward_model=cross,
-        against=f"own pool, {mono}",
+def _each(
+    part: str, reading: str, judged: Judged, cells: Cells, languages: Sequence[str], settings: _Settings
+) -> _Entry:
+    """H2: the weakest of some languages decides."""
+    chosen = [cells.targets.index(code) for code in languages]
+    weakest, p, _, verdict = weakest_of(judged, chosen)
+    gaining, losing = _sides(judged, cells.targets, chosen)
+    return _Entry(
+        claim="H2",
+        part=part,
+        budget=str(settings.budget),
+        strategy=f"best of k by {settings.cross}",
+        effect=float(judged.effect[weakest]),
+        low=float(judged.low[weakest]),
+        high=float(judged.high[weakest]),
+        p=p,
+        p_gain=1.0,
+        room=float(judged.room[weakest]),
+        reading=reading,
+        weakest=cells.targets[weakest],
+        unless="undecided" if verdict == "supported" else verdict,
+        jointly=len(chosen),
+        gaining=gaining,
+        losing=losing,
+        n_seeds=len(cells.mixed_cross.values),
     )
-    return _Test(claim, mixed[:, 0], own.mean(1), str(k), f"best of k by {cross}", parts, {})
 
 
-def _small_budgets(
-    pool: Pool, budgets: Sequence[int], cross: str, mono: str, draws: int, replicates: int, seed: int
-) -> _Test | str:
-    if PIVOT not in pool.languages:
-        return "the pool has no English candidates"
-    reach = min(pool.fewest(PIVOT), pool.largest_budget("mixed"))
-    ks = [k for k in sorted(set(budgets)) if k <= reach]
+def _small_budgets(pool: Pool, settings: _Settings) -> tuple[_Entry, list[dict]]:
+    """H3."""
+    largest = reach(pool)
+    ks = [k for k in sorted(set(settings.small_budgets)) if 2 <= k <= largest]
     if not ks:
-        return (
-            f"English has {pool.fewest(PIVOT)} candidate(s) per problem, fewer than the small budgets {list(budgets)}"
-        )
-    rewarded = cross in pool.reward_models and pool.reward(cross, pool.languages) is not None
-    pairs: list[tuple[str, str | None, str, str | None]] = []  # mixed strategy and model, English strategy and model
-    if rewarded:
-        pairs.append(("best_of_k", cross, "best_of_k", cross))
-        if mono in pool.reward_models and pool.reward(mono, [PIVOT]) is not None:
-            pairs.append(("best_of_k", cross, "best_of_k", mono))
-    pairs += [("majority", None, "majority", None), ("oracle", None, "oracle", None)]
-    parts, headline = [], None
-    for strategy, model, other, other_model in pairs:
-        first = _accuracy(pool, "mixed", strategy, model, ks, draws, seed)
-        second = _accuracy(pool, PIVOT, other, other_model, ks, draws, seed)
-        headline = headline or (strategy, model, first.mean(1), second.mean(1))
-        test = un.paired_difference(first, second, replicates=replicates, seed=seed)
-        against = f"English only, {other_model or other}"
-        parts += _parts(
-            test,
-            pool,
+        return _untested(
             "H3",
-            budget=ks,
-            language=[None] * len(ks),
-            strategy=strategy,
-            reward_model=model,
-            against=against,
+            f"{pool.base} has {pool.fewest(pool.base)} candidate(s) per problem and mixes that hold it reach {largest}, "
+            f"below the small budgets {list(settings.small_budgets)}",
+        ), []
+    grid = sorted({*ks, *(k for k in default_budgets(min(largest, LARGEST)) if k >= 2)})
+    found = base_mixes(pool, grid, settings.cross, settings.mono, draws=settings.draws, seed=settings.seed)
+    at = [grid.index(k) for k in ks]
+    first, second = (Figures(x.values[..., at]) for x in (found.mixes[BEST_MIX], found.best_way))
+    entry = _entry("H3", "total", first.average(), second.average(), ", ".join(map(str, ks)), settings)
+    tried = [name for name in found.mixes if name != BEST_MIX]
+    arms = side_by_side([Figures(found.mixes[name].values[..., at]) for name in tried])
+    others = side_by_side([second] * len(tried))
+    judged = judge(arms, others, **_how(settings))
+    rows = []
+    for i, row in enumerate(judged.rows()):
+        name = tried[i // len(ks)]
+        code = name.removeprefix(f"{pool.base}+")
+        rows.append(
+            row
+            | {
+                "claim": "H3",
+                "part": "total",
+                "language": code if code in pool.languages else None,
+                "arm": name,
+                "budget": ks[i % len(ks)],
+                "strategy": "majority" if found.chooser == "majority" else "best_of_k",
+                "reward_model": None if found.chooser == "majority" else found.chooser,
+                "against": f"{pool.base} alone, best way",
+                "n_problems": pool.n_problems,
+            }
         )
-    if headline is None:
-        return "there is nothing to compare"
-    strategy, model, first_mean, second_mean = headline
-    grid = default_budgets(reach)
-    mixed, english = (_accuracy(pool, name, strategy, model, grid, draws, seed) for name in ("mixed", PIVOT))
-    breaks = {"completions": break_even(mixed, english, np.asarray(grid, float), seed=seed)}
-    spent, spent_english = (arm_tokens(pool, name, grid) for name in ("mixed", PIVOT))
-    if spent is not None and spent_english is not None:
-        breaks["tokens"] = break_even(mixed, english, spent, spent_english, seed=seed)
-    name = f"best of k by {model}" if model else strategy
-    return _Test("H3", first_mean, second_mean, ", ".join(map(str, ks)), name, parts, breaks)
+    breaks = break_evens(pool, found, min(settings.replicates, un.REPLICATES), settings.seed)
+    name = "majority" if found.chooser == "majority" else f"best of k by {found.chooser}"
+    return replace(entry, strategy=name, n_arms=len(tried) - 1 + len(found.ways), breaks=breaks), rows
 
 
-def _resampling(pool: Pool, k: int, replicates: int, seed: int) -> _Test | str:
-    if PIVOT not in pool.languages:
-        return "the pool has no English candidates"
-    possible = gain_budgets(pool)
+def _allocation(pool: Pool, settings: _Settings) -> tuple[_Entry, list[dict]]:
+    """H4."""
+    possible = gain_budgets(pool, pool.base)
     if not possible:
-        return f"English has {pool.fewest(PIVOT)} candidate(s) per problem, so it cannot be drawn again"
-    at = max([b for b in possible if b <= k], default=possible[0])
-    others = [code for code in pool.languages if code != PIVOT]
-    pairs = [gain_values(pool, code, at) for code in others]
-    both, again = np.stack([a for a, _ in pairs], 1), np.stack([b for _, b in pairs], 1)
-    test = un.paired_difference(both, again, replicates=replicates, seed=seed)
-    parts = _parts(
-        test,
-        pool,
-        "H4",
-        budget=[at] * len(others),
-        language=others,
-        strategy="oracle",
-        reward_model=None,
-        against="English again",
-    )
-    return _Test("H4", both.mean(1), again.mean(1), str(at), "oracle (coverage)", parts, {})
-
-
-def _accuracy(
-    pool: Pool, name: str, strategy: str, model: str | None, ks: Sequence[int], draws: int = DRAWS, seed: int = 0
-) -> Array:
-    values = arm_values(pool, name, strategy, model, ks, draws, seed)
-    if values is None:
-        raise ValueError(f"reward model {model!r} does not cover pool {name!r}; score its candidates")
-    return values.accuracy
-
-
-def _parts(
-    test: un.Difference,
-    pool: Pool,
-    claim: str,
-    budget: Sequence[int],
-    language: Sequence[str | None],
-    strategy: str,
-    reward_model: str | None,
-    against: str,
-) -> list[dict]:
-    return [
-        {
-            "claim": claim,
-            "language": code,
-            "budget": k,
-            "strategy": strategy,
-            "reward_model": reward_model,
-            "against": against,
-            "effect": float(test.effect[i]),
-            "low": float(test.low[i]),
-            "high": float(test.high[i]),
-            "p": float(test.p[i]),
-            "mde": float(test.mde[i]),
+        count = pool.fewest(pool.base)
+        return _untested("H4", f"{pool.base} has {count} candidate(s) per problem, so it cannot be drawn again"), []
+    at = max([b for b in possible if b <= settings.budget], default=possible[0])
+    others = [code for code in pool.languages if code != pool.base]
+    pairs = [gain_values(pool, code, at, pool.base) for code in others]
+    both, again = (Figures(np.stack(side, 1)[None]) for side in zip(*pairs, strict=True))
+    judged = judge(both, again, **_how(settings))
+    plan = Figures(planned_values(pool, [at], "oracle", seed=settings.seed).accuracy[None])
+    entry = _entry("H4", "total", plan, again.at(0), str(at), settings)
+    gaining, losing = _sides(judged, others)
+    rows = [
+        row
+        | {
+            "claim": "H4",
+            "part": "total",
+            "language": others[i],
+            "arm": f"{pool.base}+{others[i]}",
+            "budget": at,
+            "strategy": "oracle",
+            "against": f"{pool.base} again",
             "n_problems": pool.n_problems,
         }
-        for i, (code, k) in enumerate(zip(language, budget, strict=True))
+        for i, row in enumerate(judged.rows())
     ]
+    return replace(entry, strategy="oracle", gaining=gaining, losing=losing), rows
 
 
-def _corrected(parts: list[dict], smallest_gain: float) -> list[dict]:
-    adjusted = un.holm([part["p"] for part in parts])
+def _entry(claim: str, part: str, first: Figures, second: Figures, budget: str, settings: _Settings) -> _Entry:
+    difference = first - second
+    found = compared(difference, replicates=settings.replicates, seed=settings.seed)
+    gain = compared(difference, null=settings.smallest_gain, replicates=settings.replicates, seed=settings.seed)
+    return _Entry(
+        claim,
+        part,
+        budget,
+        f"best of k by {settings.cross}",
+        *(float(x[0]) for x in (found.effect, found.low, found.high, found.p, gain.p)),
+        room=float(1 - second.of_problems.mean()),
+        n_seeds=len(difference.values),
+    )
+
+
+def _untested(claim: str, why: str, reading: str | None = None) -> _Entry:
+    nan = float("nan")
+    return _Entry(claim, "total", "", "", nan, nan, nan, nan, nan, nan, reading=reading, why=why)
+
+
+def _how(settings: _Settings) -> dict:
+    return {"smallest_gain": settings.smallest_gain, "replicates": settings.replicates, "seed": settings.seed}
+
+
+def _high_resource(pool: Pool, targets: Sequence[str]) -> dict[str, list[str]]:
+    """Both readings of "high-resource", as languages of the pool."""
+    fixed = [code for code in targets if is_language(code) and LANGUAGES[code].resource == "high"]
+    count = len(fixed) or (len(targets) + 1) // 2
+    ranked = sorted(targets, key=lambda code: -float(np.nanmean(pool.is_correct[code])))
+    return {"fixed": fixed, "strongest": ranked[:count]}
+
+
+def _sides(
+    judged: Judged, languages: Sequence[str], chosen: Sequence[int] | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Languages that gain and that lose, after the correction of their family."""
+    places = range(len(languages)) if chosen is None else chosen
+    sure = [i for i in places if judged.p_holm[i] < 0.05]
+    return (
+        tuple(languages[i] for i in sure if judged.effect[i] > 0),
+        tuple(languages[i] for i in sure if judged.effect[i] < 0),
+    )
+
+
+def _language_rows(
+    claim: str, part: str, judged: Judged, cells: Cells, settings: _Settings, groups: dict[str, list[str]]
+) -> list[dict]:
+    against = {"total": f"own pool, {settings.mono}", "pool": "own pool", "reward": settings.mono}
     return [
-        part | {"p_holm": float(p), "verdict": _verdict(part["effect"], part["high"], float(p), smallest_gain)}
-        for part, p in zip(parts, adjusted, strict=True)
+        row
+        | {
+            "claim": claim,
+            "part": part,
+            "language": code,
+            "arm": "mixed" if part != "reward" else settings.cross,
+            "budget": settings.budget,
+            "strategy": "best_of_k",
+            "reward_model": settings.cross,
+            "against": against[part],
+            "high_resource": ", ".join(reading for reading in READINGS if code in groups[reading]) or None,
+            "n_problems": len(cells.mixed_cross.of_problems),
+        }
+        for code, row in zip(cells.targets, judged.rows(), strict=True)
     ]
 
 
-def _verdict(effect: float, high: float, p: float, smallest_gain: float) -> str:
-    if effect > 0 and p < 0.05:
-        return "supported"
-    return "not supported" if high < smallest_gain else "undecided"
+def _claim_table(
+    pool: Pool, entries: Sequence[_Entry], settings: _Settings, trained: pl.DataFrame | None
+) -> pl.DataFrame:
+    rows = []
+    families: dict[tuple[str, bool], list[_Entry]] = {}
+    for entry in entries:  # the second reading of H2 is a check on the first, not one more claim
+        families.setdefault((entry.part, entry.reading == "strongest"), []).append(entry)
+    for family in families.values():
+        p = un.holm([None if entry.why else entry.p for entry in family])
+        q = un.holm([None if entry.why else entry.p_gain for entry in family])
+        tests = sum(not entry.why for entry in family)
+        rows += [
+            _claim_row(pool, entry, float(a), float(b), tests, settings, trained)
+            for entry, a, b in zip(family, p, q, strict=True)
+        ]
+    order = {(e.claim, e.part, e.reading): i for i, e in enumerate(entries)}
+    rows.sort(key=lambda row: order[row["claim"], row["part"], row["reading"]])
+    return pl.DataFrame(rows, schema=SCHEMAS["claims"])
 
 
-def _sentence(
-    claim: str,
-    result: un.Difference,
-    verdict: str,
-    test: _Test,
-    parts: list[dict],
+def _claim_row(
     pool: Pool,
-    cross: str,
-    smallest_gain: float,
-) -> str:
-    many = "1 problem" if pool.n_problems == 1 else f"{pool.n_problems} problems"
-    interval = f"95 % interval {signed(result.low)} to {signed(result.high)}"
-    size = f"{_points(result.effect)} ({interval}; {many})"
-    side = "above" if result.effect >= 0 else "below"
-    k = f"{' and '.join(test.budget.rsplit(', ', 1))} completion{'s' if test.budget != '1' else ''} per problem"
-    if claim in ("H1", "H2"):
-        kind = "high-resource languages" if claim == "H2" else "languages"
-        count = (
-            f"{len(parts)} {kind}"
-            if len(parts) > 1
-            else f"the one {kind.removesuffix('s')} {english_name(parts[0]['language'])}"
-        )
-        text = (
-            f"At {k}, choosing from the mixed pool with the reward model '{cross}' is {size} {side} choosing from each "
-            f"language's own pool with its own model, on average over {count}; {_who(parts)}."
-        )
-    elif claim == "H3":
-        text = f"At {k}{' on average' if ',' in test.budget else ''}, the mixed pool is {size} {side} an English-only "
-        text += f"pool of the same size ({test.strategy}); {_crossings(test.breaks)}."
-    else:
-        count = f"{len(parts)} languages" if len(parts) > 1 else english_name(parts[0]["language"])
-        text = (
-            f"At {k}, coverage with half of the completions in another language is {size} {side} coverage of English "
-            f"alone, on average over {count}; {_who(parts)}."
-        )
-    why = {
-        "supported": "Supported.",
-        "not supported": f"Not supported: a gain of {100 * smallest_gain:g} point is ruled out.",
-        "undecided": f"Undecided: this run would find a gain of {100 * float(result.mde):.1f} points with 80 % power.",
+    entry: _Entry,
+    p: float,
+    p_gain: float,
+    tests: int,
+    settings: _Settings,
+    trained: pl.DataFrame | None,
+) -> dict:
+    row: dict = {
+        "claim": entry.claim,
+        "part": entry.part,
+        "reading": entry.reading,
+        "statement": STATEMENTS[entry.claim],
+        "verdict": "not tested",
+        "base": pool.base,
+        "n_problems": pool.n_problems,
+        "not_evidence_for": not_evidence_for(entry.claim, entry.part, pool.base),
     }
-    return f"{text} {why[verdict]}"
+    if entry.why:
+        return row | {"sentence": f"{entry.claim} was not tested: {entry.why}."}
+    mde = float(un.minimum_detectable_effect(entry.low, entry.high, tests=tests, jointly=entry.jointly))
+    verdict = verdict_of(entry.effect, p, p_gain, entry.room, mde, settings.smallest_gain)
+    if entry.unless is not None and verdict != "supported":
+        verdict = entry.unless
+    row |= {
+        "verdict": verdict,
+        **{name: getattr(entry, name) for name in ("effect", "low", "high", "p", "room", "budget", "strategy")},
+        "p_holm": p,
+        "mde": mde,
+        "language": entry.weakest,
+        "gaining": ", ".join(entry.gaining),
+        "losing": ", ".join(entry.losing),
+        "n_compared": entry.jointly,
+        "n_arms": entry.n_arms,
+        "n_seeds": entry.n_seeds,
+        "bounded_by": bounds(entry.claim, pool, entry.n_seeds, entry.n_arms, settings.cross, trained),
+    }
+    for unit, found in entry.breaks.items():
+        suffix = "" if unit == "completions" else "_tokens"
+        row |= {
+            f"break_even{suffix}": found.end,
+            f"break_even{suffix}_low": found.low,
+            f"break_even{suffix}_high": found.high,
+        }
+    return row | {"sentence": sentence(row, entry.breaks, settings.cross, settings.smallest_gain)}
 
 
-def _points(value: float | Array) -> str:
-    return f"{abs(100 * float(value)):.1f} points"
+def _details(rows: list[dict]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=SCHEMAS["claim_details"])
 
 
-def _who(parts: list[dict]) -> str:
-    """Which languages gain or lose on their own, after Holm's correction."""
-    gain = [english_name(p["language"]) for p in parts if p["p_holm"] < 0.05 and p["effect"] > 0]
-    lose = [english_name(p["language"]) for p in parts if p["p_holm"] < 0.05 and p["effect"] < 0]
-    words = []
-    if gain:
-        words.append(f"{', '.join(gain)} gain{'s' if len(gain) == 1 else ''}")
-    if lose:
-        words.append(f"{', '.join(lose)} lose{'s' if len(lose) == 1 else ''}")
-    if not words:
-        return "no language gains or loses by itself after Holm's correction"
-    return " and ".join(words) + " individually after Holm's correction"
-
-
-def _crossings(breaks: dict[str, BreakEven]) -> str:
-    """Where the mixed pool's lead ends, in completions and, where they are known, in tokens."""
-    if all(found.start is None for found in breaks.values()):
-        return "it is nowhere ahead up to " + " or ".join(
-            f"{found.largest:.0f} {unit}" for unit, found in breaks.items()
-        )
-    return "; ".join(_crossing(found, unit) for unit, found in breaks.items())
-
-
-def _crossing(found: BreakEven, unit: str) -> str:
-    most = f"{found.largest:.0f} {unit}"
-    if found.start is None:
-        return f"it is nowhere ahead up to {most}"
-    if found.end is None:
-        return f"it is still ahead at {most}, the most that can be compared"
-    digits = ".1f" if unit == "completions" else ".0f"
-    low = "never" if found.low is None else f"{found.low:{digits}}"
-    high = f"beyond {most}" if found.high is None else f"{found.high:{digits}}"
-    shown = f"{found.end:{digits}}"
-    return f"it stays ahead up to {shown} {unit} (95 % interval {low} to {high})"
+def _controls() -> pl.DataFrame:
+    return pl.DataFrame(schema=SCHEMAS["claim_controls"])

@@ -15,83 +15,13 @@ from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import contest_of
 from bestofl_lib.analysis.coverage import coverage, coverage_of_allocation
 from bestofl_lib.analysis.drawing import none_correct
+from bestofl_lib.analysis.figures import Figures
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.languages import PIVOT
+from bestofl_lib.analysis.verdicts import Judged, judge
+from bestofl_lib.tables import SCHEMAS
 
 Array = np.ndarray
 
-EXCLUSIVE_SCHEMA = pl.Schema(
-    {
-        "language": pl.String,
-        "other": pl.String,
-        "budget": pl.Int32,
-        "exclusive": pl.Float64,
-        "both_wrong": pl.Float64,
-        "both_right": pl.Float64,
-        "phi": pl.Float64,
-        "exclusive_resampled": pl.Float64,
-        "n_problems": pl.Int32,
-    }
-)
-GAIN_SCHEMA = pl.Schema(
-    {
-        "language": pl.String,
-        "base": pl.String,
-        "budget": pl.Int32,
-        "added": pl.Int32,
-        "coverage_base": pl.Float64,
-        "coverage_with": pl.Float64,
-        "coverage_again": pl.Float64,
-        "with_low": pl.Float64,
-        "with_high": pl.Float64,
-        "again_low": pl.Float64,
-        "again_high": pl.Float64,
-        "gain": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "p": pl.Float64,
-        "p_holm": pl.Float64,
-        "mde": pl.Float64,
-        "n_problems": pl.Int32,
-    }
-)
-GREEDY_SCHEMA = pl.Schema(
-    {
-        "step": pl.Int32,
-        "language": pl.String,
-        "pool": pl.String,
-        "objective": pl.String,
-        "budget": pl.Int32,
-        "accuracy": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "gain": pl.Float64,
-        "n_problems": pl.Int32,
-    }
-)
-SHAPLEY_SCHEMA = pl.Schema(
-    {
-        "language": pl.String,
-        "objective": pl.String,
-        "budget": pl.Int32,
-        "shapley": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "share": pl.Float64,
-        "total": pl.Float64,
-        "n_problems": pl.Int32,
-    }
-)
-SOLVER_SCHEMA = pl.Schema(
-    {
-        "language": pl.String,
-        "cause": pl.String,
-        "problems": pl.Float64,
-        "share": pl.Float64,
-        "budget": pl.Int32,
-        "n_problems": pl.Int32,
-    }
-)
 CAUSES = ("answer reading", "revised question", "resampling", "left")
 
 
@@ -135,10 +65,10 @@ def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
                     "n_problems": pool.n_problems,
                 }
             )
-    return pl.DataFrame(rows, schema=EXCLUSIVE_SCHEMA)
+    return pl.DataFrame(rows, schema=SCHEMAS["exclusive"])
 
 
-def gain_values(pool: Pool, code: str, budget: int, base: str = PIVOT) -> tuple[Array, Array]:
+def gain_values(pool: Pool, code: str, budget: int, base: str) -> tuple[Array, Array]:
     """(problems,) coverage of base and language together, and of base alone, both with `budget` completions.
 
     The language gets half of the budget, rounded down; base the r
@@ -150,7 +80,7 @@ def gain_values(pool: Pool, code: str, budget: int, base: str = PIVOT) -> tuple[
     return with_it, again
 
 
-def gain_budgets(pool: Pool, base: str = PIVOT) -> list[int]:
+def gain_budgets(pool: Pool, base: str) -> list[int]:
     """Budgets 2, 4, 8, … at which a language can be held against drawing `base` again."""
     if base not in pool.languages or len(pool.languages) < 2:
         return []
@@ -161,7 +91,7 @@ def gain_budgets(pool: Pool, base: str = PIVOT) -> list[int]:
 def gain_over_resampling(
     pool: Pool,
     budgets: Sequence[int] | None = None,
-    base: str = PIVOT,
+    base: str | None = None,
     replicates: int = un.REPLICATES,
     seed: int = 0,
 ) -> pl.DataFrame:
@@ -173,27 +103,25 @@ def gain_over_resampling(
 
     Args:
         budgets: completions per problem; by default `gain_budgets`.
+        base: by default `pool.base`.
 
     Returns:
-        One row per language other than `base` and budget, with intervals of coverage and of the gain; `mde` is the gain
-        that this many problems would find with 80 % power. Empty where `base` has a single candidate per problem or is
-        not in the pool.
+        Table `gains`: one row per language other than `base` and budget. Empty where `base` has a single candidate per
+        problem.
+
+    Raises:
+        ValueError: `base` is not in the pool, or a budget below 2.
     """
+    base = _known_base(pool, base)
     budgets = gain_budgets(pool, base) if budgets is None else list(budgets)
-    if base not in pool.languages:
-        return pl.DataFrame(schema=GAIN_SCHEMA)
     others = [code for code in pool.languages if code != base]
-    frames = [pl.DataFrame(schema=GAIN_SCHEMA)]
-    for k in budgets:
+    frames = [pl.DataFrame(schema=SCHEMAS["gains"])]
+    for k in budgets if others else []:
         if k < 2:
             raise ValueError(f"budget {k} leaves no room for a second language; use 2 or more")
-        if not others:
-            continue
         added = k // 2
-        pairs = [gain_values(pool, code, k, base) for code in others]
-        both, again = np.stack([a for a, _ in pairs], 1), np.stack([b for _, b in pairs], 1)
-        test = un.paired_difference(both, again, replicates=replicates, seed=seed)
-        first, second = (un.mean_interval(x, replicates=replicates, seed=seed) for x in (both, again))
+        both, again, judged = _judged_gains(pool, base, others, k, replicates, seed)
+        first, second = (un.mean_interval(x.of_problems, replicates=replicates, seed=seed) for x in (both, again))
         start = coverage_of_allocation(pool.is_correct, {base: k - added}, problem_ids=pool.problem_ids).mean()
         frames.append(
             pl.DataFrame(
@@ -209,18 +137,73 @@ def gain_over_resampling(
                     "with_high": first.high,
                     "again_low": second.low,
                     "again_high": second.high,
-                    "gain": test.effect,
-                    "low": test.low,
-                    "high": test.high,
-                    "p": test.p,
-                    "p_holm": un.holm(test.p),
-                    "mde": test.mde,
+                    "gain": judged.effect,
+                    "low": judged.low,
+                    "high": judged.high,
+                    "p": judged.p,
+                    "p_holm": judged.p_holm,
+                    "mde": judged.mde,
+                    "verdict": judged.verdict,
                     "n_problems": [pool.n_problems] * len(others),
                 },
-                schema=GAIN_SCHEMA,
+                schema=SCHEMAS["gains"],
             )
         )
     return pl.concat(frames)
+
+
+def added_languages(
+    pool: Pool, budget: int | None = None, replicates: int = un.REPLICATES, seed: int = 0
+) -> pl.DataFrame:
+    """For a speaker of each language: which second language adds most coverage at equal budget?
+
+    Args:
+        budget: completions per problem, half of them in the added language; by default the largest power of two that
+            every language can serve.
+
+    Returns:
+        Table `added_languages`: one row per base and added language; Holm over the languages added to one base. Empty
+        where some language has a single candidate per problem, or there is one language.
+    """
+    possible = [k for k in gain_budgets(pool, pool.base) if k <= _single(pool)]
+    frames = [pl.DataFrame(schema=SCHEMAS["added_languages"])]
+    if budget is None and not possible:
+        return frames[0]
+    k = possible[-1] if budget is None else budget
+    for base in pool.languages:
+        others = [code for code in pool.languages if code != base]
+        both, again, judged = _judged_gains(pool, base, others, k, replicates, seed)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "base": [base] * len(others),
+                    "language": others,
+                    "budget": [k] * len(others),
+                    "coverage_with": both.of_problems.mean(0),
+                    "coverage_again": again.of_problems.mean(0),
+                    "gain": judged.effect,
+                    **{name: getattr(judged, name) for name in ("low", "high", "p", "p_holm", "mde", "room")},
+                    "verdict": judged.verdict,
+                    "n_problems": [pool.n_problems] * len(others),
+                },
+                schema=SCHEMAS["added_languages"],
+            )
+        )
+    return pl.concat(frames)
+
+
+def _judged_gains(
+    pool: Pool, base: str, others: Sequence[str], budget: int, replicates: int, seed: int
+) -> tuple[Figures, Figures, Judged]:
+    pairs = [gain_values(pool, code, budget, base) for code in others]
+    both, again = (Figures(np.stack(side, 1)[None]) for side in zip(*pairs, strict=True))
+    return both, again, judge(both, again, replicates=replicates, seed=seed)
+
+
+def _known_base(pool: Pool, base: str | None) -> str:
+    if base is not None and base not in pool.languages:
+        raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(pool.languages)}")
+    return base or pool.base
 
 
 def greedy_order(
@@ -262,7 +245,7 @@ def greedy_order(
                 "n_problems": pool.n_problems,
             }
         )
-    return pl.DataFrame(rows, schema=GREEDY_SCHEMA)
+    return pl.DataFrame(rows, schema=SCHEMAS["greedy"])
 
 
 def shapley(
@@ -294,7 +277,7 @@ def shapley(
             "total": [total] * len(pool.languages),
             "n_problems": [pool.n_problems] * len(pool.languages),
         },
-        schema=SHAPLEY_SCHEMA,
+        schema=SCHEMAS["shapley"],
     )
 
 
@@ -355,7 +338,7 @@ def sole_solvers(pool: Pool) -> pl.DataFrame:
             (code, cause, count, count / total if count is not None and total > 1e-12 else None, h, pool.n_problems)
             for code, cause, count, h in rows
         ],
-        schema=SOLVER_SCHEMA,
+        schema=SCHEMAS["sole_solvers"],
         orient="row",
     )
 

@@ -15,10 +15,11 @@ import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.apportion import apportion
-from bestofl_lib.analysis.arms import arm_values, contest_of
+from bestofl_lib.analysis.arms import contest_of
 from bestofl_lib.analysis.contest import Contest
+from bestofl_lib.analysis.figures import folds_of
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.languages import PIVOT
+from bestofl_lib.tables import SCHEMAS
 
 Array = np.ndarray
 Allocation = dict[str, int]
@@ -119,9 +120,7 @@ def planned_values(
     Raises:
         ValueError: a single problem cannot be held out, or a budget above the pool.
     """
-    if pool.n_problems < 2:
-        raise ValueError("planning needs at least 2 problems: one to plan on and one to judge on")
-    fold = np.random.default_rng(seed).permutation(pool.n_problems) % min(folds, pool.n_problems)
+    fold = folds_of(pool.n_problems, folds, seed)
     ranked = contest_of(pool, objective, pool.languages)
     means = pool.mean_tokens(pool.languages)
     accuracy = np.empty((pool.n_problems, len(budgets)))
@@ -143,113 +142,91 @@ def planned_values(
     return Planned(accuracy, tokens, fold, chosen)
 
 
-def plan_table(
+@dataclass(frozen=True)
+class Plans:
+    """What planning buys, and the plans themselves."""
+
+    plan: pl.DataFrame  # table `plan`
+    allocations: pl.DataFrame  # table `allocations`
+
+
+def plans(
     pool: Pool,
     budgets: Sequence[int] = (2, 4, 8),
     objective: str = "oracle",
     folds: int = 5,
     seed: int = 0,
     replicates: int = un.REPLICATES,
-) -> pl.DataFrame:
-    """What planning buys, beside English only, equal shares and the best allocation in hindsight.
+) -> Plans:
+    """What planning buys, beside the base language only, equal shares and the best allocation in hindsight.
 
     Args:
         budgets: completions per problem; those above the pool are refused.
         objective: "oracle" (coverage) or the reward model that will choose.
 
     Returns:
-        One row per budget and arm (`arm`: planned, en, mixed, hindsight): `budget`, `objective`, `arm`, `allocation`
-        (such as "en 2, th 1"; of `planned`: made on all problems, to be used on new ones), `accuracy`, `low`, `high`
-        (of `planned`: held out), `gain` of the plan over this arm with `gain_low`, `gain_high`, `p`, `regret`
-        (hindsight minus this arm), `exhaustive` (whether hindsight tried all allocations), `n_problems`. An arm that
-        cannot serve a budget has no row.
+        Tables `plan` (arms: planned, the base language's code, mixed, hindsight; `accuracy` of "planned" is held out,
+        its `allocation` was made on all problems, to be used on new ones) and `allocations` (`completions` planned on
+        all problems, `least` and `most` over the folds' plans: how firm the choice is). An arm that cannot serve a
+        budget has no row.
     """
     held = planned_values(pool, budgets, objective, folds, seed)
     final = greedy_path(pool, int(max(budgets)), objective)
-    ranked = contest_of(pool, objective, pool.languages)
-    rows = []
+    rows, given = [], []
     for column, k in enumerate(budgets):
-        best, exhaustive = best_allocation(pool, k, objective)
-        arms = {"planned": (held.accuracy[:, column], final[k - 1])}
-        if PIVOT in pool.languages and k <= pool.fewest(PIVOT):
-            arms[PIVOT] = (ranked.allocation({PIVOT: k}), {PIVOT: k})
-        if len(pool.languages) > 1 and k <= pool.largest_budget("mixed"):
-            strategy, model = _strategy(objective)
-            mixed = arm_values(pool, "mixed", strategy, model, [k])
-            if mixed is not None:
-                arms["mixed"] = (mixed.accuracy[:, 0], {})
-        arms["hindsight"] = (ranked.allocation(best), best)
-        top = float(arms["hindsight"][0].mean())
-        for arm, (values, allocation) in arms.items():
-            spread = un.mean_interval(values, replicates=replicates, seed=seed)
-            gain = un.paired_difference(held.accuracy[:, column], values, replicates=replicates, seed=seed)
-            rows.append(
-                {
-                    "budget": k,
-                    "objective": objective,
-                    "arm": arm,
-                    "allocation": written(allocation) if allocation else "equal shares",
-                    "accuracy": float(spread.estimate),
-                    "low": float(spread.low),
-                    "high": float(spread.high),
-                    "gain": float(gain.effect) if arm != "planned" else None,
-                    "gain_low": float(gain.low) if arm != "planned" else None,
-                    "gain_high": float(gain.high) if arm != "planned" else None,
-                    "p": float(gain.p) if arm != "planned" else None,
-                    "regret": top - float(spread.estimate),
-                    "exhaustive": exhaustive,
-                    "n_problems": pool.n_problems,
-                }
-            )
-    return pl.DataFrame(rows, schema=PLAN_SCHEMA)
-
-
-def allocation_table(
-    pool: Pool, budgets: Sequence[int] = (2, 4, 8), objective: str = "oracle", folds: int = 5, seed: int = 0
-) -> pl.DataFrame:
-    """The planned allocation language by language, to chart or to paste.
-
-    Returns:
-        One row per budget and language: `budget`, `objective`, `language`, `completions` (planned on all problems),
-        `least` and `most` (over the folds' plans: how firm the choice is), `n_problems`.
-    """
-    held = planned_values(pool, budgets, objective, folds, seed)
-    final = greedy_path(pool, int(max(budgets)), objective)
-    rows = []
-    for column, k in enumerate(budgets):
+        values = held.accuracy[:, column]
+        arms, exhaustive = _plan_arms(pool, k, objective, values, final[k - 1])
+        rows += _plan_rows(
+            arms, values, replicates, seed, {"budget": k, "objective": objective, "exhaustive": exhaustive}
+        )
         for code in pool.languages:
-            over = [plans[column].get(code, 0) for plans in held.chosen]
-            rows.append((k, objective, code, final[k - 1].get(code, 0), min(over), max(over), pool.n_problems))
-    schema = {
-        "budget": pl.Int32,
-        "objective": pl.String,
-        "language": pl.String,
-        "completions": pl.Int32,
-        "least": pl.Int32,
-        "most": pl.Int32,
-        "n_problems": pl.Int32,
-    }
-    return pl.DataFrame(rows, schema=schema, orient="row")
+            over = [chosen[column].get(code, 0) for chosen in held.chosen]
+            given.append((k, objective, code, final[k - 1].get(code, 0), min(over), max(over), pool.n_problems))
+    return Plans(
+        pl.DataFrame(rows, schema=SCHEMAS["plan"]), pl.DataFrame(given, schema=SCHEMAS["allocations"], orient="row")
+    )
 
 
-PLAN_SCHEMA = pl.Schema(
-    {
-        "budget": pl.Int32,
-        "objective": pl.String,
-        "arm": pl.String,
-        "allocation": pl.String,
-        "accuracy": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "gain": pl.Float64,
-        "gain_low": pl.Float64,
-        "gain_high": pl.Float64,
-        "p": pl.Float64,
-        "regret": pl.Float64,
-        "exhaustive": pl.Boolean,
-        "n_problems": pl.Int32,
-    }
-)
+def _plan_arms(
+    pool: Pool, k: int, objective: str, planned: Array, allocation: Allocation
+) -> tuple[dict[str, tuple[Array, Allocation]], bool]:
+    """Per arm its (problems,) accuracy and allocation (empty: equal shares); whether hindsight tried everything."""
+    ranked = contest_of(pool, objective, pool.languages)
+    best, exhaustive = best_allocation(pool, k, objective)
+    arms = {"planned": (planned, allocation)}
+    if k <= pool.fewest(pool.base):
+        arms[pool.base] = (ranked.allocation({pool.base: k}), {pool.base: k})
+    if len(pool.languages) > 1 and k <= pool.largest_budget("mixed"):
+        arms["mixed"] = (ranked.shares([k])[:, 0], {})
+    arms["hindsight"] = (ranked.allocation(best), best)
+    return arms, exhaustive
+
+
+def _plan_rows(
+    arms: dict[str, tuple[Array, Allocation]], planned: Array, replicates: int, seed: int, shared: dict
+) -> list[dict]:
+    top, rows = float(arms["hindsight"][0].mean()), []
+    for arm, (values, allocation) in arms.items():
+        level = un.mean_interval(values, replicates=replicates, seed=seed)
+        gain = un.paired_difference(planned, values, replicates=replicates, seed=seed)
+        told = arm != "planned"
+        rows.append(
+            shared
+            | {
+                "arm": arm,
+                "allocation": written(allocation) if allocation else "equal shares",
+                "accuracy": float(level.estimate),
+                "low": float(level.low),
+                "high": float(level.high),
+                "gain": float(gain.effect) if told else None,
+                "gain_low": float(gain.low) if told else None,
+                "gain_high": float(gain.high) if told else None,
+                "p": float(gain.p) if told else None,
+                "regret": top - float(level.estimate),
+                "n_problems": len(values),
+            }
+        )
+    return rows
 
 
 def written(allocation: Allocation) -> str:
@@ -259,10 +236,6 @@ def written(allocation: Allocation) -> str:
     'en 2, th 1'
     """
     return ", ".join(f"{code} {k}" for code, k in sorted(allocation.items(), key=lambda item: (-item[1], item[0])) if k)
-
-
-def _strategy(objective: str) -> tuple[str, str | None]:
-    return (objective, None) if objective in ("oracle", "logprob", "shortest") else ("best_of_k", objective)
 
 
 def _one_more(pool: Pool, ranked: Contest, objective: str, current: Allocation) -> dict[str, Array]:

@@ -1,0 +1,109 @@
+"""Does the base language gain from company? Mixes that hold it, against the strongest way to use it alone.
+
+A mix here always holds the base language (English where the pool has it): with one other language in equal shares, with
+all others sharing the second half, or as the planner would have it. The opponent is the best of the ways that need no
+other language. Both sides are chosen on other folds of problems than those they are judged on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bestofl_lib.analysis.arms import arm_tokens
+from bestofl_lib.analysis.bootstrap import REPLICATES
+from bestofl_lib.analysis.break_even import BreakEven, break_even
+from bestofl_lib.analysis.decomposition import base_ways
+from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, folds_of
+from bestofl_lib.analysis.planner import planned_values
+from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.votes import DRAWS
+
+Array = np.ndarray
+BEST_PAIR = "best pair"  # the base with the other language that did best on other folds
+BEST_MIX = "best mix"  # whichever of all mixes did best on other folds
+LARGEST = 64  # completions up to which break-even budgets are looked for: the claim is about small budgets
+
+
+@dataclass(frozen=True)
+class BaseMixes:
+    """Mixes that hold the base language and the ways without company; figures are budgets."""
+
+    budgets: tuple[int, ...]
+    chooser: str  # reward model, or "majority", that chooses from the mixes
+    mixes: dict[str, Figures]  # by arm: "en+th", …, "half-en", "planned", and BEST_PAIR, BEST_MIX
+    ways: dict[str, Figures]  # the base alone, by strategy or reward model
+    best_way: Figures  # whichever did best on other folds
+    ways_chosen: list[list[str]]  # per fold, per budget
+    mixes_chosen: list[list[str]]
+
+
+def reach(pool: Pool) -> int:
+    """The largest budget that the base language and every mix that holds it can serve."""
+    others = [code for code in pool.languages if code != pool.base]
+    pairs = [pool.largest_budget(f"{pool.base}+{code}") for code in others]
+    return min(pool.fewest(pool.base), pool.largest_budget(f"half-{pool.base}"), *pairs)
+
+
+def base_mixes(
+    pool: Pool,
+    budgets: Sequence[int],
+    cross: str = "cross",
+    mono: str = "mono",
+    folds: int = 5,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> BaseMixes:
+    """Every mix and every way at each budget.
+
+    Args:
+        budgets: completions per problem, at least 2 (a budget of 1 holds no company), at most `reach`.
+        cross: chooses from the mixes where it covers the pool; else they are put to a majority vote.
+    """
+    rewarded = cross in pool.reward_models and pool.reward(cross, pool.languages) is not None
+    strategy, model = ("best_of_k", cross) if rewarded else ("majority", None)
+    others = [code for code in pool.languages if code != pool.base]
+    pairs = {
+        f"{pool.base}+{code}": arm_figures(pool, f"{pool.base}+{code}", strategy, model, budgets, draws, seed)
+        for code in others
+    }
+    fold = folds_of(pool.n_problems, folds, seed)
+    mixes = dict(pairs)
+    if len(others) > 1:
+        half = f"half-{pool.base}"
+        mixes[half] = arm_figures(pool, half, strategy, model, budgets, draws, seed)
+    if rewarded:
+        plans = [planned_values(one, budgets, cross, folds, seed).accuracy for one in pool.by_seed]
+        mixes["planned"] = Figures(np.stack(plans))
+    best, mixes_chosen = best_on_other_folds(mixes, fold)
+    mixes[BEST_PAIR] = best_on_other_folds(pairs, fold)[0]
+    mixes[BEST_MIX] = best
+    ways = base_ways(pool, budgets, cross, mono, seed)
+    best_way, ways_chosen = best_on_other_folds(ways, fold)
+    return BaseMixes(
+        tuple(budgets), cross if rewarded else "majority", mixes, ways, best_way, ways_chosen, mixes_chosen
+    )
+
+
+def break_evens(pool: Pool, mixes: BaseMixes, replicates: int = REPLICATES, seed: int = 0) -> dict[str, BreakEven]:
+    """Up to which spend the best pair is ahead of the best way alone: "completions" and, where known, "tokens".
+
+    Tokens of the pair are those of the base with the average other language: which other one was chosen differs by fold.
+    """
+    first, second = mixes.mixes[BEST_PAIR], mixes.best_way
+    grid = np.asarray(mixes.budgets, float)
+    found = {"completions": _break_even(first, second, grid, None, replicates, seed)}
+    spent = [arm_tokens(pool, f"{pool.base}+{code}", mixes.budgets) for code in pool.languages if code != pool.base]
+    alone = arm_tokens(pool, pool.base, mixes.budgets)
+    known = [tokens for tokens in spent if tokens is not None]
+    if alone is not None and len(known) == len(spent):
+        found["tokens"] = _break_even(first, second, np.mean(known, 0), alone, replicates, seed)
+    return found
+
+
+def _break_even(
+    first: Figures, second: Figures, spend: Array, spend_second: Array | None, replicates: int, seed: int
+) -> BreakEven:
+    return break_even(first.of_problems, second.of_problems, spend, spend_second, replicates=replicates, seed=seed)

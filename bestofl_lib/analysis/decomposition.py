@@ -1,0 +1,232 @@
+"""Is it the pool or the reward model? The gain of H1 as a sum of two effects, with the controls beside it.
+
+For a language and a budget, accuracy is known in four cells: its own pool or the mixed pool, chosen from by the reward
+models of single languages (mono) or by the cross-lingual one (cross).
+
+    pool effect   = ½ [(mixed, mono) − (own, mono) + (mixed, cross) − (own, cross)]
+    reward effect = ½ [(own, cross) − (own, mono) + (mixed, cross) − (mixed, mono)]
+    total         = (mixed, cross) − (own, mono) = pool effect + reward effect, exactly
+
+The controls are what a reader would try instead: voting, log-probability, a model of all languages with fitted language
+intercepts, trusting the language that was best elsewhere, cross without its preference between languages, and asking in
+the base language. Whatever is fitted or chosen is fitted on other folds of problems than those it is judged on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from sklearn.linear_model import LogisticRegression
+
+from bestofl_lib.analysis.bootstrap import REPLICATES
+from bestofl_lib.analysis.contest import Contest
+from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, compared, folds_of, side_by_side
+from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.uncertainty import holm, mean_interval
+from bestofl_lib.analysis.votes import DRAWS
+from bestofl_lib.tables import SCHEMAS
+
+Array = np.ndarray
+PARTS = ("total", "pool", "reward")
+Seen = Mapping[str, tuple[Array, Array]]  # per language rewards and correctness of the problems that may be looked at
+Moves = dict[str, Callable[[Array], Array]]  # per language what becomes of its rewards
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The 2 × 2 of pool and selector at one budget; figures are target languages."""
+
+    targets: tuple[str, ...]
+    budget: int
+    own_mono: Figures
+    own_cross: Figures
+    mixed_mono: Figures
+    mixed_cross: Figures
+
+    @property
+    def own(self) -> Figures:
+        """Mean of the own pool's cells: what the pool effect starts from."""
+        return (self.own_mono + self.own_cross).half()
+
+    @property
+    def mono(self) -> Figures:
+        """Mean of the mono cells: what the reward effect starts from."""
+        return (self.own_mono + self.mixed_mono).half()
+
+    @property
+    def mixed(self) -> Figures:
+        return (self.mixed_mono + self.mixed_cross).half()
+
+    @property
+    def cross(self) -> Figures:
+        return (self.own_cross + self.mixed_cross).half()
+
+    def pair(self, part: str) -> tuple[Figures, Figures]:
+        """The two figures whose difference is the total, the pool effect or the reward effect."""
+        pairs = {
+            "total": (self.mixed_cross, self.own_mono),
+            "pool": (self.mixed, self.own),
+            "reward": (self.cross, self.mono),
+        }
+        return pairs[part]
+
+
+def cells_of(pool: Pool, targets: Sequence[str], budget: int, cross: str = "cross", mono: str = "mono") -> Cells:
+    """The four cells for each target language.
+
+    Raises:
+        ValueError: a reward model does not cover the languages, or a budget above the pool.
+    """
+    own = {
+        model: side_by_side([arm_figures(pool, code, "best_of_k", model, [budget]) for code in targets])
+        for model in (mono, cross)
+    }
+    mixed = {}
+    for model in (mono, cross):
+        one = arm_figures(pool, "mixed", "best_of_k", model, [budget])
+        mixed[model] = Figures(np.repeat(one.values, len(targets), 2))
+    return Cells(tuple(targets), budget, own[mono], own[cross], mixed[mono], mixed[cross])
+
+
+def control_table(
+    pool: Pool, cells: Cells, cross: str = "cross", mono: str = "mono", replicates: int = REPLICATES, seed: int = 0
+) -> pl.DataFrame:
+    """Every cell and control: accuracy, and gain over the own pool chosen from by the own model.
+
+    Returns:
+        Table `claim_controls`: one row per arm and target language, and one for the mean over languages (language
+        null). Holm is over all rows of one language. Arms that the pool has no numbers for are absent.
+    """
+    arms = _control_arms(pool, cells, cross, mono, seed)
+    every = side_by_side([side_by_side([arm, arm.average()]) for arm in arms.values()])
+    start = side_by_side([cells.own_mono, cells.own_mono.average()])
+    gains = side_by_side([side_by_side([arm, arm.average()]) - start for arm in arms.values()])
+    level = mean_interval(every.of_problems, replicates=replicates, seed=seed, of_seeds=every.of_seeds)
+    gain = compared(gains, replicates=replicates, seed=seed)
+    languages = [*cells.targets, None]
+    rows = []
+    for place, (name, selector, held) in enumerate(arms):
+        for offset, code in enumerate(languages):
+            i = place * len(languages) + offset
+            rows.append(
+                {
+                    "language": code,
+                    "pool": name if name != "own" or code is None else code,
+                    "selector": selector,
+                    "fitted": held,
+                    "budget": 1 if selector == "one draw" else cells.budget,
+                    "accuracy": level.estimate[i],
+                    "low": level.low[i],
+                    "high": level.high[i],
+                    "gain": gain.effect[i],
+                    "gain_low": gain.low[i],
+                    "gain_high": gain.high[i],
+                    "p": None if (name, selector) == ("own", mono) else gain.p[i],
+                    "n_problems": pool.n_problems,
+                }
+            )
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    corrected = table.select(
+        pl.col("p").map_batches(lambda p: pl.Series(holm(p.to_list())), return_dtype=pl.Float64).over("language")
+    )
+    return table.with_columns(p_holm=corrected["p"].fill_nan(None)).select(SCHEMAS["claim_controls"].names())
+
+
+def _control_arms(pool: Pool, cells: Cells, cross: str, mono: str, seed: int) -> dict[tuple[str, str, bool], Figures]:
+    """Figures per (pool, selector, whether something was fitted on other folds), one column per target."""
+    k, count = cells.budget, len(cells.targets)
+
+    def wide(figures: Figures) -> Figures:
+        return Figures(np.repeat(figures.values, count, 2))
+
+    arms = {
+        ("own", mono, False): cells.own_mono,
+        ("own", cross, False): cells.own_cross,
+        ("mixed", mono, False): cells.mixed_mono,
+        ("mixed", cross, False): cells.mixed_cross,
+    }
+    for strategy in ("majority", "logprob"):
+        if strategy == "logprob" and pool.reward("logprob", pool.languages) is None:
+            continue
+        own = [arm_figures(pool, code, strategy, None, [k], DRAWS, seed) for code in cells.targets]
+        arms["own", strategy, False] = side_by_side(own)
+        arms["mixed", strategy, False] = wide(arm_figures(pool, "mixed", strategy, None, [k], DRAWS, seed))
+    fold = folds_of(pool.n_problems, seed=seed)
+    multi = pool.reward("multi", pool.languages) is not None
+    if multi:
+        arms["mixed", "multi", False] = wide(arm_figures(pool, "mixed", "best_of_k", "multi", [k]))
+        arms["mixed", "multi with intercepts", True] = wide(_refitted(pool, k, "multi", with_intercepts, fold))
+    arms["mixed", f"{cross} without language means", True] = wide(
+        _refitted(pool, k, cross, without_language_means, fold)
+    )
+    arms["mixed", "language prior", True] = wide(_refitted(pool, k, cross, language_prior, fold))
+    best, _ = best_on_other_folds(base_ways(pool, [k], cross, mono, seed), fold)
+    arms[pool.base, "best way", True] = wide(best)
+    arms[pool.base, "one draw", False] = wide(arm_figures(pool, pool.base, "random", None, [1]))
+    return arms
+
+
+def base_ways(pool: Pool, budgets: Sequence[int], cross: str, mono: str, seed: int = 0) -> dict[str, Figures]:
+    """The ways to use a budget in the base language alone: own model, cross, log-probability, majority."""
+    ways = {"majority": arm_figures(pool, pool.base, "majority", None, budgets, DRAWS, seed)}
+    if pool.reward("logprob", [pool.base]) is not None:
+        ways["logprob"] = arm_figures(pool, pool.base, "logprob", None, budgets)
+    for model in (mono, cross):
+        if model in pool.reward_models and pool.reward(model, [pool.base]) is not None:
+            ways[model] = arm_figures(pool, pool.base, "best_of_k", model, budgets)
+    return ways
+
+
+def _refitted(pool: Pool, budget: int, model: str, refit: Callable[[Seen], Moves], fold: Array) -> Figures:
+    """Best-of-k in the mixed pool by rewards that were refitted without the fold they are used on."""
+    values = []
+    for one in pool.by_seed:
+        rewards = one.reward(model, one.languages)
+        if rewards is None:
+            raise ValueError(f"reward model {model!r} does not cover {', '.join(one.languages)}; score its candidates")
+        correct = {code: one.is_correct[code] for code in one.languages}
+        changed = {code: np.full_like(table, np.nan) for code, table in rewards.items()}
+        for part in np.unique(fold):
+            inside = fold != part
+            seen = {code: (table[inside], correct[code][inside]) for code, table in rewards.items()}
+            for code, move in refit(seen).items():
+                kept = rewards[code][~inside]
+                changed[code][~inside] = np.where(np.isneginf(kept), kept, move(kept))
+        values.append(Contest.of(changed, correct, one.problem_ids).shares([budget]))
+    return Figures(np.stack(values))
+
+
+def with_intercepts(seen: Seen) -> Moves:
+    """Logistic regression of correctness on the reward and the language: rewards become comparable across languages."""
+    x, y, language = [], [], []
+    for position, (reward, correct) in enumerate(seen.values()):
+        exists = np.isfinite(reward) & ~np.isnan(correct)
+        x.append(reward[exists])
+        y.append(correct[exists])
+        language.append(np.full(exists.sum(), position))
+    rewards, right, place = np.concatenate(x), np.concatenate(y), np.concatenate(language)
+    if right.min() == right.max():
+        return {code: (lambda table: table) for code in seen}
+    mean, scale = rewards.mean(), rewards.std() or 1.0
+    table = np.concatenate([((rewards - mean) / scale)[:, None], np.eye(len(seen))[place]], 1)
+    fit = LogisticRegression(C=1e3, fit_intercept=False, solver="newton-cholesky").fit(table, right)
+    slope, intercepts = float(fit.coef_[0, 0]), fit.coef_[0, 1:]
+    return {
+        code: (lambda r, shift=float(b): slope * (r - mean) / scale + shift)
+        for code, b in zip(seen, intercepts, strict=True)
+    }
+
+
+def without_language_means(seen: Seen) -> Moves:
+    """Each language's mean reward is taken off: what is left is the ranking within languages."""
+    means = {code: float(reward[np.isfinite(reward)].mean()) for code, (reward, _) in seen.items()}
+    return {code: (lambda r, mean=mean: r - mean) for code, mean in means.items()}
+
+
+def language_prior(seen: Seen) -> Moves:
+    """The accuracy of the language is the reward: any candidate of the best language drawn wins."""
+    shares = {code: float(np.nanmean(correct)) for code, (_, correct) in seen.items()}
+    return {code: (lambda r, share=share: np.where(np.isnan(r), np.nan, share)) for code, share in shares.items()}
