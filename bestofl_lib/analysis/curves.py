@@ -7,43 +7,64 @@ deliberately has no opinion on which curve matters: that is `claims`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest_of
+from bestofl_lib.analysis.figures import Figures, side_by_side
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.votes import DRAWS
-from bestofl_lib.languages import PIVOT
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
+PLANNED = 64  # plans are made completion by completion, and for budgets at which they matter
 
 
 def default_budgets(largest: int) -> list[int]:
-    """1 to 8, then in steps of about a quarter to a half, up to `largest`.
+    """1 to 8, three in each doubling up to 64, then two, up to `largest`.
 
     >>> default_budgets(20)
     [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20]
+    >>> default_budgets(400)[-6:]
+    [64, 96, 128, 192, 256, 384]
     """
     budgets, k = list(range(1, 9)), 8
     while k < largest:
-        budgets += [k * 5 // 4, k * 3 // 2, k * 2]
+        budgets += [k * 5 // 4, k * 3 // 2, k * 2] if k < 64 else [k * 3 // 2, k * 2]
         k *= 2
     return [k for k in budgets if k <= largest]
 
 
 def default_pools(pool: Pool) -> list[str]:
-    """Each language only, mixed, mixed without English, planned: as far as the pool has several languages."""
-    several = ["mixed"] if len(pool.languages) > 1 else []
-    if PIVOT in pool.languages and len(pool.languages) > 2:
-        several.append("mixed-en")
-    if several and pool.n_problems > 1:
+    """Each language only, mixed, mixed without the base language, half base and half others, planned.
+
+    As far as the pool has several languages and problems.
+    """
+    if len(pool.languages) < 2:
+        return list(pool.languages)
+    several = ["mixed"]
+    if len(pool.languages) > 2:
+        several += [f"mixed-{pool.base}", f"half-{pool.base}"]
+    if pool.n_problems > 1:
         several.append("planned")
     return [*pool.languages, *several]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One arm at all budgets that it can serve."""
+
+    pool: str
+    strategy: str
+    model: str | None
+    budgets: list[int]
+    figures: Figures
+    mc_error: Array  # (budgets,)
+    tokens: Array | None  # (problems, budgets)
 
 
 def curves(
@@ -67,7 +88,7 @@ def curves(
             it was not planned on.
         strategies: by default all that the pool has numbers for.
         draws: per problem, for the strategies that need a Monte Carlo (its error is the column `mc_error`).
-        replicates: resamplings of problems for the 95 % intervals.
+        replicates: resamplings of problems, and of training seeds where there are several, for the 95 % intervals.
         folds: for "planned".
         vote_weights: see `arms.arm_values`.
 
@@ -85,62 +106,92 @@ def curves(
     unknown = [s for s in chosen if s not in STRATEGIES]
     if unknown:
         raise ValueError(f"unknown strategy {unknown[0]!r}; known: {', '.join(STRATEGIES)}")
-    reach = {name: _largest(pool, name) for name in pools}
-    wanted = default_budgets(max(reach.values())) if budgets is None else sorted({int(k) for k in budgets})
-    if max(wanted) > max(reach.values()) or min(wanted) < 1:
+    served = _served(pool, pools, budgets)
+    found: list[_Curve] = []
+    for name, ks in served.items():
+        if not ks:
+            continue
+        tokens = None if name == "planned" else arm_tokens(pool, name, ks)
+        for strategy, model in _arms(pool, chosen):
+            if name == "planned":
+                found += _planned(pool, strategy, model, ks, folds, seed)
+                continue
+            values = arm_values(pool, name, strategy, model, ks, draws, seed, vote_weights)
+            if values is not None:
+                figures = Figures(values.accuracy[None] if values.by_seed is None else values.by_seed)
+                found.append(_Curve(name, strategy, model, ks, figures, values.mc_error, tokens))
+    if not found:
+        raise ValueError(f"the pool has no numbers for {', '.join(chosen)} in {', '.join(pools)}; score it first")
+    return _curve_table(pool, found, served, replicates, seed)
+
+
+def _curve_table(
+    pool: Pool, found: Sequence[_Curve], served: dict[str, list[int]], replicates: int, seed: int
+) -> pl.DataFrame:
+    base = {name: _ends(pool, name, ks) for name, ks in served.items()}
+    frames: dict[int, pl.DataFrame] = {}  # by position, so that the order of arms is kept
+    for n_seeds in sorted({len(curve.figures.values) for curve in found}):
+        places = [i for i, curve in enumerate(found) if len(curve.figures.values) == n_seeds]
+        group = [found[i] for i in places]
+        every = side_by_side([curve.figures for curve in group])
+        level = un.mean_interval(every.of_problems, replicates=replicates, seed=seed, of_seeds=every.of_seeds)
+        done = 0
+        for place, curve in zip(places, group, strict=True):
+            part, done = slice(done, done + len(curve.budgets)), done + len(curve.budgets)
+            low, high = base[curve.pool]
+            room = high - low
+            efficiency = (level.estimate[part] - low) / np.where(room > 1e-9, room, 1)
+            count = len(curve.budgets)
+            frames[place] = pl.DataFrame(
+                {
+                    "target": [curve.pool if curve.pool in pool.languages else None] * count,
+                    "pool": [curve.pool] * count,
+                    "strategy": [curve.strategy] * count,
+                    "reward_model": [curve.model] * count,
+                    "budget": curve.budgets,
+                    "tokens": [None] * count if curve.tokens is None else curve.tokens.mean(0),
+                    "accuracy": np.clip(level.estimate[part], 0, 1),
+                    "low": np.clip(level.low[part], 0, 1),
+                    "high": np.clip(level.high[part], 0, 1),
+                    "mc_error": curve.mc_error,
+                    "efficiency": [float(e) if r > 1e-9 else None for e, r in zip(efficiency, room, strict=True)],
+                    "n_problems": [pool.n_problems] * count,
+                },
+                schema=SCHEMAS["curves"],
+            )
+    return check_table("curves", pl.concat([frames[i] for i in range(len(found))]))
+
+
+def _served(pool: Pool, pools: Sequence[str], budgets: Sequence[int] | None) -> dict[str, list[int]]:
+    """The budgets that each arm can serve."""
+    reach = {name: pool.largest_budget("mixed" if name == "planned" else name) for name in pools}
+    top = max(reach.values())
+    wanted = default_budgets(top) if budgets is None else sorted({int(k) for k in budgets})
+    if max(wanted) > top or min(wanted) < 1:
         widest = max(reach, key=lambda name: reach[name])
         # refuses, naming problem and language
         arm_values(pool, "mixed" if widest == "planned" else widest, "oracle", None, wanted)
-    arms: list[tuple[dict[str, Any], Array, Array, Array | None]] = []
-    for name in pools:
-        ks = [k for k in wanted if k <= reach[name]]
-        if not ks:
-            continue
-        target = name if name in pool.languages else None
-        tokens = None if name == "planned" else arm_tokens(pool, name, ks)
-        for strategy, model in _arms(pool, chosen):
-            label: dict[str, Any] = {"target": target, "pool": name, "strategy": strategy, "reward_model": model}
-            label["budget"] = ks
-            if name == "planned":
-                objective = model if strategy == "best_of_k" else strategy
-                if strategy not in ("oracle", "best_of_k") or not _covers(pool, strategy, str(objective)):
-                    continue
-                plan = planned_values(pool, ks, str(objective), folds, seed)
-                arms.append((label, plan.accuracy, np.zeros(len(ks)), plan.tokens))
-            else:
-                values = arm_values(pool, name, strategy, model, ks, draws, seed, vote_weights)
-                if values is not None:
-                    arms.append((label, values.accuracy, values.mc_error, tokens))
-    if not arms:
-        raise ValueError(f"the pool has no numbers for {', '.join(chosen)} in {', '.join(pools)}; score it first")
-    every = np.concatenate([accuracy for _, accuracy, _, _ in arms], 1)
-    spread = un.mean_interval(every, replicates=replicates, seed=seed)
-    base = {name: _ends(pool, name, [k for k in wanted if k <= reach[name]]) for name in pools}
-    columns: dict[str, list] = {name: [] for name in SCHEMAS["curves"]}
-    done = 0
-    for label, accuracy, error, tokens in arms:
-        count = accuracy.shape[1]
-        part, done = slice(done, done + count), done + count
-        low, high = base[label["pool"]]
-        room = high - low
-        efficiency = (spread.estimate[part] - low) / np.where(room > 1e-9, room, 1)
-        for name in ("target", "pool", "strategy", "reward_model"):
-            columns[name] += [label[name]] * count
-        columns["budget"] += label["budget"]
-        columns["tokens"] += [None] * count if tokens is None else tokens.mean(0).tolist()
-        columns["accuracy"] += np.clip(spread.estimate[part], 0, 1).tolist()
-        columns["low"] += np.clip(spread.low[part], 0, 1).tolist()
-        columns["high"] += np.clip(spread.high[part], 0, 1).tolist()
-        columns["mc_error"] += error.tolist()
-        columns["efficiency"] += [float(e) if r > 1e-9 else None for e, r in zip(efficiency, room, strict=True)]
-        columns["n_problems"] += [pool.n_problems] * count
-    return check_table("curves", pl.DataFrame(columns, schema=SCHEMAS["curves"]))
+    return {name: [k for k in wanted if k <= most] for name, most in reach.items()}
+
+
+def _planned(pool: Pool, strategy: str, model: str | None, ks: list[int], folds: int, seed: int) -> list[_Curve]:
+    """The held-out plan as a curve; none where plans do not exist for the strategy or the model."""
+    objective = model if strategy == "best_of_k" else strategy
+    if strategy not in ("oracle", "best_of_k") or not _covers(pool, strategy, str(objective)):
+        return []
+    ks = [k for k in ks if k <= PLANNED]
+    every = pool.by_seed if strategy == "best_of_k" else (pool,)
+    made = [planned_values(one, ks, str(objective), folds, seed) for one in every]
+    figures = Figures(np.stack([plan.accuracy for plan in made]))
+    spent = [plan.tokens for plan in made if plan.tokens is not None]
+    tokens = np.mean(spent, 0) if spent else None
+    return [_Curve("planned", strategy, model, ks, figures, np.zeros(len(ks)), tokens)]
 
 
 def interval_sources(
     pool: Pool, budget: int = 8, reward_model: str | None = None, replicates: int = 200, seed: int = 0
 ) -> pl.DataFrame:
-    """Of what an interval is made: other problems, other draws on the same problems, or both.
+    """Of what an interval is made: other problems, other draws on the same problems, both, or other training seeds.
 
     Args:
         pool: made by `Pool.of` from a run's tables.
@@ -150,12 +201,11 @@ def interval_sources(
         replicates: resamplings of candidates; problems are resampled as often.
 
     Returns:
-        One row per arm (English only or else the first language, and mixed), strategy (oracle, best_of_k) and `resampled`:
-        "problems" (the interval of all other figures), "candidates" (the same problems, sampled again) or "both" (the
-        two-level interval). Columns: `pool`, `strategy`, `reward_model`, `budget`, `resampled`, `accuracy`, `low`,
-        `high`, `n_problems`.
+        Table `interval_sources`: one row per arm (the base language only, and mixed), strategy (oracle, best_of_k) and `resampled`:
+        "problems", "candidates" (the same problems, sampled again), "both" (the two-level interval) or, where reward
+        models were trained with several seeds, "training" (other seeds).
     """
-    alone = PIVOT if PIVOT in pool.languages else pool.languages[0]
+    alone = pool.base
     pools = [alone, "mixed"] if len(pool.languages) > 1 else [alone]
     k = min(budget, *(pool.largest_budget(name) for name in pools))
     covering = [name for name in pool.reward_models if pool.reward(name, pool.languages)]
@@ -167,29 +217,22 @@ def interval_sources(
         return np.concatenate([contestants.shares([k]) for contestants in ranked], 1)
 
     rng = np.random.default_rng(seed)
-    stored, again = figures(pool), np.stack([figures(pool.redrawn(rng)) for _ in range(replicates)])
+    by_seed = Figures(np.stack([figures(one) for one in pool.by_seed]))
+    stored, again = by_seed.of_problems, np.stack([figures(pool.redrawn(rng)) for _ in range(replicates)])
     kinds = {
         "problems": un.mean_interval(stored, seed=seed),
         "candidates": un.two_level_interval(stored, again, seed=seed, problems=False),
         "both": un.two_level_interval(stored, again, seed=seed),
     }
+    if by_seed.of_seeds is not None:
+        kinds["training"] = un.seed_interval(by_seed.of_seeds)
     return pl.DataFrame(
         [
             (*arm, k, kind, float(found.estimate[i]), float(found.low[i]), float(found.high[i]), pool.n_problems)
             for i, arm in enumerate(arms)
             for kind, found in kinds.items()
         ],
-        schema={
-            "pool": pl.String,
-            "strategy": pl.String,
-            "reward_model": pl.String,
-            "budget": pl.Int32,
-            "resampled": pl.String,
-            "accuracy": pl.Float64,
-            "low": pl.Float64,
-            "high": pl.Float64,
-            "n_problems": pl.Int32,
-        },
+        schema=SCHEMAS["interval_sources"],
         orient="row",
     )
 
@@ -202,12 +245,6 @@ def _arms(pool: Pool, strategies: Sequence[str]) -> list[tuple[str, str | None]]
 
 def _covers(pool: Pool, strategy: str, objective: str) -> bool:
     return strategy == "oracle" or pool.reward(objective, pool.languages) is not None
-
-
-def _largest(pool: Pool, name: str) -> int:
-    if name == "planned":
-        return pool.largest_budget("mixed")
-    return pool.largest_budget(name)
 
 
 def _ends(pool: Pool, name: str, ks: Sequence[int]) -> tuple[Array, Array]:

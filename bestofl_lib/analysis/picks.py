@@ -14,6 +14,7 @@ from bestofl_lib.analysis.arms import checked_arm, vote_weight
 from bestofl_lib.analysis.best_of_k import best_of_shares
 from bestofl_lib.analysis.checks import check_budget, checked_allocation
 from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.tables import SCHEMAS
 
 
 def selected_languages(
@@ -37,17 +38,9 @@ def selected_languages(
             mine = {c: np.where(pool.exists[c], float(c == code), np.nan) for c in members}
             shares = best_of_shares(rewards, mine, budgets=list(budgets), problem_ids=pool.problem_ids).mean(0)
             rows += [(code, float(s), int(k)) for s, k in zip(shares, budgets, strict=True)]
-    return pl.DataFrame(
-        rows, schema={"language": pl.String, "share": pl.Float64, "budget": pl.Int32}, orient="row"
-    ).select(
-        "language",
-        "share",
-        pl.lit(strategy).alias("strategy"),
-        pl.lit(reward_model if strategy == "best_of_k" else None, pl.String).alias("reward_model"),
-        pl.lit(name).alias("pool"),
-        "budget",
-        pl.lit(pool.n_problems, pl.Int32).alias("n_problems"),
-    )
+    model = reward_model if strategy == "best_of_k" else None
+    told = [(code, share, strategy, model, name, k, pool.n_problems) for code, share, k in rows]
+    return pl.DataFrame(told, schema=SCHEMAS["selected"], orient="row")
 
 
 def selected_by_every_rule(pool: Pool, budget: int | None = None, name: str = "mixed") -> pl.DataFrame:

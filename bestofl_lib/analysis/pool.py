@@ -56,6 +56,7 @@ class Pool:
     rewards: Mapping[str, Mapping[str, Array]]  # reward model → language → float, −∞ set aside; of the first seed
     is_revised: Mapping[str, Array]  # (problems,) bool: this language's question was replaced in a revised edition
     n_dropped: int = 0  # problems left out because a language had no candidate for them
+    named_base: str | None = None  # the language that others are compared with, where somebody named it
     seeds: tuple[int, ...] = ()  # training seeds of the reward models; empty where none were stored
     other_seeds: tuple[
         Mapping[str, Mapping[str, Array]], ...
@@ -164,7 +165,9 @@ class Pool:
 
     @property
     def base(self) -> str:
-        """The language that others are compared with: the pivot where the pool holds it, else the most accurate one."""
+        """The language that others are compared with: the one named, else the pivot, else the most accurate one."""
+        if self.named_base is not None:
+            return self.named_base
         if PIVOT in self.languages:
             return PIVOT
         return max(self.languages, key=lambda code: float(np.nanmean(self.is_correct[code])))
@@ -217,10 +220,10 @@ class Pool:
         codes = tuple(name.split("+"))
         for code in codes:
             if code not in self.languages:
-                hint = suggestion(code, [*self.languages, "mixed", "mixed-en"])
+                hint = suggestion(code, [*self.languages, "mixed", f"mixed-{self.base}", f"half-{self.base}"])
                 raise ValueError(
                     f"unknown pool {name!r}; {hint}"
-                    f"known: {', '.join(self.languages)}, mixed, mixed-en, and languages joined by '+'"
+                    f"known: {', '.join(self.languages)}, mixed, mixed-{self.base}, half-{self.base}, and languages joined by '+'"
                 )
         return codes
 
@@ -347,7 +350,13 @@ class Pool:
         )
 
 
-def pool_of_run(run: Run, unrevised_only: bool = False, own_language_only: bool = False, split: str = "test") -> Pool:
+def pool_of_run(
+    run: Run,
+    unrevised_only: bool = False,
+    own_language_only: bool = False,
+    split: str = "test",
+    base: str = "",
+) -> Pool:
     """The pool of a run folder: its candidates, readings and, where it has them, rewards.
 
     Candidates that ended in an error are left out. Problems that lack candidates in some language are left out and
@@ -359,6 +368,10 @@ def pool_of_run(run: Run, unrevised_only: bool = False, own_language_only: bool 
         own_language_only: leave out the candidates that are written in a language known to be another than the one asked
             for (`trace_language` of the readings).
         split: which problems are judged.
+        base: the language that others are compared with; empty: the pivot where the pool holds it, else the strongest.
+
+    Raises:
+        ValueError: `base` is not among the pool's languages.
     """
     candidates = Store(run.folder / "candidates").candidates().filter(pl.col("finish_reason").ne_missing("error"))
     rewards, readings = run.read("rewards") if run.has("rewards") else None, run.read("readings")
@@ -366,6 +379,9 @@ def pool_of_run(run: Run, unrevised_only: bool = False, own_language_only: bool 
         stray = readings.filter(pl.col("trace_language") != pl.col("language"))
         candidates = candidates.join(stray, on=KEYS, how="anti")
     pool = Pool.of(candidates, readings, rewards, run.read("problems"), split=split, drop_incomplete=True)
+    if base and base not in pool.languages:
+        raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(pool.languages)}")
+    pool = replace(pool, named_base=base or None)
     return pool.without_revised() if unrevised_only else pool
 
 

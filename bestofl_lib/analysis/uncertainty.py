@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from bestofl_lib.analysis.bootstrap import LEVEL, REPLICATES, effective_number, resampled, resampling_weights
 
@@ -159,6 +159,17 @@ def two_level_interval(
     means = np.einsum("rp,rpf->rf", np.broadcast_to(weights, (replicates, len(table))), again)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return _squeeze(Interval(table.mean(0), low, high), single)
+
+
+def seed_interval(of_seeds: Array, level: float = LEVEL) -> Interval:
+    """t interval of the mean over training seeds alone: what other seeds would change on the same problems.
+
+    Args:
+        of_seeds: (seeds, figures) mean over problems per training seed; at least two seeds.
+    """
+    centre, n = of_seeds.mean(0), len(of_seeds)
+    reach = -stdtrit(n - 1, (1 - level) / 2) * of_seeds.std(0, ddof=1) / np.sqrt(n)
+    return Interval(centre, np.clip(centre - reach, 0, 1), np.clip(centre + reach, 0, 1))
 
 
 def redrawn(exists: Array, rng: np.random.Generator) -> Array:

@@ -21,7 +21,6 @@ from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.run_scan import KEYS, Source
 from bestofl_lib.analysis.votes import Estimate, majority_of_allocation, weighted_vote_of_allocation
-from bestofl_lib.languages import PIVOT
 
 Array = np.ndarray
 Kept = TypeVar("Kept")
@@ -145,7 +144,7 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
         weights = {code: allocation[code] / budget for code in languages}
     interval = uncertainty.mean_interval(values)
     lines = [{"languages": list(languages), "points": _points(budgets, shares.accuracy)}]
-    alone = PIVOT if PIVOT in pool.languages else languages[0]
+    alone = pool.base
     if languages != (alone,):
         own = curve_budgets(most[alone], None)
         lines.append({

@@ -296,7 +296,10 @@ def _gaps(table: pl.DataFrame, arms: Sequence[Arm]) -> dict[str, tuple[float, in
 
 
 def _base_language(curves: pl.DataFrame) -> str:
-    """The strongest language on its own: the one whose pool has the highest accuracy of one random candidate."""
+    """The language that others are compared with: arms such as "mixed-en" name it; else the strongest on its own."""
+    named = {name.partition("-")[2] for name in curves["pool"].unique() if name.startswith(("mixed-", "half-"))}
+    if named:
+        return min(named)
     alone = curves.filter(pl.col("pool").is_in(_single(curves)) & (pl.col("budget") == pl.col("budget").min()))
     if alone.is_empty():
         return str(curves["pool"][0])
