@@ -225,7 +225,7 @@ def interval_sources(table: pl.DataFrame) -> Markdown:
 
 
 def plan(table: pl.DataFrame) -> Markdown:
-    """What planning buys at the largest budget. Table of `planner.plan_table`."""
+    """What planning buys at the largest budget. Table of `planner.plans`."""
     last = table.filter(pl.col("budget") == pl.col("budget").max())
     planned = last.filter(pl.col("arm") == "planned").row(0, named=True)
     others = [

@@ -4,11 +4,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bestofl_lib.analysis.claims import CLAIM_SCHEMA, claim_details, claims
+from bestofl_lib.analysis import decomposition
+from bestofl_lib.analysis.claims import claims_of
+from bestofl_lib.analysis.verdicts import verdict_of
+from bestofl_lib.tables import SCHEMAS
 
 
 def verdicts(pool, **settings):
-    table = claims(pool, replicates=2000, draws=60, **settings)
+    """Headline verdicts, and the rows behind them."""
+    table = claims_of(pool, replicates=2000, draws=60, **settings).claims
+    table = table.filter((pl.col("part") == "total") & (pl.col("reading").is_null() | (pl.col("reading") == "fixed")))
     return dict(table.select("claim", "verdict").iter_rows()), table
 
 
@@ -38,9 +43,10 @@ def test_claims_that_are_true_of_a_pool_are_supported(true_pool):
 
 def test_claims_that_are_false_of_a_pool_are_not_supported(false_pool):
     got, table = verdicts(false_pool)
-    assert got == dict.fromkeys(["H1", "H2", "H3", "H4"], "not supported")
-    assert (table["effect"] < 0).all()
-    assert table["sentence"].str.contains("Not supported: a gain of 1 point is ruled out", literal=True).all()
+    assert "supported" not in got.values()
+    assert got["H1"] == got["H2"] == "not supported"
+    assert (table["effect"] <= 0).all()
+    assert table["sentence"][0].endswith("Not supported: this is a loss.")
 
 
 def test_too_few_problems_leave_a_claim_undecided_and_say_what_would_be_found(make_pool):
@@ -48,7 +54,7 @@ def test_too_few_problems_leave_a_claim_undecided_and_say_what_would_be_found(ma
     rates = dict.fromkeys(("en", "de", "sw", "th"), same)
     pool = make_pool(n_problems=12, rates=rates, quality={"mono": 1, "cross": 1})
     got, table = verdicts(pool)
-    assert got["H4"] == "undecided"
+    assert got["H1"] in ("undecided", "no room")
     assert table["mde"][3] > 0.05
     assert "with 80 % power" in table["sentence"][3]
 
@@ -66,9 +72,9 @@ def test_a_pool_without_reward_models_tests_what_it_can(make_pool):
     ("settings", "untested", "why"),
     [
         ({"languages": ("en",)}, "H1 H2 H3 H4", "one language only (en)"),
-        ({"languages": ("th", "sw")}, "H2 H3 H4", "no English candidates"),
+        ({"languages": ("th", "sw")}, "H2", "none of the pool's languages is a high-resource language"),
         ({"n": 1}, "H3 H4", "1 candidate"),
-        ({"n_problems": 1}, "", ""),
+        ({"n_problems": 1}, "H1 H2 H3 H4", "one problem only"),
         ({"rates": {"sw": np.zeros(10)}}, "", ""),
         ({"n": {"en": [5, 3, 4, 6, 2, 2, 2, 2, 2, 2], "de": [1] * 10, "sw": [2] * 10, "th": [4] * 10}}, "", ""),
     ],
@@ -80,7 +86,7 @@ def test_thin_pools_get_a_verdict_or_a_reason(make_pool, settings, untested, why
     assert why in " ".join(table["sentence"])
     for column in table.select(pl.selectors.float()).columns:
         assert table[column].drop_nulls().is_finite().all()
-    assert table.schema == CLAIM_SCHEMA
+    assert table.schema == SCHEMAS["claims"]
 
 
 def test_break_even_is_stated_in_completions_and_tokens(make_pool):
@@ -89,26 +95,102 @@ def test_break_even_is_stated_in_completions_and_tokens(make_pool):
     easy = rng.random(150) < 0.5
     rates = {"en": np.full(150, 0.45), "th": np.where(easy, 0.95, 0.0)}
     pool = make_pool(languages=("en", "th"), n_problems=150, rates=rates, n=8, quality={"mono": 8, "cross": 8})
-    row = claims(pool, replicates=1000, draws=40).row(2, named=True)
-    assert 1 < row["break_even"] < 8
+    row = verdicts(pool)[1].row(2, named=True)
+    assert 2 < row["break_even"] < 8
     assert row["break_even_low"] is None or row["break_even_low"] <= row["break_even"]
     assert row["break_even_tokens"] == pytest.approx(60 * row["break_even"], rel=0.1)
     assert "stays ahead up to" in row["sentence"]
 
 
-def test_details_stand_behind_the_headline(true_pool):
-    table = claims(true_pool, replicates=500, draws=40)
-    details = claim_details(true_pool, replicates=500, draws=40)
-    first = details.filter(pl.col("claim") == "H1")
-    assert first["language"].to_list() == list(true_pool.languages)
-    assert first["effect"].mean() == pytest.approx(table["effect"][0])
-    fourth = details.filter(pl.col("claim") == "H4")
-    assert fourth["effect"].mean() == pytest.approx(table["effect"][3])
-    assert set(details.filter(pl.col("claim") == "H2")["language"]) == {"en", "de"}
-    assert (details["p_holm"] >= details["p"] - 1e-12).all()
+def test_details_stand_behind_the_headline_and_one_comparison_has_one_verdict(true_pool):
+    found = claims_of(true_pool, replicates=500, draws=40)
+    for part in ("total", "pool", "reward"):
+        rows = found.details.filter((pl.col("claim") == "H1") & (pl.col("part") == part))
+        head = found.claims.filter((pl.col("claim") == "H1") & (pl.col("part") == part))
+        assert rows["language"].to_list() == list(true_pool.languages)
+        assert rows["effect"].mean() == pytest.approx(head["effect"][0], abs=1e-12)
+        second = found.claims.filter((pl.col("claim") == "H2") & (pl.col("part") == part))
+        for reading in ("fixed", "strongest"):
+            row = second.filter(pl.col("reading") == reading).row(0, named=True)
+            counted = rows.filter(pl.col("high_resource").str.contains(reading))
+            weakest = counted.filter(pl.col("language") == row["language"]).row(0, named=True)
+            assert row["effect"] == weakest["effect"] and row["p"] == counted["p"].max()
+    assert not len(found.details.filter(pl.col("claim") == "H2")), "H2 looks at the comparisons of H1"
+    assert (found.details["p_holm"] >= found.details["p"] - 1e-12).all()
 
 
-def test_the_smallest_gain_moves_the_verdict(make_pool):
-    pool = make_pool(n_problems=12, rates=dict.fromkeys(("en", "de", "sw", "th"), np.full(12, 0.5)))
-    assert verdicts(pool)[0]["H4"] == "undecided"
-    assert verdicts(pool, smallest_gain=0.9)[0]["H4"] == "not supported"
+def test_h2_is_lost_by_a_single_high_resource_language(make_pool):
+    rng = np.random.default_rng(1)
+    rates = {code: np.where(rng.random(200) < 0.6, 0.9, 0.03) for code in ("en", "sw", "th")}
+    rates["de"] = np.full(200, 0.97)
+    pool = make_pool(n_problems=200, n=4, rates=rates, quality={"mono": 0.5, "cross": 0.7})
+    got, table = verdicts(pool)
+    assert got["H1"] == "supported" and got["H2"] == "not supported"
+    row = table.filter(pl.col("claim") == "H2").row(0, named=True)
+    assert (row["language"], row["losing"]) == ("de", "de")
+    assert "German loses" in row["sentence"]
+
+
+def test_the_verdict_follows_its_rule_and_the_smallest_gain_moves_it():
+    told = {"p": 0.5, "p_gain": 0.5, "room": 0.5, "mde": 0.05, "smallest_gain": 0.01}
+    assert verdict_of(0.02, **told | {"p": 0.01}) == "supported"
+    assert verdict_of(-0.02, **told | {"p": 0.01}) == "not supported"
+    assert verdict_of(0.0, **told | {"p_gain": 0.01}) == "not supported"
+    assert verdict_of(0.0, **told | {"p_gain": 0.01, "room": 0.04}) == "no room"
+    assert verdict_of(0.0, **told) == "undecided"
+    assert verdict_of(0.02, **told | {"p_gain": 0.01}) == "undecided", "the gain is larger than the smallest"
+    assert verdict_of(0.02, **told | {"p_gain": 0.01, "smallest_gain": 0.03}) == "not supported"
+
+
+def test_near_the_ceiling_there_is_no_room(make_pool):
+    rates = dict.fromkeys(("en", "de", "sw", "th"), np.full(60, 0.995))
+    got, table = verdicts(make_pool(n_problems=60, rates=rates, quality={"mono": 1, "cross": 1}))
+    assert set(got.values()) == {"no room"}
+    assert table["sentence"].str.contains("No room: even a perfect arm").all()
+
+
+def simulated(make_pool, pool_effect: bool, reward_effect: bool):
+    """English solves little unless the pool has an effect; cross tells right from wrong better if rewards have one."""
+    rng = np.random.default_rng(5)
+    part = rng.random(240) < 0.5
+    low, high = np.where(part, 0.85, 0.15), np.where(part, 0.15, 0.85)
+    rates = {"en": low, "de": high if pool_effect else low}
+    return make_pool(
+        languages=("en", "de"),
+        n_problems=240,
+        n=4,
+        rates=rates,
+        quality={"mono": 1.5, "cross": 4.0 if reward_effect else 1.5},
+        seed=3,
+    )
+
+
+@pytest.mark.parametrize("pool_effect", [False, True])
+@pytest.mark.parametrize("reward_effect", [False, True])
+def test_a_pool_effect_and_a_reward_effect_are_told_apart(make_pool, pool_effect, reward_effect):
+    found = claims_of(simulated(make_pool, pool_effect, reward_effect), replicates=2000, draws=20).claims
+    got = dict(found.filter(pl.col("claim") == "H1").select("part", "verdict").iter_rows())
+    assert (got["pool"] == "supported") == pool_effect
+    assert (got["reward"] == "supported") == reward_effect
+    assert (got["total"] == "supported") == (pool_effect or reward_effect)
+
+
+def test_pool_effect_and_reward_effect_add_up_to_the_total_for_every_problem(true_pool):
+    cells = decomposition.cells_of(true_pool, true_pool.languages, 3)
+    parts = {part: (a - b).of_problems for part in decomposition.PARTS for a, b in [cells.pair(part)]}
+    assert np.abs(parts["pool"] + parts["reward"] - parts["total"]).max() < 1e-12
+
+
+def test_what_bounds_a_verdict_names_the_training_data(true_pool):
+    trained = pl.DataFrame(
+        {
+            "reward_model": ["cross", "mono-en", "mono-de", "multi"],
+            "rows": [900, 900, 900, 900],
+            "n_candidates": [438, 260, 300, 50],
+            "n_problems": [60, 55, 58, 2],
+        }
+    )
+    row = claims_of(true_pool, replicates=500, draws=20, trained=trained).claims.row(0, named=True)
+    assert "900 rows, 260 to 438 distinct candidates of 55 to 60 problems" in row["bounded_by"]
+    assert "200 problems with 4 candidates" in row["bounded_by"]
+    assert "vote over the mixed pool" in row["not_evidence_for"]

@@ -36,7 +36,7 @@ def test_every_arm_and_strategy_stands_once_at_every_budget_it_can_serve(table):
     assert table.filter(pl.col("pool") == "en")["budget"].max() == 4  # the curve stops, it never draws twice
     assert table.filter(pl.col("pool") == "mixed")["budget"].max() == 16
     assert set(table["strategy"]) == {"random", "oracle", "majority", "logprob", "shortest", "best_of_k", "weighted"}
-    assert set(table["pool"]) == {"en", "de", "sw", "th", "mixed", "mixed-en", "planned"}
+    assert set(table["pool"]) == {"en", "de", "sw", "th", "mixed", "mixed-en", "half-en", "planned"}
     assert table.filter(pl.col("pool") == "de")["target"].unique().to_list() == ["de"]
     assert table.filter(pl.col("pool") == "mixed")["target"].is_null().all()
 
@@ -92,13 +92,16 @@ def test_budgets_are_refused_per_arm_with_problem_and_language(pool):
 @pytest.mark.parametrize(
     ("settings", "pools"),
     [
-        ({"n_problems": 1, "n": 2}, {"en", "de", "sw", "th", "mixed", "mixed-en"}),
-        ({"n": 1, "n_problems": 5}, {"en", "de", "sw", "th", "mixed", "mixed-en", "planned"}),
+        ({"n_problems": 1, "n": 2}, {"en", "de", "sw", "th", "mixed", "mixed-en", "half-en"}),
+        ({"n": 1, "n_problems": 5}, {"en", "de", "sw", "th", "mixed", "mixed-en", "half-en", "planned"}),
         ({"languages": ("en",), "n_problems": 5}, {"en"}),
-        ({"n_problems": 5, "rates": {"sw": np.zeros(5)}}, {"en", "de", "sw", "th", "mixed", "mixed-en", "planned"}),
+        (
+            {"n_problems": 5, "rates": {"sw": np.zeros(5)}},
+            {"en", "de", "sw", "th", "mixed", "mixed-en", "half-en", "planned"},
+        ),
         (
             {"n_problems": 4, "n": {"en": [5, 3, 4, 6], "de": [1, 2, 3, 1], "sw": [2] * 4, "th": [4] * 4}},
-            {"en", "de", "sw", "th", "mixed", "mixed-en", "planned"},
+            {"en", "de", "sw", "th", "mixed", "mixed-en", "half-en", "planned"},
         ),
     ],
     ids=["one problem", "one candidate", "one language", "never correct", "unequal"],

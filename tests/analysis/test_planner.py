@@ -67,7 +67,7 @@ def test_planning_finds_a_language_pair_that_beats_english_alone(make_pool):
     half = rng.random(150) < 0.5
     rates = {"en": np.where(half, 0.9, 0.05), "sw": np.where(half, 0.05, 0.9), "de": np.full(150, 0.1)}
     pool = make_pool(languages=("en", "sw", "de"), n_problems=150, rates=rates)
-    table = planner.plan_table(pool, [2])
+    table = planner.plans(pool, [2]).plan
     rows = {arm: row for arm, row in zip(table["arm"], table.iter_rows(named=True), strict=True)}
     assert rows["planned"]["allocation"] == "en 1, sw 1"
     assert rows["en"]["gain"] > 0.2
@@ -77,7 +77,7 @@ def test_planning_finds_a_language_pair_that_beats_english_alone(make_pool):
 
 
 def test_hindsight_is_never_worse_than_the_plan_and_regret_says_by_how_much(pool):
-    table = planner.plan_table(pool, [2, 4, 6], "cross", replicates=200)
+    table = planner.plans(pool, [2, 4, 6], "cross", replicates=200).plan
     for budget in (2, 4, 6):
         rows = table.filter(pl.col("budget") == budget)
         top = rows.filter(pl.col("arm") == "hindsight")["accuracy"][0]
@@ -87,7 +87,7 @@ def test_hindsight_is_never_worse_than_the_plan_and_regret_says_by_how_much(pool
 
 
 def test_the_allocation_table_sums_to_the_budget(pool):
-    table = planner.allocation_table(pool, [2, 5])
+    table = planner.plans(pool, [2, 5]).allocations
     sums = dict(table.group_by("budget").agg(pl.col("completions").sum()).iter_rows())
     assert sums == {2: 2, 5: 5}
     assert (table["least"] <= table["most"]).all()
@@ -96,10 +96,10 @@ def test_the_allocation_table_sums_to_the_budget(pool):
 def test_a_budget_above_the_pool_and_a_single_problem_are_refused(pool, make_pool):
     with pytest.raises(ValueError, match=r"budget 17 is outside 1\.\.16"):
         planner.greedy_path(pool, 17)
-    with pytest.raises(ValueError, match="at least 2 problems"):
+    with pytest.raises(ValueError, match="at least 2"):
         planner.planned_values(make_pool(n_problems=1), [2])
 
 
 def test_a_single_language_pool_plans_that_language(make_pool):
-    table = planner.plan_table(make_pool(languages=("th",), n_problems=6), [2])
+    table = planner.plans(make_pool(languages=("th",), n_problems=6), [2]).plan
     assert table.filter(pl.col("arm") == "planned")["allocation"][0] == "th 2"

@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bestofl_lib.analysis.claims import claim_details, claims
+from bestofl_lib.analysis.claims import claims_of
 from bestofl_lib.analysis.complementarity import gain_over_resampling, shapley, sole_solvers
 from bestofl_lib.analysis.curves import curves
-from bestofl_lib.analysis.planner import plan_table
+from bestofl_lib.analysis.planner import plans
 from bestofl_lib.analysis.pool import Pool
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -33,13 +33,14 @@ def test_a_real_pool_without_reward_models_gives_every_table(pool):
     with pl.Config(tbl_rows=80, tbl_cols=20, tbl_width_chars=220, fmt_str_lengths=900):
         gains = gain_over_resampling(pool, budgets=[2, 4])
         print(gains.drop("base", "added", "p").with_columns(pl.selectors.float().round(4)))
-        judged = claims(pool)
+        found = claims_of(pool)
+        judged = found.claims.filter(pl.col("reading").is_null() | (pl.col("reading") == "fixed"))
         print(*judged["sentence"], sep="\n")
-        print(claim_details(pool).drop("reward_model", "n_problems"))
+        print(found.details.drop("reward_model", "n_problems"))
         table = curves(pool)
         print(table.filter(pl.col("budget").is_in([2, 4]) & pl.col("pool").is_in(["en", "mixed", "planned"])))
         print(shapley(pool), sole_solvers(pool).group_by("cause").agg(pl.col("problems").sum()))
-        print(plan_table(pool, [2, 4]))
+        print(plans(pool, [2, 4]).plan)
     assert table.select(pl.col("accuracy", "low", "high").is_finite().all()).row(0) == (True, True, True)
     assert gains["language"].n_unique() == 10
     assert set(judged["verdict"][:2]) == {"not tested"}
