@@ -6,6 +6,7 @@ Tables in, sentences out. It computes no figure that the table does not hold.
 from __future__ import annotations
 
 import html
+from typing import Any
 
 import polars as pl
 from IPython.display import HTML, Markdown
@@ -190,8 +191,19 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
 def claims(table: pl.DataFrame) -> Markdown:
     """The verdicts, one line each. Table of `claims.claims`."""
     return Markdown(
-        "\n".join(f"* **{row['claim']}: {row['verdict']}.** {row['sentence']}" for row in table.iter_rows(named=True))
+        "\n".join(
+            f"* **{row['claim']}{_aspect(row)}: {row['verdict']}.** {row['sentence']}"
+            for row in table.iter_rows(named=True)
+        )
     )
+
+
+def _aspect(row: dict[str, Any]) -> str:
+    """Which part and which reading of high-resource a row of `claims` is about."""
+    told = [f"{row['part']} effect"] if row.get("part") in ("pool", "reward") else []
+    if row.get("reading") == "strongest":
+        told.append("languages this policy is best at")
+    return f" ({', '.join(told)})" if told else ""
 
 
 def curves(table: pl.DataFrame) -> Markdown:
@@ -214,23 +226,31 @@ def curves(table: pl.DataFrame) -> Markdown:
 
 def interval_sources(table: pl.DataFrame) -> Markdown:
     """How far the last arm would move on other problems and on other draws. Table of `curves.interval_sources`."""
-    half = {row["resampled"]: 50 * (row["high"] - row["low"]) for row in table.tail(3).iter_rows(named=True)}
+    half = {row["resampled"]: 50 * (row["high"] - row["low"]) for row in _of_last_arm(table).iter_rows(named=True)}
     last = table.row(-1, named=True)
     arm = words.arm(last["pool"], last["strategy"], last["reward_model"])
+    trained = f", other training seeds by ±{half['training']:.1f}" if "training" in half else ""
     return Markdown(
         f"With {last['budget']} completions, {arm}: other problems would move the figure by ±{half['problems']:.1f} points, "
-        f"drawing again for the same problems by ±{half['candidates']:.1f}, both by ±{half['both']:.1f} (half the width of the 95 % intervals, "
+        f"drawing again for the same problems by ±{half['candidates']:.1f}, both by ±{half['both']:.1f}{trained} (half the width of the 95 % intervals, "
         f"{last['n_problems']} problems)."
     )
+
+
+def _of_last_arm(table: pl.DataFrame) -> pl.DataFrame:
+    last = table.tail(1).select("pool", "strategy", "reward_model")
+    return table.join(last, on=last.columns, how="semi", nulls_equal=True)
 
 
 def plan(table: pl.DataFrame) -> Markdown:
     """What planning buys at the largest budget. Table of `planner.plans`."""
     last = table.filter(pl.col("budget") == pl.col("budget").max())
     planned = last.filter(pl.col("arm") == "planned").row(0, named=True)
+    told = {"planned", "mixed", "hindsight"}
+    base = next((arm for arm in last["arm"] if arm not in told), PIVOT)
     others = [
         f"{signed(row['gain'])} points over {name} (95 % interval {signed(row['gain_low'])} to {signed(row['gain_high'])})"
-        for name, arm in (("English only", PIVOT), ("equal shares", "mixed"))
+        for name, arm in ((f"{english_name(base)} only", base), ("equal shares", "mixed"))
         for row in last.filter(pl.col("arm") == arm).iter_rows(named=True)
     ]
     return Markdown(

@@ -11,10 +11,10 @@ import polars as pl
 from made_up_runs import write_run
 
 from bestofl_lib.analysis import complementarity
-from bestofl_lib.analysis.claims import claim_details, claims
+from bestofl_lib.analysis.claims import claims_of
 from bestofl_lib.analysis.curves import curves, interval_sources
 from bestofl_lib.analysis.picks import selected_by_every_rule
-from bestofl_lib.analysis.planner import allocation_table, plan_table
+from bestofl_lib.analysis.planner import plans
 from bestofl_lib.analysis.pool import Pool, pool_of_run
 from bestofl_lib.analysis.reading_quality import accuracy_by_language, accuracy_by_reader
 from bestofl_lib.analysis.reward_quality import calibration, within_problem_auc
@@ -63,10 +63,10 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
 
 
 def _of_pool(pool: Pool) -> dict[str, pl.DataFrame]:
-    table = curves(pool)
+    table, judged, made = curves(pool), claims_of(pool), plans(pool, [2, 4], "cross", 3)
     return {
-        "claims": claims(pool),
-        "claims_forest": claim_details(pool),
+        "claims": judged.claims,
+        "claims_forest": judged.details,
         "budget_curves": table,
         "english_against_mixed": table,
         "interval_sources": interval_sources(pool),
@@ -76,8 +76,8 @@ def _of_pool(pool: Pool) -> dict[str, pl.DataFrame]:
         "greedy_order": complementarity.greedy_order(pool),
         "shapley": pl.concat(complementarity.shapley(pool, objective=name) for name in ("oracle", "cross")),
         "sole_solvers": complementarity.sole_solvers(pool),
-        "planner_regret": plan_table(pool, [2, 4], "cross", 3),
-        "allocation": allocation_table(pool, [2, 4], "cross", 3),
+        "planner_regret": made.plan,
+        "allocation": made.allocations,
     }
 
 

@@ -298,8 +298,8 @@ def _gaps(table: pl.DataFrame, arms: Sequence[Arm]) -> dict[str, tuple[float, in
 def _base_language(curves: pl.DataFrame) -> str:
     """The language that others are compared with: arms such as "mixed-en" name it; else the strongest on its own."""
     named = {name.partition("-")[2] for name in curves["pool"].unique() if name.startswith(("mixed-", "half-"))}
-    if named:
-        return min(named)
+    if found := named & set(_single(curves)):
+        return min(found)
     alone = curves.filter(pl.col("pool").is_in(_single(curves)) & (pl.col("budget") == pl.col("budget").min()))
     if alone.is_empty():
         return str(curves["pool"][0])
