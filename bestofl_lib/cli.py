@@ -1,4 +1,4 @@
-"""The command line: `bestofl run | status | explore | compare | figures | doctor`.
+"""The command line: `bestofl run | status | explore | compare | share | figures | doctor`.
 
 Each command is a few lines over the library. An error of the user's or the machine's is one clear message and an exit
 status that is not 0; `bestofl --debug …` shows the traceback. Nothing heavy is imported before a command needs it.
@@ -116,20 +116,52 @@ def compare(
 
 
 @app.command()
-def figures(
+def share(
     run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
-    to: Annotated[str | None, typer.Option("--to", help="Where to; by default reports/<run>-figures.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="The file; by default reports/<run>.html.")] = None,
 ) -> None:
-    """Every chart of a run as SVG and PNG, its table as CSV."""
+    """A run's whole report as one HTML file that works when it is mailed."""
     from pathlib import Path
 
-    from bestofl_lib.display.figures import export_figures
+    from bestofl_lib.display.report.share import share as write
+    from bestofl_lib.runs import Folders, Run
+    from bestofl_lib.study.status import page_states
+
+    folders = Folders.default()
+    made = Run(run, folders.runs)
+    title, states = page_states(made, folders)
+    path = Path(to) if to else folders.reports / f"{made.name}.html"
+    size = write(made, path, title=title, states=states)
+    typer.echo(f"{path} ({size / 1e6:.1f} MB): one file, no network needed")
+
+
+@app.command()
+def figures(
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
+    formats: Annotated[
+        str, typer.Option("--format", help="Of pdf, svg, png, csv, tex (result tables), separated by commas.")
+    ] = "svg,png,csv",
+    to: Annotated[str | None, typer.Option("--to", help="Where to; by default reports/<run>-figures.")] = None,
+    width: Annotated[str | None, typer.Option("--width", help="Of a picture, such as 3.3in or 84mm.")] = None,
+    font: Annotated[str, typer.Option("--font", help='A font on this machine, such as "Times New Roman".')] = "",
+    title: Annotated[bool, typer.Option(help="Whether the finding and the question are above each chart.")] = True,
+    only: Annotated[
+        str, typer.Option("--only", help="Parts of the names wanted, such as claims,accuracy; by default all.")
+    ] = "",
+) -> None:
+    """A run's charts as vector and pixel pictures, their data as CSV, its results as LaTeX tables."""
+    from pathlib import Path
+
+    from bestofl_lib.display.figures import export_figures, inches
+    from bestofl_lib.display.pictures import Look
     from bestofl_lib.runs import Folders, Run
 
     folders = Folders.default()
     made = Run(run, folders.runs)
     target = Path(to) if to else folders.reports / f"{made.name}-figures"
-    typer.echo(f"{len(export_figures(made, target, say=typer.echo))} files in {target}")
+    look = Look(inches(width) if width else None, font, title)
+    wanted, chosen = ([part.strip() for part in text.split(",") if part.strip()] for text in (formats, only))
+    typer.echo(f"{len(export_figures(made, target, wanted, look, chosen, say=typer.echo))} files in {target}")
 
 
 @app.command()

@@ -53,7 +53,7 @@ def enable_display(run: str = "", root: Path | None = None) -> None:
     altair.renderers.enable("bestofl")
     code = "\n".join((chart_library(), asset("charts.js")))
     style = asset("charts.css")
-    block = f"<style>{style}</style><script>if (!window.vegaEmbed) {{ {_inert_script(code)} }}</script>"
+    block = f"<style>{style}</style><script>if (!window.vegaEmbed) {{ {inert_script(code)} }}</script>"
     display({"text/html": block, "text/plain": "charts are on"}, metadata={"bestofl": SETUP}, raw=True)
 
 
@@ -74,7 +74,7 @@ def chart_library() -> str:
     return script
 
 
-def _inert_script(code: str) -> str:
+def inert_script(code: str) -> str:
     """JavaScript that may stand between script tags."""
     return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 

@@ -36,6 +36,21 @@ def describe_run(name: str, folders: Folders | None = None) -> list[str]:
     return [*lines, "report", f"  {report}" if report.exists() else "  none yet"]
 
 
+def page_states(run: Run, folders: Folders) -> tuple[str, dict[str, tuple[str, str]]]:
+    """The title of the study that made a run, and notebook name to (state, why): what a report of it is built from.
+
+    Raises:
+        StudyError: no study has run here.
+    """
+    asked = run.recorded().get("study")
+    if asked is None:
+        raise StudyError(
+            f"run {run.name!r} was made by hand, so there is no report of it; run a study: bestofl run lab"
+        )
+    _, steps = plan(load_study(asked["name"], folders), asked["overrides"], folders)
+    return asked["title"], {state.name: (state.state, state.why) for state in states(run, steps)}
+
+
 def run_names(folders: Folders) -> list[str]:
     """The runs there are, in order of name."""
     return sorted(path.name for path in folders.runs.glob("*") if path.is_dir() and not path.name.startswith("."))

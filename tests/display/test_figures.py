@@ -1,57 +1,117 @@
-"""Charts of a run as files."""
+"""Charts and tables as files for a paper: what is written, in which size, with which glyphs."""
 
 from __future__ import annotations
+
+import re
 
 import nbformat
 import polars as pl
 import pytest
 
-from bestofl_lib.display import charts, embed, figures
-from bestofl_lib.display.figures import charts_of, csv_of, export_figures
+from bestofl_lib.display import charts, embed, figures, latex, pictures
+from bestofl_lib.display.figures import charts_of, csv_of, export_figures, inches
+from bestofl_lib.display.pictures import Look, draw_svg, size_of, to_png
 from bestofl_lib.runs import Run
+
+SCRIPTS = (
+    "বাংলা ১৮",
+    "Größe",
+    "−18 %",
+    "ñ",
+    "œuvre",
+    "答えは十八",
+    "ответ",
+    "jibu",
+    "తెలుగు ౧౮",
+    "คำตอบ ๑๘",
+    "答案是十八",
+)
+needs_browser = pytest.mark.skipif(
+    pictures.browser() is None, reason="no Chromium on this machine (apt-get install chromium)"
+)
 
 
 @pytest.fixture
-def run(tmp_path, tables):
+def run(tmp_path, tables) -> Run:
     run = Run("tiny", tmp_path / "runs")
     made = charts.accuracy_by_language(tables["accuracy_by_language"]).to_dict()
     other = charts.accuracy_by_language(tables["accuracy_by_language"].head(3)).to_dict()
-    write(run, "03_check_answers", [made, made])
-    write(run, "08_budget_curves", [made, other, {**other, "usermeta": {"name": "../../evil <b>"}}])
+    evil = made | {"usermeta": {"name": "../evil<b>"}, "title": "evil"}
+    outputs = []
+    for spec in (made, other, made, evil):
+        data, metadata = embed._render(spec)
+        outputs.append(nbformat.v4.new_output("display_data", data=data, metadata=metadata))
+    cells = [nbformat.v4.new_code_cell("x", outputs=outputs, execution_count=1)]
+    (run.folder / "notebooks").mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), run.folder / "notebooks" / "03_check_answers.ipynb")
+    run.write("claims", tables["claims"])
     return run
 
 
-def write(run, name, specs):
-    outputs = []
-    for spec in specs:
-        data, metadata = embed._render(spec)
-        outputs.append(nbformat.v4.new_output("display_data", data=data, metadata=metadata))
-    path = run.folder / "notebooks" / f"{name}.ipynb"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)]), path)
-
-
-def test_each_chart_gets_a_name_that_no_other_has_and_repeats_count_once(run):
+def test_the_charts_of_a_run_have_names_that_stay_in_their_folder_and_are_counted_once(run):
     assert [name for name, _ in charts_of(run)] == ["accuracy_by_language", "accuracy_by_language-2", "_evil_b_"]
 
 
-def test_every_chart_is_written_as_svg_png_and_csv(run, tmp_path, tables):
-    written = export_figures(run, tmp_path / "out")
+@needs_browser
+def test_every_chart_is_written_in_every_format_that_was_asked_for(run, tmp_path, tables):
+    folder = tmp_path / "out"
+    written = export_figures(run, folder, ("svg", "png", "pdf", "csv"), Look(3.3), ("accuracy",))
     assert {path.name for path in written} == {
         f"{name}.{ending}"
-        for name in ("accuracy_by_language", "accuracy_by_language-2", "_evil_b_")
-        for ending in ("svg", "png", "csv")
+        for name in ("accuracy_by_language", "accuracy_by_language-2")
+        for ending in ("svg", "png", "pdf", "csv")
     }
-    folder = tmp_path / "out"
-    assert (folder / "accuracy_by_language.svg").read_text("utf8").startswith("<svg")
+    svg = (folder / "accuracy_by_language.svg").read_text("utf8")
+    assert svg.startswith("<svg") and size_of(svg)[0] <= 3.3 * 96 and "right most often" in re.sub("<[^>]+>", "", svg)
     assert (folder / "accuracy_by_language.png").read_bytes().startswith(b"\x89PNG")
+    pdf = (folder / "accuracy_by_language.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"/Subtype /Image" not in pdf, "vectors, no pixels"
     table = pl.read_csv(folder / "accuracy_by_language.csv")
-    assert table.height == 4 and table["accuracy"].to_list() == pytest.approx(
-        tables["accuracy_by_language"]["accuracy"].to_list()
-    )
-    assert all(path.resolve().parent == folder.resolve() for path in written), (
-        "a chart's name never leads out of the folder"
-    )
+    assert table["accuracy"].to_list() == pytest.approx(tables["accuracy_by_language"]["accuracy"].to_list())
+    assert all(path.resolve().parent == folder.resolve() for path in written)
+
+
+@needs_browser
+def test_font_and_title_are_what_was_asked_for(run):
+    spec = charts_of(run)[0][1]
+    [plain], [changed] = draw_svg([spec], Look()), draw_svg([spec], Look(font="DejaVu Serif", title=False))
+    assert "DejaVu Serif" in changed and "right most often" not in changed and "right most often" in plain
+    assert "currentColor" not in plain + changed
+
+
+@needs_browser
+def test_pictures_hold_every_script(tmp_path):
+    rows = [{"row": f"row {place}", "text": text} for place, text in enumerate(SCRIPTS)]
+    spec = {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json", "data": {"values": rows}, "width": 200, "height": {"step": 24},
+        "mark": {"type": "text", "fontSize": 16}, "encoding": {"y": {"field": "row", "type": "nominal"}, "text": {"field": "text"}},
+    }  # fmt: skip
+    [svg] = draw_svg([spec], Look())
+    assert all(text in svg for text in SCRIPTS)
+    missing = svg
+    for text in SCRIPTS:
+        missing = missing.replace(text, chr(0x10FFFD) * len(text))  # no font has it: boxes
+    assert to_png(svg) != to_png(missing) and len(to_png(svg)) > 3_000
+
+
+def test_without_chromium_scripts_that_would_be_garbled_are_refused_and_others_drawn(monkeypatch, run):
+    monkeypatch.setattr(pictures, "browser", lambda: None)
+    spec = charts_of(run)[0][1]
+    [svg] = draw_svg([spec], Look())
+    assert svg.startswith("<svg") and to_png(svg).startswith(b"\x89PNG") and pictures.to_pdf(svg).startswith(b"%PDF")
+    with pytest.raises(ValueError, match="needs Chromium"):
+        draw_svg([spec | {"title": "উত্তর"}], Look())
+
+
+def test_tables_are_latex_that_compiles_by_its_form(run, tables, tmp_path):
+    [path] = export_figures(run, tmp_path / "out", ("tex",), only=("claims",))
+    text = path.read_text("utf8")
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == tables["claims"].height + 1 and len({row.count(" & ") for row in rows}) == 1
+    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+    assert latex.escape("50 % of a_b & <c> {d}") == r"50 \% of a\_b \& $<$c$>$ \{d\}"
+    body = text.split(r"\midrule")[1]
+    assert not re.search(r"(?<!\\)%|−", body)
 
 
 def test_a_text_that_looks_like_a_formula_is_made_inert():
@@ -59,7 +119,17 @@ def test_a_text_that_looks_like_a_formula_is_made_inert():
     assert data.decode("utf-8-sig").splitlines() == ["a,b", '"\'=HYPERLINK(""x"")",-1.5', "'@x,2.0", "plain,"]
 
 
+def test_what_is_asked_for_wrongly_is_refused_with_the_remedy(run, tmp_path):
+    with pytest.raises(ValueError, match="'pgn'; did you mean 'png'"):
+        export_figures(run, tmp_path, ("pgn",))
+    with pytest.raises(ValueError, match="nothing is called 'curves'; there are accuracy_by_language"):
+        export_figures(run, tmp_path, ("csv",), only=("curves",))
+    for wrong in ("3.3", "3.3px", "40in"):
+        with pytest.raises(ValueError, match="expected"):
+            inches(wrong)
+
+
 def test_a_run_without_charts_says_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no executed notebook.*run its study first"):
+    with pytest.raises(FileNotFoundError, match=r"no executed notebook.*run its study first"):
         export_figures(Run("tiny", tmp_path), tmp_path / "out")
     assert figures.table_of({}).is_empty()

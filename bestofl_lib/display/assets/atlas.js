@@ -199,7 +199,7 @@
       }
       go(y);
       mark(true);
-      window.location.replace("#" + encodeURIComponent(data.ids[p]) + "/" + encodeURIComponent(languages[y].code));
+      if (root.offsetParent !== null) window.location.replace("#" + encodeURIComponent(data.ids[p]) + "/" + encodeURIComponent(languages[y].code));
       if (scroll) panel.scrollIntoView({ block: "nearest" });
     }
 
@@ -277,7 +277,7 @@
   }
 
   async function start() {
-    const root = document.querySelector("main > .atlas[data-atlas]");
+    const root = document.querySelector("main > .atlas[data-atlas], main > section.page > .atlas[data-atlas]");
     const note = root.querySelector("p");
     if (typeof DecompressionStream === "undefined") {
       note.textContent = "This browser is too old for the atlas (it lacks DecompressionStream, in browsers since 2023).";

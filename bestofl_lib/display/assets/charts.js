@@ -22,6 +22,7 @@
       spec.width = Math.min(width, Math.max(spec.width * 1.4, 420));
       if (spec.height && spec.height.step) spec.height = stepped(spec);
       spec.autosize = { type: "fit-x", contains: "padding" };
+      if (spec.usermeta && spec.usermeta.room) spec.padding = { left: 4, top: 4, bottom: 4, right: 34 }; // fitting takes labels into account, but only once
     }
     if (width < 520) {
       spec.config = spec.config || {};
@@ -92,8 +93,7 @@
     const spec = specOf(figure);
     const table = rows(spec);
     const name = (spec.usermeta && spec.usermeta.name) || "chart";
-    const title = spec.title; // on the page it is the caption
-    delete spec.title;
+    delete spec.title; // on the page it is the caption
     const width = figure.clientWidth;
     try {
       const result = await window.vegaEmbed(holder, fit(spec, width), { renderer: "svg", actions: false });
@@ -109,7 +109,7 @@
       tools = document.createElement("div");
       tools.className = "bestofl-tools";
       tools.appendChild(button("CSV", "the data of this chart, " + table.length + " rows", () => save(name + ".csv", "text/csv", "\ufeff" + csv(table))));
-      tools.appendChild(button("SVG", "this chart as a picture", async () => save(name + ".svg", "image/svg+xml", await whole(figure, title))));
+      tools.appendChild(button("SVG", "this chart as a picture", async () => save(name + ".svg", "image/svg+xml", await picture(figure))));
       figure.appendChild(tools);
       const source = spec.usermeta && spec.usermeta.source;
       if (source && !figure.querySelector(".bestofl-source")) figure.insertBefore(document.createElement("p"), tools).className = "bestofl-source";
@@ -122,13 +122,19 @@
     }
   }
 
-  // The picture alone, with its title and its source in it: what is saved.
-  async function whole(figure, title) {
-    const spec = specOf(figure);
+  // The picture alone as SVG text, with its title and its source in it: what is saved, and what papers get.
+  // options: width in pixels (otherwise as written), font, title (false: none).
+  async function picture(figure, options) {
+    const wanted = options || {};
+    const spec = wanted.width ? fit(specOf(figure), wanted.width - 20) : specOf(figure);
     const source = spec.usermeta && spec.usermeta.source;
+    if (wanted.width && typeof spec.width === "number") spec.width = wanted.width - 20;
+    if (wanted.font) spec.config = Object.assign({}, spec.config, { font: wanted.font });
     spec.background = "white";
-    spec.padding = { left: 8, right: 12, top: 8, bottom: source ? 30 : 8 };
-    spec.title = wrapped(title, 95);
+    const beside = spec.padding && spec.padding.right ? spec.padding.right : 12;
+    spec.padding = { left: 8, right: beside, top: 8, bottom: 8 + 20 * sourceLines(source, wanted.width || 1000).length };
+    if (wanted.title === false) delete spec.title;
+    else spec.title = wrapped(spec.title, wanted.width ? wanted.width / 6.6 : 100);
     const holder = document.createElement("div");
     holder.style.cssText = "position:absolute;left:-9999px;top:0;color:#1d2126";
     document.body.appendChild(holder);
@@ -136,32 +142,53 @@
       const result = await window.vegaEmbed(holder, spec, { renderer: "svg", actions: false });
       const text = await result.view.toSVG();
       result.finalize();
-      return withSource(text.replaceAll("currentColor", "#1d2126"), source);
+      return withSource(text.replaceAll("currentColor", "#1d2126"), source, wanted);
     } finally {
       holder.remove();
     }
   }
 
   function wrapped(title, most) {
-    if (!title || !title.subtitle || Array.isArray(title.subtitle)) return title;
-    const lines = [""];
-    for (const word of title.subtitle.split(" ")) {
-      if ((lines[lines.length - 1] + " " + word).length > most) lines.push(word);
-      else lines[lines.length - 1] = (lines[lines.length - 1] + " " + word).trim();
-    }
-    return Object.assign({}, title, { subtitle: lines });
+    if (!title) return title;
+    const lines = (text, width) => {
+      const found = [""];
+      for (const word of String(text || "").split(" ")) {
+        if ((found[found.length - 1] + " " + word).length > width) found.push(word);
+        else found[found.length - 1] = (found[found.length - 1] + " " + word).trim();
+      }
+      return found;
+    };
+    return Object.assign({}, title, { text: lines(title.text, most * 0.78), subtitle: lines(title.subtitle, most) });
   }
 
-  function withSource(text, source) {
-    if (!source) return text;
+  // With its source as last line; a picture that is wider than asked for is made smaller as a whole.
+  function withSource(text, source, wanted) {
     const page = new DOMParser().parseFromString(text, "image/svg+xml");
     const root = page.documentElement;
     const [, , width, height] = root.getAttribute("viewBox").split(" ").map(Number);
-    const line = page.createElementNS("http://www.w3.org/2000/svg", "text");
-    for (const [key, value] of Object.entries({ x: 8, y: height - 9, fill: "#545c66", "font-size": 12, "font-family": "system-ui, sans-serif" })) line.setAttribute(key, value);
-    line.textContent = source;
-    root.appendChild(line);
+    if (wanted.width && width > wanted.width) {
+      root.setAttribute("width", wanted.width);
+      root.setAttribute("height", (height * wanted.width) / width);
+    }
+    const told = sourceLines(source, width);
+    for (const [place, part] of told.entries()) root.appendChild(sourceLine(page, part, height - 9 - 18 * (told.length - 1 - place), wanted.font));
     return new XMLSerializer().serializeToString(page);
+  }
+
+  function sourceLines(source, width) {
+    const found = [];
+    for (const part of source ? source.split(" · ") : []) {
+      if (found.length && (found[found.length - 1] + part).length * 6.9 < width - 24) found[found.length - 1] += " · " + part;
+      else found.push(part);
+    }
+    return found;
+  }
+
+  function sourceLine(page, text, y, font) {
+    const line = page.createElementNS("http://www.w3.org/2000/svg", "text");
+    for (const [key, value] of Object.entries({ x: 8, y: y, fill: "#545c66", "font-size": 12, "font-family": font || "system-ui, sans-serif" })) line.setAttribute(key, value);
+    line.textContent = text;
+    return line;
   }
 
   async function drawAll() {
@@ -171,5 +198,5 @@
     document.documentElement.dataset.charts = "drawn";
   }
 
-  window.bestofl = { draw: draw, drawAll: drawAll, csv: csv, rows: rows };
+  window.bestofl = { draw: draw, drawAll: drawAll, picture: picture, csv: csv, rows: rows };
 })();

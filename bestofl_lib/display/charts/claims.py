@@ -10,6 +10,7 @@ from bestofl_lib.display.charts.style import (
     INK,
     finish,
     interval_dots,
+    label_room,
     need,
     panel_title,
     points_axis,
@@ -59,7 +60,7 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
         "What does this run say about each claim?",
         f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line speaks for the claim; filled: the "
         "interval excludes nothing.",
-        room=0 if isinstance(chart, alt.LayerChart) else 225,
+        room=label_room(table) if isinstance(chart, alt.LayerChart) else 225,
     )
 
 

@@ -14,6 +14,7 @@ from bestofl_lib.display.charts.style import (
     finish,
     heat_map,
     interval_dots,
+    label_room,
     languages_in_order,
     largest,
     names_by,
@@ -105,7 +106,7 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
         f"Coverage of {again} and that language minus coverage of {again} alone, both with {spelled_range(table['budget'])} completions "
         f"per problem; {spelled_range(table['n_problems'])} problems; lines are 95 % intervals, paired by problem; filled where significant "
         "after Holm's correction.",
-        room=115 if several else 0,
+        room=115 if several else label_room(table),
     )
 
 
@@ -140,7 +141,7 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
         "How much of the mixed pool's accuracy does each language contribute?",
         f"Shapley value: what a language adds on average over all orders of joining; {spelled_range(table['budget'])} completions per problem, "
         f"{spelled_range(table['n_problems'])} problems; lines are 95 % intervals.",
-        room=115 if several else 0,
+        room=115 if several else label_room(table),
     )
 
 
@@ -180,7 +181,7 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
         f"Accuracy ({'; '.join(table['objective'].unique(maintain_order=True))}) as languages join, and the increment in points; "
         f"{spelled_range(table['budget'])} completions per problem shared equally; {spelled_range(table['n_problems'])} problems; 95 % intervals. Found and "
         "judged on the same problems, so later gains are flattered.",
-        room=185 if several else 0,
+        room=185 if several else label_room(table),
     )
 
 

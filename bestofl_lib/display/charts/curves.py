@@ -131,7 +131,7 @@ def english_against_mixed(
         arm=pl.col("pool").replace_strict(names)
     )
     domain = [name for name in names.values() if name in set(table["arm"])]
-    colours = dict(zip(names.values(), (OWN, MIXED, SKY, PLANNED), strict=False))
+    colours = {names[base]: OWN, words.POOL_LINES["mixed"]: MIXED, words.POOL_LINES["planned"]: PLANNED}
     look = _Look(
         alt.Scale(domain=domain, range=[colours.get(n, VOTE) for n in domain]), accuracy_domain(table), table[x], x
     )
@@ -256,7 +256,7 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
             alt.Chart(part)
             .mark_text(align=align, dx=right, dy=up, fontWeight=600)
             .encode(x=x, y=accuracy_axis("label_y", look.domain, ""), text="label:N", color=colour)
-            for part, align, right, up in ((ends.filter("short"), "right", 4, -12), (ends.filter(~pl.col("short")), "left", 7, 0))
+            for part, align, right, up in ((ends.filter("short"), "center", 0, -13), (ends.filter(~pl.col("short")), "left", 7, 0))
             if len(part)
         ),
     ).properties(width=190, height=height, title=panel_title(name))  # fmt: skip

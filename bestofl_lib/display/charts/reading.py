@@ -16,6 +16,7 @@ from bestofl_lib.display.charts.style import (
     finish,
     heat_map,
     interval_dots,
+    label_room,
     languages_in_order,
     names_by,
     need,
@@ -49,6 +50,7 @@ def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
         "How well does the model solve the same problems in each language?",
         f"Share of all candidates ({spelled_range(table['n_candidates'])} per language, {spelled_range(table['n_problems'])} problems); lines "
         "are 95 % intervals over problems; what could not be read counts as not correct.",
+        room=label_room(table),
     )
 
 

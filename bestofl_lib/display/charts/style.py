@@ -57,7 +57,7 @@ def finish(chart: Any, name: str, finding: str, question: str, detail: str, room
         finding: one sentence, computed from the chart's table.
         question: ends with a question mark.
         detail: unit, denominator, interval.
-        room: of charts with panels, pixels that a panel takes beside its plot, for axis labels and labels at line ends.
+        room: pixels beside the plot: of charts with panels for axis labels and labels at line ends, of others for labels at the right.
     """
     finding = finding[:1].upper() + finding[1:]
     source = context.current().source
@@ -157,6 +157,12 @@ def panels(
 def panel_title(text: str) -> alt.TitleParams:
     """The name of one panel."""
     return alt.TitleParams(text, fontSize=13, anchor="start", color=INK, offset=6)
+
+
+def label_room(table: pl.DataFrame, label: str = "label", at: str = "high") -> int:
+    """Pixels that the labels beside the intervals need at the right edge."""
+    widest = table.drop_nulls(at).sort(at, descending=True).head(3)[label].str.len_chars().max()
+    return 14 + 7 * int(widest or 0)  # type: ignore[call-overload]
 
 
 def heat_map(

@@ -86,17 +86,19 @@ def build_report(run: Run, target: Path, *, title: str, states: States) -> Path:
     return target / "index.html"
 
 
-def report_pages(run: Run, title: str, states: States, largest_atlas: int = atlas.LARGEST) -> list[Page]:
-    """All pages of a report, the overview first; see `build_report`."""
+def report_pages(
+    run: Run, title: str, states: States, largest_atlas: int = atlas.LARGEST, link: str = "{}.html"
+) -> list[Page]:
+    """All pages of a report, the overview first; see `build_report`. `link` is how a page refers to another by its name."""
     records = run.recorded().get("notebooks", {})
     shown = [name for name, (state, _) in states.items() if state in (FRESH, FAILED) and _executed(run, name).exists()]
     notebooks = {name: nbformat.read(_executed(run, name), as_version=4) for name in shown}
     pages = [
         _notebook_page(name, notebook, states[name], records.get(name, {})) for name, notebook in notebooks.items()
     ]
-    seen = _atlas_page(run, states, records, largest_atlas)
+    seen = atlas_page(run, states, largest_atlas)
     pages += [seen] if seen else []
-    return [_index_page(run, title, states, notebooks, pages, records), *pages]
+    return [_index_page(run, title, states, notebooks, pages, records, link), *pages]
 
 
 def page_digests(folder: Path) -> dict[str, str]:
@@ -133,12 +135,13 @@ def _executed(run: Run, name: str) -> Path:
 def _in_shell(page: Page, pages: list[Page], run: Run) -> str:
     return render(
         "base.html.j2", policy=POLICY, title=f"{page.text} · {run.name}", brand=f"Best-of-L · run {run.name}",
-        links=_links(pages, page.name), body=page.body, heading=page.heading, rows=page.rows, scripts=page.scripts,
+        links=links(pages, page.name), body=page.body, heading=page.heading, rows=page.rows, scripts=page.scripts,
     )  # fmt: skip
 
 
-def _links(pages: list[Page], here: str = "") -> list[Link]:
-    return [Link(f"{page.name}.html", page.text, page.name == here, page.question) for page in pages]
+def links(pages: list[Page], here: str = "", link: str = "{}.html") -> list[Link]:
+    """The navigation over these pages; `here` is the one that is open."""
+    return [Link(link.format(page.name), page.text, page.name == here, page.question) for page in pages]
 
 
 def _chart_scripts(body: str) -> tuple[str, ...]:
@@ -200,8 +203,9 @@ def _head(notebook: Any, name: str) -> tuple[str, str]:
 # -- the atlas and the first page ------------------------------------------------------------------------------------------
 
 
-def _atlas_page(run: Run, states: States, records: dict[str, Any], largest: int) -> Page | None:
-    """The atlas, from tables that are fresh; None where the run has no fresh readings."""
+def atlas_page(run: Run, states: States, largest: int = atlas.LARGEST) -> Page | None:
+    """The atlas, from tables that are fresh, in at most `largest` bytes of data; None where the run has no fresh readings."""
+    records = run.recorded().get("notebooks", {})
     fresh = {
         file
         for name, (state, _) in states.items()
@@ -218,7 +222,13 @@ def _atlas_page(run: Run, states: States, records: dict[str, Any], largest: int)
 
 
 def _index_page(
-    run: Run, title: str, states: States, notebooks: dict[str, Any], pages: list[Page], records: dict[str, Any]
+    run: Run,
+    title: str,
+    states: States,
+    notebooks: dict[str, Any],
+    pages: list[Page],
+    records: dict[str, Any],
+    link: str,
 ) -> Page:
     waiting = [{"name": n, "state": s, "why": why} for n, (s, why) in states.items() if n not in notebooks]
     failed = [{"name": n, "why": why} for n, (state, why) in states.items() if state == FAILED]
@@ -234,7 +244,7 @@ def _index_page(
         chart=Markup(embed.chart_block(chart, draw=False)) if chart else None,
         claims=_ClaimTable(_claim_table(claims, first), [row for row in sentences if row["sentence"]]),
         rest=_claim_table(claims, [*first[:1], *rest] if rest else []), glossary=list(words.GLOSSARY.items()),
-        links=_links([Page("index", "Overview", "", Markup(), "", [], ()), *pages]), about=_about(run, title),
+        links=links([Page("index", "Overview", "", Markup(), "", [], ()), *pages], "", link), about=_about(run, title),
     )  # fmt: skip
     heading = "Where this report comes from"
     return Page("index", "Overview", "", body, heading, _summary(records, states), _chart_scripts(body))

@@ -1,0 +1,23 @@
+// Shows one page at a time of a report that is a single file. Needs charts.js; a page's charts are drawn when it is first shown.
+(function () {
+  "use strict";
+  const pages = Array.from(document.querySelectorAll("main > section.page"));
+
+  async function show(name) {
+    const page = pages.find((section) => section.dataset.page === name) || pages[0];
+    for (const section of pages) section.hidden = section !== page;
+    for (const link of document.querySelectorAll("header.top nav a")) {
+      if (link.hash === "#page=" + page.dataset.page) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    window.scrollTo(0, 0);
+    for (const figure of page.querySelectorAll("figure.bestofl-chart:not([data-drawn])")) {
+      try { await window.bestofl.draw(figure); } catch (error) { console.error(figure.id + ": " + error.message); } // the others go on
+    }
+    document.documentElement.dataset.charts = "drawn";
+  }
+
+  const asked = () => (window.location.hash.startsWith("#page=") ? decodeURIComponent(window.location.hash.slice(6)) : null);
+  window.addEventListener("hashchange", () => asked() !== null && show(asked()));
+  show(asked() !== null ? asked() : window.location.hash.length > 1 ? "atlas" : "index");
+})();
