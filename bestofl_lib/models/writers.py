@@ -8,10 +8,14 @@ import warnings
 import torch
 
 from bestofl_lib.models.attention import ATTENTION
+from bestofl_lib.models.contract import Completion, Sampling
 from bestofl_lib.models.decoding import Decoder
-from bestofl_lib.models.opening import LanguageModel, Opening, UnfitWeights, open_language_model
+from bestofl_lib.models.opening import LanguageModel, Opening, UnfitWeights, is_out_of_memory, open_language_model
 from bestofl_lib.models.plain_decoding import PlainDecoder
 from bestofl_lib.models.self_check import doubt
+from bestofl_lib.models.work import Group, Queue, Row, Shape
+
+_TRIED = 6  # tokens written to try a decoder
 
 
 class SlowSamplingWarning(UserWarning):
@@ -37,8 +41,9 @@ def open_writer(opening: Opening) -> Decoder | PlainDecoder:
         SlowSamplingWarning,
         stacklevel=2,
     )
-    _try(opened)
-    return PlainDecoder(opened)
+    decoder = PlainDecoder(opened)
+    _try(decoder)
+    return decoder
 
 
 def _open_for_the_loop(opening: Opening) -> tuple[LanguageModel | None, str | None]:
@@ -54,20 +59,34 @@ def _open_for_the_loop(opening: Opening) -> tuple[LanguageModel | None, str | No
 
 
 @torch.inference_mode()
-def _try(opened: LanguageModel) -> None:
-    """Write two tokens.
+def _try(decoder: PlainDecoder) -> None:
+    """Write a few tokens, two rows at once, and compare them with what `generate` writes by itself.
 
     Raises:
-        ValueError: `generate` fails; with the ways out.
+        ValueError: `generate` fails, or writes something else when it is led token by token; with the ways out.
     """
-    ids = torch.tensor([[3 % opened.vocabulary, 5 % opened.vocabulary]], device=opened.device)
+    opened = decoder.opened
+    ids = [3 % opened.vocabulary, 5 % opened.vocabulary, 8 % opened.vocabulary]
+    prompt = torch.tensor([ids], device=opened.device)
+    ends = opened.is_end.nonzero()[:, 0].tolist()
+    reason = None
     try:
-        opened.model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=2, pad_token_id=0
-        )
-    except Exception as error:
+        out = opened.model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=_TRIED,
+            eos_token_id=ends, pad_token_id=ends[0],
+        )[0, len(ids) :].tolist()  # fmt: skip
+        groups = [Group(ids, [Row(0, 0), Row(1, 1)])]
+        led = dict(decoder.run(Queue(groups).take, Shape.of(groups), Sampling(0, max_new_tokens=_TRIED)))
+        text = opened.tokenizer.decode(out[: len(out) - (out[-1] in ends)], skip_special_tokens=True)
+        found = [c.text for c in led.values() if isinstance(c, Completion) and c.finish_reason != "error"]
+        if any(other != text for other in found):
+            reason = "it writes something else when two rows are written at once"
+    except Exception as error:  # an architecture may fail in any way; whatever it is, it cannot be sampled here
+        if is_out_of_memory(error):
+            raise
+        reason = f"`generate` fails with {type(error).__name__}: {error}"
+    if reason is not None:
         raise ValueError(
-            f"{opened.source} (architecture {opened.kind!r}) cannot be sampled in this process: `generate` fails with "
-            f"{type(error).__name__}: {error}. Serve it with vLLM, or sample it elsewhere and import the completions: "
-            "bestofl run pool -p pool=FILE"
-        ) from error
+            f"{opened.source} (architecture {opened.kind!r}) cannot be sampled in this process: {reason}. "
+            "Serve it with vLLM, or sample it elsewhere and import the completions: bestofl run pool -p pool=FILE"
+        )
