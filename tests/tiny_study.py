@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nbformat
 
-from bestofl_lib.runs import Folders
+from bestofl_lib.runs import UNDER_STUDY, Folders
+from bestofl_lib.study.execution import NotebookFailed
+from bestofl_lib.study.plan import Step
 from bestofl_lib.study.run import run_study
 
 MAKE = [
@@ -54,3 +57,23 @@ def go(folders: Folders, overrides: dict[str, str] | None = None, **choice) -> l
     lines: list[str] = []
     run_study("tiny", overrides, folders=folders, say=lines.append, **choice)
     return lines
+
+
+def execute_here(step: Step, target: Path) -> None:
+    """Stands in for `execution.execute`: runs the cells in this process, without a kernel."""
+    notebook = nbformat.read(step.path, as_version=4)
+    names: dict = {}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.environ[UNDER_STUDY] = "1"
+    try:
+        for cell in (c for c in notebook.cells if c.cell_type == "code"):
+            try:
+                exec(cell.source, names)
+            except Exception as error:
+                nbformat.write(notebook, target)
+                raise NotebookFailed("[3]", type(error).__name__, str(error), cell.source) from error
+            if "parameters" in cell.metadata.get("tags", []):
+                names.update(step.passed)
+    finally:
+        os.environ.pop(UNDER_STUDY)
+    nbformat.write(notebook, target)

@@ -76,7 +76,10 @@ def state_of(run: Run, step: Step, steps: list[Step], records: dict[str, Any], d
     why = why or difference("input", record["data"], named_files(step, digests))
     why = why or difference("file", record["outputs"], {name: digests.of(name) for name in record["outputs"]})
     why = why or difference("earlier table", *_upstream(step, steps, records, digests))
-    why = why or ("" if executed_path(run, step.name).exists() else "its executed notebook is missing")
+    if not why and not executed_path(run, step.name).exists():
+        why = "its executed notebook is missing"
+    if not why and record.get("executed") != digests.of(f"notebooks/{step.name}.ipynb"):
+        why = "its executed notebook changed"
     return State(step.name, "stale" if why else "up to date", why)
 
 

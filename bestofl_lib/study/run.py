@@ -156,6 +156,7 @@ def _claim_outputs(run: Run, name: str, record: dict[str, Any], before: dict[str
     foreign = {f for other, entry in records.items() if other != name for f in entry["outputs"]}
     mine = [f for f in run_files(run.folder) if f not in foreign or before.get(f) != digests.of(f)]
     record["outputs"] = {f: digests.of(f) for f in mine}
+    record["executed"] = digests.of(f"notebooks/{name}.ipynb")
     for other, entry in records.items():
         if other != name:
             entry["outputs"] = {f: digest for f, digest in entry["outputs"].items() if f not in record["outputs"]}

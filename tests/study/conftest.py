@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import nbformat
 import pytest
 import tiny_study
 
-from bestofl_lib.runs import UNDER_STUDY, Folders
+from bestofl_lib.runs import Folders
 from bestofl_lib.study import execution
 from bestofl_lib.study.plan import Step
 
@@ -28,22 +26,7 @@ def in_process(monkeypatch) -> list[str]:
 
     def execute(step: Step, target: Path) -> None:
         ran.append(step.name[:2])
-        notebook = nbformat.read(step.path, as_version=4)
-        names: dict = {}
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.environ[UNDER_STUDY] = "1"
-        try:
-            for cell in (c for c in notebook.cells if c.cell_type == "code"):
-                try:
-                    exec(cell.source, names)
-                except Exception as error:
-                    nbformat.write(notebook, target)
-                    raise execution.NotebookFailed("[3]", type(error).__name__, str(error), cell.source) from error
-                if "parameters" in cell.metadata.get("tags", []):
-                    names.update(step.passed)
-        finally:
-            os.environ.pop(UNDER_STUDY)
-        nbformat.write(notebook, target)
+        tiny_study.execute_here(step, target)
 
     monkeypatch.setattr(execution, "execute", execute)
     return ran
