@@ -1,4 +1,4 @@
-"""The command line: `bestofl run | status | explore | compare | share | figures | doctor`.
+"""The command line: `bestofl run | check | status | runs | open | copy | rm | explore | compare | share | figures | doctor`.
 
 Each command is a few lines over the library. An error of the user's or the machine's is one clear message and an exit
 status that is not 0; `bestofl --debug …` shows the traceback. Nothing heavy is imported before a command needs it.
@@ -36,50 +36,93 @@ class _Plain(TyperGroup):
 app = typer.Typer(
     cls=_Plain,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Best-of-L: sample in many languages, rank across them, see what a budget buys.",
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"bestofl {version('bestofl')}")
+        raise typer.Exit
+
+
 @app.callback()
-def main(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
 
 
-@app.command()
+@app.command(add_help_option=False)
 def run(
-    study: Annotated[str, typer.Argument(help="A file in notebooks/studies, such as lab.")],
+    context: typer.Context,
+    study: Annotated[str, typer.Argument(help="A file in notebooks/studies, such as lab.")] = "",
     parameters: Annotated[list[str] | None, typer.Option("-p", help="name=value, as often as needed.")] = None,
     start_from: Annotated[
-        str | None, typer.Option("--from", help="Leave out the notebooks before this one, such as 05.")
+        str | None, typer.Option("--from", help="Leave out the notebooks before this one, such as 5.")
     ] = None,
-    only: Annotated[str | None, typer.Option("--only", help="Run this notebook alone, such as 06.")] = None,
+    only: Annotated[str | None, typer.Option("--only", help="Run this notebook alone, such as 8.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run notebooks even if they are up to date.")] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let other parameters replace the figures of a finished run.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and change nothing.")] = False,
+    trial: Annotated[
+        bool, typer.Option("--trial", help="A slice in a run of its own: 12 problems, 4 candidates, 2 languages.")
+    ] = False,
+    help_wanted: Annotated[
+        bool, typer.Option("--help", help="Show this; after a study, its parameters with help and values.")
+    ] = False,
 ) -> None:
     """Run what has changed of a study, and build its report."""
+    from bestofl_lib.study.plan import load_study
+    from bestofl_lib.study.preview import parameter_lines, preview, trial_overrides
+
+    if help_wanted or not study:
+        typer.echo(context.get_help() if not study else "\n".join(parameter_lines(study)))
+        raise typer.Exit(0 if help_wanted else 2)
+    overrides = _named(parameters)
+    if trial:
+        overrides = trial_overrides(load_study(study), overrides)
+        typer.echo("trial: " + " ".join(f"-p {name}={value}" for name, value in overrides.items()))
+    if dry_run:
+        for line in preview(study, overrides, start_from=start_from, only=only, replace=replace):
+            typer.echo(line)
+        return
     from bestofl_lib.study.run import run_study
 
-    overrides = {}
-    for text in parameters or []:
-        name, mark, value = text.partition("=")
-        if not mark or not name.strip():
-            raise ValueError(f"-p {text!r}: expected name=value, such as -p languages=en,sw")
-        overrides[name.strip()] = value
     index = run_study(study, overrides, start_from=start_from, only=only, force=force, replace=replace, say=typer.echo)
     typer.echo(f"open {index}")
 
 
 @app.command()
+def check(
+    file: Annotated[str, typer.Argument(help="Completions made elsewhere, or problems of your own: a file or folder.")],
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", help="model=…, axis=…, language=…, problems=… or columns=ours:theirs.")
+    ] = None,
+) -> None:
+    """What a file would be read as: three rows, what is missing, the command that runs it."""
+    from bestofl_lib.study.checking import check_file
+
+    for line in check_file(file, _named(parameters)):
+        typer.echo(line)
+
+
+@app.command()
 def status(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab") -> None:
-    """What of a run is up to date, stale or missing, and why."""
+    """What of a run is up to date, stale or missing, and why; what runs now, how fast, how long still."""
     from bestofl_lib.study.status import describe_run
 
     for line in describe_run(run):
@@ -87,15 +130,70 @@ def status(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = 
 
 
 @app.command()
+def runs() -> None:
+    """All runs, newest first: model, problems, date, verdicts."""
+    from bestofl_lib.study.status import list_runs
+
+    for line in list_runs():
+        typer.echo(line)
+
+
+@app.command()
+def copy(
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.")],
+    new: Annotated[str, typer.Argument(help="Name of the copy, such as scratch.")],
+) -> None:
+    """Copy a run, to try things out in notebooks without touching the study's figures."""
+    from bestofl_lib.study.status import copy_run
+
+    made = copy_run(run, new)
+    typer.echo(f"{made.folder}; in a notebook set run = {new!r} in the parameters cell")
+
+
+@app.command()
+def rm(
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run with its candidates, and its report."""
+    from bestofl_lib.runs import Folders
+    from bestofl_lib.study.status import existing_run, remove_run
+
+    folder = existing_run(run, Folders.default()).folder
+    if not yes:
+        typer.confirm(f"Delete {folder} with all its candidates, and its report?", abort=True)
+    for gone in remove_run(run):
+        typer.echo(f"deleted {gone}")
+
+
+@app.command("open")
+def open_report(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab") -> None:
+    """Open a run's report in the browser."""
+    import webbrowser
+
+    from bestofl_lib.runs import Folders
+    from bestofl_lib.study.errors import StudyError
+    from bestofl_lib.study.status import existing_run
+
+    folders = Folders.default()
+    index = folders.reports / existing_run(run, folders).name / "index.html"
+    if not index.exists():
+        raise StudyError(f"run {run!r} has no report yet; run its study again to build one")
+    webbrowser.open(index.as_uri())
+    typer.echo(f"open {index}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def explore(
+    context: typer.Context,
     run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
     split: Annotated[str, typer.Option("--split", help="Which problems: test, dev or train.")] = "test",
     browser: Annotated[bool, typer.Option(help="Open a browser; otherwise the address is printed.")] = True,
 ) -> None:
-    """Look at a run's candidates in JupyterLab, and ask what if."""
+    """Look at a run's candidates in JupyterLab, and ask what if; more options go to JupyterLab, such as --port=9999."""
     from bestofl_lib.display.explorer.launch import launch
 
-    raise typer.Exit(launch(run, split, [] if browser else ["--no-browser"]))
+    raise typer.Exit(launch(run, split, [*([] if browser else ["--no-browser"]), *context.args]))
 
 
 @app.command()
@@ -174,6 +272,21 @@ def doctor() -> None:
         typer.echo(line)
     if not healthy:
         raise typer.Exit(1)
+
+
+def _named(parameters: list[str] | None) -> dict[str, str]:
+    """`name=value` words by name.
+
+    Raises:
+        ValueError: one has no name or no value.
+    """
+    found = {}
+    for text in parameters or []:
+        name, mark, value = text.partition("=")
+        if not mark or not name.strip():
+            raise ValueError(f"-p {text!r}: expected name=value, such as -p languages=en,sw")
+        found[name.strip()] = value
+    return found
 
 
 if __name__ == "__main__":

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
+import filelock
+import polars as pl
 import pytest
+import tiny_study
 from typer.testing import CliRunner
 
 from bestofl_lib import doctor
 from bestofl_lib.cli import app
-from bestofl_lib.runs import Folders
+from bestofl_lib.runs import Folders, Run
+from bestofl_lib.study import execution
 from bestofl_lib.study import run as study_run
 from bestofl_lib.study.errors import StudyError
 
@@ -115,3 +123,114 @@ def test_the_library_and_the_help_start_fast_and_load_nothing_heavy():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
     assert time.monotonic() - began < 20, "even on a crowded machine"
+
+
+STUDY_WORDS = [("run", "tiny", "--dry-run"), ("run", "tiny", "--help"), ("run", "tiny", "--trial", "--dry-run")]
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The tiny study where the command line looks, run without kernels."""
+    shutil.rmtree(tmp_path / "notebooks")
+    places = tiny_study.write_study(tmp_path)
+    monkeypatch.setattr(execution, "execute", tiny_study.execute_here)
+    return places
+
+
+@pytest.mark.parametrize("words", STUDY_WORDS)
+def test_looking_at_a_study_changes_nothing(tiny, words):
+    answer = call(*words)
+    assert answer.exit_code == 0, answer.output
+    assert list(tiny.runs.iterdir()) == [] and list(tiny.reports.iterdir()) == []
+
+
+def test_the_help_of_a_study_lists_its_parameters_with_values_and_help(tiny):
+    output = call("run", "tiny", "--help").output
+    assert re.search(r"rows +int +4 +rows to make", output) and re.search(
+        r"share +float +0.5 +part to show \(02\)", output
+    )
+
+
+def test_a_dry_run_says_what_would_run_and_is_refused_like_the_run(tiny):
+    assert "would run: it has not run" in call("run", "tiny", "--dry-run").output
+    assert call("run", "tiny").exit_code == 0
+    assert "01_make_numbers                  up to date" in call("run", "tiny", "--dry-run").output
+    answer = call("run", "tiny", "-p", "rows=9", "--dry-run")
+    assert answer.exit_code == 1 and "-p run=tiny-2" in answer.output
+
+
+@pytest.mark.parametrize("words", [("--only", ""), ("--from", ""), ("-p", "rows=-1"), ("-p", "=3"), ("-p", "run=")])
+def test_empty_and_impossible_choices_are_refused_before_anything_runs(tiny, words):
+    answer = call("run", "tiny", *words)
+    assert answer.exit_code == 1 and answer.output.startswith("bestofl: ") and list(tiny.runs.iterdir()) == []
+
+
+def test_runs_are_listed_copied_opened_and_removed(tiny, monkeypatch):
+    assert "no runs in" in call("runs").output
+    call("run", "tiny")
+    assert re.search(r"tiny +\d{4}-\d\d-\d\d \d\d:\d\d  tiny", call("runs").output)
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert call("open", "tiny").exit_code == 0 and opened[0].endswith("reports/tiny/index.html")
+    assert call("copy", "tiny", "scratch").exit_code == 0
+    assert Run("scratch", tiny.runs).read("total").equals(Run("tiny", tiny.runs).read("total"))
+    Run("scratch", tiny.runs).write("total", pl.DataFrame({"n": [0]}))  # no study owns it
+    assert "exists already" in call("copy", "tiny", "scratch").output
+    assert "made by hand" in call("status", "scratch").output
+    assert call("rm", "scratch").exit_code == 1 and (tiny.runs / "scratch").exists()  # nobody said yes
+    assert call("rm", "scratch", "--yes").exit_code == 0 and not (tiny.runs / "scratch").exists()
+    assert "no run 'tinny'" in call("rm", "tinny", "--yes").output
+    assert call("rm", "tiny", "--yes").exit_code == 0 and not (tiny.reports / "tiny").exists()
+
+
+def test_status_says_what_runs_now_and_how_far_it_is(tiny):
+    call("run", "tiny")
+    run = Run("tiny", tiny.runs)
+    run.record_notebook("02_show_numbers", run.notebook_records()["02_show_numbers"] | {"status": "running"})
+    assert "02_show_numbers                  stale: it was interrupted" in call("status", "tiny").output
+    note = {"unit": "candidates", "done": 4, "total": 320, "at_start": 0, "tokens": 1000, "began": 0.0, "updated": 50.0}
+    (run.folder / ".progress.json").write_text(json.dumps(note))
+    with filelock.FileLock(run.folder / ".study.lock"):
+        output = call("status", "tiny").output
+        assert "in use" in call("rm", "tiny", "--yes").output
+    assert re.search(
+        r"02_show_numbers +running since \d\d:\d\d: 4 of 320 candidates, 0.08/s, 20 tokens/s, about 66 min left", output
+    )
+
+
+def test_the_version_is_said():
+    assert call("--version").output == f"bestofl {version('bestofl')}\n"
+
+
+def test_explore_hands_options_on_to_jupyter_and_works_as_root(monkeypatch, tmp_path):
+    from bestofl_lib.display.explorer import launch
+
+    seen: list[list[str]] = []
+    monkeypatch.setattr(launch, "write_notebook", lambda run, split: tmp_path / f"{run.name}-{split}.ipynb")
+    monkeypatch.setattr(launch.subprocess, "call", lambda command: seen.append(command) or 0)
+    monkeypatch.setattr(launch.os, "geteuid", lambda: 0)
+    assert call("explore", "lab", "--split", "train", "--no-browser", "--port=9999").exit_code == 0
+    assert seen[0][-4:] == [str(tmp_path / "lab-train.ipynb"), "--allow-root", "--no-browser", "--port=9999"]
+    monkeypatch.setattr(launch.os, "geteuid", lambda: 1000)
+    call("explore", "lab")
+    assert "--allow-root" not in seen[1]
+
+
+def test_check_says_how_completions_and_problems_are_read_and_what_runs_them(tmp_path):
+    rows = [
+        {"problem_id": "a", "language": code, "completion": f"The answer is {n}.", "reference": "4", "question": "2 + 2?"}
+        for code in ("en", "sw") for n in (4, 5)
+    ]  # fmt: skip
+    pool = tmp_path / "my pool.jsonl"
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = call("check", str(pool)).output
+    assert "4 of 1 problems" in output and "English 2, Swahili 2" in output and "no n_tokens" in output
+    assert f"bestofl run pool -p 'pool={pool}'" in output or f"-p pool='{pool}'" in output
+    problems = tmp_path / "mine.csv"
+    problems.write_text("problem_id,language,question,reference\n1,en,2 + 2?,4\n1,sw,2 + 2?,4\n")
+    output = call("check", str(problems)).output
+    assert "1 in 2 languages (en, sw)" in output and "question: 2 + 2?" in output and "-p source=" in output
+    neither = tmp_path / "x.csv"
+    neither.write_text("a,b\n1,2\n")
+    answer = call("check", str(neither))
+    assert answer.exit_code == 1 and "as completions:" in answer.output and "as problems:" in answer.output

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from tqdm.auto import tqdm
 
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.candidates.writers import Share
 from bestofl_lib.models.contract import Request, Sampler, Sampling, Unfinished
 from bestofl_lib.problems.prompts import messages
+from bestofl_lib.progress import Progress
 from bestofl_lib.tables import KEY, SPLITS
 from bestofl_lib.text import key_digest, stable_integer
 
@@ -125,7 +125,7 @@ def _draw(
         for problem, language, index, row in missing.select(*KEY, "row").iter_rows()
     ]
     draws = dict(zip(missing.select(*KEY).iter_rows(), missing["draw"], strict=True))
-    bar = tqdm(total=n_wanted, initial=n_wanted - len(requests), unit=" candidates", disable=not progress)
+    bar = Progress("candidates", n_wanted, n_wanted - len(requests), shown=progress)
     try:
         with bar:
             for request, completion in sampler.sample(requests, settings):
@@ -138,7 +138,7 @@ def _draw(
                     | {"completion": completion.text}
                     | {field: getattr(completion, field) for field in _KEPT}
                 )
-                bar.update()
+                bar.update(tokens=completion.n_tokens or 0)
     finally:
         if facts := getattr(sampler, "facts", None):
             store.note(facts | {"drawn": len(requests) - len(draws)})

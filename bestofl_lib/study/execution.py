@@ -7,12 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from bestofl_lib.files import ROOT
+from bestofl_lib.progress import PROGRESS_FILE
 from bestofl_lib.runs import UNDER_STUDY
 from bestofl_lib.study.notebooks import cell_source
 from bestofl_lib.study.plan import Step
@@ -50,7 +50,8 @@ def execute(step: Step, target: Path) -> None:
         left.unlink()  # of a run that was killed; this run holds the lock
     part = target.parent / f".{target.stem}.{os.getpid()}.part.ipynb"
     try:
-        with _environment({UNDER_STUDY: "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}):  # else kernels warn of debugging
+        told = {UNDER_STUDY: "1", PROGRESS_FILE: str(progress_path(target)), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        with _environment(told):  # without the last, kernels warn of debugging
             failed = _run_papermill(step, part)
         _sign(part)
         if part.exists():
@@ -61,6 +62,11 @@ def execute(step: Step, target: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def progress_path(target: Path) -> Path:
+    """The file in which the notebook that runs into `target` says how far it is."""
+    return target.parent.parent / ".progress.json"
+
+
 def unfinished(notebook: Path) -> NotebookFailed | None:
     """Papermill takes `exit()` in a cell for a good end: a code cell that never ran says otherwise."""
     for cell in json.loads(notebook.read_text("utf8"))["cells"]:
@@ -69,31 +75,6 @@ def unfinished(notebook: Path) -> NotebookFailed | None:
                 _last_cell(notebook), "the notebook ended early", "this cell never ran", cell_source(cell)
             )
     return None
-
-
-@contextlib.contextmanager
-def peak_memory(every: float = 0.5) -> Iterator[list[int]]:
-    """Largest resident memory in bytes of this process and all below it, in a list of one."""
-    import psutil
-
-    peak, end, me = [0], threading.Event(), psutil.Process()
-
-    def watch() -> None:
-        while not end.wait(every):
-            total = 0
-            with contextlib.suppress(psutil.Error):
-                for process in [me, *me.children(recursive=True)]:
-                    with contextlib.suppress(psutil.Error):
-                        total += process.memory_info().rss
-            peak[0] = max(peak[0], total)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        end.set()
-        thread.join()
 
 
 def git_state() -> str:
@@ -132,7 +113,7 @@ def _run_papermill(step: Step, part: Path) -> NotebookFailed | None:
             parameters=step.passed,
             kernel_name="python3",
             cwd=step.path.parent,
-            progress_bar={"desc": f"  {step.name}", "leave": False, "disable": None},
+            progress_bar=False,  # `watching` shows what the notebook itself says
             start_timeout=120,
             extra_arguments=["--IPKernelApp.log_level=50"],  # else each kernel warns of TCP on this machine
         )

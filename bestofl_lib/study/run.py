@@ -12,7 +12,7 @@ from bestofl_lib.files import explain
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study import execution
 from bestofl_lib.study.errors import StudyError
-from bestofl_lib.study.execution import NotebookFailed, git_state, peak_memory, versions
+from bestofl_lib.study.execution import NotebookFailed, git_state, versions
 from bestofl_lib.study.freshness import (
     Digests,
     earlier_outputs,
@@ -25,8 +25,10 @@ from bestofl_lib.study.freshness import (
     states,
 )
 from bestofl_lib.study.guards import check_folders, check_not_finished_otherwise, shared_without_locks, sweep
-from bestofl_lib.study.notebooks import cells_digest, find_notebook, imported_names
+from bestofl_lib.study.notebooks import cells_digest, imported_names
 from bestofl_lib.study.plan import Step, load_study, plan
+from bestofl_lib.study.preview import choose
+from bestofl_lib.study.watching import watching
 
 REPORT = ("bestofl_lib.display.report.build",)  # the modules that build a report
 Say = Callable[[str], None]
@@ -67,7 +69,7 @@ def run_study(
     folders = folders or Folders.default()
     asked = load_study(study, folders)
     name, steps = plan(asked, overrides, folders)
-    chosen = _choose(steps, start_from, only)
+    chosen = choose(steps, start_from, only)
     run = Run(name, folders.runs)
     if not replace:
         check_not_finished_otherwise(run, study, chosen, overrides or {})
@@ -76,7 +78,7 @@ def run_study(
         say(f"  note: {run.folder} is on {kind}, where locks are not dependable: run one study at a time there")
     lock = filelock.FileLock(run.folder / ".study.lock")
     try:
-        held = lock.acquire(timeout=0)
+        held = lock.acquire(timeout=1)
     except filelock.Timeout as error:
         raise StudyError(
             f"run {name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p run={name}-2"
@@ -95,15 +97,6 @@ def run_study(
         return _report(run, asked.title, steps, folders, say)
 
 
-def _choose(steps: list[Step], start_from: str | None, only: str | None) -> list[Step]:
-    names = [step.name for step in steps]
-    if start_from is not None and only is not None:
-        raise StudyError("give --from or --only, not both")
-    if only is not None:
-        return [steps[names.index(find_notebook(only, names))]]
-    return steps if start_from is None else steps[names.index(find_notebook(start_from, names)) :]
-
-
 def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say: Say) -> None:
     digests = Digests(run.folder)
     records = run.notebook_records()
@@ -117,16 +110,17 @@ def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say:
     run.record_notebook(step.name, record)
     began = time.monotonic()
     failure: StudyError | None = None
-    with peak_memory() as peak:
+    target = executed_path(run, step.name)
+    with watching(step.name, execution.progress_path(target), say) as seen:
         try:
-            execution.execute(step, executed_path(run, step.name))
+            execution.execute(step, target)
             record["status"] = "done"
         except NotebookFailed as failed:
             record |= {"status": "failed", "error": {"cell": failed.cell, "message": failed.short}}
-            failure = StudyError(failed.message(step.name, executed_path(run, step.name)), failed.exit_code)
+            failure = StudyError(failed.message(step.name, target), failed.exit_code)
         except OSError as error:
             raise StudyError(f"{step.name}: {explain(error, run.folder, 'finished notebooks are kept')}") from error
-    record |= {"seconds": round(time.monotonic() - began, 1), "peak_memory_mb": round(peak[0] / 2**20)}
+    record |= {"seconds": round(time.monotonic() - began, 1), "peak_memory_mb": round(seen.peak / 2**20)}
     _claim_outputs(run, step.name, record, before)
     if failure:
         raise failure

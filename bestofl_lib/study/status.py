@@ -1,12 +1,19 @@
-"""What a run holds, line by line, for the terminal."""
+"""What there is, line by line, for the terminal: runs, one run's notebooks and tables, and what runs just now."""
 
 from __future__ import annotations
 
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
 import polars as pl
 
+from bestofl_lib.progress import read_snapshot
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
-from bestofl_lib.study.freshness import states
+from bestofl_lib.study.execution import progress_path
+from bestofl_lib.study.freshness import State, executed_path, states
 from bestofl_lib.study.plan import load_study, plan
 from bestofl_lib.text import suggestion
 
@@ -14,17 +21,13 @@ from bestofl_lib.text import suggestion
 def describe_run(name: str, folders: Folders | None = None) -> list[str]:
     """What a run holds, line by line: notebooks with their state, tables with their rows, candidates per language.
 
+    Every file is compared by content with what was recorded.
+
     Raises:
         StudyError: there is no such run.
     """
     folders = folders or Folders.default()
-    run = Run(name, folders.runs)
-    if not run.folder.is_dir():
-        runs = run_names(folders)
-        raise StudyError(
-            f"no run {name!r} in {folders.runs}; {suggestion(name, runs)}"
-            + (f"runs: {', '.join(runs)}" if runs else "run `bestofl run lab` first")
-        )
+    run = existing_run(name, folders)
     lines = [f"run {name} in {run.folder}", *_notebooks(run, folders), "tables"]
     for table in run.tables():
         try:
@@ -51,9 +54,89 @@ def page_states(run: Run, folders: Folders) -> tuple[str, dict[str, tuple[str, s
     return asked["title"], {state.name: (state.state, state.why) for state in states(run, steps)}
 
 
+def existing_run(name: str, folders: Folders) -> Run:
+    """The run of that name.
+
+    Raises:
+        StudyError: there is none; with a suggestion.
+    """
+    run = Run(name, folders.runs)
+    if not run.folder.is_dir():
+        runs = run_names(folders)
+        raise StudyError(
+            f"no run {name!r} in {folders.runs}; {suggestion(name, runs)}"
+            + (f"runs: {', '.join(runs)}" if runs else "run `bestofl run lab` first")
+        )
+    return run
+
+
 def run_names(folders: Folders) -> list[str]:
     """The runs there are, in order of name."""
     return sorted(path.name for path in folders.runs.glob("*") if path.is_dir() and not path.name.startswith("."))
+
+
+def list_runs(folders: Folders | None = None) -> list[str]:
+    """One line per run, newest first: name, date, model, problems and languages, headline.
+
+    An unreadable run has a line that says what is wrong with it.
+    """
+    folders = folders or Folders.default()
+    runs = [Run(name, folders.runs) for name in run_names(folders)]
+    runs.sort(key=lambda run: -_changed(run.folder))
+    return [_one_line(run) for run in runs] or [f"no runs in {folders.runs}; `bestofl run lab` makes one"]
+
+
+def copy_run(name: str, new: str, folders: Folders | None = None) -> Run:
+    """A copy of a run to try things out in: notebooks run by hand may change it, since no study made it.
+
+    Raises:
+        StudyError: there is no such run, or the new name is taken.
+    """
+    folders = folders or Folders.default()
+    run, target = existing_run(name, folders), Run(new, folders.runs)
+    if target.folder.exists():
+        raise StudyError(f"run {new!r} exists already; choose another name, or remove it: bestofl rm {new}")
+    part = target.folder.with_name(f".{new}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(run.folder, part, ignore=shutil.ignore_patterns(".*", "run.json", "explore.ipynb", "*.part"))
+    part.rename(target.folder)
+    return target
+
+
+def remove_run(name: str, folders: Folders | None = None) -> list[Path]:
+    """Delete a run and its report; the folders that are gone.
+
+    Raises:
+        StudyError: there is no such run, or a study is running in it.
+    """
+    folders = folders or Folders.default()
+    run = existing_run(name, folders)
+    if is_running(run):
+        raise StudyError(f"run {name!r} is in use by `bestofl run`; stop that first")
+    gone = [
+        folder
+        for folder in (run.folder, folders.reports / name, folders.reports / f"{name}-figures")
+        if folder.is_dir()
+    ]
+    for folder in gone:
+        shutil.rmtree(folder)
+    return gone
+
+
+def is_running(run: Run) -> bool:
+    """Whether a study is running in this run now, on this machine."""
+    import filelock
+
+    path = run.folder / ".study.lock"
+    if not path.exists():
+        return False
+    try:
+        with filelock.FileLock(path, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False  # a run that can only be read is not being written
 
 
 def _notebooks(run: Run, folders: Folders) -> list[str]:
@@ -61,8 +144,22 @@ def _notebooks(run: Run, folders: Folders) -> list[str]:
     if asked is None:
         return ["  made by hand: no study has run here, so nothing says what is up to date"]
     _, steps = plan(load_study(asked["name"], folders), asked["overrides"], folders)
-    shown = [f"  {s.name:<32} {s.state}{': ' + s.why if s.why else ''}" for s in states(run, steps)]
-    return [f"notebooks of study {asked['name']}", *shown]
+    running, records = is_running(run), run.notebook_records()
+    lines = [f"notebooks of study {asked['name']}" + (", running now" if running else "")]
+    for state in states(run, steps):
+        record = records.get(state.name, {})
+        if running and record.get("status") == "running":
+            lines.append(f"  {state.name:<32} {_now(run, state, record)}")
+        else:
+            lines.append(f"  {state.name:<32} {state.state}{': ' + state.why if state.why else ''}")
+    return lines
+
+
+def _now(run: Run, state: State, record: dict[str, Any]) -> str:
+    """What a running notebook is doing, such as `running since 10:02: 4 of 320 candidates, …`."""
+    since = datetime.fromisoformat(record["started"]).astimezone().strftime("%H:%M")
+    snapshot = read_snapshot(progress_path(executed_path(run, state.name)))
+    return f"running since {since}" + (f": {snapshot.words()}" if snapshot else "")
 
 
 def _candidates(run: Run) -> list[str]:
@@ -73,3 +170,35 @@ def _candidates(run: Run) -> list[str]:
     except ValueError:
         return []  # the list of tables says so
     return ["candidates", "  " + ", ".join(f"{language} {n:,}" for language, n in counts.iter_rows())]
+
+
+def _changed(folder: Path) -> float:
+    account = folder / "run.json"
+    return (account if account.exists() else folder).stat().st_mtime
+
+
+def _one_line(run: Run) -> str:
+    date = datetime.fromtimestamp(_changed(run.folder), UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    try:
+        records = run.notebook_records()
+        model = next((r["parameters"]["model"] for r in records.values() if r["parameters"].get("model")), "")
+        study = run.recorded().get("study", {}).get("name", "by hand")
+        parts = [f"{run.name:<20} {date}  {study}"]
+        if model:
+            parts.append(str(model))
+        if run.has("problems"):
+            problems = run.read("problems")
+            parts.append(
+                f"{problems['problem_id'].n_unique():,} problems in {problems['language'].n_unique()} languages"
+            )
+        if run.has("claims"):
+            parts.append(
+                " ".join(
+                    f"{claim} {verdict}" for claim, verdict in run.read("claims").select("claim", "verdict").iter_rows()
+                )
+            )
+        if is_running(run):
+            parts.append("running now")
+        return " · ".join(parts)
+    except ValueError as error:
+        return f"{run.name:<20} {date}  {error}"

@@ -1,0 +1,131 @@
+"""How far a long computation is: a bar in the notebook, and a small file that the runner and `bestofl status` read.
+
+The computation says what it has done; who watches decides how to show it. Nothing here knows what is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+PROGRESS_FILE = "BESTOFL_PROGRESS"  # environment variable: where the runner wants to be told
+EVERY = 1.0  # seconds between two notes
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far something was when it last said so."""
+
+    unit: str  # such as "candidates"
+    done: int
+    total: int
+    at_start: int  # done before this process began: held already
+    tokens: int  # written by this process; 0 where they are not counted
+    began: float  # seconds since the epoch
+    updated: float
+
+    def words(self) -> str:
+        """Done, speed and time left, such as `320 of 35,200 candidates, 19 tokens/s, about 2 h left`.
+
+        >>> Snapshot("candidates", 320, 640, 0, 1900, 0.0, 100.0).words()
+        '320 of 640 candidates, 3.2/s, 19 tokens/s, about 2 min left'
+        """
+        seconds, new = self.updated - self.began, self.done - self.at_start
+        text = f"{self.done:,} of {self.total:,} {self.unit}"
+        if self.at_start:
+            text += f" ({self.at_start:,} held already)"
+        if seconds > 0 and new > 0:
+            text += f", {new / seconds:.2g}/s" if new < 10 * seconds else f", {new / seconds:,.0f}/s"
+            if self.tokens:
+                text += f", {self.tokens / seconds:,.0f} tokens/s"
+            if self.done < self.total:
+                text += f", about {duration((self.total - self.done) * seconds / new)} left"
+        return text
+
+
+class Progress:
+    """Counts what is done of a total; use it as a context.
+
+    Args:
+        unit: what is counted, in the plural.
+        total: of all, held ones included.
+        done: held already.
+        shown: whether a bar is drawn here as well.
+    """
+
+    def __init__(self, unit: str, total: int, done: int = 0, *, shown: bool = True):
+        self._bar = tqdm(total=total, initial=done, unit=f" {unit}", disable=not shown)
+        self._unit, self._total, self._held, self._done, self._tokens = unit, total, done, done, 0
+        self._began = time.time()
+        self._noted = 0.0
+        path = os.environ.get(PROGRESS_FILE)
+        self._path = Path(path) if path else None
+
+    def __enter__(self) -> Progress:
+        self._note()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._note()
+
+    def update(self, n: int = 1, tokens: int = 0) -> None:
+        """So many more are done, in so many tokens."""
+        self._done += n
+        self._tokens += tokens
+        self._bar.update(n)
+        if time.monotonic() - self._noted >= EVERY:
+            self._note()
+
+    def _note(self) -> None:
+        if self._path is None:
+            return
+        self._noted = time.monotonic()
+        content = {
+            "unit": self._unit, "done": self._done, "total": self._total, "at_start": self._held, "tokens": self._tokens,
+            "began": self._began, "updated": time.time(),
+        }  # fmt: skip
+        with contextlib.suppress(OSError):  # a full disk is said by what stores results
+            part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
+            part.write_text(json.dumps(content))
+            os.replace(part, self._path)
+
+
+def tracked(items: Iterable[Item], unit: str, *, shown: bool = True) -> Iterator[Item]:
+    """The items one after another, each counted as done when the next is asked for."""
+    items = list(items)
+    with Progress(unit, len(items), shown=shown) as progress:
+        for item in items:
+            yield item
+            progress.update()
+
+
+def read_snapshot(path: Path) -> Snapshot | None:
+    """What was last noted at a path; None where nothing (readable) was."""
+    try:
+        content = json.loads(path.read_text("utf8"))
+        return Snapshot(**content)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that a person would use.
+
+    >>> duration(42), duration(100), duration(7300), duration(200_000)
+    ('42 s', '2 min', '2.0 h', '2.3 days')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

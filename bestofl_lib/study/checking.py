@@ -1,0 +1,103 @@
+"""`bestofl check FILE`: what a file of completions or of problems would be read as, and the command that runs it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import polars as pl
+
+from bestofl_lib.candidates.pools import Pool, read_pool
+from bestofl_lib.languages import english_name
+from bestofl_lib.problems.load import load
+from bestofl_lib.study.errors import StudyError
+
+WIDTH = 60  # characters shown of a text
+
+
+def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
+    """What a file or folder would be read as, line by line: three rows, what is missing, and the next command.
+
+    Args:
+        source: completions (a pool) or problems, in any form that the importers know.
+        options: `model`, `axis`, `language` or `problems`, as for the study `pool`; `columns` as `ours:theirs,…`.
+
+    Raises:
+        StudyError: it can be read as neither; with what each reading lacks.
+    """
+    options = options or {}
+    try:
+        return _as_pool(source, options)
+    except (ValueError, OSError) as first:
+        try:
+            return _as_problems(source)
+        except (ValueError, OSError) as second:
+            raise StudyError(
+                f"{source} can be read neither as completions nor as problems\n  as completions: {first}\n  as problems: {second}"
+            ) from first
+
+
+def _as_pool(source: str, options: dict[str, str]) -> list[str]:
+    columns = [part for part in options.get("columns", "").split(",") if part]
+    asked = load(options["problems"], None) if options.get("problems") else None
+    known = {name: options[name] for name in ("model", "axis", "language") if options.get(name)}
+    pool = read_pool(source, columns=columns or None, problems=asked, **known)
+    given = "".join(f" -p {name}={shlex.quote(value)}" for name, value in options.items())
+    name = Path(source).stem.lower().replace("_", "-") or "pool"
+    name = "".join(c for c in name if c.isalnum() or c in "-.")[:40].strip("-.") or "pool"
+    return [
+        f"{source}: completions, {len(pool.candidates):,} of {pool.problems['problem_id'].n_unique():,} problems",
+        *(f"  {note}" for note in pool.notes),
+        "per language: " + ", ".join(f"{english_name(c)} {n:,}" for c, n in _counts(pool)),
+        "the first three",
+        *_rows(
+            pool.candidates.join(pool.problems, on=["problem_id", "language"]), ("question", "completion", "reference")
+        ),
+        *_lacks(pool),
+        f"run it: bestofl run pool -p pool={shlex.quote(source)}{given} -p run={name}",
+    ]
+
+
+def _as_problems(source: str) -> list[str]:
+    problems = load(source, None)
+    splits = ", ".join(f"{n:,} {split}" for split, n in problems.group_by("split").len().sort("split").iter_rows())
+    codes = sorted(problems["language"].unique())
+    return [
+        f"{source}: problems, {problems['problem_id'].n_unique():,} in {len(codes)} languages ({', '.join(codes)}); rows: {splits}",
+        "the first three",
+        *_rows(problems, ("question", "reference")),
+        f"run it: bestofl run mgsm -p source={shlex.quote(source)} -p languages={','.join(codes)} -p model=… -p run=mine",
+    ]
+
+
+def _counts(pool: Pool) -> list[tuple[str, int]]:
+    return list(pool.candidates.group_by("language").len().sort("language").iter_rows())
+
+
+def _lacks(pool: Pool) -> list[str]:
+    """What the pool does not say and what that costs."""
+    lines = []
+    for column, cost in (
+        ("finish_reason", "completions that were cut cannot be told from whole ones"),
+        ("n_tokens", "budgets are shown in completions, not in tokens"),
+        ("logprob", "there is no choice by likelihood"),
+    ):
+        if pool.candidates[column].null_count() == len(pool.candidates):
+            lines.append(f"no {column}: {cost}")
+    if pool.rewards is None:
+        lines.append("no rewards: a baseline that sees only the text gives them")
+    return lines
+
+
+def _rows(table: pl.DataFrame, columns: tuple[str, ...]) -> list[str]:
+    lines = []
+    for row in table.head(3).iter_rows(named=True):
+        lines.append(f"  {row['problem_id']} · {row['language']}")
+        lines += [f"    {column}: {_short(row[column])}" for column in columns]
+    return lines
+
+
+def _short(text: object) -> str:
+    """One line of text for a terminal: no control characters, an ellipsis in the middle of a long text."""
+    shown = "".join(c if c.isprintable() else " " for c in str(text))
+    return shown if len(shown) <= 2 * WIDTH else f"{shown[:WIDTH]} … {shown[-WIDTH:]}"

@@ -1,0 +1,48 @@
+"""How far a computation is, as the runner and `bestofl status` see it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from bestofl_lib.progress import PROGRESS_FILE, Progress, Snapshot, read_snapshot, tracked
+from bestofl_lib.study import watching
+
+
+def test_progress_is_noted_where_the_runner_wants_to_be_told_and_nowhere_else(tmp_path, monkeypatch):
+    monkeypatch.delenv(PROGRESS_FILE, raising=False)
+    assert list(tracked([1, 2], "models", shown=False)) == [1, 2] and list(tmp_path.iterdir()) == []
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "p.json"))
+    with Progress("candidates", 10, 4, shown=False) as progress:
+        assert (found := read_snapshot(tmp_path / "p.json")) and (found.done, found.total, found.at_start) == (4, 10, 4)
+        progress.update(3, tokens=120)
+    found = read_snapshot(tmp_path / "p.json")
+    assert found and (found.done, found.tokens, found.unit) == (7, 120, "candidates")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+
+
+def test_words_give_speed_time_left_and_what_was_held_already():
+    text = Snapshot("candidates", 320, 35_200, 300, 7600, 1000.0, 1400.0).words()
+    assert text == "320 of 35,200 candidates (300 held already), 0.05/s, 19 tokens/s, about 8.1 days left"
+    assert Snapshot("candidates", 3, 3, 3, 0, 0.0, 0.0).words() == "3 of 3 candidates (3 held already)"
+
+
+def test_a_torn_or_foreign_note_is_no_note(tmp_path):
+    path = tmp_path / "p.json"
+    for content in ("", "{", "[]", '{"done": 1}'):
+        path.write_text(content)
+        assert read_snapshot(path) is None
+
+
+def test_without_a_terminal_a_plain_line_is_said_now_and_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(watching, "LOOK", 0.01)
+    monkeypatch.setattr(watching, "PLAIN", 0.05)
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "p.json"))
+    lines: list[str] = []
+    with watching.watching("01_x", tmp_path / "p.json", lines.append) as seen:
+        with Progress("candidates", 4, shown=False) as progress:
+            progress.update(2)
+        time.sleep(0.3)
+    assert lines and lines[0].startswith("  01_x: 2 of 4 candidates") and "\r" not in "".join(lines)
+    assert seen.peak > 2**20 and not (tmp_path / "p.json").exists()
+    assert threading.active_count() < 50
