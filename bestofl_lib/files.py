@@ -66,8 +66,9 @@ def explain(error: OSError, path: Path, consequence: str) -> OSError:
 def write_checked(path: Path, table: pl.DataFrame, consequence: str = "the old table is intact") -> None:
     """Store a table as Parquet, in one step, with a digest of the file's bytes in its footer.
 
-    The digest is SHA-256 (32 digits) of the file with the digits themselves set to zero; any Parquet reader can read
-    the file, `read_checked` also checks it.
+    The digest is SHA-256 (32 digits) of the file's name and of its bytes with the digits themselves set to zero, so that
+    a table under another table's name is noticed as well. Any Parquet reader can read the file; `read_checked` also
+    checks it.
 
     Raises:
         OSError: as `replace_file`.
@@ -76,7 +77,7 @@ def write_checked(path: Path, table: pl.DataFrame, consequence: str = "the old t
     table.write_parquet(buffer, metadata={DIGEST_KEY: (_MARK + _BLANK).decode()})
     blank = buffer.getvalue()
     at = blank.rindex(_MARK + _BLANK) + len(_MARK)
-    replace_file(path, blank[:at] + _digest(blank) + blank[at + len(_BLANK) :], consequence)
+    replace_file(path, blank[:at] + _digest(path, blank) + blank[at + len(_BLANK) :], consequence)
 
 
 def read_checked(path: Path) -> pl.DataFrame:
@@ -92,13 +93,13 @@ def read_checked(path: Path) -> pl.DataFrame:
     remedy = "delete it and run its notebook again"
     if at < len(_MARK):
         raise DamagedTable(f"{path} is damaged or was not written by this version (no digest in it); {remedy}")
-    if _digest(data[:at] + _BLANK + data[at + len(_BLANK) :]) != found:
-        raise DamagedTable(f"{path} is damaged: its bytes do not match the digest stored in it; {remedy}")
+    if _digest(path, data[:at] + _BLANK + data[at + len(_BLANK) :]) != found:
+        raise DamagedTable(f"{path} is damaged: its bytes or its name do not match the digest stored in it; {remedy}")
     try:
         return pl.read_parquet(io.BytesIO(data))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DamagedTable(f"{path} cannot be read ({error}); {remedy}") from error
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).hexdigest()[: len(_BLANK)].encode()
+def _digest(path: Path, data: bytes) -> bytes:
+    return hashlib.sha256(path.stem.encode() + b"\0" + data).hexdigest()[: len(_BLANK)].encode()

@@ -22,9 +22,16 @@ def test_a_table_comes_back_and_any_reader_can_read_it(tmp_path):
 
 
 def test_the_same_table_has_the_same_bytes(tmp_path):
-    write_checked(tmp_path / "a", TABLE)
-    write_checked(tmp_path / "b", TABLE)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    write_checked(tmp_path / "a" / "t.parquet", TABLE)
+    write_checked(tmp_path / "b" / "t.parquet", TABLE)
+    assert (tmp_path / "a" / "t.parquet").read_bytes() == (tmp_path / "b" / "t.parquet").read_bytes()
+
+
+def test_a_table_under_another_name_is_noticed(tmp_path):
+    write_checked(tmp_path / "t.parquet", TABLE)
+    (tmp_path / "t.parquet").rename(tmp_path / "u.parquet")
+    with pytest.raises(DamagedTable, match="its name"):
+        read_checked(tmp_path / "u.parquet")
 
 
 def test_every_single_bit_that_flips_is_noticed(tmp_path):
