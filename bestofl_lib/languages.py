@@ -44,6 +44,9 @@ class Language:
     groups: str = ","  # marks and spaces that group thousands in plain prose
     zero: str = "0"  # zero of the script's own digits; nine follow it in Unicode
     cues: tuple[str, ...] = ()  # words that announce an answer, lower case
+    headings: tuple[
+        str, ...
+    ] = ()  # words that head an explanation more often than an answer: cues only where no other is
     copulas: tuple[str, ...] = ()  # words that may stand between a cue and its number
     conclusions: tuple[str, ...] = ()  # words that open a concluding sentence: a weaker hint than a cue
     either: tuple[str, ...] = ()  # "or" between two offered numbers
@@ -63,7 +66,9 @@ class Language:
     joins: tuple[str, ...] = ()  # "and" within a number in words: two hundred and five
     grammar: tuple[tuple[str, object], ...] = ()  # number words by table where num2words has none, see numbers/words.py
     negatives: tuple[str, ...] = ()  # "minus" in words
-    ranges: tuple[tuple[str, str], ...] = ()  # words around a range: (between, and), (from, to)
+    ranges: tuple[tuple[str, str], ...] = ()  # words around a range: (between, and), ("", to)
+    refusals: tuple[str, ...] = ()  # words of a sentence that gives no answer: cannot be determined
+    smaller_units: tuple[str, ...] = ()  # units before their number: 64 dollars "na senti 50"
     right_to_left: bool = False
     generic: bool = False  # made from CLDR's data: numbers are known, cues are English's and the common marks
 

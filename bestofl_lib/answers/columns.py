@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import polars as pl
 
 from bestofl_lib.answers.phrases import phrases
-from bestofl_lib.answers.reading import BEHIND_BOX, Reading, found_by, read_answer
+from bestofl_lib.answers.reading import Reading, found_by, if_cut, read_answer
+from bestofl_lib.answers.statements import BEHIND_BOX
 from bestofl_lib.languages import language
+from bestofl_lib.numbers.marks import THREE_DIGITS
 from bestofl_lib.numbers.written import canonical, read_number
 from bestofl_lib.tables import KEY, SCHEMAS
 
@@ -19,7 +22,8 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
     """The readings of a whole table of candidates, graded exactly.
 
     Args:
-        candidates: one row per candidate, with the key columns and `completion`.
+        candidates: one row per candidate, with the key columns and `completion`; where `finish_reason` is "length", the
+            text was cut off, see `read_answer`.
         problems: one row per problem and language, with `problem_id`, `language`, `reference`.
 
     Returns:
@@ -32,8 +36,9 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
     for code in candidates["language"].unique().to_list():
         language(code)
     keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
+    cut = candidates["finish_reason"] == "length" if "finish_reason" in candidates.columns else None
     read = pl.concat(
-        [keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"])], how="horizontal"
+        [keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"], cut)], how="horizontal"
     )
     return _grade(read, problems)
 
@@ -46,7 +51,7 @@ _ONE_WHOLE_NUMBER = r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|
 _BOX_AT_END = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
 
 
-def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
+def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Series | None = None) -> pl.DataFrame:
     """What `read_answer` reads in each completion, for a whole column.
 
     A box or a cue decides by itself, whatever stands before it. So the text from the last box or cue on is cut out with
@@ -55,6 +60,7 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
     Args:
         completions: raw texts, may be null.
         languages: code of each question's language.
+        cut: whether each was cut off at the token limit; by default none was.
 
     Returns:
         One row per completion, in order: answer (canonical or null), rule (null where the answer is), start, end, note.
@@ -129,10 +135,25 @@ def read_completions(completions: pl.Series, languages: pl.Series) -> pl.DataFra
         how="left",
         nulls_equal=True,
     ).select("row", *_READ)
-    return (
-        pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow])
-        .sort("row")
-        .select(list(_READ))
+    read = pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow]).sort("row")
+    return _without_what_the_cut_took(read.select(list(_READ)), frame["completion"], cut)
+
+
+def _without_what_the_cut_took(read: pl.DataFrame, completions: pl.Series, cut: pl.Series | None) -> pl.DataFrame:
+    if cut is None or not cut.any():
+        return read
+    lost: dict[int, str] = {}
+    for row in (cut.fill_null(False) & read["answer"].is_not_null()).arg_true():
+        answer, rule, start, end, note = read.row(row)
+        kept = if_cut(Reading(Fraction(answer), "", start, end, rule, note), completions[row])
+        if kept.value is None:
+            lost[row] = kept.note
+    place = pl.int_range(pl.len())
+    taken = place.is_in(list(lost))
+    return read.with_columns(
+        answer=pl.when(~taken).then("answer"),
+        rule=pl.when(~taken).then("rule"),
+        note=pl.when(taken).then(place.replace_strict(lost, default="", return_dtype=pl.String)).otherwise("note"),
     )
 
 
@@ -179,7 +200,7 @@ def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
 def _piece(piece: str, code: str, wanted: str) -> Reading | None:
     """The reading of the end of a completion; None where it does not decide what the whole is read as."""
     rule, reading = found_by(piece, code)
-    return reading if rule == wanted else None
+    return reading if rule == wanted and THREE_DIGITS not in reading.note else None
 
 
 def _rows(readings: list[Reading | None]) -> pl.DataFrame:

@@ -22,9 +22,16 @@ class Phrases:
     cue_words: list[str]  # what announces an answer, in every spelling
     scale_words: list[str]  # what may multiply a number
     cue: re.Pattern[str]  # any cue
+    heading: re.Pattern[str]  # a word that heads an explanation more often than an answer
+    negative: re.Pattern[str]  # "minus" in words, before a number
+    negated: re.Pattern[str]  # the same at the end of a text
+    range_joint: re.Pattern[str]  # directly behind a number: "to", "bis", "から" and the next number
+    range_opening: re.Pattern[str]  # "between 3 and", at the end of a text
+    refusal: re.Pattern[str]  # a word of a sentence that gives no answer
     lead: re.Pattern[str]  # what may stand between a cue and its number
     operator: re.Pattern[str]  # what continues a formula behind a number
     either: re.Pattern[str]  # "or" before a second number
+    offered: re.Pattern[str]  # two numbers with "or" or "and" as text between them, in a formula
     compound: re.Pattern[
         str
     ]  # 1 hour and 35 minutes, 2時間30分: a unit, then another number with a unit and no operator
@@ -71,20 +78,36 @@ def phrases() -> Phrases:
     free = [w for w in copulas if w[0].upper() == w[0].lower()]
     both = trie(spellings({w for r in records for w in r.both}))
     either = trie(spellings({w for r in records for w in r.either}))
-    therefore = trie(spellings({w for r in records for w in r.conclusions}))
+    therefore = trie(spellings({w for r in records if not r.runs_on for w in r.conclusions}))
+    joined = trie(spellings({w for r in records if r.runs_on for w in r.conclusions}))
+    negative = trie(spellings({w for r in records for w in r.negatives}))
+    joints = trie(spellings({joint for r in records for opening, joint in r.ranges if not opening}))
+    openings = "|".join(
+        rf"{trie(spellings([opening]))}\D{{0,6}}[\d.,]++\D{{0,15}}?{trie(spellings([joint]))}"
+        for opening, joint in sorted({pair for r in records for pair in r.ranges if pair[0]})
+    )
+    smaller = trie(spellings({w for r in records for w in r.smaller_units}))
+    refusals = spellings({w for r in records for w in r.refusals})
     return Phrases(
         cue_words=cue_words,
         scale_words=spellings({w for r in records for w, _ in (*r.scales, *r.leading_scales)}),
         cue=re.compile(trie(cue_words)),
+        heading=re.compile(trie(spellings({w for r in records for w in r.headings}))),
+        negative=re.compile(rf"{negative}[\s:]{{0,2}}(?=[\d\\$]|[^\W\d_])"),
+        negated=re.compile(rf"(?:^|[^\w)]){negative}\s?$"),
+        range_joint=re.compile(rf"\s?[^\W\d_]{{0,6}}?\s?(?:[~〜]|{joints})\s?(?=[\d$])"),
+        range_opening=re.compile(rf"(?:^|\W|(?<=[^\x00-\x7f]))(?:{openings})\D{{0,3}}$"),
+        refusal=re.compile(trie(refusals)),
         lead=_lead(trie(cased), trie(free), trie(spellings({w for r in records for w in r.currencies}))),
         operator=_OPERATOR,
         either=re.compile(rf"[\s*]*(?:{either}|\\text\{{\s*(?:or|and)\s*\}})[\s*]*(?=[\d$])"),
+        offered=re.compile(rf"\d\D*\\(?:text|mathrm)\s*\{{\s*(?:{either}|{both})\s*\}}\D*\d"),
         compound=re.compile(
-            rf"(?:\s*[^\W\d_][^\s\d.,;:!?()=+*/<>-]{{0,11}}\.?\s+(?:{both}\s+)?"
+            rf"\s+(?:{both})\s+{smaller}\s+(?=\d)|(?:\s*[^\W\d_][^\s\d.,;:!?()=+*/<>-]{{0,11}}\.?\s+(?:{both}\s+)?"
             r"|\s?[^\x00-\x7f\W\d_][^\x00-\x7f\s。、，；]{0,5})(?=\d+\s?[^\W\d_][^=+*×÷]*(?:$|\n|[.।。!]))"
         ),
         per=re.compile(rf"\s*\S{{0,3}}?{trie(spellings({w for r in records for w in r.per}))}"),
-        conclusion=re.compile(rf"(?:^|[\n.。!?।]\s*|\*\*|\s{{2}})[\s*#-]*{therefore}(?![^\W_])"),
+        conclusion=re.compile(rf"(?:^|[\n.。!?।]\s*|\*\*|\s{{2}})[\s*#-]*(?:{therefore}(?![^\W_])|{joined})"),
     )
 
 

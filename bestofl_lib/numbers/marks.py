@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from bestofl_lib.languages import LANGUAGES
 
+THREE_DIGITS = "three digits after the mark read as thousands"  # the note where the ambiguous mark was decided
 MAX_DIGITS = 300  # a longer run of digits is never the answer to a question; int() of it would only cost time
 
 # One character for one character, so that places in the uniform text are places in the original.
@@ -131,7 +132,7 @@ def value_of(written: str, code: str) -> tuple[Fraction | None, str]:
         if not groups:
             mark = here
         if groups and here != LANGUAGES[code].groups[0]:
-            note = f"{written!r}: three digits after the mark read as thousands"
+            note = f"{written!r}: {THREE_DIGITS}"
         elif not groups and here == "," and LANGUAGES[code].decimal != "," and before:
             note = f"{written!r}: comma read as decimal mark"
     digits, _, decimals = (

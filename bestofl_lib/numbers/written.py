@@ -60,7 +60,7 @@ def _scales(code: str) -> tuple[re.Pattern[str], dict[str, int]]:
     words = sorted(table, key=len, reverse=True)
     cased = "|".join(re.escape(w) for w in words if w[0].upper() != w[0].lower() and w != "k")
     free = "|".join(re.escape(w) for w in words if w[0].upper() == w[0].lower())
-    return re.compile(rf"(?:\s|\\[, ]|\\text\{{\s*)?\s?(?:({cased})(?![^\W\d_])|({free}))|(k)(?!\w)"), table
+    return re.compile(rf"(?:\s|\\[, ]|\\text\{{\s*)?\s?(?:({cased})(?![^\W\d_])|({free})(?![るりっ]))|(k)(?!\w)"), table
 
 
 @remembered

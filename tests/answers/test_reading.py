@@ -455,3 +455,25 @@ def test_the_ambiguity_rule_is_noted_where_it_overrides_the_languages_own_mark()
     assert read_answer("The answer is 2.125.", "en").value == 2125
     assert "three digits" in read_answer("The answer is 2.125.", "en").note
     assert read_answer("The answer is 2,125.", "en").note == ""
+
+
+CUT = [
+    ("She lays 16 eggs, so the answer is 1", None),  # may have become 18
+    ("She lays 16 eggs. The answer is 18.", None),  # may have become 18.5
+    ("The answer is 1,2", None),
+    ("The answer is **18", None),
+    ("The answer is 18.\n", 18),
+    ("The answer is 18 eggs, because", 18),
+    ("\\boxed{18}", 18),
+    ("First 16 - 3 = 13. Then 13 - 4 = 9. So she sells 9 eggs", None),  # nothing announced
+]
+
+
+@pytest.mark.parametrize(("text", "value"), CUT)
+def test_a_number_that_touches_the_cut_or_was_never_announced_is_no_answer(text: str, value: int | None) -> None:
+    assert read_answer(text, "en", cut=True).value == value
+    assert read_answer(text, "en").value is not None
+    rows = table(text, text).with_columns(finish_reason=pl.Series(["length", "stop"]))
+    read = read_answers(rows, PROBLEM)
+    assert read["answer"].to_list() == [None if value is None else str(value), read_answer(text, "en").answer]
+    assert read["rule"].is_null().to_list() == read["answer"].is_null().to_list()
