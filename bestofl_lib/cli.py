@@ -84,6 +84,9 @@ def run(
     help_wanted: Annotated[
         bool, typer.Option("--help", help="Show this; after a study, its parameters with help and values.")
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Draw part i of n of the candidates, such as 1/4, and nothing else.")
+    ] = None,
 ) -> None:
     """Run what has changed of a study, and build its report."""
     from bestofl_lib.study.plan import load_study
@@ -96,6 +99,15 @@ def run(
     if trial:
         overrides = trial_overrides(load_study(study), overrides)
         typer.echo("trial: " + " ".join(f"-p {name}={value}" for name, value in overrides.items()))
+    if shard is not None:
+        from bestofl_lib.study.shards import run_shard
+
+        if start_from or only or force or replace or dry_run:
+            raise ValueError(
+                "--shard draws candidates and nothing else; leave out --from, --only, --force, --replace and --dry-run"
+            )
+        run_shard(study, shard, overrides, say=typer.echo)
+        return
     if dry_run:
         for line in preview(study, overrides, start_from=start_from, only=only, replace=replace):
             typer.echo(line)

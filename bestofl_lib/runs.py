@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from bestofl_lib.candidates.store import Store
+from bestofl_lib.candidates.writers import Share
 from bestofl_lib.files import ROOT, read_checked, replace_file, write_checked
 from bestofl_lib.tables import SPLITS, TABLES, check_table
 from bestofl_lib.text import suggestion
@@ -124,9 +125,13 @@ class Run:
         """Whether this process belongs to a study, which may replace what it made before."""
         return bool(os.environ.get(UNDER_STUDY))
 
-    def store(self) -> Store:
-        """The stored candidates, for sampling and importing."""
-        return Store(self.folder / "candidates")
+    def store(self, shard: str = "") -> Store:
+        """The stored candidates, for sampling and importing.
+
+        Args:
+            shard: "i/n": this process draws one of n disjoint parts; empty: everything.
+        """
+        return Store(self.folder / "candidates", Share.parse(shard))
 
     # -- the account of the run
 

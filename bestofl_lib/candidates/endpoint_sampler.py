@@ -212,6 +212,8 @@ class _Form:
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.seeded:
             body["seed"] = unit[0].seed
+        if unit[0].stop:
+            body["stop"] = list(unit[0].stop)
         return json.dumps(body | changes, ensure_ascii=False).encode()
 
     def ask(self, unit: tuple[Request, ...]) -> Ask[tuple[Request, ...]]:
@@ -339,7 +341,7 @@ def _units(requests: Sequence[Request], size: int) -> Iterator[tuple[Request, ..
     """Requests, up to `size` of one prompt together, in their order."""
     unit: list[Request] = []
     for request in requests:
-        if unit and (len(unit) == size or request.messages != unit[0].messages):
+        if unit and (len(unit) == size or (request.messages, request.stop) != (unit[0].messages, unit[0].stop)):
             yield tuple(unit)
             unit = []
         unit.append(request)

@@ -1,0 +1,78 @@
+"""Chooses the sampler for a model: in this process, on a Ray cluster, or behind servers.
+
+No model library is imported before one of them is chosen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bestofl_lib.models.contract import Sampler
+from bestofl_lib.models.servers import read_addresses
+
+ENGINES = ("local", "ray")
+
+
+def open_sampler(
+    model: str,
+    revision: str = "",
+    *,
+    engine: str = "local",
+    served_model: str = "",
+    seeded: bool = True,
+    per_request: int = 1,
+    in_flight: int = 256,
+    price: float = 0.0,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_rows: int = 0,
+    workers: int = 0,
+    chat_template: str = "",
+) -> Sampler:
+    """The sampler that a notebook's parameters describe.
+
+    Args:
+        model: folder or Hub id; or the address of an OpenAI-compatible server (http://host:8000/v1), several separated
+            by commas, or a .txt file that lists them.
+        revision: of the weights; empty: the newest.
+        engine: "local": this process and its workers; "ray" or "ray://head:10001": a Ray cluster.
+        served_model, seeded, per_request, in_flight, price: for servers, see `EndpointSampler`.
+        device, dtype, batch_rows, workers: for the other engines, see `TransformersSampler`; 0 chooses.
+        chat_template: empty: the model's own; see the samplers.
+
+    Raises:
+        ValueError: an unknown engine, or a value other than the default for something that this sampler cannot honour.
+        ImportError: the extra that the sampler needs is not installed.
+    """
+    if engine not in ENGINES and not engine.startswith("ray://"):
+        raise ValueError(f"unknown engine {engine!r}; use 'local', 'ray' or 'ray://head:10001'")
+    for_servers = {"served_model": (served_model, ""), "seeded": (seeded, True), "per_request": (per_request, 1),
+                   "in_flight": (in_flight, 256), "price": (price, 0.0)}  # fmt: skip
+    for_models = {"engine": (engine, "local"), "device": (device, "auto"), "dtype": (dtype, "auto"),
+                  "batch_rows": (batch_rows, 0), "workers": (workers, 0)}  # fmt: skip
+    if read_addresses(model):
+        from bestofl_lib.candidates.endpoint_sampler import EndpointSampler
+
+        _refuse(for_models, f"a server decides it when it is started, and {model!r} is the address of one")
+        return EndpointSampler(
+            model, served_model, revision=revision or None, seeded=seeded, per_request=per_request,
+            chat_template=chat_template or None, in_flight=in_flight, price=price,
+        )  # fmt: skip
+    _refuse(for_servers, f"it is for servers, and model {model!r} is no address such as http://host:8000/v1")
+    options: dict[str, Any] = {
+        "device": device, "dtype": dtype, "batch_rows": batch_rows or None, "workers": workers or None,
+        "chat_template": chat_template or None,
+    }  # fmt: skip
+    if engine == "local":
+        from bestofl_lib.candidates.transformers_sampler import TransformersSampler
+
+        return TransformersSampler(model, revision or None, **options)
+    from bestofl_lib.candidates.ray_sampler import RaySampler
+
+    return RaySampler(model, revision or None, address=engine, **options)
+
+
+def _refuse(values: dict[str, tuple[Any, Any]], reason: str) -> None:
+    for name, (value, default) in values.items():
+        if value != default:
+            raise ValueError(f"{name} {value!r} would be ignored: {reason}; leave it at {default!r}")
