@@ -271,6 +271,21 @@ def worth_opening(source: Source, model: str | None = None, limit: int = 8) -> p
     return marked.sort(~mistake, easy_first, "problem_id").head(limit).select("problem_id", "why", "share", "exclusive")
 
 
+def most_telling(source: Source, mistakes: pl.DataFrame | None = None) -> str:
+    """The id of the problem to open first: one that some languages solve and others do not, and where the reward model is wrong if there is one.
+
+    Args:
+        mistakes: of `count_mistakes`, where there is a reward model.
+    """
+    shares = source.cells.with_columns(share=pl.col("n_correct") / pl.col("n"))
+    spread = shares.group_by("problem_id").agg(spread=pl.col("share").std().fill_null(0.0))
+    if mistakes is None:
+        mistakes = spread.select("problem_id", mistaken=pl.lit(False))
+    table = spread.join(mistakes, on="problem_id", how="left")
+    wrong = pl.col("mistaken").fill_null(False) & (pl.col("spread") > 0)
+    return str(table.sort(~wrong, -pl.col("spread"), "problem_id")["problem_id"][0])
+
+
 def candidates_of(source: Source, problem_id: str) -> pl.DataFrame:
     """One row per candidate of one problem: its completion, its reading and `rewards` (a list of model and reward).
 

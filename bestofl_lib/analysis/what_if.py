@@ -26,8 +26,6 @@ Array = np.ndarray
 Kept = TypeVar("Kept")
 
 NEEDS_REWARD = ("best_of_k", "weighted")
-
-
 LARGE = 3_000_000  # rewards read at once; a larger run reads one reward model when it is chosen
 
 
@@ -112,33 +110,17 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
     Raises:
         ValueError: no language, a budget that the pool does not have, or a strategy whose numbers are not stored.
     """
-    languages, budget = setting.languages, setting.budget
-    if not languages:
-        raise ValueError("no language is chosen; choose at least one")
-    most = numbers.most
-    total, top = sum(most[code] for code in languages), len(languages) * min(most[code] for code in languages)
-    if not 1 <= budget <= total:
-        raise ValueError(
-            f"budget {budget} is outside 1 to {total}, what these languages have; draw more or choose another"
-        )
-    if setting.allocation is None and budget > top:
-        raise ValueError(
-            f"equal shares end at a budget of {top} over these languages; lower the budget or move a slider"
-        )
-    rewarded = setting.strategy in NEEDS_REWARD
-    model = setting.reward_model if rewarded else None
-    pool = numbers.ranked(model, setting.offsets if rewarded else {})
+    pool, model, total, top = _checked(numbers, setting)
+    languages, budget, most = setting.languages, setting.budget, numbers.most
     allocation = setting.allocation or apportion(budget, languages, most)
     budgets = curve_budgets(top, budget if setting.allocation is None else None)
     shares = _arm(numbers, pool, setting, languages, budgets)
+    values, error = problem_values(numbers, setting)
     if setting.allocation is None:
-        at = budgets.index(budget)
-        values, error = shares.accuracy[:, at], float(shares.mc_error[at])
         oracle = arm_values(pool, "+".join(languages), "oracle", None, [budget])
         ceiling = float(oracle.accuracy.mean()) if oracle else None
         weights = dict.fromkeys(languages, 1 / len(languages))
     else:
-        values, error = allocated(pool, setting, model)
         correct = {code: pool.is_correct[code] for code in languages}
         ceiling = float(coverage_of_allocation(correct, allocation).mean())
         weights = {code: allocation[code] / budget for code in languages}
@@ -158,6 +140,51 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
         "tokens": _tokens(pool, weights, budget), "allocation": allocation, "equal": setting.allocation is None,
         "budget": budget, "top": top, "total": total,
     }  # fmt: skip
+
+
+def problem_values(numbers: Numbers, setting: Setting) -> tuple[Array, float]:
+    """(problems,) chance to be right in one setting, and the error of its mean by Monte Carlo (0: exact).
+
+    Raises:
+        ValueError: see `what_if`.
+    """
+    pool, model, _, top = _checked(numbers, setting)
+    if setting.allocation is not None:
+        return allocated(pool, setting, model)
+    budgets = curve_budgets(top, setting.budget)
+    shares, at = _arm(numbers, pool, setting, setting.languages, budgets), budgets.index(setting.budget)
+    return shares.accuracy[:, at], float(shares.mc_error[at])
+
+
+def compare_settings(numbers: Numbers, first: Setting, second: Setting) -> uncertainty.Difference:
+    """The second setting's accuracy minus the first's, paired by problem, with its interval and p-value.
+
+    Raises:
+        ValueError: see `what_if`; or the settings cover different problems.
+    """
+    values = [problem_values(numbers, setting)[0] for setting in (first, second)]
+    if len(values[0]) != len(values[1]):
+        raise ValueError(f"the settings cover {len(values[0])} and {len(values[1])} problems; nothing can be paired")
+    return uncertainty.paired_difference(values[1], values[0])
+
+
+def _checked(numbers: Numbers, setting: Setting) -> tuple[Pool, str | None, int, int]:
+    """The ranked pool and reward model of a setting, all completions of its languages, and where equal shares end."""
+    if not setting.languages:
+        raise ValueError("no language is chosen; choose at least one")
+    most = [numbers.most[code] for code in setting.languages]
+    total, top = sum(most), len(most) * min(most)
+    if not 1 <= setting.budget <= total:
+        raise ValueError(
+            f"budget {setting.budget} is outside 1 to {total}, what these languages have; draw more or choose another"
+        )
+    if setting.allocation is None and setting.budget > top:
+        raise ValueError(
+            f"equal shares end at a budget of {top} over these languages; lower the budget or move a slider"
+        )
+    rewarded = setting.strategy in NEEDS_REWARD
+    model = setting.reward_model if rewarded else None
+    return numbers.ranked(model, setting.offsets if rewarded else {}), model, total, top
 
 
 def shifted(pool: Pool, model: str | None, offsets: Mapping[str, float]) -> Pool:

@@ -90,14 +90,14 @@ def run_study(
         run.record("study", {"name": study, "title": asked.title, "overrides": overrides or {}})
         try:
             for step in chosen:
-                _bring_up_to_date(run, step, steps, force, say)
+                _bring_up_to_date(run, step, steps, force, say, folders.reports)
         except StudyError:
             _report(run, asked.title, steps, folders, say)
             raise
         return _report(run, asked.title, steps, folders, say)
 
 
-def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say: Say) -> None:
+def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say: Say, reports: Path) -> None:
     digests = Digests(run.folder)
     records = run.notebook_records()
     state = state_of(run, step, steps, records, digests)
@@ -108,6 +108,7 @@ def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say:
     before = {name: digests.of(name) for name in run_files(run.folder)}
     record = _begun(step, steps, records, digests)
     run.record_notebook(step.name, record)
+    _mark_report(reports / run.name, step)
     began = time.monotonic()
     failure: StudyError | None = None
     target = executed_path(run, step.name)
@@ -125,6 +126,17 @@ def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say:
     if failure:
         raise failure
     say(f"  {step.name}: done in {record['seconds']:.0f} s, at most {record['peak_memory_mb']:,} MB")
+
+
+def _mark_report(target: Path, step: Step) -> None:
+    """The pages of an earlier report say from now on that they are older than the run, until it is built again."""
+    from bestofl_lib.display.report.build import mark_unfinished
+
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    mark_unfinished(
+        target,
+        f"These pages may be older than their run: {step.name} was started on {when} and has not been reported since.",
+    )
 
 
 def _begun(step: Step, steps: list[Step], records: dict[str, Any], digests: Digests) -> dict[str, Any]:

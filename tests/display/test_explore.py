@@ -16,8 +16,10 @@ from bestofl_lib.display import takeaways, words
 from bestofl_lib.display import text as inert
 from bestofl_lib.display.explorer import problem as problem_page
 from bestofl_lib.display.explorer.launch import write_notebook
+from bestofl_lib.display.explorer.what_if import what_if_view
 from bestofl_lib.display.explorer.widget import Explorer
 from bestofl_lib.runs import Run
+from bestofl_lib.text import signed_points
 
 LANGUAGES = ("bn", "en", "sw", "th")
 KEYS = ["problem_id", "language", "sample_index"]
@@ -402,3 +404,39 @@ def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_probl
         for text in ("abc", "abcde")
     ]
     assert problem_page.explain(rows, rows[0], "shortest") == "fewest characters, 3; next en #0 with 5"
+
+
+# -- two settings, the choices as a table, the first problem
+
+
+def test_two_settings_are_compared_problem_by_problem(numbers):
+    first, second = setting(strategy="random", reward_model=None), setting()
+    test = what_if.compare_settings(numbers, first, second)
+    apart = what_if.problem_values(numbers, second)[0] - what_if.problem_values(numbers, first)[0]
+    assert float(test.effect) == pytest.approx(float(apart.mean()), abs=1e-12) and test.low < test.effect < test.high
+    view = what_if_view(numbers, second, first)
+    assert signed_points(float(test.effect)) in view["against"] and "one at random" in view["against"]
+    assert what_if_view(numbers, second, second)["against"] is None
+
+
+def test_the_selection_is_the_candidates_that_the_choices_pick(run):
+    page = Explorer(run_scan.open_run(run)).choose(strategy="best_of_k", budget=4, seed=3)
+    table = page.selection()
+    assert table.height == 40 == table["problem_id"].n_unique() and table["completion"].null_count() == 0
+    here = table.filter(pl.col("problem_id") == page.problem["id"]).row(0, named=True)
+    pick = next(pick for pick in page.problem["picks"] if pick["strategy"] == "best_of_k")
+    assert (here["language"], here["answer"]) == (pick["language"], pick["answer"])
+
+
+def test_keeping_a_setting_compares_the_next_one_with_it(run):
+    page = Explorer(run_scan.open_run(run)).choose(tab="what_if", budget=2).choose(keep=True)
+    assert page.state["kept"] and page.what_if["against"] is None
+    assert "against best of k" in page.choose(budget=6).what_if["against"]
+    assert not page.choose(keep=False).state["kept"]
+
+
+def test_the_first_problem_divides_the_languages(source):
+    cells = source.cells.filter(
+        pl.col("problem_id") == run_scan.most_telling(source, run_scan.count_mistakes(source, "cross"))
+    )
+    assert 0 < cells["n_correct"].sum() < cells["n"].sum()

@@ -96,7 +96,7 @@ def build(run, tmp_path, **states):
 def test_a_report_is_an_overview_and_a_page_per_notebook(run, tmp_path):
     target, pages = build(run, tmp_path)
     assert set(pages) == {"index.html", "01_make_numbers.html", "08_budget_curves.html"}
-    assert {path.name for path in (target / "assets").iterdir()} == {"vega.js", "charts.js", "page.css"}
+    assert {path.name for path in (target / "assets").iterdir()} == {"vega.js", "charts.js", "page.css", "state.js"}
     assert "How many are there?" in pages["index.html"] and 'href="08_budget_curves.html"' in pages["index.html"]
 
 
@@ -229,3 +229,16 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monke
     with pytest.raises(OSError, match="No space left"):
         build(run, tmp_path)
     assert (target / "index.html").exists() and [path.name for path in target.parent.iterdir()] == ["tiny"]
+
+
+def test_pages_of_a_run_that_was_not_finished_say_so_until_they_are_built_again(run, tmp_path):
+    target, pages = build(run, tmp_path)
+    state = target / "assets" / "state.js"
+    assert state.read_text() == "" and all("assets/state.js" in text for text in pages.values())
+    before = report_build.page_digests(target)
+    report_build.mark_unfinished(target, "started </script> and not finished")
+    assert "started \\u003c/script" in state.read_text() and report_build.page_digests(target) != before
+    build(run, tmp_path)
+    assert state.read_text() == "" and report_build.page_digests(target) == before
+    report_build.mark_unfinished(tmp_path / "none", "no report, nothing to mark")
+    assert not (tmp_path / "none").exists()

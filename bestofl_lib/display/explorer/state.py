@@ -31,6 +31,7 @@ class State:
     budget: int
     allocation: dict[str, int] | None  # None: equal shares
     offsets: dict[str, float]
+    kept: Setting | None = None  # the setting that others are compared with
 
 
 def first_state(source: Source, most: Mapping[str, int]) -> State:
@@ -65,7 +66,7 @@ def next_state(state: State, change: Mapping[str, Any], source: Source, most: Ma
     Args:
         change: one of `sort`, `filters`, `page`, `tab`, `seed`, `strategy`, `reward_model`, `budget` with its new value;
             `problem: [id, language]`; `language: [code, on]`; `slider: [code, completions]`; `offset: [code, value]`;
-            `offsets: {}`; `equal: True`.
+            `offsets: {}`; `equal: True`; `keep: True` keeps the setting to compare others with, `keep: False` forgets it.
 
     Raises:
         ValueError: naming a change that does not exist, or a value that this run does not have.
@@ -97,6 +98,8 @@ def _changed(state: State, name: str, value: Any, source: Source, most: Mapping[
     if name == "offset":
         code, offset = value
         return replace(state, offsets={c: o for c, o in (state.offsets | {code: float(offset)}).items() if o})
+    if name == "keep":
+        return replace(state, kept=setting_of(state) if value else None)
     if name == "equal":
         return _within(replace(state, allocation=None), most)
     if name == "budget":
@@ -153,4 +156,6 @@ def describe_state(state: State, most: Mapping[str, int]) -> dict[str, Any]:
     shown = state.allocation or apportion(state.budget, state.languages, most)
     total = sum(most[code] for code in state.languages)
     listed = {"filters": list(state.filters), "languages": list(state.languages)}
-    return vars(state) | listed | {"most": dict(most), "total": total, "shown": shown}
+    return (
+        vars(state) | listed | {"kept": state.kept is not None} | {"most": dict(most), "total": total, "shown": shown}
+    )

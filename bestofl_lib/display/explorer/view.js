@@ -404,8 +404,10 @@ function render({ model, el }) {
     }
     result.replaceChildren(
       h("p", { class: "figure" }, h("b", { "data-accuracy": data.accuracy }, percent(data.accuracy)), h("span", {}, `${percent(data.low)} to ${percent(data.high)}`)),
-      h("p", {}, `of ${data.n_problems} problems right with ${data.budget} completion${data.budget === 1 ? "" : "s"} each, choosing by ${meta.strategies[now.strategy].replace("best of k by reward", "reward")}${rewarded ? ` (${now.reward_model})` : ""}. 95 % interval over problems. `,
+      h("p", {}, `of ${data.n_problems} problems right with ${data.budget} completion${data.budget === 1 ? "" : "s"} each, choosing by ${meta.strategies[now.strategy]}${rewarded ? ` (${now.reward_model})` : ""}. 95 % interval over problems. `,
         data.error ? `Simulated, ± ${percent(data.error, 2)}. ` : "Exact over all draws. "),
+      h("p", { class: "context" }, h("button", { class: "keep", on: { click: () => ask({ keep: !state().kept }) } }, state().kept ? "forget the kept setting" : "keep this setting to compare with"),
+        data.against ? h("b", { class: "against" }, ` ${data.against}`) : null),
       h("p", { class: "context" }, `Random choice ${percent(data.random)} · oracle ${percent(data.oracle)}${data.tokens === null ? "" : ` · ${Math.round(data.tokens).toLocaleString("en")} tokens per problem`}`));
     chart.replaceChildren(curves(data));
     const widest = Math.max(...(data.selected ?? []).flatMap((row) => [row.share, row.given]), 0.05);

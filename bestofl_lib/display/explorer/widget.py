@@ -14,6 +14,7 @@ import polars as pl
 import traitlets
 
 from bestofl_lib.analysis import run_scan
+from bestofl_lib.analysis.picks import pick_candidates
 from bestofl_lib.analysis.what_if import NEEDS_REWARD, Numbers
 from bestofl_lib.display import words
 from bestofl_lib.display.embed import asset
@@ -66,7 +67,8 @@ class Explorer(anywidget.AnyWidget):
         self._stale = {"problem", "what_if"}
         self._show_atlas()
         if self._state.problem is None and self._order:
-            self._state = choices.next_state(self._state, {"problem": [self._order[0], ""]}, source, self._numbers.most)
+            first_problem = run_scan.most_telling(source, self._mistakes.get(self._state.reward_model or ""))
+            self._state = choices.next_state(self._state, {"problem": [first_problem, ""]}, source, self._numbers.most)
         self._show()
         self.on_msg(self._hear)
 
@@ -74,6 +76,24 @@ class Explorer(anywidget.AnyWidget):
         """Change one choice from Python, as the page does: `choose(problem=["lab-test-0004", "sw"])`, `choose(budget=4)`."""
         self._take([change])
         return self
+
+    def selection(self) -> pl.DataFrame:
+        """The candidates that the chosen strategy picks with the chosen allocation and seed, one row per problem.
+
+        Returns:
+            `problem_id`, `language`, `sample_index`, `is_correct`, `strategy`, `reward_model`, `budget`, `answer`, `completion`. No row
+            where a vote had no answer to count.
+        """
+        state, most = self._state, self._numbers.most
+        setting = choices.setting_of(state)
+        model = setting.reward_model if setting.strategy in NEEDS_REWARD else None
+        pool = self._numbers.ranked(model, setting.offsets if model else {})
+        used = {code: k for code, k in choices.allocation_of(state, most).items() if k}
+        found = pick_candidates(pool, used, setting.strategy, model, state.seed)
+        key = list(run_scan.KEYS)
+        texts = self._source.candidates().select(*key, "completion").unique(key, keep="first")
+        read = self._source.readings.select(*key, "answer")
+        return found.lazy().join(read, on=key, how="left").join(texts, on=key, how="left").sort("problem_id").collect()
 
     def _hear(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
         try:
@@ -90,7 +110,7 @@ class Explorer(anywidget.AnyWidget):
             self._show_atlas()
         if changed & {"problem", "seed", "reward_model", "budget", "allocation", "languages", "offsets"}:
             self._stale.add("problem")
-        if changed & {"strategy", "reward_model", "budget", "allocation", "languages", "offsets"}:
+        if changed & {"strategy", "reward_model", "budget", "allocation", "languages", "offsets", "kept"}:
             self._stale.add("what_if")
         self._show()
 
@@ -109,7 +129,9 @@ class Explorer(anywidget.AnyWidget):
         if shown in self._stale:
             self._stale.discard(shown)
             if shown == "what_if":
-                self.what_if = self._answer(lambda: what_if_view(self._numbers, choices.setting_of(self._state)))
+                self.what_if = self._answer(
+                    lambda: what_if_view(self._numbers, choices.setting_of(self._state), self._state.kept)
+                )
             elif self._state.problem is not None:
                 self.problem = self._answer(self._problem)
         self.state = choices.describe_state(self._state, self._numbers.most)

@@ -25,11 +25,13 @@ from bestofl_lib.display.report import atlas
 from bestofl_lib.display.report.overview import overview
 from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Table, render
 from bestofl_lib.display.text import plain_text, written_markdown
+from bestofl_lib.files import replace_file
 from bestofl_lib.runs import Run
 from bestofl_lib.text import content_digest, signed, signed_interval
 
 HEADLINES = ("english_against_mixed", "claims_forest", "gain_over_resampling", "reward_quality", "accuracy_by_language")
 FRESH, FAILED = "up to date", "failed"
+STATE = "state.js"  # of a report's assets: empty, or why its pages may be out of date
 LARGEST = 6_000_000  # bytes of a whole report
 ASSETS = {  # files of a report's assets folder, and what of `display/assets` each holds
     "charts.js": ("common.js", "charts.js"),
@@ -80,10 +82,21 @@ def build_report(run: Run, target: Path, *, title: str, states: States) -> Path:
         needed = {"page.css", "charts.js"}.union(*(page.scripts for page in pages))
         for name, parts in ((name, parts) for name, parts in ASSETS.items() if name in needed):
             (new / "assets" / name).write_text(asset(parts), "utf8")
+        (new / "assets" / STATE).write_text("", "utf8")
         _put_in_place(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return target / "index.html"
+
+
+def mark_unfinished(target: Path, why: str) -> None:
+    """Make the pages of a written report say that they may be older than their run, until it is built again.
+
+    Called before a notebook runs: a run that is interrupted or killed then leaves pages that say so. Nothing where there is no report.
+    """
+    if (target / "assets").is_dir():
+        text = f"document.documentElement.dataset.unfinished = {embed.inert_json(why)};\n"
+        replace_file(target / "assets" / STATE, text.encode())
 
 
 def report_pages(
@@ -135,7 +148,7 @@ def _executed(run: Run, name: str) -> Path:
 def _in_shell(page: Page, pages: list[Page], run: Run) -> str:
     return render(
         "base.html.j2", policy=POLICY, title=f"{page.text} · {run.name}", brand=f"Best-of-L · run {run.name}",
-        links=links(pages, page.name), body=page.body, heading=page.heading, rows=page.rows, scripts=page.scripts,
+        links=links(pages, page.name), body=page.body, heading=page.heading, rows=page.rows, scripts=(STATE, *page.scripts),
     )  # fmt: skip
 
 
