@@ -15,6 +15,7 @@ from bestofl_lib.analysis.best_of_k import best_of_shares
 from bestofl_lib.analysis.checks import check_budget, checked_allocation
 from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.tables import SCHEMAS
+from bestofl_lib.text import stable_integer
 
 
 def selected_languages(
@@ -66,12 +67,12 @@ def draw_once(pool: Pool, allocation: Mapping[str, int], seed: int = 0) -> pl.Da
     Returns:
         One row per drawn candidate: `problem_id`, `language`, `sample_index`, `is_correct`.
     """
-    rng = np.random.default_rng(seed)
     used = checked_allocation(allocation, pool.languages)
     rows = []
     for code, k in used.items():
         check_budget(pool.n_candidates(code), k, pool.problem_ids, code)
-        order = np.argsort(np.where(pool.exists[code], rng.random(pool.exists[code].shape), np.inf), 1)[:, :k]
+        lots = np.stack([_lots(seed, f"{problem}:{code}", pool.exists[code].shape[1]) for problem in pool.problem_ids])
+        order = np.argsort(np.where(pool.exists[code], lots, np.inf), 1)[:, :k]
         index = np.take_along_axis(pool.sample_index[code], order, 1)
         right = np.take_along_axis(pool.is_correct[code], order, 1) > 0
         rows += [
@@ -116,7 +117,7 @@ def pick_candidates(
     table = table.with_columns(
         value=pl.Series(value, dtype=pl.Float64),
         answer=pl.Series(answer, dtype=pl.Int64),
-        lot=pl.Series(np.random.default_rng(seed + 1).random(len(table))),
+        lot=pl.Series(np.concatenate([_lots(seed + 1, problem, n) for problem, n in _counts(table)]), dtype=pl.Float64),
     )
     if strategy in ("majority", "weighted"):
         each = vote_weight(table["value"].to_numpy(), vote_weights) if strategy == "weighted" else np.ones(len(table))
@@ -139,3 +140,13 @@ def pick_candidates(
             budget=pl.lit(sum(used.values()), pl.Int32),
         )
     )
+
+
+def _lots(seed: int, name: str, n: int) -> np.ndarray:
+    """(n,) uniform numbers that depend on the seed and the name alone: a problem draws the same whether alone or among others."""
+    return np.random.default_rng([seed, stable_integer(name)]).random(n)
+
+
+def _counts(table: pl.DataFrame) -> list[tuple[str, int]]:
+    """Rows per problem, in the order of a table that is sorted by problem."""
+    return [(problem, n) for problem, n in table.group_by("problem_id", maintain_order=True).len().iter_rows()]

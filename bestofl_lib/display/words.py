@@ -141,6 +141,15 @@ def arm(pool_name: str, strategy_name: str, reward_model: str | None) -> str:
     return f"{pool(pool_name)}, {strategy(strategy_name, reward_model)}"
 
 
+def selector(name: str) -> str:
+    """A way of choosing, in a table of controls: a reward model, what was made of one, or a strategy.
+
+    >>> selector("cross"), selector("majority"), selector("language prior")
+    ('cross reward', 'majority vote', 'language prior')
+    """
+    return STRATEGIES.get(name) or (f"{name} reward" if name in REWARD_MODELS else name)
+
+
 def plan_arm(name: str) -> str:
     """A plain way of spending that the planner is compared with.
 

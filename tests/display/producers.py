@@ -39,6 +39,8 @@ STORED = {
     "accuracy_by_language": "accuracy",
     "claims": "claims",
     "claims_forest": "claim_details",
+    "claim_controls": "claim_controls",
+    "added_languages": "added_languages",
     "budget_curves": "curves",
     "gain_over_resampling": "gains",
     "planner_regret": "plan",
@@ -67,6 +69,8 @@ def _of_pool(pool: Pool) -> dict[str, pl.DataFrame]:
     return {
         "claims": judged.claims,
         "claims_forest": judged.details,
+        "claim_controls": judged.controls,
+        "added_languages": complementarity.added_languages(pool),
         "budget_curves": table,
         "english_against_mixed": table,
         "interval_sources": interval_sources(pool),

@@ -420,7 +420,7 @@ def test_two_settings_are_compared_problem_by_problem(numbers):
 
 
 def test_the_selection_is_the_candidates_that_the_choices_pick(run):
-    page = Explorer(run_scan.open_run(run)).choose(strategy="best_of_k", budget=4, seed=3)
+    page = Explorer(run_scan.open_run(run)).choose(tab="problem", strategy="best_of_k", budget=4, seed=3)
     table = page.selection()
     assert table.height == 40 == table["problem_id"].n_unique() and table["completion"].null_count() == 0
     here = table.filter(pl.col("problem_id") == page.problem["id"]).row(0, named=True)

@@ -4,8 +4,9 @@ A chart's title says the question, its subtitle the unit, the denominator and th
 figure: it chooses rows, words and encodings. Charts take aggregated tables of at most a few thousand rows.
 """
 
-from bestofl_lib.display.charts.claims import claims_forest
+from bestofl_lib.display.charts.claims import claim_controls, claims_forest
 from bestofl_lib.display.charts.complementarity import (
+    added_languages,
     exclusive_solves,
     gain_over_resampling,
     greedy_order,
@@ -20,9 +21,11 @@ from bestofl_lib.display.charts.rewards import calibration, reward_quality, sele
 __all__ = [
     "accuracy_by_language",
     "accuracy_by_reader",
+    "added_languages",
     "allocation",
     "budget_curves",
     "calibration",
+    "claim_controls",
     "claims_forest",
     "english_against_mixed",
     "exclusive_solves",

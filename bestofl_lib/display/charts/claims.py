@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from bestofl_lib.display import words
 from bestofl_lib.display.charts.style import (
     GREY,
     INK,
@@ -64,6 +65,35 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """What would anyone do instead? Every control beside the claim, over the own pool chosen by the own model.
+
+    Args:
+        table: one row per arm and language (null: the mean over languages, which is shown): `language`, `pool`, `selector`, `gain`,
+            `gain_low`, `gain_high`, `p_holm`, `budget`, `n_problems`.
+    """
+    need(table, "language", "pool", "selector", "gain", "gain_low", "gain_high", "p_holm", "budget", "n_problems")
+    means = table.filter(pl.col("language").is_null()).drop_nulls("gain").drop("low", "high")
+    need(means, "gain")
+    names = [f"{words.pool(pool)}, {words.selector(how)}" for pool, how in means.select("pool", "selector").iter_rows()]
+    means = means.with_columns(
+        low="gain_low", high="gain_high", row=pl.Series(names, dtype=pl.String), sure=(pl.col("p_holm") < 0.05).fill_null(False),
+        label=pl.col("gain").map_elements(signed, return_dtype=pl.String),
+    ).sort("gain", descending=True)  # fmt: skip
+    best = means.row(0, named=True)
+    tips = tooltips(means, "row", "gain", "low", "high", "accuracy", "p_holm", "budget", "n_problems")
+    order = means["row"].to_list()
+    return finish(
+        interval_dots(means, "gain", points_axis(), "percentage points", order, tips, y="row", zero=0, colour=INK),
+        "claim_controls",
+        f"The best of {means.height} ways is {best['row']}: {signed(best['gain'])} points over the own pool with its own model",
+        "What would anyone do instead, and what does it reach?",
+        f"Accuracy over a language's own pool chosen by its own reward model, mean over languages, {spelled_range(means['budget'])} completions, "
+        f"{spelled_range(means['n_problems'])} problems; 95 % intervals; filled where significant after Holm's correction.",
+        room=label_room(means),
+    )
+
+
 def _panel(table: pl.DataFrame, tips: list[alt.Tooltip], step: int = 26) -> alt.LayerChart:
     order = table["row"].to_list()
     tested = table.drop_nulls("effect")
@@ -90,10 +120,12 @@ def _rows(table: pl.DataFrame) -> pl.DataFrame:
     name = pl.col("claim")
     if "part" in table.columns:
         name = name + pl.when(pl.col("part") == "total").then(pl.lit("")).otherwise(pl.lit(" ") + pl.col("part"))
+    if "reading" in table.columns:
+        name = name + pl.when(pl.col("reading") == "strongest").then(pl.lit(" (strongest)")).otherwise(pl.lit(""))
     if "language_name" in table.columns:
         name = name + pl.lit(" ") + pl.col("language_name").fill_null("")
     table = table.with_columns(row=name.str.strip_chars())
-    for column, told in (("budget", "{}, {} completions"), ("against", "{} against {}")):
+    for column, told in (("arm", "{}, {}"), ("budget", "{}, {} completions"), ("against", "{} against {}")):
         if table["row"].is_duplicated().any() and column in table.columns:
             longer = pl.format(told, "row", pl.col(column).cast(pl.String).fill_null("?"))
             table = table.with_columns(row=pl.when(pl.col("row").is_duplicated()).then(longer).otherwise("row"))

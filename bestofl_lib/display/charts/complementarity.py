@@ -110,6 +110,37 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+def added_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """For a speaker of each language, which second language adds most?
+
+    Args:
+        table: one row per base and added language: `base`, `language`, `gain` (coverage with half of the budget in that language
+            minus all of it in the base), `low`, `high`, `p_holm`, `verdict`, `budget`, `n_problems`.
+    """
+    need(table, "base", "language", "gain", "low", "high", "verdict", "budget", "n_problems")
+    best = table.sort("gain").row(-1, named=True)
+    clear = table.filter(pl.col("verdict") == "supported").height
+    star = pl.when(pl.col("verdict") == "supported").then(pl.lit("*")).otherwise(pl.lit(""))
+    table = with_names(with_names(table, "base")).with_columns(told=_points("gain") + star)
+    order = languages_in_order([*table["base"], *table["language"]])
+    turned, level = (alt.Axis(domain=False, ticks=False, labelAngle=angle) for angle in (-45, 0))
+    base = alt.Chart(table).encode(
+        x=alt.X("language_name:N", sort=order, title="added", axis=turned),
+        y=alt.Y("base_name:N", sort=order, title="for a speaker of", axis=level),
+        tooltip=tooltips(table, "base_name", "language_name", "gain", "low", "high", "p_holm", "verdict", "n_problems"),
+    )
+    most = max(largest(table["gain"].abs()), 0.001)
+    return finish(
+        heat_map(base, "gain", most, "", diverging=True, written="told"),
+        "added_languages",
+        f"{english_name(best['language'])} adds most to {english_name(best['base'])}: {signed(best['gain'])} points; {clear} of "
+        f"{table.height} pairs are clear gains",
+        "For a speaker of each language, which second language adds most?",
+        f"Coverage with half of {spelled_range(table['budget'])} completions in the added language minus all of them in the own one, percentage "
+        f"points, {spelled_range(table['n_problems'])} problems; * supported after Holm's correction within a row.",
+    )
+
+
 def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What is each language's fair share of the mixed pool's accuracy?
 

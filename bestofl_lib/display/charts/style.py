@@ -166,7 +166,14 @@ def label_room(table: pl.DataFrame, label: str = "label", at: str = "high") -> i
 
 
 def heat_map(
-    base: alt.Chart, column: str, most: float, number: str, *, least: float | None = None, diverging: bool = False
+    base: alt.Chart,
+    column: str,
+    most: float,
+    number: str,
+    *,
+    least: float | None = None,
+    diverging: bool = False,
+    written: str = "",
 ) -> alt.LayerChart:
     """Cells coloured by a number that is also written into them.
 
@@ -174,6 +181,7 @@ def heat_map(
         most: the number with the strongest colour.
         least: numbers up to this are coloured, not written.
         diverging: two colours around nothing.
+        written: a column of text that is written instead of the number.
     """
     colours = ["#8c510a", "#f5f0e6", "#01665e"] if diverging else ["#eaf1f8", "#08519c"]
     domain = [-most, 0, most] if diverging else [0, most]
@@ -183,7 +191,7 @@ def heat_map(
     strong = f"abs(datum.{column}) > {0.55 * most:g}"
     shown = base if least is None else base.transform_filter(f"datum.{column} > {least:g}")
     text = shown.mark_text().encode(
-        text=alt.Text(f"{column}:Q", format=number),
+        text=alt.Text(f"{written}:N") if written else alt.Text(f"{column}:Q", format=number),
         color=alt.condition(strong, alt.value("#ffffff"), alt.value("#1d2126")),
     )
     return (cells + text).properties(width=alt.Step(46), height=alt.Step(28))

@@ -56,11 +56,12 @@ def overview(run: Run, study_title: str, judged: bool) -> Overview:
     accuracy = run.read("accuracy") if run.has("accuracy") else None
     claims = run.read("claims") if judged and run.has("claims") else None
     plan = run.read("plan") if judged and run.has("plan") else None
-    gains = run.read("gains") if judged and run.has("gains") else None
-    tiles = () if claims is None else tuple(_tiles(claims, gains, plan))
+    added = run.read("added_languages") if judged and run.has("added_languages") else None
+    controls = run.read("claim_controls") if judged and run.has("claim_controls") else None
+    tiles = () if claims is None else tuple(_tiles(claims, added, plan))
     return Overview(
         title, _warning(accuracy), _subject(run, found), words.LAB_CAVEAT if found.bundled else "",
-        "" if claims is None else _result(claims), tiles,
+        "" if claims is None else _result(claims, controls), tiles,
     )  # fmt: skip
 
 
@@ -105,12 +106,10 @@ def _warning(accuracy: pl.DataFrame | None) -> str:
 
 
 def _claim(claims: pl.DataFrame, claim: str, part: str = "total") -> Mapping[str, Any] | None:
-    """One row of the claims table; None where it has none or no effect was measured."""
-    rows = claims.filter(pl.col("claim") == claim)
-    if "part" in claims.columns:
-        rows = rows.filter(pl.col("part") == part)
-    elif part != "total":
-        return None
+    """One headline row of the claims table; None where it has none."""
+    rows = claims.filter(
+        (pl.col("claim") == claim) & (pl.col("part") == part) & pl.col("reading").ne_missing(pl.lit("strongest"))
+    )
     return rows.row(0, named=True) if len(rows) else None
 
 
@@ -121,28 +120,26 @@ def _tile(question: str, row: Mapping[str, Any] | None, sentence: str) -> Tile:
     return Tile(question, f"{signed(row['effect'])} points", f"95 % interval {interval}", row["verdict"], sentence)
 
 
-def _tiles(claims: pl.DataFrame, gains: pl.DataFrame | None, plan: pl.DataFrame | None) -> list[Tile]:
+def _tiles(claims: pl.DataFrame, added: pl.DataFrame | None, plan: pl.DataFrame | None) -> list[Tile]:
     asked = words.QUESTIONS
-    total, pool, reward = (_claim(claims, "H1", part) for part in ("total", "pool", "reward"))
-    tiles = [
-        _tile(asked["mixing"], pool or total, words.TILES["pool" if pool else "total"]),
-        _tile(asked["reward"], reward, words.TILES["reward"]) if reward else _tile(asked["reward"], _claim(claims, "H3"), words.TILES["small"]),
-    ]  # fmt: skip
-    return [*tiles, _helping_tile(asked["languages"], gains, _claim(claims, "H4")), _plan_tile(asked["plan"], plan)]
+    return [
+        _tile(asked["mixing"], _claim(claims, "H1", "pool"), words.TILES["pool"]),
+        _tile(asked["reward"], _claim(claims, "H1", "reward"), words.TILES["reward"]),
+        _helping_tile(asked["languages"], added, _claim(claims, "H4")),
+        _plan_tile(asked["plan"], plan),
+    ]
 
 
-def _helping_tile(question: str, gains: pl.DataFrame | None, row: Mapping[str, Any] | None) -> Tile:
-    """The language that adds most to the base beyond drawing it again."""
-    if gains is None or gains.is_empty():
+def _helping_tile(question: str, added: pl.DataFrame | None, row: Mapping[str, Any] | None) -> Tile:
+    """The pair of languages where the second adds most beyond drawing the first again."""
+    if added is None or added.is_empty():
         return _tile(question, row, words.TILES["again"])
-    last = gains.filter(pl.col("budget") == pl.col("budget").max()).sort("gain", descending=True)
-    best = last.row(0, named=True)
-    clear = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") > 0)).height
-    verdict = "supported" if best["p_holm"] < 0.05 and best["gain"] > 0 else "undecided"
+    best = added.sort("gain").row(-1, named=True)
+    clear = added.filter(pl.col("verdict") == "supported").height
     return Tile(
-        question, signed_points(best["gain"]), f"95 % interval {signed_interval(best['low'], best['high'])}", verdict,
-        f"of coverage: {english_name(best['language'])} added to {english_name(best['base'])} at {best['budget']} completions, beyond drawing "
-        f"{english_name(best['base'])} again. {clear} of {last.height} languages add clearly.",
+        question, signed_points(best["gain"]), f"95 % interval {signed_interval(best['low'], best['high'])}", best["verdict"],
+        f"of coverage: {english_name(best['language'])} for a speaker of {english_name(best['base'])}, half of {best['budget']} completions each, "
+        f"beyond asking in {english_name(best['base'])} alone. {clear} of {added.height} pairs are clear gains.",
     )  # fmt: skip
 
 
@@ -158,14 +155,14 @@ def _plan_tile(question: str, plan: pl.DataFrame | None) -> Tile:
     rival = others.row(0, named=True)
     low, high = rival["gain_low"], rival["gain_high"]
     verdict = "supported" if low > 0 else "not supported" if high < 0.01 else "undecided"
-    name = words.POOLS.get(rival["arm"], f"{english_name(rival['arm'])} only")
+    name = words.plan_arm(rival["arm"])
     return Tile(
         question, signed_points(rival["gain"]), f"95 % interval {signed_interval(low, high)}", verdict,
         f"over {name} with {planned['budget']} completions. The plan: {planned['allocation']}.",
     )  # fmt: skip
 
 
-def _result(claims: pl.DataFrame) -> str:
+def _result(claims: pl.DataFrame, controls: pl.DataFrame | None) -> str:
     """One sentence on what came out."""
     total = _claim(claims, "H1")
     if total is None or total["effect"] is None or total["effect"] != total["effect"]:
@@ -178,5 +175,19 @@ def _result(claims: pl.DataFrame) -> str:
     size = f"{abs(100 * total['effect']):.1f} points {signed_interval(total['low'], total['high'])}"
     return (
         f"Spreading the same budget over all languages and choosing with the cross-lingual reward model {verb} {size} against a speaker's "
-        f"own language alone{parts}. Verdict: {total['verdict']}."
+        f"own language alone{parts}. Verdict: {total['verdict']}.{_instead(controls)}"
+    )
+
+
+def _instead(controls: pl.DataFrame | None) -> str:
+    """What asking in the base language reaches, which anyone would do instead; empty where it is not known."""
+    if controls is None:
+        return ""
+    rows = controls.filter(pl.col("language").is_null() & (pl.col("selector") == "best way")).drop_nulls("gain")
+    if rows.is_empty():
+        return ""
+    row = rows.row(0, named=True)
+    interval = signed_interval(row["gain_low"], row["gain_high"])
+    return (
+        f" Asking in {english_name(row['pool'])} instead, chosen the best way: {signed_points(row['gain'])} {interval}."
     )
