@@ -116,7 +116,6 @@ ARCHITECTURES = (
     Architecture("granitemoehybrid", "generate", {"layer_types": ["mamba", "attention"]}),
     Architecture("granitemoeshared", "loop"),
     Architecture("helium", "loop"),
-    Architecture("hrm_text", "generate"),
     Architecture("hunyuan_v1_dense", "loop"),
     Architecture("hunyuan_v1_moe", "loop"),
     Architecture("hyperclovax", "loop"),

@@ -121,17 +121,19 @@ def _draw(
 ) -> None:
     """Draw the missing candidates into the store, which is open for writing."""
     requests = [
-        Request(problem, language, index, prompts[row], candidate_seed(seed, problem, language, index))
-        for problem, language, index, row in missing.select(*KEY, "row").iter_rows()
+        Request(*key, prompts[row], candidate_seed(seed, *key), begun=store.begun(draw, key))
+        for *found, draw, row in missing.select(*KEY, "draw", "row").iter_rows()
+        for key in [tuple(found)]
     ]
     draws = dict(zip(missing.select(*KEY).iter_rows(), missing["draw"], strict=True))
     bar = Progress("candidates", n_wanted, n_wanted - len(requests), shown=progress)
     try:
         with bar:
             for request, completion in sampler.sample(requests, settings):
-                if isinstance(completion, Unfinished):
-                    continue
                 key = (request.problem_id, request.language, request.sample_index)
+                if isinstance(completion, Unfinished):
+                    store.keep_begun(draws[key], key, completion)
+                    continue
                 store.add(
                     dict(zip(KEY, key, strict=True))
                     | {"draw": draws.pop(key), "model": sampler.name, "seed": request.seed}

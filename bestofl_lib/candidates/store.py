@@ -23,8 +23,10 @@ from typing import Any
 
 import polars as pl
 
+from bestofl_lib.candidates.unfinished import UnfinishedRows
 from bestofl_lib.candidates.writers import Share, sole_writer
 from bestofl_lib.files import explain, read_checked, replace_file, write_checked
+from bestofl_lib.models.contract import Unfinished
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import content_digest, valid_unicode
 
@@ -60,6 +62,7 @@ class Store:
     def __init__(self, folder: Path | str, share: Share | None = None):
         self.folder, self.share = Path(folder), share
         self._rows: list[dict[str, Any]] = []
+        self._unfinished = UnfinishedRows(self.folder, share.mark if share else "")
         self._is_open = False
         self._started = self._flushed = time.monotonic()
         self._next = 0
@@ -219,6 +222,8 @@ class Store:
             numbers = [int(path.name.split("-")[0]) for path in self.shards()]
             self._next = max(numbers, default=-1) + 1
             self._started = self._flushed = time.monotonic()
+            self._unfinished = UnfinishedRows(self.folder, self.share.mark if self.share else "")
+            self._unfinished.load()
             self._is_open = True
             try:
                 with _terminated_softly():
@@ -257,6 +262,20 @@ class Store:
         self._rows.append(
             {column: row.get(column) for column in ALL_COLUMNS} | {"completion": valid_unicode(row["completion"])}
         )
+        self._unfinished.forget(*(row[name] for name in ("draw", *KEY)))
+        self._flush_in_time()
+
+    def begun(self, draw: str, key: tuple[str, str, int]) -> Unfinished | None:
+        """What an interrupted call wrote of a candidate; None where it had not begun."""
+        return self._unfinished.get(draw, *key)
+
+    def keep_begun(self, draw: str, key: tuple[str, str, int], found: Unfinished) -> None:
+        """Keep what is written of a candidate that has not ended; it reaches the disk within seconds."""
+        self._need_lock()
+        self._unfinished.keep(found, draw, *key)
+        self._flush_in_time()
+
+    def _flush_in_time(self) -> None:
         now = time.monotonic()
         first, most = _FLUSH_SECONDS
         pause = min(most, max(first, (now - self._started) / 60))
@@ -271,8 +290,11 @@ class Store:
         """
         self._need_lock()
         self._flushed = time.monotonic()
-        if not self._rows:
-            return
+        if self._rows:
+            self._flush_rows()
+        self._unfinished.save()
+
+    def _flush_rows(self) -> None:
         table = pl.DataFrame(self._rows, schema=ALL_COLUMNS)
         tokens = table.select(TOKENS_SCHEMA.names()).filter(pl.col("token_ids").is_not_null())
         try:
