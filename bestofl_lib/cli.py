@@ -275,11 +275,16 @@ def figures(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    parameters: Annotated[list[str] | None, typer.Option("-p", help="model=…: look at this model as well.")] = None,
+) -> None:
     """What this machine has, what is missing, and the remedy."""
     from bestofl_lib.doctor import examine
 
-    lines, healthy = examine()
+    given = _named(parameters)
+    if other := set(given) - {"model"}:
+        raise ValueError(f"-p {other.pop()}: doctor looks at a model only; write -p model=…")
+    lines, healthy = examine(model=given.get("model", ""))
     for line in lines:
         typer.echo(line)
     if not healthy:

@@ -8,26 +8,33 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
 
 from bestofl_lib.files import ROOT
 from bestofl_lib.languages import english_name, needing_fonts
 from bestofl_lib.runs import Folders
 from bestofl_lib.study.execution import VERSIONS
+from bestofl_lib.study.guards import shared_without_locks
 from bestofl_lib.text import content_digest
 
+REACH = 3.0  # seconds to wait for the hub
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish
 
 
-def examine(root: Path = ROOT, folders: Folders | None = None) -> tuple[list[str], bool]:
+def examine(root: Path = ROOT, folders: Folders | None = None, model: str = "") -> tuple[list[str], bool]:
     """Findings, one a line, each failure with its remedy; and whether the study `lab` can run here.
 
     Args:
         root: the project's folder.
         folders: of notebooks, runs and reports.
+        model: Hub id or folder of a model that is to be used here; empty for none.
     """
     folders = folders or Folders.default()
     findings = [
@@ -41,6 +48,10 @@ def examine(root: Path = ROOT, folders: Folders | None = None) -> tuple[list[str
         _browser(),
         _fonts(),
         _caches(),
+        _adapters(),
+        _hub(),
+        *([_locks(folders.runs)] if shared_without_locks(folders.runs) else []),
+        *([_model(model)] if model else []),
     ]
     return [f"{mark:<4} {text}" for mark, text in findings], all(mark != "FAIL" for mark, _ in findings)
 
@@ -81,14 +92,23 @@ def _pinned(root: Path) -> Finding:
 def _device() -> Finding:
     """The accelerator as PyTorch sees it, asked in a process of its own."""
     code = (
-        "import torch; print(f'{torch.cuda.device_count()} × {torch.cuda.get_device_name()}' if torch.cuda.is_available() "
-        "else 'Apple MPS' if torch.backends.mps.is_available() else 'CPU only')"
+        "import torch\n"
+        "if torch.cuda.is_available():\n"
+        "    free, total = torch.cuda.mem_get_info()\n"
+        "    print(f'{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GB '\n"
+        '          f\'free on the first, dtype auto is {"bfloat16" if torch.cuda.is_bf16_supported() else "float16"}\')\n'
+        "else:\n"
+        "    print('Apple MPS' if torch.backends.mps.is_available() else 'CPU only, dtype auto is float32')"
     )
     try:
         answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         return "FAIL", f"PyTorch does not start ({error}); run `make install`"
-    return "ok", f"device: {answer.stdout.strip()}, {os.cpu_count()} cores"
+    memory = psutil.virtual_memory()
+    return "ok", (
+        f"device: {answer.stdout.strip()}; {os.cpu_count()} cores, "
+        f"{memory.available / 2**30:.0f} of {memory.total / 2**30:.0f} GB memory free"
+    )
 
 
 def _disk(folders: Folders) -> Finding:
@@ -151,3 +171,48 @@ def _caches() -> Finding:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
         found.append(f"{name} {folder} {size / 2**20:.1f} MB")
     return "ok", "caches: " + ", ".join(found)
+
+
+def _adapters() -> Finding:
+    try:
+        return "ok", f"peft {metadata.version('peft')}: tuning lora works"
+    except metadata.PackageNotFoundError:
+        return "note", "peft is not installed, so tuning lora does not work; .venv/bin/pip install -e '.[lora]'"
+
+
+def _hub() -> Finding:
+    """Whether the model hub answers within seconds; cached models need none."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return "ok", "model hub: switched off (HF_HUB_OFFLINE); models come from folders and the cache"
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    host = urlsplit(address)
+    try:
+        socket.create_connection((host.hostname or address, host.port or 443), timeout=REACH).close()
+        return "ok", f"model hub {address} answers"
+    except OSError as error:
+        return "note", f"model hub {address} cannot be reached ({error}); use models from folders or from the cache"
+
+
+def _locks(folder: Path) -> Finding:
+    kind = shared_without_locks(folder)
+    return "note", f"{folder} is on {kind}, where locks are not dependable: run one study at a time there"
+
+
+def _model(name: str) -> Finding:
+    """Size of a model's weights where they are on this machine."""
+    folder = Path(name).expanduser()
+    folder = folder if folder.is_dir() else ROOT / folder
+    if not folder.is_dir():
+        cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
+        snapshots = sorted((cache / f"models--{name.replace('/', '--')}" / "snapshots").glob("*"), key=os.path.getmtime)
+        if not snapshots:
+            return "note", f"model {name}: neither a folder nor in the cache; it will be downloaded from the hub"
+        folder = snapshots[-1]
+    weights = [path for path in folder.rglob("*.safetensors") if path.is_file()]
+    if not weights:
+        return "FAIL", f"model {name}: no *.safetensors in {folder}; only that format is read, finish its download"
+    size = sum(path.stat().st_size for path in weights)
+    return (
+        "ok",
+        f"model {name}: {size / 2**30:.1f} GB of weights in {folder}; sampling needs that and memory for its rows",
+    )

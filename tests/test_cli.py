@@ -104,7 +104,7 @@ def test_doctor_names_what_is_missing_with_its_remedy(tmp_path, monkeypatch):
 
 
 def test_doctor_ends_with_a_status_that_scripts_can_use(monkeypatch):
-    monkeypatch.setattr(doctor, "examine", lambda: (["FAIL no disk; buy one"], False))
+    monkeypatch.setattr(doctor, "examine", lambda model: (["FAIL no disk; buy one"], False))
     answer = call("doctor")
     assert answer.exit_code == 1 and "buy one" in answer.output
 
@@ -234,3 +234,23 @@ def test_check_says_how_completions_and_problems_are_read_and_what_runs_them(tmp
     neither.write_text("a,b\n1,2\n")
     answer = call("check", str(neither))
     assert answer.exit_code == 1 and "as completions:" in answer.output and "as problems:" in answer.output
+
+
+def test_doctor_says_what_it_finds_of_a_model_and_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    assert doctor._model("data/lab/policy")[0] == "ok" and "GB of weights" in doctor._model("data/lab/policy")[1]
+    assert doctor._model("nobody/nothing") == (
+        "note", "model nobody/nothing: neither a folder nor in the cache; it will be downloaded from the hub",
+    )  # fmt: skip
+    snapshot = tmp_path / "hf" / "hub" / "models--some--one" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    assert doctor._model("some/one")[0] == "FAIL" and "finish its download" in doctor._model("some/one")[1]
+    (snapshot / "model.safetensors").write_bytes(b"0" * 2**20)
+    assert doctor._model("some/one")[0] == "ok"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "HF_HUB_OFFLINE" in doctor._hub()[1]
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert doctor._hub()[0] == "note" and "http://127.0.0.1:9 cannot be reached" in doctor._hub()[1]
+    answer = call("doctor", "-p", "modle=x")
+    assert answer.exit_code == 1 and "write -p model=" in answer.output

@@ -11,6 +11,7 @@ from bestofl_lib.candidates.pools import Pool, read_pool
 from bestofl_lib.languages import english_name
 from bestofl_lib.problems.load import load
 from bestofl_lib.study.errors import StudyError
+from bestofl_lib.study.parameters import spoken
 
 WIDTH = 60  # characters shown of a text
 
@@ -32,8 +33,10 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
         try:
             return _as_problems(source)
         except (ValueError, OSError) as second:
+            words = ("model", "axis", "language", "columns", "problems")
             raise StudyError(
-                f"{source} can be read neither as completions nor as problems\n  as completions: {first}\n  as problems: {second}"
+                f"{source} can be read neither as completions nor as problems\n"
+                f"  as completions: {spoken(str(first), words)}\n  as problems: {spoken(str(second), words)}"
             ) from first
 
 

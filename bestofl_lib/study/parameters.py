@@ -7,7 +7,8 @@ in every notebook.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -121,6 +122,27 @@ def check_value(parameter: Parameter, value: Any, where: str) -> Any:
     if parameter.name in LANGUAGE_PARAMETERS and checked:
         check_languages(checked if isinstance(checked, list) else [checked])
     return checked
+
+
+def spoken(message: str, names: Iterable[str]) -> str:
+    """A library's message with the parameters that it advises as the command line has them.
+
+    Args:
+        names: of parameters that the user can set.
+
+    >>> spoken("choose one with model='32B', or columns={'language': 'lang'}", ["model", "columns"])
+    'choose one with -p model=32B, or -p columns=language:lang'
+    """
+    names = set(names)
+
+    def plain(match: re.Match[str]) -> str:
+        return f"-p {match[1]}={match[2] or match[3]}" if match[1] in names else match[0]
+
+    def pair(match: re.Match[str]) -> str:
+        return f"-p {match[1]}={match[2]}:{match[3]}" if match[1] in names else match[0]
+
+    message = re.sub(r"(?<![\w-])(\w+)=\{'([^']*)': '([^']*)'\}", pair, message)
+    return re.sub(r"(?<![\w-])(?<!-p )(\w+)=(?:'([^'\n]*)'|(-?\d[\d.e-]*))(?![\w'])", plain, message)
 
 
 def _declared(statement: ast.stmt, lines: list[str], notebook: str) -> Parameter:

@@ -26,6 +26,7 @@ from bestofl_lib.study.freshness import (
 )
 from bestofl_lib.study.guards import check_folders, check_not_finished_otherwise, shared_without_locks, sweep
 from bestofl_lib.study.notebooks import cells_digest, imported_names
+from bestofl_lib.study.parameters import spoken
 from bestofl_lib.study.plan import Step, load_study, plan
 from bestofl_lib.study.preview import choose
 from bestofl_lib.study.watching import watching
@@ -118,7 +119,7 @@ def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say:
             record["status"] = "done"
         except NotebookFailed as failed:
             record |= {"status": "failed", "error": {"cell": failed.cell, "message": failed.short}}
-            failure = StudyError(failed.message(step.name, target), failed.exit_code)
+            failure = StudyError(spoken(failed.message(step.name, target), step.effective), failed.exit_code)
         except OSError as error:
             raise StudyError(f"{step.name}: {explain(error, run.folder, 'finished notebooks are kept')}") from error
     record |= {"seconds": round(time.monotonic() - began, 1), "peak_memory_mb": round(seen.peak / 2**20)}

@@ -94,3 +94,10 @@ def test_a_notebook_whose_last_cells_never_ran_is_not_taken_for_finished(tmp_pat
         cell.execution_count = 1
     nbformat.write(notebook, path)
     assert execution.unfinished(path) is None
+
+
+def test_messages_advise_parameters_as_the_command_line_has_them(folders, in_process):
+    advice = "raise ValueError(\"pick one with word='b c', or rows=5\")"
+    write_notebook(folders.notebooks / "02_show_numbers.ipynb", [*SHOW, advice])
+    with pytest.raises(StudyError, match="pick one with -p word=b c, or rows=5"):
+        go(folders)
