@@ -13,35 +13,12 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import rankdata
 
+from bestofl_lib.analysis.bootstrap import resampling_weights
+from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.problems.folds import fold_of
-from bestofl_lib.tables import KEY
+from bestofl_lib.tables import KEY, SCHEMAS
 
-# one row per reward model and language (null: all languages, each problem and language of equal weight)
-WITHIN = pl.Schema(
-    {
-        "reward_model": pl.String,
-        "language": pl.String,
-        "auc": pl.Float64,  # chance that a correct candidate has a higher reward than a wrong one of the same problem
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "n_problems": pl.Int32,  # problems with both a correct and a wrong candidate in the language
-        "n_pairs": pl.Int64,
-    }
-)
-
-# one row per reward model, language of the correct candidate and language of the wrong one (both null: all ordered pairs)
-ACROSS = pl.Schema(
-    {
-        "reward_model": pl.String,
-        "chosen_language": pl.String,
-        "rejected_language": pl.String,
-        "accuracy": pl.Float64,  # share of pairs in which the correct candidate has the higher reward; ties count one half
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "n_problems": pl.Int32,
-        "n_pairs": pl.Int64,
-    }
-)
+WITHIN, ACROSS = SCHEMAS["reward_quality"], SCHEMAS["reward_across"]
 
 # one row per reward model, method and bin that is not empty
 RELIABILITY = pl.Schema(
@@ -88,7 +65,7 @@ def within_problem_auc(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int 
     for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         every = []
         for (code,), rows in part.partition_by("language", as_dict=True, maintain_order=True).items():
-            per_problem = _problem_aucs(rows)
+            per_problem = _over_seeds(rows, _problem_aucs, ["problem_id"])
             every.append(per_problem)
             found.append(_summary({"reward_model": model, "language": code}, "auc", per_problem, seed))
         found.append(_summary({"reward_model": model, "language": None}, "auc", pl.concat(every), seed))
@@ -106,7 +83,7 @@ def across_language_accuracy(rewards: pl.DataFrame, readings: pl.DataFrame, seed
     for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         if part["language"].n_unique() < 2:
             continue
-        cells = _cross_cells(part)
+        cells = _over_seeds(part, _cross_cells, ["chosen_language", "rejected_language", "problem_id"])
         if not cells.height:
             continue
         names = {"reward_model": model}
@@ -138,6 +115,7 @@ def calibration(
     if bins < 2:
         raise ValueError(f"bins={bins}: a reliability diagram needs at least 2")
     table = _labelled(rewards, readings)
+    table = table.filter(pl.col("seed").eq_missing(pl.col("seed").min().over("reward_model")))  # the first training
     diagrams, errors = [], []
     for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         reward, right = part["reward"].to_numpy(), part["is_correct"].to_numpy().astype(float)
@@ -173,7 +151,18 @@ def _labelled(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
         raise ValueError(
             f"{table['is_correct'].null_count()} of {table.height} rewards have no reading; run 03_check_answers first"
         )
-    return table.sort("reward_model", "language", "problem_id", "sample_index")
+    if "seed" not in table.columns:
+        table = table.with_columns(seed=pl.lit(None, pl.Int32))
+    return table.sort("reward_model", "seed", "language", "problem_id", "sample_index")
+
+
+def _over_seeds(rows: pl.DataFrame, values: Callable[[pl.DataFrame], pl.DataFrame], keys: list[str]) -> pl.DataFrame:
+    """What `values` makes of each training seed, averaged over seeds."""
+    parts = [values(part) for part in rows.partition_by("seed", maintain_order=True)]
+    if len(parts) == 1:
+        return parts[0]
+    every = pl.concat(parts).group_by(keys, maintain_order=True)
+    return every.agg(pl.col("value").mean(), pl.col("pairs").first()).select(parts[0].columns)
 
 
 def _problem_aucs(rows: pl.DataFrame) -> pl.DataFrame:
@@ -230,25 +219,22 @@ def _summary(names: dict[str, str | None], column: str, rows: pl.DataFrame, seed
         return {}
     per_problem = rows.group_by("problem_id", maintain_order=True).agg(pl.col("value").sum(), n=pl.len())
     total, n = per_problem["value"].to_numpy(), per_problem["n"].to_numpy()
-    low, high = _interval(len(total), lambda w: (w @ total) / (w @ n), seed)
+    share = total.sum() / n.sum()
+    # a ratio of sums is, to first order, the mean of these values; each problem counts once per language
+    level = mean_interval(share + (total - share * n) / n.mean(), replicates=_REPLICATES, seed=seed, bounds=_bounds(n))
     return names | {
-        column: float(total.sum() / n.sum()),
-        "low": low,
-        "high": high,
+        column: float(share),
+        "low": float(np.clip(level.low, 0, 1)),
+        "high": float(np.clip(level.high, 0, 1)),
         "n_problems": len(total),
         "n_pairs": int(rows["pairs"].sum()),
     }
 
 
-def _interval(problems: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> tuple[float, float]:
-    """2.5 % and 97.5 % points of a statistic of (replicates, problems) weights that resample problems."""
-    weights = (
-        np.random.default_rng(seed)
-        .multinomial(problems, np.full(problems, 1 / problems), size=_REPLICATES)
-        .astype(float)
-    )
-    low, high = np.quantile(statistic(weights), [0.025, 0.975])
-    return float(low), float(high)
+def _bounds(n: np.ndarray) -> tuple[float, float]:
+    """What the linearised value of one problem can be: a share where every problem counts once."""
+    most = float(n.max() / n.mean())
+    return (0.0, 1.0) if most == 1 else (-most, 1 + most)
 
 
 def _platt(reward: np.ndarray, right: np.ndarray) -> tuple[float, float]:
@@ -279,5 +265,5 @@ def _ece(
         return np.abs(weights @ gap).sum(-1) / (weights @ size)
 
     size = np.bincount(row).astype(float)
-    low, high = _interval(len(size), error, seed)
-    return float(error(np.ones(len(size)))), low, high
+    low, high = np.quantile(error(resampling_weights(len(size), _REPLICATES, seed)), [0.025, 0.975])
+    return float(error(np.ones(len(size)))), float(low), float(high)

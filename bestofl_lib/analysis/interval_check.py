@@ -1,0 +1,238 @@
+"""Do the intervals cover? Simulated studies over values of the kind that is reported, at four accuracies.
+
+    python -m bestofl_lib.analysis.interval_check --studies 400        (or: make coverage)
+
+A large population of problems of U-shaped difficulty is drawn once; its means are the truth. Each study takes 50 or 250
+of its problems, and the interval is asked whether it holds the truth, the test whether it rejects a true null. Written
+to `reports/COVERAGE.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from bestofl_lib.analysis import uncertainty as un
+from bestofl_lib.analysis.best_of_k import best_of_k
+from bestofl_lib.analysis.break_even import break_even
+from bestofl_lib.analysis.contest import Contest
+from bestofl_lib.analysis.coverage import coverage_of_allocation
+from bestofl_lib.analysis.figures import Figures, best_on_other_folds, folds_of
+from bestofl_lib.analysis.majority import majority
+from bestofl_lib.files import ROOT
+
+Array = np.ndarray
+ACCURACIES = (0.5, 0.8, 0.94, 0.98)
+PROBLEMS = (50, 250)
+LANGUAGES = ("a", "b", "c")  # three languages of equal strength
+BUDGET = 4
+CANDIDATES = 8
+SCHEMA = {
+    "accuracy": pl.Float64,  # of one candidate
+    "n_problems": pl.Int32,
+    "figure": pl.String,
+    "truth": pl.Float64,
+    "covered": pl.Float64,  # share of studies whose 95 % interval holds the truth
+    "rejected": pl.Float64,  # of a true null; null where the null is false
+    "half_width": pl.Float64,
+    "n_studies": pl.Int32,
+}
+
+
+@dataclass(frozen=True)
+class Population:
+    """Per-problem values of many problems; a study is a sample of rows."""
+
+    levels: dict[str, Array]  # figures from 0 to 1
+    differences: dict[str, Array]  # paired differences, from −1 to 1
+    arms: dict[str, Array]  # alternatives of which the best is chosen on other folds
+    mixed: Array  # (problems, budgets) curve of the mixed pool
+    alone: Array  # (problems, budgets) curve of one language that starts lower and ends higher
+    budgets: Array
+
+
+def population(accuracy: float, n_problems: int = 60_000, seed: int = 1) -> Population:
+    """Problems of U-shaped difficulty in three languages, with two rewards of equal worth."""
+    rng = np.random.default_rng(seed)
+    sharpness = 0.6
+    shape = (accuracy * sharpness, (1 - accuracy) * sharpness)
+    shared = rng.beta(*shape, n_problems)
+    correct, answers, rewards = {}, {}, ({}, {})
+    for code in LANGUAGES:
+        rate = np.where(rng.random(n_problems) < 0.6, shared, rng.beta(*shape, n_problems))
+        correct[code] = (rng.random((n_problems, CANDIDATES)) < rate[:, None]).astype(float)
+        answers[code] = np.where(correct[code] > 0, 0, rng.integers(1, 4, correct[code].shape)).astype(float)
+        for reward in rewards:
+            reward[code] = correct[code] + rng.normal(size=correct[code].shape)
+    mono, cross = (Contest.of(reward, correct) for reward in rewards)
+    first, second = LANGUAGES[:2]
+    own_mono, own_cross = (c.allocation({first: BUDGET}) for c in (mono, cross))
+    mixed_mono, mixed_cross = (c.shares([BUDGET])[:, 0] for c in (mono, cross))
+    covered = coverage_of_allocation(correct, {first: BUDGET})
+    voted = majority(answers[first], np.zeros(n_problems, int), BUDGET)
+    pairs = {code: cross.shares([BUDGET], [first, code])[:, 0] for code in LANGUAGES[1:]}
+    budgets = [1, 2, 3, 4, 6, 8]
+    return Population(
+        levels={
+            "one candidate": correct[first].mean(1),
+            "best of 4": own_cross,
+            "coverage at 4": covered,
+            "majority of 4": voted,
+        },
+        differences={
+            "H1 total": mixed_cross - own_mono,
+            "H1 pool effect": (mixed_mono - own_mono + mixed_cross - own_cross) / 2,
+            "H1 reward effect (null)": (own_cross - own_mono + mixed_cross - mixed_mono) / 2,
+            "own pool, two models (null)": own_cross - own_mono,
+            "best of 4, two languages (null)": own_cross - cross.allocation({second: BUDGET}),
+            "one candidate, two languages (null)": correct[first].mean(1) - correct[second].mean(1),
+            "H4 gain of a language": coverage_of_allocation(correct, {first: 2, second: 2}) - covered,
+            "vote against reward": voted - own_cross,
+            "Shapley value": cross.shapley(BUDGET)[:, 0],
+        },
+        arms={"alone": own_cross} | pairs,
+        mixed=cross.shares(budgets),
+        alone=best_of_k(0.8 * rewards[1][first] + 0.5 * correct[first], correct[first], budgets=budgets) * 0.97,
+        budgets=np.asarray(budgets, float),
+    )
+
+
+def check(
+    accuracies: Sequence[float] = ACCURACIES,
+    problems: Sequence[int] = PROBLEMS,
+    studies: int = 400,
+    replicates: int = 1000,
+    seed: int = 3,
+) -> pl.DataFrame:
+    """Coverage, false rejections and width of every figure.
+
+    Returns:
+        One row per accuracy, number of problems and figure; columns as in SCHEMA.
+    """
+    rows = []
+    for accuracy in accuracies:
+        people = population(accuracy)
+        for n in problems:
+            index = np.random.default_rng(seed).integers(0, len(people.mixed), (n, studies))
+            for name, truth, low, high, rejected in _studies(people, index, replicates):
+                held = (low <= truth + 1e-12) & (truth <= high + 1e-12)
+                rows.append(
+                    (
+                        accuracy,
+                        n,
+                        name,
+                        float(np.mean(truth)),
+                        held.mean(),
+                        rejected,
+                        float(np.mean(high - low)) / 2,
+                        len(low),
+                    )
+                )
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _studies(
+    people: Population, index: Array, replicates: int
+) -> Iterator[tuple[str, Array | float, Array, Array, float | None]]:
+    """Per figure its name, truth, ends of the interval in every study, and the share of false rejections."""
+    for name, values in people.levels.items():
+        found = un.mean_interval(values[index], replicates=replicates)
+        yield name, values.mean(), found.low, found.high, None
+    for name, values in people.differences.items():
+        table = values[index]
+        test = un.paired_difference(table, np.zeros_like(table), replicates=replicates)
+        null = float((test.p < 0.05).mean()) if "(null)" in name else None
+        yield name, 0.0 if null is not None else values.mean(), test.low, test.high, null
+    yield ("H3 best mix against alone", *_chosen(people, index, replicates), None)
+    yield ("mean over 3 training seeds", *_seeded(people, index, replicates), None)
+    yield ("break-even budget", *_break_even(people, index[:, : max(1, index.shape[1] // 2)]), None)
+
+
+def _chosen(people: Population, index: Array, replicates: int) -> tuple[Array, Array, Array]:
+    """An arm that was chosen on other folds; the truth is that of the arms chosen."""
+    fold = folds_of(len(index))
+    gains, truths = [], []
+    for column in index.T:
+        arms = {name: Figures(values[column][None, :, None]) for name, values in people.arms.items()}
+        best, chosen = best_on_other_folds(arms, fold)
+        gains.append(best.of_problems[:, 0] - people.arms["alone"][column])
+        share = np.bincount(fold) / len(fold)
+        worth = [people.arms[names[0]].mean() - people.arms["alone"].mean() for names in chosen]
+        truths.append(share @ np.array(worth))
+    table = np.stack(gains, 1)
+    test = un.paired_difference(table, np.zeros_like(table), replicates=replicates)
+    return np.array(truths), test.low, test.high
+
+
+def _seeded(people: Population, index: Array, replicates: int) -> tuple[float, Array, Array]:
+    """Three trainings whose figures differ by 2 points (standard deviation) where there is room."""
+    values = people.levels["best of 4"]
+    rng = np.random.default_rng(11)
+    moves = rng.normal(0, 0.02, (3, index.shape[1])) * 4 * values.mean() * (1 - values.mean())
+    table = values[index]
+    found = un.mean_interval(
+        np.clip(table + moves.mean(0), 0, 1), replicates=replicates, of_seeds=table.mean(0) + moves
+    )
+    return values.mean(), found.low, found.high
+
+
+def _break_even(people: Population, index: Array) -> tuple[Array, Array, Array]:
+    truth = break_even(
+        people.mixed[:2000] * 0 + people.mixed.mean(0), _flat(people.alone), people.budgets, replicates=100
+    )
+    top = people.budgets[-1]
+    ends = {None: top}
+    low, high = [], []
+    for column in index.T:
+        found = break_even(people.mixed[column], people.alone[column], people.budgets, replicates=300)
+        low.append(people.budgets[0] if found.low is None else found.low)
+        high.append(top if found.high is None else found.high)
+    real = ends.get(truth.end, truth.end) if truth.start is not None else people.budgets[0]
+    return np.full(index.shape[1], real), np.array(low), np.array(high)
+
+
+def _flat(curve: Array) -> Array:
+    return np.repeat(curve.mean(0)[None], 2000, 0)
+
+
+def as_markdown(table: pl.DataFrame) -> str:
+    """The table as a page of the report's notes."""
+    lines = [
+        "# Do the intervals cover?",
+        "",
+        "Simulated studies: share of 95 % intervals that hold the truth, share of true nulls that are rejected at 5 %, and "
+        "half the width of the interval in points. Made by `make coverage`.",
+        "",
+        "| accuracy | problems | figure | truth | covered % | rejected % | ± points |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in table.iter_rows(named=True):
+        rejected = "" if row["rejected"] is None else f"{100 * row['rejected']:.1f}"
+        lines.append(
+            f"| {row['accuracy']} | {row['n_problems']} | {row['figure']} | {row['truth']:.4f} | "
+            f"{100 * row['covered']:.1f} | {rejected} | {100 * row['half_width']:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--studies", type=int, default=400)
+    parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--to", type=Path, default=ROOT / "reports" / "COVERAGE.md")
+    given = parser.parse_args()
+    table = check(studies=given.studies, replicates=given.replicates)
+    given.to.write_text(as_markdown(table), "utf8")
+    low, high = table["covered"].min(), table["covered"].max()
+    print(
+        f"covered {100 * low:.1f} to {100 * high:.1f} %, nulls rejected at most {100 * table['rejected'].max():.1f} %"
+    )
+
+
+if __name__ == "__main__":
+    main()
