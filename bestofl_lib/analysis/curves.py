@@ -21,7 +21,7 @@ from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
-PLANNED = 64  # plans are made completion by completion, and for budgets at which they matter
+PLANNED = 32  # plans are made completion by completion, and for budgets at which they matter
 
 
 def default_budgets(largest: int) -> list[int]:
@@ -165,6 +165,8 @@ def _curve_table(
 def _served(pool: Pool, pools: Sequence[str], budgets: Sequence[int] | None) -> dict[str, list[int]]:
     """The budgets that each arm can serve."""
     reach = {name: pool.largest_budget("mixed" if name == "planned" else name) for name in pools}
+    if "planned" in reach:
+        reach["planned"] = min(reach["planned"], PLANNED)
     top = max(reach.values())
     wanted = default_budgets(top) if budgets is None else sorted({int(k) for k in budgets})
     if max(wanted) > top or min(wanted) < 1:
@@ -179,7 +181,6 @@ def _planned(pool: Pool, strategy: str, model: str | None, ks: list[int], folds:
     objective = model if strategy == "best_of_k" else strategy
     if strategy not in ("oracle", "best_of_k") or not _covers(pool, strategy, str(objective)):
         return []
-    ks = [k for k in ks if k <= PLANNED]
     every = pool.by_seed if strategy == "best_of_k" else (pool,)
     made = [planned_values(one, ks, str(objective), folds, seed) for one in every]
     figures = Figures(np.stack([plan.accuracy for plan in made]))
