@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install study jupyter test quick check lint doctests bench fuzz policy rewards clean
+.PHONY: install study jupyter test quick check lint doctests bench coverage fuzz policy rewards clean
 
 install: .venv/.installed
 
@@ -46,6 +46,10 @@ check: lint doctests
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+# Do the intervals cover? Simulated studies, written to reports/COVERAGE.md; about a minute.
+coverage: .venv/.installed
+	$(BIN)/python -m bestofl_lib.analysis.interval_check --studies 400
 
 # 10,000 alterations of a finished run and of pools; 500 of them are part of the tests.
 fuzz: .venv/.installed-dev
