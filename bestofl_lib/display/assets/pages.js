@@ -18,6 +18,10 @@
   }
 
   const asked = () => (window.location.hash.startsWith("#page=") ? decodeURIComponent(window.location.hash.slice(6)) : null);
-  window.addEventListener("hashchange", () => asked() !== null && show(asked()));
+  const atlas = pages.find((section) => section.dataset.page === "atlas");
+  window.addEventListener("hashchange", () => {
+    if (asked() !== null) show(asked());
+    else if (atlas && atlas.hidden && window.location.hash.length > 1) show("atlas"); // a problem was asked for
+  });
   show(asked() !== null ? asked() : window.location.hash.length > 1 ? "atlas" : "index");
 })();

@@ -19,9 +19,10 @@ import nbformat
 import polars as pl
 from markupsafe import Markup
 
+from bestofl_lib.analysis.pool import pool_of_run
 from bestofl_lib.display import embed, words
 from bestofl_lib.display.origin import footer_of
-from bestofl_lib.display.report import atlas
+from bestofl_lib.display.report import atlas, whatif
 from bestofl_lib.display.report.overview import overview
 from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Table, render
 from bestofl_lib.display.text import plain_text, written_markdown
@@ -36,6 +37,7 @@ LARGEST = 6_000_000  # bytes of a whole report
 ASSETS = {  # files of a report's assets folder, and what of `display/assets` each holds
     "charts.js": ("common.js", "charts.js"),
     "atlas.js": ("common.js", "atlas.js"),
+    "whatif.js": ("common.js", "estimators.js", "whatif.js"),
     "page.css": ("charts.css", "page.css", "atlas.css"),
 }
 
@@ -110,7 +112,8 @@ def report_pages(
         _notebook_page(name, notebook, states[name], records.get(name, {})) for name, notebook in notebooks.items()
     ]
     seen = atlas_page(run, states, largest_atlas)
-    pages += [seen] if seen else []
+    answering = _whatif_page(run, states, "atlas.html#{}" if link.endswith(".html") else "#{}") if seen else None
+    pages += [page for page in (seen, answering) if page]
     return [_index_page(run, title, states, notebooks, pages, records, link), *pages]
 
 
@@ -232,6 +235,20 @@ def atlas_page(run: Run, states: States, largest: int = atlas.LARGEST) -> Page |
         return None
     question = "Which problems are solved in which language, and what was written there?"
     return Page("atlas", "Atlas", question, atlas.atlas_body(data), "", [], ("atlas.js",))
+
+
+def _whatif_page(run: Run, states: States, link: str) -> Page | None:
+    """The page that answers back, where every notebook is fresh and the pool is complete and small enough."""
+    if any(state != FRESH for state, _ in states.values()):
+        return None
+    try:
+        data = whatif.whatif_data(pool_of_run(run), link)
+    except (ValueError, FileNotFoundError):
+        return None  # no complete pool of test problems: the notebooks that need one say why
+    if data is None:
+        return None
+    question = "What would another budget, other languages or another way of choosing have reached?"
+    return Page("whatif", "What if", question, whatif.whatif_body(data), "", [], ("whatif.js",))
 
 
 def _index_page(

@@ -59,8 +59,9 @@ def share(run: Run, path: Path, *, title: str, states: States, largest: int = LA
 
 def _file(run: Run, title: str, pages: list) -> bytes:
     code = [embed.chart_library(), *(embed.asset(name) for name in ("common.js", "charts.js", "pages.js"))]
-    if any(page.name == "atlas" for page in pages):
-        code.insert(3, embed.asset("atlas.js"))
+    needed = {name for page in pages for name in page.scripts}
+    for name in ("whatif.js", "atlas.js"):
+        code[3:3] = [embed.asset(part) for part in ASSETS[name] if part != "common.js"] if name in needed else []
     scripts = [embed.inert_script(text) for text in code]
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts

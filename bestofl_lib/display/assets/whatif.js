@@ -1,0 +1,93 @@
+// The page that answers back: other budgets, languages, ways of choosing, from the ranks that stand in the page. Needs common.js and estimators.js.
+(function () {
+  "use strict";
+  const { h, svg, percent } = window.bestoflCommon;
+  const { bestOf, coverage, random, equalShares, mean } = window.bestoflEstimators;
+
+  function show(root, data) {
+    const languages = data.languages, ids = data.ids;
+    const on = languages.map(() => true);
+    let how = data.ways[0].name, allocation = equalShares(Math.min(8, total()), most()), kept = null;
+    function most() { return languages.map((language, l) => (on[l] ? language.n : 0)); }
+    function total() { return most().reduce((a, b) => a + b, 0); }
+    const budget = () => allocation.reduce((a, b) => a + b, 0);
+
+    function values(way, given) {
+      return ids.map((id, p) => {
+        const correct = languages.map((language, l) => data.correct[l][p]);
+        if (way === "oracle") return coverage(correct, given);
+        if (way === "random") return random(correct, given);
+        return bestOf(languages.map((language, l) => data.ranks[way][l][p]), correct, given);
+      });
+    }
+
+    const choose = h("select", { "aria-label": "way of choosing", on: { change: () => { how = choose.value; draw(); } } }, data.ways.map((way) => h("option", { value: way.name }, way.text)));
+    const slider = h("input", { type: "range", min: 1, max: total(), value: budget(), "aria-label": "completions per problem", on: { input: () => { allocation = equalShares(Number(slider.value), most()); draw(); } } });
+    const count = h("output", {});
+    const rows = languages.map((language, l) => {
+      const box = h("input", { type: "checkbox", checked: true, "aria-label": language.name, on: { change: () => {
+        on[l] = box.checked;
+        if (!on.some(Boolean)) on[l] = box.checked = true;
+        allocation = equalShares(Math.min(budget(), total()), most());
+        draw();
+      } } });
+      const part = h("input", { type: "range", min: 0, max: language.n, value: 0, "aria-label": language.name + ": completions", on: { input: () => {
+        allocation[l] = on[l] ? Number(part.value) : 0;
+        if (!budget()) allocation[l] = 1;
+        draw();
+      } } });
+      const told = h("td", { class: "number" });
+      return { part: part, told: told, row: h("tr", {}, h("th", { scope: "row" }, h("label", {}, box, " " + language.name)), h("td", {}, part), told) };
+    });
+    const figure = h("p", { class: "big", role: "status" }), note = h("p", { class: "note" }), chart = h("div", { class: "curve" }), flips = h("div", {});
+    const keep = h("button", { on: { click: () => { kept = kept ? null : { values: values(how, allocation), text: describe() }; draw(); } } });
+    root.replaceChildren(
+      h("div", { class: "bar" }, h("label", {}, "choosing by ", choose), h("label", {}, "completions ", slider, count), keep),
+      h("div", { class: "two" }, h("table", {}, h("tbody", {}, rows.map((row) => row.row))), h("div", {}, figure, note, chart)), flips);
+
+    const describe = () => data.ways.find((way) => way.name === how).text + ", " + languages.map((language, l) => (allocation[l] ? language.code + " " + allocation[l] : "")).filter(Boolean).join(", ");
+
+    function draw() {
+      slider.max = total();
+      slider.value = budget();
+      count.textContent = " " + budget();
+      rows.forEach((row, l) => { row.part.value = allocation[l]; row.part.disabled = !on[l]; row.told.textContent = allocation[l]; });
+      const here = values(how, allocation), found = mean(here);
+      root.dataset.accuracy = found.mean;
+      figure.textContent = percent(found.mean, 1);
+      note.textContent = "of " + ids.length + " problems right, ± " + percent(1.96 * found.error, 1) + " (95 %, normal approximation over problems; exact over all draws). " + describe() + ".";
+      keep.textContent = kept ? "forget the kept setting" : "keep this setting to compare with";
+      curve(found.mean);
+      flips.replaceChildren(...(kept ? compared(here) : []));
+    }
+
+    function compared(here) {
+      const apart = here.map((value, p) => value - kept.values[p]), found = mean(apart);
+      const flipped = ids.map((id, p) => p).filter((p) => (here[p] > 0.5) !== (kept.values[p] > 0.5)).sort((a, b) => Math.abs(apart[b]) - Math.abs(apart[a]));
+      const sign = (x) => ((x < 0 ? "−" : "+") + Math.abs(100 * x).toFixed(1));
+      return [h("p", {}, h("b", {}, sign(found.mean) + " points ± " + (196 * found.error).toFixed(1)), " against " + kept.text + ", paired by problem. " + flipped.length + " problems flip:"),
+        h("ul", { class: "flips" }, flipped.slice(0, 40).map((p) => h("li", {}, h("a", { href: data.atlas.replace("{}", encodeURIComponent(ids[p])) }, ids[p]), " " + percent(kept.values[p]) + " → " + percent(here[p]))))];
+    }
+
+    function curve(now) {
+      const top = languages.reduce((sum, language, l) => sum + (on[l] ? language.n : 0), 0), points = [];
+      for (let k = 1; k <= top; k = Math.max(k + 1, Math.round(k * 1.6))) points.push([k, mean(values(how, equalShares(k, most()))).mean]);
+      const x = (k) => 40 + (440 * Math.log2(k)) / Math.max(Math.log2(top), 1), y = (v) => 190 - 170 * v;
+      const picture = svg("svg", { viewBox: "0 0 500 220", role: "img", "aria-label": "accuracy against budget in equal shares" });
+      for (const share of [0, 0.25, 0.5, 0.75, 1]) picture.append(svg("line", { x1: 40, x2: 480, y1: y(share), y2: y(share), class: "rule" }), svg("text", { x: 34, y: y(share) + 4, "text-anchor": "end" }, Math.round(100 * share) + "%"));
+      for (let k = 1; k <= top; k *= 2) picture.append(svg("text", { x: x(k), y: 208, "text-anchor": "middle" }, k));
+      picture.append(svg("polyline", { points: points.map(([k, v]) => x(k) + "," + y(v)).join(" "), class: "line" }), svg("circle", { cx: x(budget()), cy: y(now), r: 6, class: "now" }));
+      chart.replaceChildren(picture, h("p", { class: "note" }, "Line: equal shares over the chosen languages; ring: this setting."));
+    }
+    draw();
+  }
+
+  async function start() {
+    const root = document.querySelector("main > .whatif[data-whatif], main > section.page > .whatif[data-whatif]");
+    const bytes = Uint8Array.from(atob(JSON.parse(root.querySelector("script").textContent)), (letter) => letter.charCodeAt(0));
+    const text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    show(root, JSON.parse(text));
+    document.documentElement.dataset.whatif = "drawn";
+  }
+  start();
+})();

@@ -1,0 +1,112 @@
+"""The page that answers back computes what the library computes, to nine digits, and opens the problems that flip."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from bestofl_lib.analysis.best_of_k import best_of_allocation
+from bestofl_lib.analysis.coverage import coverage_of_allocation
+from bestofl_lib.analysis.pool import pool_of_run
+from bestofl_lib.display import embed
+from bestofl_lib.display.report.pages import POLICY, render
+from bestofl_lib.display.report.whatif import whatif_body, whatif_data
+
+ALLOCATIONS = (
+    {"en": 3},
+    {"en": 1, "de": 2, "sw": 1, "th": 1},
+    {"de": 6, "th": 6},
+    {"en": 6, "de": 6, "sw": 6, "th": 6},
+    {"sw": 1, "th": 4},
+)
+COMPUTE = """([data, way, allocation]) => data.ids.map((id, p) => {
+  const E = window.bestoflEstimators, correct = data.correct.map((rows) => rows[p]);
+  if (way === "oracle") return E.coverage(correct, allocation);
+  if (way === "random") return E.random(correct, allocation);
+  return E.bestOf(data.ranks[way].map((rows) => rows[p]), correct, allocation);
+})"""
+
+
+@pytest.fixture(scope="module")
+def pool(small):
+    return pool_of_run(small)
+
+
+@pytest.fixture(scope="module")
+def data(pool):
+    return json.loads(json.dumps(whatif_data(pool, "atlas.html#{}")))
+
+
+@pytest.fixture
+def page(opened, tmp_path):
+    path = tmp_path / "empty.html"
+    path.write_text(f"<!doctype html><script>{embed.asset('estimators.js')}</script>", "utf8")
+    return opened(path)[0]
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+def test_the_page_computes_what_the_library_computes(page, data, pool, allocation):
+    vector = [allocation.get(code, 0) for code in pool.languages]
+    correct = {code: pool.is_correct[code] for code in allocation}
+    k = sum(allocation.values())
+    wanted = {
+        "oracle": coverage_of_allocation(correct, allocation),
+        "random": sum(k_l / k * np.nanmean(pool.is_correct[code], 1) for code, k_l in allocation.items()),
+    }
+    for name in data["ranks"]:
+        rewards = pool.reward(name, tuple(allocation))
+        wanted[name] = best_of_allocation(rewards, correct, allocation)
+    assert {"cross", "multi", "mono", "logprob", "shortest"} <= set(wanted)
+    for way, values in wanted.items():
+        found = page.evaluate(COMPUTE, [data, way, vector])
+        assert np.abs(np.array(found) - values).max() < 1e-9, way
+
+
+def test_ties_across_languages_share_the_win(page):
+    rank, correct = [[1, 2, 2], [2, 1]], [[0, 1, 0], [1, 0]]
+    found = page.evaluate("([r, c]) => window.bestoflEstimators.bestOf(r, c, [2, 1])", [rank, correct])
+    wanted = best_of_allocation(
+        {"a": np.array([[1.0, 2, 2]]), "b": np.array([[2.0, 1]])},
+        {"a": np.array([[0.0, 1, 0]]), "b": np.array([[1.0, 0]])},
+        {"a": 2, "b": 1},
+    )
+    assert found == pytest.approx(float(wanted[0]), abs=1e-12)
+
+
+def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_flip(opened, data, pool, tmp_path):
+    folder = tmp_path / "report"
+    (folder / "assets").mkdir(parents=True)
+    code = "".join(embed.asset(name) for name in ("common.js", "estimators.js", "whatif.js"))
+    (folder / "assets" / "whatif.js").write_text(code, "utf8")
+    (folder / "assets" / "page.css").write_text(embed.asset("page.css"), "utf8")
+    text = render(
+        "base.html.j2",
+        policy=POLICY,
+        title="t",
+        brand="b",
+        links=[],
+        body=whatif_body(data),
+        heading="",
+        rows=[],
+        scripts=["whatif.js"],
+    )
+    (folder / "whatif.html").write_text(text, "utf8")
+    page, _, said = opened(folder / "whatif.html")
+    page.wait_for_function("document.documentElement.dataset.whatif === 'drawn'")
+    read = lambda: float(page.get_attribute(".whatif", "data-accuracy"))  # noqa: E731
+    first = read()
+    allocation = dict.fromkeys(pool.languages, 2)
+    correct = {c: pool.is_correct[c] for c in pool.languages}
+    assert first == pytest.approx(
+        best_of_allocation(pool.reward("cross", pool.languages), correct, allocation).mean(), abs=1e-9
+    )
+    page.click(".whatif .bar button")
+    page.select_option(".whatif select", "random")
+    assert read() < first and "points ±" in page.inner_text(".whatif")
+    assert page.locator(".flips a").first.get_attribute("href").startswith("atlas.html#lab-test-")
+    page.locator(".whatif tbody input[type=range]").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text(".whatif output").strip() == "9" and not said
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1000
