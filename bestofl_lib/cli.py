@@ -89,13 +89,13 @@ def run(
     ] = None,
 ) -> None:
     """Run what has changed of a study, and build its report."""
-    from bestofl_lib.study.plan import load_study
+    from bestofl_lib.study.plan import load_study, with_absolute_paths
     from bestofl_lib.study.preview import parameter_lines, preview, trial_overrides
 
     if help_wanted or not study:
         typer.echo(context.get_help() if not study else "\n".join(parameter_lines(study)))
         raise typer.Exit(0 if help_wanted else 2)
-    overrides = _named(parameters)
+    overrides = with_absolute_paths(_named(parameters))
     if trial:
         overrides = trial_overrides(load_study(study), overrides)
         typer.echo("trial: " + " ".join(f"-p {name}={value}" for name, value in overrides.items()))

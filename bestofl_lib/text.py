@@ -77,6 +77,15 @@ def valid_unicode(text: str) -> str:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, in the plural where it is not one.
+
+    >>> counted(1, "problem"), counted(1200, "problem"), counted(0, "entry", "entries")
+    ('1 problem', '1,200 problems', '0 entries')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def signed(share: float) -> str:
     """A difference of shares in percentage points with its sign and one decimal.
 

@@ -224,12 +224,12 @@ def test_check_says_how_completions_and_problems_are_read_and_what_runs_them(tmp
     pool = tmp_path / "my pool.jsonl"
     pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = call("check", str(pool)).output
-    assert "4 of 1 problems" in output and "English 2, Swahili 2" in output and "no n_tokens" in output
+    assert "4 completions of 1 problem" in output and "English 2, Swahili 2" in output and "no n_tokens" in output
     assert f"bestofl run pool -p 'pool={pool}'" in output or f"-p pool='{pool}'" in output
     problems = tmp_path / "mine.csv"
     problems.write_text("problem_id,language,question,reference\n1,en,2 + 2?,4\n1,sw,2 + 2?,4\n")
     output = call("check", str(problems)).output
-    assert "1 in 2 languages (en, sw)" in output and "question: 2 + 2?" in output and "-p source=" in output
+    assert "1 problem in 2 languages (en, sw)" in output and "question: 2 + 2?" in output and "-p source=" in output
     neither = tmp_path / "x.csv"
     neither.write_text("a,b\n1,2\n")
     answer = call("check", str(neither))
@@ -254,3 +254,15 @@ def test_doctor_says_what_it_finds_of_a_model_and_of_the_hub(tmp_path, monkeypat
     assert doctor._hub()[0] == "note" and "http://127.0.0.1:9 cannot be reached" in doctor._hub()[1]
     answer = call("doctor", "-p", "modle=x")
     assert answer.exit_code == 1 and "write -p model=" in answer.output
+
+
+def test_a_file_in_the_users_folder_is_found_by_the_run(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text("{}")
+    assert call("run", "tiny", "-p", "word=mine.jsonl").exit_code == 0
+    record = Run("tiny", tiny.runs).notebook_records()["02_show_numbers"]
+    assert (
+        record["parameters"]["word"] == str(tmp_path / "mine.jsonl") and str(tmp_path / "mine.jsonl") in record["data"]
+    )
+    monkeypatch.chdir("/")
+    assert "02_show_numbers                  up to date" in call("status", "tiny").output

@@ -21,7 +21,7 @@ from bestofl_lib.languages import check_languages
 from bestofl_lib.problems.files import find, json_lines, pick, read_table, read_text
 from bestofl_lib.problems.load import canonical_reference, check_problems, clean_text, first_problems, map_texts
 from bestofl_lib.tables import KEY, check_table
-from bestofl_lib.text import content_digest
+from bestofl_lib.text import content_digest, counted
 
 if TYPE_CHECKING:
     from bestofl_lib.runs import Run
@@ -126,8 +126,8 @@ def read_pool(
     counts = candidates.group_by("problem_id", "language").len()["len"]
     fewest, most = min(counts), max(counts)
     notes.append(
-        f"{len(candidates):,} candidates of {candidates['problem_id'].n_unique()} problems in "
-        f"{candidates['language'].n_unique()} languages, {fewest if fewest == most else f'{fewest} to {most}'} each."
+        f"{counted(len(candidates), 'candidate')} of {counted(candidates['problem_id'].n_unique(), 'problem')} in "
+        f"{counted(candidates['language'].n_unique(), 'language')}, {fewest if fewest == most else f'{fewest} to {most}'} each."
     )
     return Pool(problems, candidates, rewards, notes)
 

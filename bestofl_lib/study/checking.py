@@ -12,6 +12,7 @@ from bestofl_lib.languages import english_name
 from bestofl_lib.problems.load import load
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.parameters import spoken
+from bestofl_lib.text import counted
 
 WIDTH = 60  # characters shown of a text
 
@@ -49,7 +50,8 @@ def _as_pool(source: str, options: dict[str, str]) -> list[str]:
     name = Path(source).stem.lower().replace("_", "-") or "pool"
     name = "".join(c for c in name if c.isalnum() or c in "-.")[:40].strip("-.") or "pool"
     return [
-        f"{source}: completions, {len(pool.candidates):,} of {pool.problems['problem_id'].n_unique():,} problems",
+        f"{source}: {counted(len(pool.candidates), 'completion')} of "
+        f"{counted(pool.problems['problem_id'].n_unique(), 'problem')}",
         *(f"  {note}" for note in pool.notes),
         "per language: " + ", ".join(f"{english_name(c)} {n:,}" for c, n in _counts(pool)),
         "the first three",
@@ -66,7 +68,8 @@ def _as_problems(source: str) -> list[str]:
     splits = ", ".join(f"{n:,} {split}" for split, n in problems.group_by("split").len().sort("split").iter_rows())
     codes = sorted(problems["language"].unique())
     return [
-        f"{source}: problems, {problems['problem_id'].n_unique():,} in {len(codes)} languages ({', '.join(codes)}); rows: {splits}",
+        f"{source}: {counted(problems['problem_id'].n_unique(), 'problem')} in {counted(len(codes), 'language')} "
+        f"({', '.join(codes)}); rows: {splits}",
         "the first three",
         *_rows(problems, ("question", "reference")),
         f"run it: bestofl run mgsm -p source={shlex.quote(source)} -p languages={','.join(codes)} -p model=… -p run=mine",

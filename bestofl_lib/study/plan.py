@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from bestofl_lib.files import ROOT
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.notebooks import find_notebook, notebook_names
@@ -113,6 +114,28 @@ def plan(
         defaults = {p.name: check_value(p, p.default, f"{name}.ipynb") for p in declared[name].values()}
         steps.append(Step(name, folders.notebooks / f"{name}.ipynb", passed, defaults | passed))
     return run, steps
+
+
+def with_absolute_paths(overrides: Mapping[str, str], here: Path | None = None) -> dict[str, str]:
+    """Values that name a file or folder where the user stands, as absolute paths: notebooks run elsewhere.
+
+    A bare word counts for `pool` only; elsewhere it may be a keyword or a name on the hub (`source=lab`). A path that
+    means the same file from the project's folder stays as it is.
+
+    Args:
+        here: the user's folder; by default the current one.
+    """
+    here = here or Path.cwd()
+    found = {}
+    for name, text in overrides.items():
+        place = here / Path(text).expanduser() if text and "\0" not in text and len(text) < 4096 else here
+        is_path = name != "run" and text and (name == "pool" or "/" in text or "." in text)
+        try:
+            elsewhere = bool(is_path) and place.exists() and place.resolve() != (ROOT / text).resolve()
+        except (OSError, ValueError):  # too long a name, or none at all
+            elsewhere = False
+        found[name] = str(place.resolve()) if elsewhere else text
+    return found
 
 
 def declared_parameters(study: Study, folders: Folders | None = None) -> list[tuple[Parameter, Any, list[str]]]:

@@ -15,7 +15,7 @@ from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.execution import progress_path
 from bestofl_lib.study.freshness import State, executed_path, states
 from bestofl_lib.study.plan import load_study, plan
-from bestofl_lib.text import suggestion
+from bestofl_lib.text import counted, suggestion
 
 
 def describe_run(name: str, folders: Folders | None = None) -> list[str]:
@@ -188,9 +188,8 @@ def _one_line(run: Run) -> str:
             parts.append(str(model))
         if run.has("problems"):
             problems = run.read("problems")
-            parts.append(
-                f"{problems['problem_id'].n_unique():,} problems in {problems['language'].n_unique()} languages"
-            )
+            asked = counted(problems["problem_id"].n_unique(), "problem")
+            parts.append(f"{asked} in {counted(problems['language'].n_unique(), 'language')}")
         if run.has("claims"):
             parts.append(
                 " ".join(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from tiny_study import go
 
+from bestofl_lib.files import ROOT
 from bestofl_lib.runs import Folders
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.notebooks import find_notebook
-from bestofl_lib.study.plan import Study, load_study, plan, study_names
+from bestofl_lib.study.plan import Study, load_study, plan, study_names, with_absolute_paths
 
 
 def test_norwegian_that_yaml_took_for_false_is_refused_with_the_remedy(folders):
@@ -105,3 +106,17 @@ def test_a_notebook_may_be_named_by_its_number(short, whole):
 def test_an_empty_or_unknown_notebook_is_refused(name):
     with pytest.raises(StudyError, match="no notebook"):
         find_notebook(name, ["01_a", "05_b", "10_c"])
+
+
+def test_paths_where_the_user_stands_become_absolute_and_all_else_stays(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name in ("completions.jsonl", "lab", "mine/q.csv"):
+        (tmp_path / name).write_text("x")
+    given = {
+        "pool": "completions.jsonl", "source": "lab", "problems": "mine/q.csv", "model": "Qwen/Qwen2.5-7B-Instruct",
+        "run": "mine", "temperature": "0.5", "languages": "en,sw", "revised": "", "prompt": "x" * 5000,
+    }  # fmt: skip
+    changed = {"pool": str(tmp_path / "completions.jsonl"), "problems": str(tmp_path / "mine" / "q.csv")}
+    assert with_absolute_paths(given, tmp_path) == given | changed
+    assert with_absolute_paths({"pool": "lab"}, tmp_path) == {"pool": str(tmp_path / "lab")}
+    assert with_absolute_paths({"model": "data/lab/policy"}, ROOT) == {"model": "data/lab/policy"}
