@@ -121,7 +121,7 @@ TABLES: dict[str, Table] = {
         ("reward_model", "fold"),
     ),
     "baseline": Table(
-        "one row per reward model of the text-only baseline",
+        "one row per reward model of the text baseline",
         "06_score_text_baseline",
         {
             "reward_model": pl.String,
@@ -141,6 +141,12 @@ TABLES: dict[str, Table] = {
         },
         (*KEY, "reward_model", "seed"),
         ("seed",),
+    ),
+    "reward_steps": Table(
+        "one row per candidate, process reward model and step of the completion",
+        "05_score_candidates",
+        KEY | {"reward_model": pl.String, "step": pl.Int32, "reward": pl.Float64},  # P(right); the step counts from 0
+        (*KEY, "reward_model", "step"),
     ),
     "reward_quality": Table(
         "one row per reward model and language, and one for all its languages (language null)",

@@ -21,11 +21,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     DynamicCache,
 )
 from transformers.cache_utils import DynamicLayer
-from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_layers import GenericForSequenceClassification, GenericForTokenClassification
 from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.models.identity import fingerprint, locate
@@ -59,6 +60,7 @@ class RewardBackbone:
         readout: what `values` returns. None: the last hidden state of a causal backbone, the reward of any other.
         seed: of the new head, where there is one.
         require_head: refuse a checkpoint without a trained head (for imported reward models).
+        labels_tokens: open a token classifier with two labels (wrong, right) instead of a sequence classifier.
 
     Raises:
         FileNotFoundError, ValueError: see `locate`; also more than one output, or no tokenizer.
@@ -78,6 +80,7 @@ class RewardBackbone:
         readout: Readout | None = None,
         seed: int = 0,
         require_head: bool = False,
+        labels_tokens: bool = False,
     ):
         self.source, self.revision, self.style, self.layers = str(source), revision, style, layers
         self.device = choose_device(device)
@@ -85,13 +88,14 @@ class RewardBackbone:
         torch.manual_seed(seed)
         is_language_model = readout is not None and readout.needs_language_model
         tokenizer, self.model = _open(
-            str(source), revision, layers, self.dtype, is_language_model=is_language_model, require_head=require_head
-        )
+            str(source), revision, layers, self.dtype,
+            is_language_model=is_language_model, require_head=require_head, labels_tokens=labels_tokens,
+        )  # fmt: skip
         self.texts = CandidateTexts(tokenizer, str(source), style)
         self._set_padding()
         self.model.to(self.device).eval()
         self.is_causal = is_language_model or (
-            isinstance(self.model, GenericForSequenceClassification)
+            isinstance(self.model, GenericForSequenceClassification | GenericForTokenClassification)
             and isinstance(getattr(self.model, "score", None), torch.nn.Linear)
         )
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 4096
@@ -388,18 +392,22 @@ def _open(
     *,
     is_language_model: bool,
     require_head: bool,
+    labels_tokens: bool,
 ) -> tuple[Any, Any]:
     """Tokenizer and model: a causal language model, or a sequence classifier with one output."""
     located = locate(source)
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    changes: dict[str, Any] = {} if require_head or is_language_model else {"num_labels": 1}
+    changes: dict[str, Any] = {} if require_head or is_language_model or labels_tokens else {"num_labels": 1}
     if layers is not None:
         with loading(source):
             deepest = getattr(AutoConfig.from_pretrained(located, **common).get_text_config(), "num_hidden_layers", 0)
         if not 1 <= layers <= deepest:
             raise ValueError(f"layers={layers}: model {source!r} has {deepest} layers; keep 1 to {deepest} of them")
         changes["num_hidden_layers"] = layers
-    family: Any = AutoModelForCausalLM if is_language_model else AutoModelForSequenceClassification
+    family: Any = AutoModelForSequenceClassification
+    if is_language_model or labels_tokens:
+        family = AutoModelForCausalLM if is_language_model else AutoModelForTokenClassification
+    labels = 2 if labels_tokens else 1
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a newly initialised "score.weight" is intended here
     try:
@@ -411,13 +419,15 @@ def _open(
     finally:
         transformers_logging.set_verbosity(verbosity)
     new = [name for name in report["missing_keys"] if name.split(".")[0] in ("score", "classifier")]
-    if require_head and new:
+    if (require_head or labels_tokens) and new:
         raise ValueError(
             f"model {source!r} has no trained head ({', '.join(new)} is missing): it is not a reward model; "
             "train one from it with train_reward_models"
         )
     if is_language_model and report["missing_keys"]:
         raise ValueError(f"model {source!r} is no causal language model: it lacks {', '.join(report['missing_keys'])}")
-    if not is_language_model and model.config.num_labels != 1:
-        raise ValueError(f"model {source!r} has {model.config.num_labels} outputs; a reward model has 1 (num_labels=1)")
+    if not is_language_model and model.config.num_labels != labels:
+        raise ValueError(
+            f"model {source!r} has {model.config.num_labels} outputs; a reward model has {labels} (num_labels={labels})"
+        )
     return tokenizer, model

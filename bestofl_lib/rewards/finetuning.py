@@ -31,7 +31,8 @@ Pairs = Sequence[tuple[Text, Text]]  # (chosen, rejected)
 _TOKENS_AT_ONCE = 8192  # per forward pass at least, as long as memory suffices
 EPOCHS = 2.0  # unless the settings say otherwise
 _WARM_UP = 0.05  # share of the steps
-_PATIENCE = 2  # epochs without a better held-out loss before training stops
+_SAVE_STEPS = 100  # optimiser steps between checkpoints and looks at held-out problems; short trainings: every epoch
+_PATIENCE = 4  # looks without a better held-out loss before training stops
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def finetune(
 
     Args:
         held_out: pairs of other problems; where there are any, the weights with the least loss on them are kept, and
-            training stops after two epochs without a lower one.
+            training stops after four looks without a lower one.
 
     Returns:
         None in a process that is not the one that saves (with `accelerate launch`).
@@ -70,7 +71,7 @@ def finetune(
     scratch = _checkpoints(folder, recipe)
     whole = settings.batch_pairs or 16
     longest = max(len(text["input_ids"]) for pair in pairs for text in pair)
-    at_once = max(1, min(whole, max(backbone.batch_tokens, _TOKENS_AT_ONCE) // (2 * longest)))
+    at_once = _divisor(whole, max(backbone.batch_tokens, _TOKENS_AT_ONCE) // (2 * longest))
     with _quiet():
         while True:
             try:
@@ -79,7 +80,7 @@ def finetune(
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or at_once == 1:
                     raise
-            at_once = max(1, at_once // 2)
+            at_once = _divisor(whole, at_once // 2)
             gc.collect()
             if backbone.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -134,6 +135,15 @@ def _train(
     return trainer
 
 
+def _divisor(whole: int, most: int) -> int:
+    """The largest number that divides whole and is at most `most` (1 at least).
+
+    >>> _divisor(32, 20)
+    16
+    """
+    return next(n for n in range(max(1, min(whole, most)), 0, -1) if whole % n == 0)
+
+
 def _checkpoints(folder: Path, recipe: str) -> Path:
     """The folder of checkpoints, emptied if it belongs to another recipe."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,12 +164,13 @@ def _arguments(
     epochs = settings.epochs or EPOCHS
     total = max(1, int(-(-n_pairs // whole) * epochs))
     rate = settings.learning_rate or default_learning_rate(settings.tuning, backbone.model.num_parameters())
+    every = "epoch" if total < 2 * _SAVE_STEPS else "steps"
     half = settings.compute_dtype(backbone.device.type)
     return TrainingArguments(
         output_dir=str(scratch),
         per_device_train_batch_size=at_once,
         per_device_eval_batch_size=at_once,
-        gradient_accumulation_steps=max(1, whole // at_once),
+        gradient_accumulation_steps=whole // at_once,
         num_train_epochs=epochs,
         learning_rate=rate,
         lr_scheduler_type="cosine",
@@ -174,9 +185,10 @@ def _arguments(
         dataloader_pin_memory=backbone.device.type == "cuda",
         report_to=[],
         logging_strategy="no",
-        eval_strategy="epoch" if judged else "no",
-        save_strategy="epoch" if judged or total < 200 else "steps",
-        save_steps=100,
+        eval_strategy=every if judged else "no",
+        eval_steps=_SAVE_STEPS,
+        save_strategy=every,
+        save_steps=_SAVE_STEPS,
         save_total_limit=2 if judged else 1,
         load_best_model_at_end=judged,
         metric_for_best_model="eval_loss",

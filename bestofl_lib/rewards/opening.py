@@ -7,23 +7,31 @@ A reward model is a folder with `reward_model.json` and, by tuning:
 * lora: an adapter of `peft` over the base named in the JSON;
 * full: an ordinary checkpoint with its tokenizer (a sequence classifier for readout "head", else a language model);
 * lora or full with readout "verifier": also `readout.safetensors`, the value head;
-* imported: nothing else; the JSON names the folder or Hub id.
+* imported: nothing else; the JSON names the folder or Hub id, and how its reward is read (`ways.py`).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors import safe_open
 from safetensors.torch import load_file
 
-from bestofl_lib.models.identity import fingerprint, folder_hash
+from bestofl_lib.models.identity import fingerprint, folder_hash, locate
 from bestofl_lib.rewards.backbone import RewardBackbone
-from bestofl_lib.rewards.readouts import HeadReward, Likelihood, Probe, Readout, TokenValue
+from bestofl_lib.rewards.readouts import HeadReward, Likelihood, Probe, Readout, StepRewards, TokenValue
 from bestofl_lib.rewards.spec import RewardModelSpec
+from bestofl_lib.rewards.step_texts import QWEN_SYSTEM, STEP_TEXTS, MarkedTexts
+from bestofl_lib.rewards.ways import STEP_WAYS, ExternalModel, way_of
 
 
 def open_reward_model(
@@ -34,8 +42,10 @@ def open_reward_model(
     Raises:
         ValueError: the base's weights are not those it was trained on; an adapter without peft.
     """
-    is_full, is_imported = spec.tuning == "full", spec.tuning == "imported"
-    if not is_full and not is_imported and fingerprint(spec.base, spec.revision) != spec.weights:
+    if spec.tuning == "imported":
+        return _open_imported(spec, device, dtype, batch_tokens)
+    is_full = spec.tuning == "full"
+    if not is_full and fingerprint(spec.base, spec.revision) != spec.weights:
         raise ValueError(
             f"reward model {spec.name!r} was trained on other weights than {spec.base!r} has now; train it again "
             "(run 04_train_reward_models)"
@@ -50,7 +60,7 @@ def open_reward_model(
         device=device,
         dtype=dtype,
         batch_tokens=batch_tokens,
-        require_head=(is_full or is_imported) and spec.readout == "head",
+        require_head=is_full and spec.readout == "head",
         readout=_readout(folder, spec),
     )
     if spec.is_frozen and spec.readout == "head":
@@ -75,32 +85,38 @@ def head_weights(folder: Path, spec: RewardModelSpec) -> np.ndarray:
     return next(iter(load_file(folder / "head.safetensors").values()))[0].double().numpy()
 
 
-def import_reward_model(
-    source: str | Path, name: str, folder: str | Path, *, style: str = "question", revision: str | None = None,
-    max_tokens: int | None = None,
-) -> RewardModelSpec:  # fmt: skip
+def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str = "question") -> RewardModelSpec:
     """Add a reward model made elsewhere to the folder of reward models; it is opened once to check it.
 
+    Its configuration says how its reward is read, see `ways`. Only safetensors are opened; repository code is never run.
+
     Args:
-        source: folder or Hub id of a sequence classifier with one output and a trained head, such as
-            'Skywork/Skywork-Reward-V2-Qwen3-0.6B'.
-        name: what it is called in tables; not that of a variant trained here.
+        model: source, name and, where the configuration does not decide, template.
         style: prompt style that it reads; most reward models were trained on bare questions.
 
     Raises:
-        ValueError: a name that a trained variant has, more than one output, no trained head, pickle weights.
+        ValueError: a name that a trained variant has, a kind of model that cannot be read, pickled weights.
     """
+    name = model.name
     if name in ("mono", "multi", "cross") or name.startswith("mono-") or not name.strip(". ") or "/" in name:
         raise ValueError(
-            f"reward model name {name!r} belongs to a trained variant or is no folder name; choose another"
+            f"reward model name {name!r} belongs to a trained variant or is no folder name; choose another with name=…"
         )
-    backbone = RewardBackbone(
-        source, revision=revision, style=style, max_tokens=max_tokens, require_head=True, device="cpu"
-    )
+    way, template = way_of(model)
+    place = Path(folder) / name
+    weights = fingerprint(model.source, model.revision)
     spec = RewardModelSpec(
-        name, "head", "imported", str(source), revision, fingerprint(source, revision), style, None, backbone.max_tokens
-    )
-    spec.write(Path(folder) / name)
+        name, "head", "imported", str(model.source), model.revision, weights, style, None, 0, way=way, template=template,
+        aggregation=model.aggregation if way in STEP_WAYS else "",
+    )  # fmt: skip
+    if (place / "reward_model.json").exists():
+        known = RewardModelSpec.read(place)
+        if replace(known, max_tokens=0) == spec:
+            return known
+    backbone = open_reward_model(place, spec, device="cpu")
+    backbone.values([("1 + 1?", "en")], [0], ["It is 2.\n\nThe answer is 2."])
+    spec = replace(spec, max_tokens=backbone.max_tokens)
+    spec.write(place)
     return spec
 
 
@@ -132,7 +148,7 @@ def export_reward_model(folder: str | Path, target: str | Path) -> Path:
 
 
 def _check_digest(folder: Path, spec: RewardModelSpec) -> None:
-    if spec.tuning != "imported" and folder_hash(folder) != spec.digest:
+    if folder_hash(folder) != spec.digest:
         raise ValueError(
             f"the weights of reward model {spec.name!r} in {folder} are damaged or missing; delete the folder and train it "
             "again (run 04_train_reward_models)"
@@ -149,6 +165,104 @@ def _readout(folder: Path, spec: RewardModelSpec) -> Readout | None:
         weights = load_file(folder / "readout.safetensors")
         return TokenValue(weights["weight"], weights["bias"])
     return None
+
+
+def _open_imported(spec: RewardModelSpec, device: str, dtype: str, batch_tokens: int | None) -> RewardBackbone:
+    """A model made elsewhere, with its head, its texts and its way to read a reward."""
+    language_model = spec.way in ("label steps", "judge")
+    if fingerprint(spec.base, spec.revision) != spec.weights:
+        raise ValueError(
+            f"reward model {spec.name!r} ({spec.base}) has other weights now than when it was brought in; delete its folder "
+            "of reward_models to bring it in again"
+        )
+    backbone = RewardBackbone(
+        spec.base,
+        revision=spec.revision,
+        style=spec.style,
+        max_tokens=spec.max_tokens or None,
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        require_head=spec.way == "sequence",
+        labels_tokens=spec.way == "token steps",
+        readout=Likelihood() if language_model else None,
+    )
+    if spec.way == "sequence":
+        backbone.readout = HeadReward()
+    backbone.adapter = f"{spec.way} {spec.template}"
+    texts = STEP_TEXTS.get((spec.way, spec.template))
+    if texts is not None:
+        plain = backbone.texts
+        backbone.texts = texts(plain.tokenizer, plain.source, spec.style)
+        backbone.texts.max_tokens, backbone.texts.pad = plain.max_tokens, plain.pad
+    if spec.template == "qwen-math":
+        backbone.texts.system = QWEN_SYSTEM
+    if spec.way.startswith("two-layer"):
+        labels = 2 if spec.way == "two-layer steps" else 1
+        backbone.model.score = two_layer_head(spec.base, spec.revision, labels).to(backbone.device, backbone.dtype)
+        backbone.readout = HeadReward()
+    if spec.way in STEP_WAYS or spec.way == "judge":
+        backbone.readout = _step_readout(backbone, spec)
+    return backbone
+
+
+def _step_readout(backbone: RewardBackbone, spec: RewardModelSpec) -> StepRewards:
+    """P(right) where the texts set a mark."""
+    if spec.way not in ("label steps", "judge"):
+        return StepRewards(spec.way, lambda model, states: model.score(states), good=1)
+    texts = backbone.texts
+    if not isinstance(texts, MarkedTexts):
+        raise RuntimeError(f"{spec.way} without marked texts")
+    if spec.template == "ki":
+        good, bad = texts.ids("+")[-1], texts.ids("-")[-1]
+    elif spec.template == "labels":
+        good, bad = texts.one_token("+"), texts.one_token("-")
+    else:
+        good, bad = texts.ids("Yes")[0], texts.ids("No")[0]
+    return StepRewards(
+        f"{spec.way} {good} {bad}", lambda model, states: model.get_output_embeddings()(states), good, [good, bad],
+        needs_language_model=True,
+    )  # fmt: skip
+
+
+def two_layer_head(source: str | Path, revision: str | None, labels: int) -> torch.nn.Module:
+    """Linear → ReLU → Linear, from the `score.0.*` and `score.2.*` tensors of a checkpoint.
+
+    Raises:
+        ValueError: there are none, or the head has another number of outputs.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for path in safetensors_files(source, revision, prefix="score."):
+        with safe_open(str(path), framework="pt") as file:
+            found |= {name: file.get_tensor(name) for name in file.keys() if name.startswith("score.")}  # noqa: SIM118
+    wanted = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ValueError(f"reward model {str(source)!r} has no two-layer head: {', '.join(missing)} is missing")
+    outputs, size = found["score.2.weight"].shape
+    if outputs != labels:
+        raise ValueError(f"the head of {str(source)!r} has {outputs} outputs; this kind of reward model has {labels}")
+    width = found["score.0.weight"].shape[1]
+    head = torch.nn.Sequential(torch.nn.Linear(width, size), torch.nn.ReLU(), torch.nn.Linear(size, outputs))
+    head.load_state_dict({name.removeprefix("score."): found[name] for name in wanted})
+    return head.eval()
+
+
+def safetensors_files(source: str | Path, revision: str | None, prefix: str) -> list[Path]:
+    """The weight files of a model that hold tensors with this prefix; of a Hub id, only these are fetched."""
+    located = locate(source)
+    folder = Path(located)
+
+    def path(name: str) -> Path:
+        return folder / name if folder.is_dir() else Path(hf_hub_download(located, name, revision=revision))
+
+    if folder.is_dir():
+        return sorted(folder.glob("*.safetensors"))
+    try:
+        index = json.loads(path("model.safetensors.index.json").read_text("utf8"))["weight_map"]
+    except EntryNotFoundError:
+        return [path("model.safetensors")]
+    return [path(name) for name in sorted({file for tensor, file in index.items() if tensor.startswith(prefix)})]
 
 
 def _merge_adapter(backbone: RewardBackbone, folder: Path, spec: RewardModelSpec) -> None:

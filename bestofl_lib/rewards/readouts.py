@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-MOST_STEPS = 64  # of a completion; further ones are one with the last
+from bestofl_lib.rewards.steps import MOST_STEPS
+
 _STATISTICS = 8
 _LOGITS_AT_ONCE = 1 << 26  # numbers
 

@@ -17,6 +17,8 @@ from bestofl_lib.problems.folds import check_disjoint, fold_of
 from bestofl_lib.rewards.cache import Values, cached_values
 from bestofl_lib.rewards.opening import head_weights, open_reward_model
 from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
+from bestofl_lib.rewards.steps import aggregate_steps, numbered_steps
+from bestofl_lib.rewards.ways import STEP_WAYS
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 SCOPES = ("own", "all")
@@ -29,6 +31,7 @@ class Scores:
     """What scoring gives: two tables and one about them."""
 
     rewards: pl.DataFrame  # one row per candidate and reward model; every reward is finite
+    steps: pl.DataFrame  # one row per candidate, process reward model and step: what the reward was computed from
     set_aside: pl.DataFrame  # one row per candidate and reward model without a usable reward, with the reason
     summary: pl.DataFrame  # one row per reward model: candidates, set_aside, truncated, seconds
 
@@ -71,6 +74,7 @@ def score(
 
     parts: list[pl.DataFrame] = []
     aside: list[pl.DataFrame] = []
+    steps: list[pl.DataFrame] = []
     counts: list[dict[str, object]] = []
     reader = _Reader(
         models, table, problems, folder, scope, {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
@@ -86,6 +90,8 @@ def score(
         check_disjoint(spec.trained_problems, spec.trained_questions, scored, spec.name)
         finished = mine.filter(pl.col("finish_reason").ne_missing("error"))
         rewards, truncated, seconds = reader.rewards(place, spec, finished)
+        if reader.steps is not None:
+            steps.append(_step_table(finished, spec, reader.steps))
         good = np.isfinite(rewards)
         reward = pl.Series(np.where(good, rewards, np.nan)).fill_nan(None)
         parts.append(finished.select(*KEY).with_columns(reward_model=pl.lit(spec.name), reward=reward))
@@ -104,6 +110,7 @@ def score(
         )
     return Scores(
         check_table("rewards", pl.concat([pl.DataFrame(schema=SCHEMAS["rewards"]), *parts])),
+        pl.concat([pl.DataFrame(schema=SCHEMAS["reward_steps"]), *steps]),
         pl.concat([pl.DataFrame(schema=SET_ASIDE), *aside]),
         _summary(counts, known),
     )
@@ -124,15 +131,20 @@ class _Reader:
         self._models, self._table, self._problems, self._scope = models, table, problems, scope
         self._cache, self._opening = folder / "cache", opening
         self._shared: tuple[tuple[str, ...], pl.DataFrame, Values] | None = None
+        self.steps: np.ndarray | None = None  # of the last model: (candidates, steps); None: it rewards no steps
 
     def rewards(
         self, place: Path, spec: RewardModelSpec, finished: pl.DataFrame
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Of each finished candidate the reward and whether it was cut, and the seconds of the forward passes."""
+        self.steps = None
         if not spec.is_frozen:
             backbone = open_reward_model(place, spec, **self._opening)
             values = cached_values(backbone, finished, self._problems, self._cache)
-            rewards = spec.scale * values.values[:, 0].astype(np.float64) + spec.offset
+            if spec.way in STEP_WAYS:
+                self.steps = values.values
+                return aggregate_steps(values.values, spec.aggregation), values.truncated, values.seconds
+            rewards = spec.scale * values.values[:, -1].astype(np.float64) + spec.offset
             return rewards, values.truncated, values.seconds
         if self._shared is None or self._shared[0] != _group(spec):
             self._shared = (_group(spec), *self._features(place, spec))
@@ -168,6 +180,17 @@ def _group(spec: RewardModelSpec) -> tuple[str, ...]:
     return tuple(
         str(x) for x in (spec.tuning, spec.readout, spec.base, spec.weights, spec.layers, spec.max_tokens, spec.style)
     )
+
+
+def _step_table(finished: pl.DataFrame, spec: RewardModelSpec, rewards: np.ndarray) -> pl.DataFrame:
+    """The rewards of steps, one row each."""
+    kept = [numbered_steps(row) for row in rewards]
+    table = finished.select(*KEY).with_columns(
+        reward_model=pl.lit(spec.name),
+        step=pl.Series([[number for number, _ in row] for row in kept], dtype=pl.List(pl.Int32)),
+        reward=pl.Series([[reward for _, reward in row] for row in kept], dtype=pl.List(pl.Float64)),
+    )
+    return table.filter(pl.col("step").list.len() > 0).explode("step", "reward")
 
 
 def _summary(counts: list[dict[str, object]], known: list[str]) -> pl.DataFrame:

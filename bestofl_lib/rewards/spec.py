@@ -136,6 +136,9 @@ class RewardModelSpec:
     folds: int = 0
     seed: int = 0
     recipe: str = ""  # see `TrainingSettings.recipe`
+    way: str = ""  # of a model made elsewhere: how its reward is read, one of `ways.WAYS`
+    template: str = ""  # and how its texts are written, one of `ways.TEMPLATES`
+    aggregation: str = ""  # and, of step rewards, how they become one
     digest: str = ""  # of the weights in this folder, so that damage is noticed; empty: it has none
     result: dict[str, Any] | None = None  # its row of the table of training
     trained_problems: tuple[str, ...] = ()

@@ -38,6 +38,7 @@ class CandidateTexts:
 
     def __init__(self, tokenizer: Any, source: str, style: str):
         self.tokenizer, self.source, self.style = tokenizer, source, style
+        self.system: str | None = None  # content of a system turn before the question
         self.max_tokens = 4096  # set by the model that reads the texts
         self.marks: list[list[int]] | None = None  # where rewards of steps are read, see `step_texts`
         if tokenizer.pad_token_id is None:
@@ -49,6 +50,8 @@ class CandidateTexts:
     def prompt_text(self, question: str, language: str) -> str:
         """What stands before the completion."""
         chat = messages(question, language, self.style)
+        if self.system is not None:
+            chat = [{"role": "system", "content": self.system}, *chat]
         if self.tokenizer.chat_template is None:
             return "\n".join(message["content"] for message in chat) + "\n"
         return self._rendered([*chat, {"role": "assistant", "content": _MARK}]).split(_MARK)[0]

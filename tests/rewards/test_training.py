@@ -17,6 +17,7 @@ from bestofl_lib.rewards.opening import export_reward_model, import_reward_model
 from bestofl_lib.rewards.scoring import score  # noqa: E402
 from bestofl_lib.rewards.spec import RewardModelSpec, TrainingSettings, reward_models  # noqa: E402
 from bestofl_lib.rewards.training import train_reward_models  # noqa: E402
+from bestofl_lib.rewards.ways import ExternalModel  # noqa: E402
 
 
 def _train(world, base, folder, *, problems=None, readings=None, variants=("mono", "multi", "cross"), **settings):
@@ -74,7 +75,7 @@ def test_an_exported_head_is_an_ordinary_checkpoint_with_the_same_rewards(world,
     folder = trained[0]
     target = export_reward_model(folder / "cross", tmp_path / "cross")
     assert sorted(p.suffix for p in target.iterdir() if "model" in p.name) == [".safetensors"]
-    import_reward_model(target, "exported", tmp_path / "imported", style="native")
+    import_reward_model(ExternalModel(str(target), "exported"), tmp_path / "imported", style="native")
     test = world.split("test")
     ours = score(world.candidates, test, folder, names=["cross"], device="cpu").rewards.sort(
         "problem_id", "language", "sample_index"
@@ -178,6 +179,6 @@ def test_a_language_without_pairs_is_reported_and_the_others_are_trained(world, 
 
 def test_a_name_of_a_trained_variant_cannot_be_taken_by_an_import(tiny_policy, tmp_path):
     with pytest.raises(ValueError, match="'mono-en' belongs to a trained variant"):
-        import_reward_model(tiny_policy, "mono-en", tmp_path)
-    with pytest.raises(ValueError, match="no trained head"):
-        import_reward_model(tiny_policy, "tiny", tmp_path)
+        import_reward_model(ExternalModel(str(tiny_policy), "mono-en"), tmp_path)
+    with pytest.raises(ValueError, match="is a language model; say how its reward is read"):
+        import_reward_model(ExternalModel(str(tiny_policy), "tiny"), tmp_path)
