@@ -16,6 +16,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +28,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from bestofl_lib.models.identity import fingerprint, folder_hash, locate
+from bestofl_lib.problems.files import find
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.readouts import HeadReward, Likelihood, Probe, Readout, StepRewards, TokenValue
 from bestofl_lib.rewards.spec import RewardModelSpec
 from bestofl_lib.rewards.step_texts import QWEN_SYSTEM, STEP_TEXTS, MarkedTexts
 from bestofl_lib.rewards.ways import STEP_WAYS, ExternalModel, way_of
+
+_BROUGHT = "brought_from"  # a file that says where a copied reward model stands
 
 
 def open_reward_model(
@@ -83,6 +87,44 @@ def head_weights(folder: Path, spec: RewardModelSpec) -> np.ndarray:
     """
     _check_digest(folder, spec)
     return next(iter(load_file(folder / "head.safetensors").values()))[0].double().numpy()
+
+
+def import_reward_models(models: Sequence[str], folder: str | Path) -> list[RewardModelSpec]:
+    """Add the reward models that a study names, and remove those brought in before that it does not name any more.
+
+    Args:
+        models: each "source, key=value, …" (see `ExternalModel.parse`), or the folder of a reward model trained here, such as
+            those of `make rewards`, which is copied.
+        folder: the run's folder of reward models.
+    """
+    folder = Path(folder)
+    named = []
+    for text in models:
+        source = find(text.split(",")[0].strip())
+        if (source / "reward_model.json").exists():
+            named.append(_copy_reward_model(source, folder))
+        else:
+            named.append(import_reward_model(ExternalModel.parse(text), folder))
+    kept = {spec.name for spec in named}
+    for path in folder.glob("*/reward_model.json"):
+        known = RewardModelSpec.read(path.parent)
+        if known.name not in kept and (known.tuning == "imported" or (path.parent / _BROUGHT).exists()):
+            shutil.rmtree(path.parent)
+    return named
+
+
+def _copy_reward_model(source: Path, folder: Path) -> RewardModelSpec:
+    spec = RewardModelSpec.read(source)
+    _check_digest(source, spec)
+    target = folder / spec.name
+    if target.exists() and not (target / _BROUGHT).exists():
+        raise ValueError(
+            f"reward model {spec.name!r} was trained in this run; rename the one in {source} (its name in reward_model.json)"
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    (target / _BROUGHT).write_text(str(source))
+    return spec
 
 
 def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str = "question") -> RewardModelSpec:

@@ -75,7 +75,7 @@ def score(
     parts: list[pl.DataFrame] = []
     aside: list[pl.DataFrame] = []
     steps: list[pl.DataFrame] = []
-    counts: list[dict[str, object]] = []
+    counts: list[pl.DataFrame] = []
     reader = _Reader(
         models, table, problems, folder, scope, {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
     )
@@ -88,22 +88,11 @@ def score(
             mine.select("problem_id", "language").unique(), on=["problem_id", "language"], how="semi"
         )
         check_disjoint(spec.trained_problems, spec.trained_questions, scored, spec.name)
-        finished = mine.filter(pl.col("finish_reason").ne_missing("error"))
-        rewards, truncated, seconds = reader.rewards(place, spec, finished)
-        if reader.steps is not None:
-            steps.append(_step_table(finished, spec, reader.steps))
-        good = np.isfinite(rewards)
-        reward = pl.Series(np.where(good, rewards, np.nan)).fill_nan(None)
-        parts.append(finished.select(*KEY).with_columns(reward_model=pl.lit(spec.name), reward=reward))
-        bad = finished.filter(pl.Series(~good)).select(*KEY)
-        failed = mine.filter(pl.col("finish_reason").eq_missing("error")).select(*KEY)
-        for rows, reason in (
-            (bad, "reward is not finite, or the candidate did not fit in memory"),
-            (failed, "no completion"),
-        ):
-            aside.append(rows.with_columns(reward_model=pl.lit(spec.name), reason=pl.lit(reason)))
-        counts.append({"reward_model": spec.name, "candidates": int(good.sum()), "set_aside": bad.height + failed.height,
-                       "truncated": int(truncated.sum()), "seconds": seconds})  # fmt: skip
+        part = _score_one(reader, place, spec, mine)
+        parts.append(part.rewards)
+        steps.append(part.steps)
+        aside.append(part.set_aside)
+        counts.append(part.summary)
     if not counts:
         raise ValueError(
             f"no reward model in {folder} scores these languages ({', '.join(sorted(table['language'].unique()))})"
@@ -114,6 +103,28 @@ def score(
         pl.concat([pl.DataFrame(schema=SET_ASIDE), *aside]),
         _summary(counts, known),
     )
+
+
+def _score_one(reader: _Reader, place: Path, spec: RewardModelSpec, mine: pl.DataFrame) -> Scores:
+    """Rewards of the candidates `mine` by one reward model (or one fold of it)."""
+    finished = mine.filter(pl.col("finish_reason").ne_missing("error"))
+    rewards, truncated, seconds = reader.rewards(place, spec, finished)
+    good = np.isfinite(rewards)
+    reward = pl.Series(np.where(good, rewards, np.nan)).fill_nan(None)
+    seed = pl.lit(None if spec.tuning == "imported" else spec.seed, dtype=pl.Int32)
+    table = finished.select(*KEY).with_columns(reward_model=pl.lit(spec.name), reward=reward, seed=seed)
+    steps = pl.DataFrame(schema=SCHEMAS["reward_steps"])
+    if reader.steps is not None:
+        steps = _step_table(finished, spec, reader.steps)
+    bad = finished.filter(pl.Series(~good)).select(*KEY)
+    failed = mine.filter(pl.col("finish_reason").eq_missing("error")).select(*KEY)
+    reasons = ((bad, "reward is not finite, or the candidate did not fit in memory"), (failed, "no completion"))
+    aside = [rows.with_columns(reward_model=pl.lit(spec.name), reason=pl.lit(reason)) for rows, reason in reasons]
+    count = pl.DataFrame({
+        "reward_model": spec.name, "candidates": int(good.sum()), "set_aside": bad.height + failed.height,
+        "truncated": int(truncated.sum()), "seconds": seconds,
+    })  # fmt: skip
+    return Scores(table, steps, pl.concat(aside), count)
 
 
 class _Reader:
@@ -193,10 +204,10 @@ def _step_table(finished: pl.DataFrame, spec: RewardModelSpec, rewards: np.ndarr
     return table.filter(pl.col("step").list.len() > 0).explode("step", "reward")
 
 
-def _summary(counts: list[dict[str, object]], known: list[str]) -> pl.DataFrame:
+def _summary(counts: list[pl.DataFrame], known: list[str]) -> pl.DataFrame:
     """One row per reward model, its folds added up."""
     order = {name: i for i, name in enumerate(known)}
-    total = pl.DataFrame(counts).group_by("reward_model", maintain_order=True).agg(
+    total = pl.concat(counts).group_by("reward_model", maintain_order=True).agg(
         pl.col("candidates", "set_aside", "truncated").sum(), pl.col("seconds").max()
     )  # fmt: skip
     return total.sort(pl.col("reward_model").replace_strict(order))

@@ -96,7 +96,7 @@ def test_the_study_for_real_models_cross_fits_adapters_where_there_is_no_trainin
         "folds": "2",
         "rows": "8",
     }
-    run_study("mgsm", here | small, folders=folders)
+    run_study("mgsm", here | small | {"readout": "head", "tuning": "lora"}, folders=folders)
     trained = Run("mgsm", folders.runs).read("trained")
     assert set(trained["tuning"]) == {"lora"} and set(trained["fold"]) == {0, 1}
     assert set(Run("mgsm", folders.runs).read("problems")["split"]) == {"test"}

@@ -276,3 +276,25 @@ def test_aggregations_ignore_the_steps_that_a_candidate_does_not_have():
     assert aggregate_steps(rewards, "mean")[:2] == pytest.approx([0.65, 0.4])
     assert aggregate_steps(rewards, "product")[:2] == pytest.approx([0.4, 0.018])
     assert np.isnan(aggregate_steps(rewards, "min")[2])
+
+
+def test_a_study_names_its_reward_models_and_those_not_named_any_more_go(world, tokenizer, tiny_policy, tmp_path):
+    from bestofl_lib.rewards.opening import import_reward_models
+    from bestofl_lib.rewards.spec import TrainingSettings, reward_models
+    from bestofl_lib.rewards.training import train_reward_models
+
+    _write(tmp_path / "theirs", tokenizer, transformers.Qwen2ForSequenceClassification, _config(num_labels=1))
+    train_reward_models(
+        world.candidates, world.readings, world.split("train"), base=tiny_policy, folder=tmp_path / "ours",
+        variants=["cross"], settings=TrainingSettings(rows=20), device="cpu",
+    )  # fmt: skip
+    run = tmp_path / "run"
+    import_reward_models([f"{tmp_path / 'theirs'}, name=bought", str(tmp_path / "ours" / "cross")], run)
+    assert [spec.name for _, spec in reward_models(run)] == ["bought", "cross"]
+    rewards = score(world.candidates, world.split("test"), run, device="cpu").rewards
+    assert rewards.group_by("reward_model").agg(pl.col("seed").first()).sort("reward_model").rows() == [
+        ("bought", None),
+        ("cross", 0),
+    ]
+    import_reward_models([str(tmp_path / "ours" / "cross")], run)
+    assert [spec.name for _, spec in reward_models(run)] == ["cross"]
