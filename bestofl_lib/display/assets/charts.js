@@ -13,7 +13,7 @@
       const gap = spec.spacing || 20;
       spec.columns = Math.max(1, Math.min(spec.columns || 3, spec.concat.length, Math.floor((width + gap) / (0.72 * most + room + gap))));
       const wide = Math.floor((width - gap * (spec.columns - 1)) / spec.columns) - room;
-      for (const panel of spec.concat) panel.width = Math.max(90, Math.min(wide, 2 * most));
+      for (const panel of spec.concat) panel.width = Math.max(70, Math.min(wide, 2 * most));
     } else if (spec.width && spec.width.step) {
       const x = ((spec.layer || [spec])[0].encoding || {}).x || {};
       const columns = new Set(rows(spec).map((row) => row[x.field])).size || 1;

@@ -61,7 +61,7 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
         "What does this run say about each claim?",
         f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line speaks for the claim; filled: the "
         "interval excludes nothing.",
-        room=label_room(table) if isinstance(chart, alt.LayerChart) else 225,
+        room=label_room(table) if isinstance(chart, alt.LayerChart) else _panel_room(table),
     )
 
 
@@ -92,6 +92,12 @@ def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
         f"{spelled_range(means['n_problems'])} problems; 95 % intervals; filled where significant after Holm's correction.",
         room=label_room(means),
     )
+
+
+def _panel_room(table: pl.DataFrame) -> int:
+    """Pixels beside a panel's plot: the names of its rows, without their claim, and the printed effects and verdicts."""
+    names, labels = (int(table[column].str.len_chars().max() or 0) for column in ("row", "label"))  # type: ignore[call-overload]
+    return min(20 + int(6.4 * max(names - 3, 0)) + 7 * labels, 320)
 
 
 def _panel(table: pl.DataFrame, tips: list[alt.Tooltip], step: int = 26) -> alt.LayerChart:
