@@ -122,8 +122,9 @@ def _values(
             weighted_vote_of_shares(weights, answers, pool.reference, ks, draws, seed, problem_ids=ids, half=half)
         )
     if len(members) == 1:
-        correct = pool.is_correct[name]
-        return Values(best_of_k(rewards[name], correct, budgets=ks, problem_ids=ids, language=name), exact)
+        return Values(
+            best_of_k(rewards[name], pool.is_correct[name], budgets=ks, problem_ids=ids, language=name), exact
+        )
     return Values(contest_of(pool, model, members).shares(ks, half=half), exact)
 
 

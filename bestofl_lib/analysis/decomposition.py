@@ -199,6 +199,17 @@ def _refitted(pool: Pool, budget: int, model: str, refit: Callable[[Seen], Moves
     return Figures(np.stack(values))
 
 
+@dataclass(frozen=True)
+class _Line:
+    """slope × reward + intercept; NaN stays NaN: no candidate."""
+
+    slope: float
+    intercept: float
+
+    def __call__(self, rewards: Array) -> Array:
+        return self.slope * rewards + self.intercept
+
+
 def with_intercepts(seen: Seen) -> Moves:
     """Logistic regression of correctness on the reward and the language: rewards become comparable across languages."""
     x, y, language = [], [], []
@@ -209,24 +220,23 @@ def with_intercepts(seen: Seen) -> Moves:
         language.append(np.full(exists.sum(), position))
     rewards, right, place = np.concatenate(x), np.concatenate(y), np.concatenate(language)
     if right.min() == right.max():
-        return {code: (lambda table: table) for code in seen}
-    mean, scale = rewards.mean(), rewards.std() or 1.0
+        return {code: _Line(1.0, 0.0) for code in seen}
+    mean, scale = float(rewards.mean()), float(rewards.std()) or 1.0
     table = np.concatenate([((rewards - mean) / scale)[:, None], np.eye(len(seen))[place]], 1)
     fit = LogisticRegression(C=1e3, fit_intercept=False, solver="newton-cholesky").fit(table, right)
     slope, intercepts = float(fit.coef_[0, 0]), fit.coef_[0, 1:]
     return {
-        code: (lambda r, shift=float(b): slope * (r - mean) / scale + shift)
-        for code, b in zip(seen, intercepts, strict=True)
+        code: _Line(slope / scale, float(b) - slope * mean / scale) for code, b in zip(seen, intercepts, strict=True)
     }
 
 
 def without_language_means(seen: Seen) -> Moves:
     """Each language's mean reward is taken off: what is left is the ranking within languages."""
     means = {code: float(reward[np.isfinite(reward)].mean()) for code, (reward, _) in seen.items()}
-    return {code: (lambda r, mean=mean: r - mean) for code, mean in means.items()}
+    return {code: _Line(1.0, -mean) for code, mean in means.items()}
 
 
 def language_prior(seen: Seen) -> Moves:
     """The accuracy of the language is the reward: any candidate of the best language drawn wins."""
     shares = {code: float(np.nanmean(correct)) for code, (_, correct) in seen.items()}
-    return {code: (lambda r, share=share: np.where(np.isnan(r), np.nan, share)) for code, share in shares.items()}
+    return {code: _Line(0.0, share) for code, share in shares.items()}

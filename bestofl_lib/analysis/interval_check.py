@@ -62,7 +62,9 @@ def population(accuracy: float, n_problems: int = 60_000, seed: int = 1) -> Popu
     sharpness = 0.6
     shape = (accuracy * sharpness, (1 - accuracy) * sharpness)
     shared = rng.beta(*shape, n_problems)
-    correct, answers, rewards = {}, {}, ({}, {})
+    correct: dict[str, Array] = {}
+    answers: dict[str, Array] = {}
+    rewards: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
     for code in LANGUAGES:
         rate = np.where(rng.random(n_problems) < 0.6, shared, rng.beta(*shape, n_problems))
         correct[code] = (rng.random((n_problems, CANDIDATES)) < rate[:, None]).astype(float)
@@ -186,13 +188,12 @@ def _break_even(people: Population, index: Array) -> tuple[Array, Array, Array]:
         people.mixed[:2000] * 0 + people.mixed.mean(0), _flat(people.alone), people.budgets, replicates=100
     )
     top = people.budgets[-1]
-    ends = {None: top}
     low, high = [], []
     for column in index.T:
         found = break_even(people.mixed[column], people.alone[column], people.budgets, replicates=300)
         low.append(people.budgets[0] if found.low is None else found.low)
         high.append(top if found.high is None else found.high)
-    real = ends.get(truth.end, truth.end) if truth.start is not None else people.budgets[0]
+    real = people.budgets[0] if truth.start is None else top if truth.end is None else truth.end
     return np.full(index.shape[1], real), np.array(low), np.array(high)
 
 
@@ -228,10 +229,10 @@ def main() -> None:
     given = parser.parse_args()
     table = check(studies=given.studies, replicates=given.replicates)
     given.to.write_text(as_markdown(table), "utf8")
-    low, high = table["covered"].min(), table["covered"].max()
-    print(
-        f"covered {100 * low:.1f} to {100 * high:.1f} %, nulls rejected at most {100 * table['rejected'].max():.1f} %"
-    )
+    low, high, rejected = table.select(
+        low=pl.col("covered").min(), high=pl.col("covered").max(), rejected=pl.col("rejected").max()
+    ).row(0)
+    print(f"covered {100 * low:.1f} to {100 * high:.1f} %, nulls rejected at most {100 * rejected:.1f} %")
 
 
 if __name__ == "__main__":

@@ -150,13 +150,14 @@ class Pool:
             for problem, code in marked.select("problem_id", "language").iter_rows():
                 if problem in row:
                     revised[code][row[problem]] = True
+        aligned: dict[str, Any] = {name: {code: columns[code][name] for code in chosen} for name in columns[chosen[0]]}
         return cls(
             problem_ids=tuple(ids),
             languages=tuple(chosen),
             **_seeded_rewards(rewards, table, columns),
             is_revised=revised,
             n_dropped=n_dropped,
-            **{name: {code: columns[code][name] for code in chosen} for name in columns[chosen[0]]},
+            **aligned,
         )
 
     @property

@@ -103,7 +103,12 @@ def paired_difference(
 
 
 def minimum_detectable_effect(
-    low: Array, high: Array, level: float = LEVEL, power: float = POWER, tests: int = 1, jointly: int = 1
+    low: Array | float,
+    high: Array | float,
+    level: float = LEVEL,
+    power: float = POWER,
+    tests: int = 1,
+    jointly: int = 1,
 ) -> Array:
     """Smallest true mean difference that the verdict's own rule finds with chance `power`.
 
