@@ -210,3 +210,18 @@ def test_axe_finds_no_serious_fault(opened, report, name, scheme):
 
 def test_the_chart_library_is_not_asked_for_where_there_is_no_chart(report):
     assert "vega.js" not in (report / "atlas.html").read_text("utf8") and embed.asset("atlas.js")
+
+
+def test_the_atlas_finds_problems_by_id_and_by_what_is_right_here_and_wrong_there(opened, report):
+    page, _, said = opened(report / "atlas.html")
+    count = lambda: page.inner_text(".atlas .count")  # noqa: E731
+    page.fill(".atlas input[type=search]", "0003")
+    assert count() == f"1 of {PROBLEMS} problems"
+    page.fill(".atlas input[type=search]", "no problem says this")
+    assert count() == f"0 of {PROBLEMS} problems" and "No problem fulfils" in page.inner_text(".atlas .detail")
+    page.fill(".atlas input[type=search]", "")
+    whole = page.inner_text(".atlas .shares")
+    page.select_option(".atlas select[aria-label='not solved in']", label="Thai")
+    shown = count()
+    assert page.inner_text(".atlas .shares") != whole or shown == f"{PROBLEMS} problems"
+    assert not said

@@ -26,6 +26,15 @@
       return h("label", { class: "chip" }, box, text);
     });
     const jump = h("select", { on: { change: () => jump.value !== "" && open(Number(jump.value), state.language, true) } });
+    const search = h("input", { type: "search", placeholder: "id or words of the question", "aria-label": "search", on: { input: () => list() } });
+    const pick = (label) => h("select", { "aria-label": label, on: { change: () => list() } }, h("option", { value: "" }, "any"), languages.map((language, l) => h("option", { value: l }, language.name)));
+    const right = pick("solved in"), wrong = pick("not solved in");
+    const told = data.problems.map((problem) => problem.questions.map((parts) => parts.map((part) => part.text || "").join("")).join("\n").toLowerCase());
+    const found = (p) => {
+      const words = search.value.trim().toLowerCase();
+      if (words && !data.ids[p].toLowerCase().includes(words) && !told[p].includes(words)) return false;
+      return (right.value === "" || data.correct[right.value][p] > 0) && (wrong.value === "" || (data.n[wrong.value][p] > 0 && data.correct[wrong.value][p] === 0));
+    };
     const count = h("span", { class: "count", role: "status" });
     const canvas = h("canvas", {});
     const cursor = h("div", { class: "cursor", "aria-hidden": "true" });
@@ -38,7 +47,8 @@
     const detail = h("p", { class: "detail", "aria-live": "polite" });
     const panel = h("section", { class: "problem", "aria-label": "Problem" });
     root.replaceChildren(
-      h("div", { class: "bar" }, h("label", {}, "order ", order), h("label", {}, "problem ", jump), count),
+      h("div", { class: "bar" }, h("label", {}, "order ", order), h("label", {}, "problem ", jump), h("label", {}, "search ", search), count),
+      h("div", { class: "bar" }, h("label", {}, "right in ", right), h("label", {}, "wrong in ", wrong)),
       h("fieldset", { class: "bar" }, h("legend", {}, "only problems where"), boxes),
       h("div", { class: "map" }, names, grid, shares),
       h("div", { class: "under" }, detail,
@@ -56,7 +66,7 @@
       const ink = style.getPropertyValue("--soft").trim();
       const m = state.shown.length;
       names.replaceChildren(...languages.map((language) => h("div", { title: language.name }, flat ? language.name : language.code)));
-      shares.replaceChildren(...languages.map((language, y) => h("div", { title: language.name + ": share of all candidates that are correct" }, percent(data.shares[y]))));
+      shares.replaceChildren(...languages.map((language, y) => h("div", { title: language.name + ": share of all candidates that are correct" }, percent(share(y)))));
       const room = grid.clientWidth || 300;
       cell = flat ? { w: Math.max(3, Math.min(26, room / Math.max(m, 1))), h: 19 } : { w: room / languages.length, h: 12 };
       const width = Math.max(1, Math.round(flat ? cell.w * m : room));
@@ -82,6 +92,13 @@
         }
       }
       mark();
+    }
+
+    // Of the problems shown, the share of a language's candidates that are correct.
+    function share(y) {
+      if (state.shown.length === data.total) return data.shares[y];
+      const sum = (grid) => state.shown.reduce((total, p) => total + grid[y][p], 0);
+      return sum(data.n) ? sum(data.correct) / sum(data.n) : 0;
     }
 
     function shade(stops, share) {
@@ -130,7 +147,7 @@
     }
 
     function list() {
-      state.shown = data.orders[state.order].filter((p) => Array.from(state.filters).every((key) => data.flags[key][p]));
+      state.shown = data.orders[state.order].filter((p) => Array.from(state.filters).every((key) => data.flags[key][p]) && found(p));
       count.textContent = state.shown.length === data.total ? n + " problems" : state.shown.length + " of " + data.total + " problems";
       jump.replaceChildren(h("option", { value: "" }, "choose …"), ...state.shown.map((p) => h("option", { value: p, selected: p === state.problem }, data.ids[p])));
       draw();
