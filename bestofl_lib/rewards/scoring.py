@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.problems.folds import check_disjoint, fold_of
+from bestofl_lib.progress import tracked
 from bestofl_lib.rewards.cache import Values, cached_values
 from bestofl_lib.rewards.opening import head_weights, open_reward_model
 from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
@@ -80,7 +81,8 @@ def score(
         models, table, problems, folder, scope, {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
     )
     # models on one base come after each other, so that one pass and one set of features is in memory at a time
-    for place, spec in sorted(models, key=lambda m: (not m[1].is_frozen, _group(m[1]), m[1].name, m[1].fold or 0)):
+    ordered = sorted(models, key=lambda m: (not m[1].is_frozen, _group(m[1]), m[1].name, m[1].fold or 0))
+    for place, spec in tracked(ordered, "reward models asked", shown=False):
         mine = _of_model(table, spec, scope)
         if not mine.height:
             continue

@@ -25,6 +25,7 @@ from bestofl_lib.files import replace_file
 from bestofl_lib.languages import check_languages
 from bestofl_lib.models.identity import fingerprint, folder_hash
 from bestofl_lib.problems.folds import fold_of, question_hashes
+from bestofl_lib.progress import tracked
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
 from bestofl_lib.rewards.finetuning import EPOCHS, finetune
@@ -210,7 +211,7 @@ def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
 def _train_weights(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
     """Each model on its own, as an adapter ("lora") or with all weights ("full")."""
     settings, done = data.settings, []
-    for number, job in enumerate(jobs, 1):
+    for number, job in enumerate(tracked(jobs, "reward models trained", shown=False), 1):
         started = time.monotonic()
         backbone = _trainable_backbone(data)
         chosen, rejected = _sides(job.pairs, data.table)

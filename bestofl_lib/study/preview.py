@@ -31,6 +31,27 @@ def choose(steps: list[Step], start_from: str | None, only: str | None) -> list[
     return steps if start_from is None else steps[names.index(find_notebook(start_from, names)) :]
 
 
+def request(
+    study: str,
+    overrides: dict[str, str] | None,
+    start_from: str | None,
+    only: str | None,
+    replace: bool,
+    folders: Folders,
+) -> tuple[Study, Run, list[Step], list[Step]]:
+    """A study that was asked for, its run, all its steps and those chosen; checked, and nothing changed.
+
+    Raises:
+        StudyError: the request is wrong, or finished figures would be replaced and `replace` is not set.
+    """
+    asked = load_study(study, folders)
+    name, steps = plan(asked, overrides, folders)
+    chosen, run = choose(steps, start_from, only), Run(name, folders.runs)
+    if not replace:
+        check_not_finished_otherwise(run, study, chosen, overrides or {})
+    return asked, run, steps, chosen
+
+
 def trial_overrides(study: Study, overrides: Mapping[str, str], folders: Folders | None = None) -> dict[str, str]:
     """Parameters of a slice that shows in minutes whether everything fits: 12 problems, 4 candidates, 2 languages.
 
@@ -65,13 +86,8 @@ def preview(
         StudyError: what the run itself would be refused for.
     """
     folders = folders or Folders.default()
-    asked = load_study(study, folders)
-    name, steps = plan(asked, overrides, folders)
-    chosen = choose(steps, start_from, only)
-    run = Run(name, folders.runs)
-    if not replace:
-        check_not_finished_otherwise(run, study, chosen, overrides or {})
-    lines = [f"study {study} ({asked.title}) in {run.folder}, report in {folders.reports / name}"]
+    asked, run, steps, chosen = request(study, overrides, start_from, only, replace, folders)
+    lines = [f"study {study} ({asked.title}) in {run.folder}, report in {folders.reports / run.name}"]
     known = {state.name: state for state in states(run, steps)}
     for step in chosen:
         state = known[step.name]

@@ -24,11 +24,11 @@ from bestofl_lib.study.freshness import (
     state_of,
     states,
 )
-from bestofl_lib.study.guards import check_folders, check_not_finished_otherwise, shared_without_locks, sweep
+from bestofl_lib.study.guards import check_folders, free_name, shared_without_locks, sweep
 from bestofl_lib.study.notebooks import cells_digest, imported_names
 from bestofl_lib.study.parameters import spoken
-from bestofl_lib.study.plan import Step, load_study, plan
-from bestofl_lib.study.preview import choose
+from bestofl_lib.study.plan import Step
+from bestofl_lib.study.preview import request
 from bestofl_lib.study.watching import watching
 
 REPORT = ("bestofl_lib.display.report.build",)  # the modules that build a report
@@ -68,12 +68,7 @@ def run_study(
     import filelock
 
     folders = folders or Folders.default()
-    asked = load_study(study, folders)
-    name, steps = plan(asked, overrides, folders)
-    chosen = choose(steps, start_from, only)
-    run = Run(name, folders.runs)
-    if not replace:
-        check_not_finished_otherwise(run, study, chosen, overrides or {})
+    asked, run, steps, chosen = request(study, overrides, start_from, only, replace, folders)
     check_folders(run, folders)
     if kind := shared_without_locks(run.folder):
         say(f"  note: {run.folder} is on {kind}, where locks are not dependable: run one study at a time there")
@@ -82,7 +77,7 @@ def run_study(
         held = lock.acquire(timeout=1)
     except filelock.Timeout as error:
         raise StudyError(
-            f"run {name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p run={name}-2"
+            f"run {run.name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p run={free_name(run)}"
         ) from error
     with held:
         sweep(run, folders)
