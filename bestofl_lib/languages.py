@@ -63,6 +63,7 @@ class Language:
     number_words: tuple[tuple[str, int], ...] = ()  # spellings that num2words does not know
     cases: tuple[str, ...] = ()  # grammatical cases of number words, as num2words names them
     compound_numbers: bool = False  # number words are written as one word: fünftausendsechshundert
+    spelled: bool = True  # whether the number words of num2words are read; not where endings change them too much
     joins: tuple[str, ...] = ()  # "and" within a number in words: two hundred and five
     grammar: tuple[tuple[str, object], ...] = ()  # number words by table where num2words has none, see numbers/words.py
     negatives: tuple[str, ...] = ()  # "minus" in words
@@ -75,7 +76,7 @@ class Language:
     @property
     def runs_on(self) -> bool:
         """Whether words are not parted by spaces or have endings attached, so that a number runs on into other words."""
-        return self.script not in ("Latn", "Cyrl")
+        return self.script not in ("Latn", "Cyrl", "Grek", "Arab", "Hebr", "Deva")
 
 
 class _Languages(dict[str, Language]):
@@ -119,9 +120,20 @@ def register(path: str | Path) -> Language:
     known = {f.name: getattr(base, f.name) for f in fields(Language)} if base else {}
     record = _record(code, known | {"generic": False} | _values(data, str(path)), str(path))
     LANGUAGES[code] = record
+    _forget_patterns()
+    return record
+
+
+def forget(code: str) -> None:
+    """Drop a registered record: what is written by hand or generic counts again."""
+    LANGUAGES.pop(code, None)
+    LANGUAGES.update({record.code: record for record in _by_hand() if record.code == code})
+    _forget_patterns()
+
+
+def _forget_patterns() -> None:
     for made in _REMEMBERED:
         made.cache_clear()
-    return record
 
 
 def english_name(code: str) -> str:

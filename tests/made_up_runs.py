@@ -13,12 +13,14 @@ import polars as pl
 from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.files import write_checked
-from bestofl_lib.languages import LANGUAGES, language
+from bestofl_lib.languages import language
 from bestofl_lib.problems import lab
 from bestofl_lib.runs import Run
 from bestofl_lib.tables import SCHEMAS
 
-SKILL = dict(zip(LANGUAGES, (0.31, 0.62, 0.71, 0.66, 0.63, 0.45, 0.58, 0.24, 0.19, 0.33, 0.52), strict=True))
+LAB = lab.languages()  # the eleven languages of the embedded problems
+
+SKILL = dict(zip(LAB, (0.31, 0.62, 0.71, 0.66, 0.63, 0.45, 0.58, 0.24, 0.19, 0.33, 0.52), strict=True))
 
 
 def write_run(
@@ -27,7 +29,7 @@ def write_run(
     *,
     n_problems: int = 250,
     n: int = 16,
-    languages: tuple[str, ...] = tuple(LANGUAGES),
+    languages: tuple[str, ...] = tuple(LAB),
     seed: int = 5,
     texts: Mapping[tuple[str, str, int], str] | None = None,
     questions: Mapping[tuple[str, str], str] | None = None,
@@ -104,7 +106,7 @@ def _text(solution: str, answer: int, code: str, kind: str, rng: np.random.Gener
 
 def write_large_run(root: Path, *, n_problems: int = 5_682, n: int = 16, words: int = 20) -> Run:
     """A run of a million candidates with texts of `words` large numbers, which compress as badly as prose: for measuring how it opens."""
-    run, rng, codes = Run("large", root), np.random.default_rng(0), list(LANGUAGES)
+    run, rng, codes = Run("large", root), np.random.default_rng(0), list(LAB)
     ids = [f"p{place:05d}" for place in range(n_problems)]
     cells = pl.DataFrame({"problem_id": ids}).join(pl.DataFrame({"language": codes}), how="cross")
     made = cells.with_columns(

@@ -1,4 +1,4 @@
-"""The language a completion is really written in, by py3langid restricted to the project's languages.
+"""The language a completion is really written in, by py3langid over all its 97 languages, weighed among those asked for.
 
 The prompt's language is a wish; this measures what came back. Numbers, mathematics and markup are removed first, because
 they look like English to a classifier; what is left may be too short to tell, and then the answer is null, not a guess.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES, check_languages
+from bestofl_lib.languages import LANGUAGES, check_languages, is_language
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -47,12 +47,10 @@ def words_only(completion: str) -> str:
 
 
 @cache
-def _identifier(codes: tuple[str, ...]) -> LanguageIdentifier:
+def _identifier() -> LanguageIdentifier:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages(codes)
-    return identifier
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def trace_language(completion: str | None, languages: Iterable[str] = tuple(LANGUAGES)) -> tuple[str | None, float]:
@@ -81,8 +79,25 @@ def _trace(completion: str | None, codes: tuple[str, ...]) -> tuple[str | None, 
     if size > _SHOWN_BYTES:
         half = len(words) * _SHOWN_BYTES // size // 2
         words = words[:half] + " " + words[-half:]
-    code, confidence = _identifier(codes).classify(words)
-    return (code if confidence >= MIN_CONFIDENCE else None), float(confidence)
+    ranked = _identifier().rank(words)
+    if ranked[0][0] not in codes and ranked[0][1] >= MIN_CONFIDENCE and not _close_to(ranked[0][0], codes):
+        return None, 0.0  # clearly another language than those asked for: Korean is not Chinese
+    asked = [(code, float(share)) for code, share in ranked if code in codes]
+    total = sum(share for _, share in asked)
+    if not asked or total <= 0:
+        return None, 0.0
+    code, confidence = asked[0][0], asked[0][1] / total
+    return (code if confidence >= MIN_CONFIDENCE else None), confidence
+
+
+def _close_to(code: str, codes: tuple[str, ...]) -> bool:
+    """Whether the classifier may well take one of the languages asked for for this one: both are written in its script.
+
+    Scripts that one language has for itself tell languages apart; within Latin, Cyrillic or Arabic a short text may not.
+    """
+    if not is_language(code):
+        return True
+    return LANGUAGES[code].script in {LANGUAGES[other].script for other in codes}
 
 
 def trace_languages(

@@ -51,7 +51,7 @@ class Words:
             for n in (*range(100), *range(100, 1000, 100)):
                 for spelling in _composed(dict(record.grammar), n):
                     self._add(spelling, n)
-        else:
+        elif record.spelled:
             try:
                 self._invert(code)
             except NotImplementedError:  # num2words does not know the language: only the record's own words count
@@ -59,6 +59,7 @@ class Words:
         for word, n in record.number_words:
             self._add(word, n)
         self.join = re.compile(rf"[\s,\-]*(?:(?:{joining_words()})\s)?\s*")
+        self.next_word = re.compile(rf"[\s\-]+(?:(?:{joining_words()})\s+)?([^\W\d_]+)")
         self.scales: dict[str, int] = {}
         for word, scale in (*record.scales, *record.leading_scales):
             for form in _forms(word):
@@ -124,6 +125,8 @@ class Words:
         attached = self.runs_on or lowered.startswith(self.halves, place)
         if last is None or (not attached and lowered[place : place + 2].lstrip("-")[:1].isalpha()):
             return None  # another word begins here: twenty-first
+        if (more := self.next_word.match(lowered, place)) and (more[1] in self.table or more[1] in self.scales):
+            return None  # the number goes on in a way that is not understood: no number rather than its first part
         return total, at + place
 
     def _step(self, text: str, at: int) -> tuple[int, int, int] | None:

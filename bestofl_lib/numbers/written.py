@@ -46,10 +46,15 @@ def _mixed() -> re.Pattern[str]:
 
 @remembered
 def _scales(code: str) -> tuple[re.Pattern[str], dict[str, int]]:
-    """What may follow a number and multiply it: this language's words before English's before all others'."""
+    """What may follow a number and multiply it: this language's words before English's before all others'.
+
+    Short Latin words of other languages do not count: "bin" is a thousand in Turkish only.
+    """
     table: dict[str, int] = {"k": 1000}
     for other in (code, PIVOT, *LANGUAGES):
         for word, scale in LANGUAGES[other].scales:
+            if other not in (code, PIVOT) and len(word) < 5 and word.isascii():
+                continue
             for form in {
                 word,
                 word.capitalize(),

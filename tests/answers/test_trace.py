@@ -19,7 +19,7 @@ def questions(code: str) -> list[str]:
     return [line.split("\t")[0] for line in path.read_text("utf8").splitlines()]
 
 
-@pytest.mark.parametrize("code", LANGUAGES)
+@pytest.mark.parametrize("code", [path.stem.removeprefix("mgsm_") for path in sorted(MGSM.glob("*.tsv"))])
 def test_mgsms_own_questions_are_told_apart(code: str) -> None:
     told = trace_languages(questions(code))["trace_language"]
     assert (told == code).sum() >= 0.98 * len(told)
@@ -70,3 +70,19 @@ def test_a_megabyte_is_read_at_once() -> None:
     assert trace_language("Dies ist ein langer deutscher Satz. " * 30_000)[0] == "de"
     trace_language("\\(" * 500_000)
     trace_language("$" + "a" * 1_000_000)
+
+
+def test_korean_is_not_called_chinese_because_it_was_not_asked_for() -> None:
+    korean = "먼저 상자의 개수를 세고 각 상자에 들어 있는 연필의 수를 곱하면 전체 연필의 수를 알 수 있습니다."
+    assert trace_language(korean, ["en", "zh", "ja"])[0] is None
+    assert trace_language(korean, ["en", "zh", "ko"])[0] == "ko"
+    assert trace_language(korean)[0] == "ko"
+
+
+INSTRUCTED = [code for code in LANGUAGES if not LANGUAGES[code].generic]
+
+
+@pytest.mark.parametrize("code", INSTRUCTED)
+def test_the_instruction_of_every_language_is_told_apart(code: str) -> None:
+    told, _ = trace_language(LANGUAGES[code].instruction)
+    assert told in (code, None) or {told, code} == {"id", "ms"}

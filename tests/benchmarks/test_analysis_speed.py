@@ -13,7 +13,7 @@ from bestofl_lib.analysis.arms import contest_of
 from bestofl_lib.analysis.best_of_k import best_of_k
 from bestofl_lib.analysis.curves import curves
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.problems import lab
 
 BUDGETS = list(range(1, 65))
 EXACT = ["random", "oracle", "logprob", "shortest", "best_of_k"]
@@ -21,7 +21,7 @@ EXACT = ["random", "oracle", "logprob", "shortest", "best_of_k"]
 
 def big_pool(n_problems: int = 250, n: int = 64, seed: int = 0) -> Pool:
     rng = np.random.default_rng(seed)
-    codes = tuple(LANGUAGES)
+    codes = tuple(lab.languages())
     shape = (n_problems, n)
     base = rng.beta(1.5, 1, (n_problems, 1))
     right = {c: (rng.random(shape) < base * rng.uniform(0.5, 1)).astype(float) for c in codes}

@@ -13,6 +13,7 @@ from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.answers.expressions import math_verify_reading
 from bestofl_lib.answers.trace import trace_languages
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.problems import lab
 
 ROWS = 100_000
 WHOLE = Path(__file__).resolve().parents[2] / "../shared/data/pools/s1_mgsm_3b_7b_32b.parquet"
@@ -22,8 +23,8 @@ POOL = WHOLE if WHOLE.exists() else Path(__file__).resolve().parents[1] / "data/
 def announced(rows: int = ROWS) -> pl.DataFrame:
     """Completions of 500 characters in 11 languages that end with the language's answer line."""
     random.seed(0)
-    words = {code: record.instruction.split() for code, record in LANGUAGES.items()}
-    codes = list(LANGUAGES)
+    words = {code: LANGUAGES[code].instruction.split() for code in lab.languages()}
+    codes = lab.languages()
     texts, languages = [], []
     for i in range(rows):
         code = codes[i % len(codes)]

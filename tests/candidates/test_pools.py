@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.candidates.eval_logs import inspect_rows
 from bestofl_lib.candidates.pools import read_pool, store_pool
 from bestofl_lib.candidates.store import Store
@@ -459,3 +460,18 @@ def test_the_s1_pool_joins_the_questions_of_mgsm():
     assert pool.problems["is_revised"].null_count() == 0
     with pytest.raises(ValueError, match="[0-9] of 3 problems have no candidate in some language"):
         read_pool(S1, model="3B")
+
+
+def test_pools_in_korean_arabic_and_a_language_without_a_record_of_its_own_are_imported_and_read():
+    table = pl.DataFrame(
+        {
+            "problem_id": ["p1", "p1", "p1"],
+            "language": ["ko", "ar", "yo"],
+            "completion": ["따라서 답은 5,600입니다.", "الإجابة هي ٥٬٦٠٠.", "Answer: 5,600"],
+            "reference": ["5600", "5600", "5600"],
+            "question": ["얼마입니까?", "كم؟", "Elo ni?"],
+        }
+    )
+    pool = read_pool(table)
+    read = read_answers(pool.candidates, pool.problems)
+    assert read["answer"].to_list() == ["5600"] * 3 and read["is_correct"].all()

@@ -11,10 +11,10 @@ from fractions import Fraction
 import polars as pl
 import pytest
 
-from bestofl_lib.languages import LANGUAGES, language
+from bestofl_lib.languages import language
 from bestofl_lib.problems import lab
 
-CODES = list(LANGUAGES)
+CODES = lab.languages()
 TABLE = lab.problems(CODES)
 SAMPLE = list(itertools.islice(lab.policy_problems(), 400))
 MARKS = {"de": ".", "es": ".", "fr": "\u202f", "ru": "\u00a0"}  # thousands; a comma elsewhere
