@@ -27,6 +27,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from bestofl_lib.languages import PIVOT
 from bestofl_lib.models.identity import fingerprint, folder_hash, locate
 from bestofl_lib.problems.files import find
 from bestofl_lib.rewards.backbone import RewardBackbone
@@ -156,7 +157,7 @@ def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str 
         if replace(known, max_tokens=0) == spec:
             return known
     backbone = open_reward_model(place, spec, device="cpu")
-    backbone.values([("1 + 1?", "en")], [0], ["It is 2.\n\nThe answer is 2."])
+    backbone.values([("1 + 1?", PIVOT)], [0], ["It is 2.\n\nThe answer is 2."])
     spec = replace(spec, max_tokens=backbone.max_tokens)
     spec.write(place)
     return spec
