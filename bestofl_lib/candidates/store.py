@@ -116,6 +116,10 @@ class Store:
         self._need_lock()
         return self._read(repair=True).select("draw", *KEY, "finish_reason")
 
+    def peek(self) -> pl.DataFrame:
+        """Keys and draws of everything stored, also while another process writes; nothing is repaired."""
+        return self._read(repair=False).select("draw", *KEY)
+
     def shards(self) -> list[Path]:
         """Paths of the shards, oldest first."""
         return sorted(path for path in self.folder.glob("*.parquet") if _SHARD.fullmatch(path.name))

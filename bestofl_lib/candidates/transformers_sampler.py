@@ -22,6 +22,7 @@ from transformers import AutoTokenizer
 
 from bestofl_lib.models.contract import Completion, Request, Sampling, Unfinished
 from bestofl_lib.models.decoding import Decoder
+from bestofl_lib.models.estimate import Memory, memory, tokens_per_second
 from bestofl_lib.models.identity import folder_hash, hub_commit, locate
 from bestofl_lib.models.opening import Opening, choose_device, choose_dtype, context_length, loading
 from bestofl_lib.models.plain_decoding import PlainDecoder
@@ -134,6 +135,14 @@ class TransformersSampler:
         with contextlib.closing(source):  # type: ignore[type-var]
             for index, completion in source:
                 yield requests[index], completion
+
+    def memory(self) -> Memory:
+        """The memory of weights and cache, by the configuration: no weights are read."""
+        return memory(self.source, self.revision, self.dtype)
+
+    def tokens_per_second(self, requests: Sequence[Request], settings: Sampling) -> float:
+        """The speed of this model in this process on some of these requests; nothing of it is kept."""
+        return tokens_per_second(self.writer, self._groups(requests, settings), settings)
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The prompt text of a chat, ready for the model to go on from.

@@ -6,9 +6,13 @@ It reads files and asks the Hub; it loads no model and no model library.
 from __future__ import annotations
 
 import hashlib
+import socket
+import threading
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -20,6 +24,7 @@ from huggingface_hub.errors import (
 
 from bestofl_lib.problems.files import find
 
+_REACH_SECONDS = 3.0  # for which an answer of the Hub is waited for; its client would try for 20
 _IDENTITY_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json",
@@ -97,7 +102,9 @@ def check_weights(folder: Path) -> None:
 def hub_commit(model: str, revision: str | None) -> str:
     """The commit that a Hub id and revision stand for: asked of the Hub, or of the local cache when offline."""
     try:
-        path = hf_hub_download(model, "config.json", revision=revision, etag_timeout=5)
+        path = hf_hub_download(
+            model, "config.json", revision=revision, etag_timeout=5, local_files_only=not _hub_answers()
+        )
     except GatedRepoError as error:
         raise PermissionError(
             f"{model} is gated: accept its licence on its Hub page and log in with `hf auth login`, or take another model"
@@ -118,3 +125,24 @@ def hub_commit(model: str, revision: str | None) -> str:
     except OSError as error:
         raise FileNotFoundError(f"no model folder {model!r}, and asking the Hub failed: {error}") from error
     return Path(path).parent.name
+
+
+def _hub_answers() -> bool:
+    """Whether a connection to the Hub, or to the proxy before it, opens within seconds; looking up its name included."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(getproxies().get("https") or constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    opened = threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection((address.hostname or "", port), timeout=_REACH_SECONDS).close()
+        except OSError:
+            return
+        opened.set()
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(_REACH_SECONDS)
+    return opened.is_set()

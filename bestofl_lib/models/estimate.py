@@ -1,0 +1,79 @@
+"""What sampling will take, before anything is spent: memory by the configuration, speed by a few tokens on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from bestofl_lib.models.contract import Completion, Sampling, Unfinished
+from bestofl_lib.models.decoding import Decoder
+from bestofl_lib.models.opening import loading
+from bestofl_lib.models.plain_decoding import PlainDecoder
+from bestofl_lib.models.work import Group, Queue, Shape
+
+_TRIED_ROWS = 64
+_TRIED_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a model while it writes."""
+
+    weights: int  # bytes
+    cache_per_token: int  # bytes of keys and values, of one token of a prompt (held once) or of a completion
+
+    def rows(self, free: int, prompt_tokens: int, new_tokens: int, per_prompt: int) -> int:
+        """How many completions can be written at once in so many free bytes, the weights included; 0: none.
+
+        Args:
+            per_prompt: completions that share a prompt's cache.
+        """
+        row = self.cache_per_token * (new_tokens + prompt_tokens / max(1, per_prompt))
+        return max(0, int((free - self.weights) // max(row, 1)))
+
+
+def memory(source: str, revision: str | None, dtype: torch.dtype) -> Memory:
+    """The memory of a model by its config.json alone: no weights are read.
+
+    Args:
+        source: folder or Hub id.
+        dtype: of weights and cache.
+
+    Raises:
+        ValueError: the configuration cannot be read, or its architecture is unknown.
+    """
+    with loading(source):
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        family: Any = AutoModelForCausalLM
+        with torch.device("meta"):
+            model = family.from_config(config, dtype=dtype)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", 0) or 0
+    size = getattr(text, "head_dim", None) or text.hidden_size // max(1, getattr(text, "num_attention_heads", 1))
+    return Memory(weights, 2 * text.num_hidden_layers * heads * size * dtype.itemsize)
+
+
+def tokens_per_second(writer: Decoder | PlainDecoder, groups: Sequence[Group], settings: Sampling) -> float:
+    """The speed of a loaded model on some of the prompts to come, by a few tokens of each: some seconds.
+
+    It counts generated tokens; their prompts are part of the time, as they will be, though a real completion is longer.
+    """
+    tried, rows = [], 0
+    for group in groups:
+        if rows >= _TRIED_ROWS:
+            break
+        part = group.rows[: _TRIED_ROWS - rows]
+        tried.append(Group(group.ids, part, group.problem_id, group.language))
+        rows += len(part)
+    short = Sampling(settings.temperature, settings.top_p, settings.top_k, min(_TRIED_TOKENS, settings.max_new_tokens))
+    start, tokens = time.perf_counter(), 0
+    found: Completion | Unfinished
+    for _, found in writer.run(Queue(tried).take, Shape.of(tried), short):
+        tokens += found.n_tokens if isinstance(found, Completion) else 0
+    return tokens / (time.perf_counter() - start)
