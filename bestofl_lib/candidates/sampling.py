@@ -16,7 +16,7 @@ import polars as pl
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.candidates.writers import Share
 from bestofl_lib.models.contract import Request, Sampler, Sampling, Unfinished
-from bestofl_lib.problems.prompts import messages
+from bestofl_lib.problems.prompts import messages, stops
 from bestofl_lib.progress import Progress
 from bestofl_lib.tables import KEY, SPLITS
 from bestofl_lib.text import key_digest, stable_integer
@@ -71,7 +71,7 @@ def generate(
         if store.share is not None:
             missing = missing.filter(_in_share(missing, store.share))
         if missing.height:
-            _draw(missing, prompts, store, sampler, settings, seed, len(wanted), progress)
+            _draw(missing, prompts, store, sampler, settings, seed, style, len(wanted), progress)
     return store.candidates(partial=store.share is not None)
 
 
@@ -134,12 +134,15 @@ def _draw(
     sampler: Sampler,
     settings: Sampling,
     seed: int,
+    style: str,
     n_wanted: int,
     progress: bool,
 ) -> None:
     """Draw the missing candidates into the store, which is open for writing."""
     requests = [
-        Request(*key, prompts[row], candidate_seed(seed, *key), begun=store.begun(draw, key))
+        Request(
+            *key, prompts[row], candidate_seed(seed, *key), stop=stops(str(key[1]), style), begun=store.begun(draw, key)
+        )
         for *found, draw, row in missing.select(*KEY, "draw", "row").iter_rows()
         for key in [tuple(found)]
     ]

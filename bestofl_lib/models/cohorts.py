@@ -97,16 +97,18 @@ class Cohort:
         self.status = torch.where(alive, status, self.status)
         self.token = tokens
         if any(row.stop for row in self.sources):
-            self._stop_at_text()
+            self._stop_at_text(alive)
 
-    def _stop_at_text(self) -> None:
-        """End the rows whose newest tokens hold a text that they stop at."""
-        alive = np.flatnonzero(self.status.cpu().numpy() % 2 == 0)  # a row at its last token may end by a text as well
+    def _stop_at_text(self, wrote: torch.Tensor) -> None:
+        """End the rows that have just written a text that they stop at; (rows,) bool: which rows wrote."""
+        alive = np.flatnonzero((wrote & (self.status % 2 == 0)).cpu().numpy())  # not those ended by token or fault
+        if not len(alive):
+            return
         tails = self.written[:, max(0, self.drawn - _TAIL) : self.drawn].tolist()
         before = [self.sources[row].begun[-_TAIL:] if self.drawn < _TAIL else () for row in alive]
         texts = self._decoded([[*begun, *tails[row]] for row, begun in zip(alive, before, strict=True)])
         for row, text in zip(alive, texts, strict=True):
-            if self.status[row] in (0, 2) and any(stop in text for stop in self.sources[row].stop):
+            if any(stop in text for stop in self.sources[row].stop):
                 self.status[row] = 4
 
     def _decoded(self, ids: Sequence[Sequence[int]]) -> list[str]:
