@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from bestofl_lib.candidates.sampling import requested
 from bestofl_lib.candidates.store import Store
-from bestofl_lib.candidates.transformers_sampler import TransformersSampler
-from bestofl_lib.models.contract import Request, Sampling
+from bestofl_lib.models.contract import Request, Sampler, Sampling
 from bestofl_lib.tables import KEY
 
 
@@ -21,8 +21,8 @@ class Forecast:
     wanted: int  # completions asked for
     held: int  # of them in the store
     most_tokens: int  # that the missing ones can have
-    tokens_per_second: float | None  # measured on this machine; None: nothing is missing
-    weights: int  # bytes
+    tokens_per_second: float | None  # measured on this machine; None: nothing is missing, or a server writes
+    weights: int  # bytes; 0 where nothing was measured
     cache_per_token: int  # bytes
 
     @property
@@ -33,7 +33,8 @@ class Forecast:
     def __str__(self) -> str:
         said = f"{self.wanted:,} completions wanted, {self.held:,} held"
         if not self.tokens_per_second:
-            return said + ": nothing to draw"
+            rest = f"; at most {self.most_tokens:,} tokens for the rest" if self.most_tokens else ": nothing to draw"
+            return said + rest
         minutes = self.most_seconds / 60
         time = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} minutes"
         return (
@@ -45,7 +46,7 @@ class Forecast:
 def forecast(
     problems: pl.DataFrame,
     store: Store,
-    sampler: TransformersSampler,
+    sampler: Sampler,
     n: int | Mapping[str, int],
     settings: Sampling,
     *,
@@ -60,18 +61,17 @@ def forecast(
     """
     prompts, _, wanted = requested(problems, sampler.identity, n, settings, seed, style, system)
     missing = wanted.join(store.peek(), on=[*KEY, "draw"], how="anti", maintain_order="left")
-    memory = sampler.memory()
-    speed = None
-    if missing.height:
+    left = missing.height
+    speed, weights, cache = None, 0, 0
+    if left and (measured := _as_measurable(sampler)) is not None:
+        memory = measured.memory()
+        weights, cache = memory.weights, memory.cache_per_token
         rows = missing.select(*KEY, "row").iter_rows()
         requests = [Request(problem, language, k, prompts[row], k) for problem, language, k, row in rows]
-        speed = sampler.tokens_per_second(requests, settings)
-    left = missing.height
-    return Forecast(
-        wanted.height,
-        wanted.height - left,
-        left * settings.max_new_tokens,
-        speed,
-        memory.weights,
-        memory.cache_per_token,
-    )
+        speed = measured.tokens_per_second(requests, settings)
+    return Forecast(wanted.height, wanted.height - left, left * settings.max_new_tokens, speed, weights, cache)
+
+
+def _as_measurable(sampler: Sampler) -> Any:
+    """The sampler if it loads a model in this process; no model library is imported for one that does not."""
+    return sampler if hasattr(sampler, "tokens_per_second") else None

@@ -10,6 +10,7 @@ It knows chats and their tokens. It does not know problems' answers, or the stor
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -142,7 +143,14 @@ class TransformersSampler:
 
     def tokens_per_second(self, requests: Sequence[Request], settings: Sampling) -> float:
         """The speed of this model in this process on some of these requests; nothing of it is kept."""
-        return tokens_per_second(self.writer, self._groups(requests, settings), settings)
+        groups = self._groups(requests, settings)
+        speed = tokens_per_second(self.writer, groups, settings)
+        if self._count_workers(len(requests), len(groups)) > 1:  # they load the model themselves, and need its memory
+            del self.__dict__["writer"]
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return speed
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The prompt text of a chat, ready for the model to go on from.
