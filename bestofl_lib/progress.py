@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 PROGRESS_FILE = "BESTOFL_PROGRESS"  # environment variable: where the runner wants to be told
 EVERY = 1.0  # seconds between two notes
+SURE_SECONDS, SURE_SHARE = 20.0, 0.01  # before so much is done, no time left is estimated
 Item = TypeVar("Item")
 
 
@@ -47,7 +48,7 @@ class Snapshot:
             text += f", {new / seconds:.2g}/s" if new < 10 * seconds else f", {new / seconds:,.0f}/s"
             if self.tokens:
                 text += f", {self.tokens / seconds:,.0f} tokens/s"
-            if self.done < self.total:
+            if self.done < self.total and seconds >= SURE_SECONDS and new >= SURE_SHARE * (self.total - self.at_start):
                 text += f", about {duration((self.total - self.done) * seconds / new)} left"
         return text
 
