@@ -200,7 +200,7 @@ def test_a_completion_that_is_too_long_keeps_its_last_step(tokenizer, tmp_path):
     _write(tmp_path, tokenizer, transformers.Qwen2ForTokenClassification, _config(num_labels=2))
     spec = import_reward_model(ExternalModel.parse(f"{tmp_path}, name=theirs"), tmp_path / "models")
     backbone = open_reward_model(tmp_path / "models" / "theirs", spec, device="cpu")
-    backbone.texts.max_tokens = 40
+    backbone.texts.max_tokens = 30
     values, cut = backbone.values([("1 + 1?", "en")], [0, 0], [SOLUTION, "The answer is 6."])
     assert cut.tolist() == [True, False]
     assert 1 <= len(_steps(values[0])) < 3 and np.isfinite(values[0, -1])
