@@ -94,6 +94,10 @@ def differing(table: pl.DataFrame, most: int = 60) -> HTML:
 def training(table: pl.DataFrame) -> Markdown:
     """How many rows each reward model got. Table of `train_reward_models`."""
     made = table.filter(pl.col("rows") > 0)
+    if not made.height:
+        return Markdown(
+            f"No reward model was trained: {table['status'][0]}. A pair needs a correct and a wrong candidate of one problem."
+        )
     least, most, few, many = made.select(
         pl.col("rows").min(),
         pl.col("rows").max().alias("most"),
@@ -111,6 +115,10 @@ def training(table: pl.DataFrame) -> Markdown:
 
 def reward_quality(table: pl.DataFrame) -> Markdown:
     """Mean quality of each kind of reward model. Table of `within_problem_auc`."""
+    if not table.height:
+        return Markdown(
+            "No rewards, or no problem with both a correct and a wrong candidate that has them: there is nothing to judge."
+        )
     kinds = (
         table.drop_nulls("language")
         .with_columns(kind=pl.col("reward_model").str.replace("^mono-.*$", "mono"))

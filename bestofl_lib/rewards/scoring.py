@@ -27,6 +27,17 @@ SCOPES = ("own", "all")
 SET_ASIDE = pl.Schema(KEY | {"reward_model": pl.String, "reason": pl.String})
 
 
+SUMMARY = pl.Schema(
+    {
+        "reward_model": pl.String,
+        "candidates": pl.Int64,
+        "set_aside": pl.Int64,
+        "truncated": pl.Int64,
+        "seconds": pl.Float64,
+    }
+)
+
+
 @dataclass(frozen=True)
 class Scores:
     """What scoring gives: two tables and one about them."""
@@ -95,7 +106,7 @@ def score(
         steps.append(part.steps)
         aside.append(part.set_aside)
         counts.append(part.summary)
-    if not counts:
+    if models and not counts:
         raise ValueError(
             f"no reward model in {folder} scores these languages ({', '.join(sorted(table['language'].unique()))})"
         )
@@ -208,6 +219,8 @@ def _step_table(finished: pl.DataFrame, spec: RewardModelSpec, rewards: np.ndarr
 
 def _summary(counts: list[pl.DataFrame], known: list[str]) -> pl.DataFrame:
     """One row per reward model, its folds added up."""
+    if not counts:
+        return pl.DataFrame(schema=SUMMARY)
     order = {name: i for i, name in enumerate(known)}
     total = pl.concat(counts).group_by("reward_model", maintain_order=True).agg(
         pl.col("candidates", "set_aside", "truncated").sum(), pl.col("seconds").max()

@@ -16,7 +16,7 @@ from bestofl_lib.languages import check_languages
 from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.rewards.heads import fit_head
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
-from bestofl_lib.tables import KEY, check_table
+from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 NGRAM_BUCKETS = 512
 NGRAM_SIZES = (2, 3)
@@ -49,10 +49,11 @@ def score_text_baseline(
         folds: by problem.
 
     Returns:
-        The rewards table, and one row per reward model: reward_model, rows (0: no pairs, so no rewards either), available.
+        The rewards table, and one row per reward model: reward_model, rows (0: some fold has no pairs, so
+        there are no rewards either), available. Without any pairs the rewards table is empty.
 
     Raises:
-        ValueError: no variant has a pair in every fold; candidates without readings.
+        ValueError: candidates without readings.
     """
     table = candidates.filter(pl.col("finish_reason").ne_missing("error")).select(*KEY, "completion")
     table = table.join(readings.select(*KEY, "answer", "is_correct"), on=list(KEY), how="left", maintain_order="left")
@@ -65,13 +66,8 @@ def score_text_baseline(
     learning = {k: table.filter(pl.col("fold") != k) for k in sorted(table["fold"].unique())}
     available = {name: min(available_pairs(part, name) for part in learning.values()) for name in names}
     used = min([rows, *(n for n in available.values() if n)])
-    if not any(available.values()):
-        raise ValueError(
-            f"no training pairs for {', '.join(names)} in every fold: a pair needs a correct and a wrong candidate of one "
-            f"problem; {int(table['is_correct'].sum())} of {table.height} candidates are correct"
-        )
     features = text_features(table["completion"].to_list(), table["answer"].is_not_null().to_numpy())
-    parts = []
+    parts = [pl.DataFrame(schema=SCHEMAS["rewards"]).drop("seed")]
     for name in names:
         if not available[name]:
             continue

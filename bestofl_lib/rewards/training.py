@@ -98,7 +98,7 @@ def train_reward_models(
         TRAINED, one row per reward model and fold.
 
     Raises:
-        ValueError: an unknown variant; no candidates of these problems; no pairs at all; `lora` without peft.
+        ValueError: an unknown variant; no candidates of these problems; `lora` without peft.
     """
     settings = settings or TrainingSettings()
     if settings.tuning == "lora" and importlib.util.find_spec("peft") is None:
@@ -126,11 +126,9 @@ def _plan(data: _Data, names: Sequence[str]) -> tuple[list[_Job], list[dict[str,
     available = {(name, fold): available_pairs(part, name) for fold, part in parts for name in names}
     trainable = [name for name in names if all(available[name, fold] for fold, _ in parts)]
     if not trainable:
-        raise ValueError(
-            f"no training pairs for {', '.join(names)}: a pair needs a correct and a wrong candidate of one problem; "
-            f"of {table.height} candidates {int(table['is_correct'].sum())} are correct"
-        )
+        data.folder.mkdir(parents=True, exist_ok=True)  # scoring then finds no models, and says so
     used = min([settings.rows] + [available[name, fold] for name in trainable for fold, _ in parts])
+    reason = f"no pairs: {int(table['is_correct'].sum())} of {table.height} training candidates are correct"
     weights = fingerprint(data.base, settings.revision)
     content = _content(table, data.problems)
     hashes: dict[str, list[str]] = {}
@@ -145,7 +143,7 @@ def _plan(data: _Data, names: Sequence[str]) -> tuple[list[_Job], list[dict[str,
                 "readout": settings.readout, "tuning": settings.tuning, "folder": str(place),
             }  # fmt: skip
             if name not in trainable:
-                found.append(row | {"rows": 0, "status": "no pairs"})
+                found.append(row | {"rows": 0, "status": reason})
                 continue
             pairs = training_pairs(part, name, used, settings.seed, settings.cross_shares)
             recipe = settings.recipe(weights, pairs, content)

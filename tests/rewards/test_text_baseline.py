@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-import pytest
 
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
 from bestofl_lib.rewards.text_baseline import score_text_baseline, text_features
@@ -44,6 +43,14 @@ def test_features_are_finite_for_odd_texts_and_blind_to_which_digits_stand_there
     assert np.array_equal(same[0, 10:], same[1, 10:])
 
 
-def test_a_pool_without_a_wrong_candidate_is_refused_in_words(world):
-    with pytest.raises(ValueError, match="a pair needs a correct and a wrong candidate of one problem; 288 of 288"):
-        score_text_baseline(world.candidates, world.readings.with_columns(is_correct=pl.lit(True)))
+def test_a_pool_too_small_or_uniform_for_pairs_gives_an_empty_table_that_says_so(world):
+    from bestofl_lib.analysis.reward_quality import within_problem_auc
+    from bestofl_lib.display import charts, takeaways
+
+    for candidates in (world.candidates, world.candidates.head(3)):
+        right = world.readings.with_columns(is_correct=pl.lit(True))
+        rewards, told = score_text_baseline(candidates, right)
+        assert rewards.height == 0 and set(told["rows"]) == {0} and set(told["available"]) == {0}
+        quality = within_problem_auc(rewards, right)
+        assert "no rewards to judge" in charts.reward_quality(quality).to_json()
+        assert "nothing to judge" in takeaways.reward_quality(quality).data

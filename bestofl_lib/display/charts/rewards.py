@@ -17,6 +17,7 @@ from bestofl_lib.display.charts.style import (
     largest,
     model_colours,
     need,
+    nothing,
     panels,
     percent_axis,
     spelled_range,
@@ -34,6 +35,8 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
         table: one row per reward model and language: `reward_model`, `language` (null: all together), `auc`, `low`, `high`;
             and, where known, `n_problems`. The mono model of each language is shown in its own language, as "mono".
     """
+    if table.is_empty():
+        return nothing("no rewards to judge")
     need(table, "reward_model", "language", "auc", "low", "high")
     mono = pl.col("reward_model").str.starts_with("mono-")
     own = pl.col("reward_model") == pl.lit("mono-") + pl.col("language")
@@ -82,6 +85,8 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
         table: `reward_quality.calibration`'s reliability: one row per reward model and bin: `reward_model`, `probability` (mean
             chance of being correct), `share_correct`, `n_candidates`.
     """
+    if table.is_empty():
+        return nothing("no rewards to calibrate")
     need(table, "reward_model", "probability", "share_correct", "n_candidates")
     models = known_models(table["reward_model"])
     gap = pl.col("share_correct") - pl.col("probability")

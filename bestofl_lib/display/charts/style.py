@@ -229,6 +229,11 @@ def need(table: pl.DataFrame, *columns: str) -> None:
         raise ValueError(f"this chart's table has no rows; expected some with {', '.join(columns)}")
 
 
+def nothing(reason: str) -> alt.Chart:
+    """A chart that says why there is nothing to draw."""
+    return alt.Chart(pl.DataFrame({"reason": [reason]})).mark_text(color=INK).encode(text="reason:N")
+
+
 def with_names(table: pl.DataFrame, column: str = "language") -> pl.DataFrame:
     """With the English name of a language beside its code."""
     return table.with_columns(pl.col(column).map_elements(english_name, return_dtype=pl.String).alias(f"{column}_name"))
