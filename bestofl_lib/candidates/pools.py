@@ -158,9 +158,7 @@ def store_pool(run: Run, pool: Pool) -> int:
             run.write("rewards", pool.rewards)
         held = store.held().select("draw", *KEY)
         new = pool.candidates.join(held, on=["draw", *KEY], how="anti", maintain_order="left")
-        for row in new.iter_rows(named=True):
-            store.add(row)
-        store.flush()
+        store.add_table(new)
         store.ask(pool.candidates.group_by("problem_id", "language", "draw").agg(n=pl.len()))
     return len(new)
 

@@ -44,6 +44,7 @@ _DRAWN = "drawn*.jsonl"  # one line per call that drew something
 _SHARD = re.compile(r"(\d{6,})-([0-9a-f]{16})\.parquet")
 _ASKED = "asked.parquet"
 _FLUSH_ROWS = 4_000
+_TABLE_ROWS = 100_000
 _FLUSH_SECONDS = (5.0, 60.0)  # at first, and for runs of an hour or more
 
 
@@ -289,6 +290,21 @@ class Store:
         pause = min(most, max(first, (now - self._started) / 60))
         if len(self._rows) >= _FLUSH_ROWS or now - self._flushed >= pause:
             self.flush()
+
+    def add_table(self, table: pl.DataFrame) -> None:
+        """Store many candidates at once (the columns of the candidates table), in shards of 100,000 rows.
+
+        Raises:
+            OSError: the disk is full or read-only; earlier shards are intact.
+        """
+        self.flush()
+        table = table.select(pl.col(column).cast(dtype) for column, dtype in SCHEMA.items())
+        for part in table.iter_slices(_TABLE_ROWS):
+            try:
+                self._write(self.folder, part)
+            except OSError as error:
+                raise _explain(error, self.folder, "what was stored before is intact") from error
+            self._next += 1
 
     def flush(self) -> None:
         """Store what was added so far as one shard.
