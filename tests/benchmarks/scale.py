@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.problems.load import load
 from bestofl_lib.runs import Run
 
 PER_LANGUAGE = 364
@@ -34,7 +34,7 @@ SENTENCES = (
 
 def make(folder: Path, n: int) -> None:
     """Files of candidates, `AT_ONCE` problems each; the chance of a right answer varies by problem and language."""
-    codes = sorted(LANGUAGES)
+    codes = sorted(load("lab")["language"].unique())
     problems = math.ceil(n / (len(codes) * PER_LANGUAGE))
     (folder / "pool").mkdir(parents=True)
     chance = np.random.default_rng(0)
@@ -65,8 +65,11 @@ def step_import(run: Run, folder: Path) -> str:
 
 def step_read(run: Run, folder: Path) -> str:
     from bestofl_lib.answers.columns import read_answers
+    from bestofl_lib.answers.trace import trace_languages
 
-    readings = run.write("readings", read_answers(run.candidates(), run.problems()))
+    candidates = run.candidates()
+    traces = trace_languages(candidates["completion"]).select("trace_language")
+    readings = run.write("readings", read_answers(candidates, run.problems()).hstack(traces))
     return f"{readings['is_correct'].mean():.3f} correct"
 
 

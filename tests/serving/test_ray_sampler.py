@@ -25,13 +25,23 @@ def draw(folder, sampler, count=12):
     return generate(problems(count), Store(folder), sampler, 8, SETTINGS, progress=False)
 
 
+def _started(start):
+    """Ray gives a node 30 seconds to start, which a busy machine may not keep."""
+    for attempt in range(4):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error) or attempt == 3:
+                raise
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_DISABLE_MEMORY_MONITOR", "1")
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    made.second = made.add_node(num_cpus=1)
+    made = _started(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1}))
+    made.second = _started(lambda: made.add_node(num_cpus=1))
     ray.init(address=made.address, log_to_driver=False)
     yield made
     ray.shutdown()
