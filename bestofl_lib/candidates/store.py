@@ -303,7 +303,7 @@ class Store:
             try:
                 self._write(self.folder, part)
             except OSError as error:
-                raise _explain(error, self.folder, "what was stored before is intact") from error
+                raise explain(error, self.folder, "what was stored before is intact") from error
             self._next += 1
 
     def flush(self) -> None:
