@@ -61,7 +61,12 @@ def stops(language: str, style: str) -> tuple[str, ...]:
 
 
 def _few_shot(question: str, language: str, system: str) -> list[dict[str, str]]:
-    record, shots = language_record(language), _shots()[language]
+    record, known = language_record(language), _shots()
+    if (shots := known.get(language)) is None:
+        raise ValueError(
+            f"prompt style 'few_shot' has no solved problems in {language!r}; it has them in {', '.join(known)}; "
+            "leave the language out, or add them to bestofl_lib/problems/few_shot.toml"
+        )
     ask, solve = shots["labels"]
     solved = [
         f"{ask} {problem}\n\n{solve} {solution} {record.answer_line.format(answer=answer)}"
