@@ -309,7 +309,7 @@ async def _logprobs_mode(servers: Servers, form: _Form) -> tuple[bool, str]:
     probe = Request("probe", "", 0, ({"role": "user", "content": "1 + 1 ="},), 1)
     likeliest = []
     for temperature in (1.0, 2.0):
-        wanted: dict[str, Any] = {"logprobs": 1} if form.is_plain else {"logprobs": True, "top_logprobs": 1}
+        wanted: dict[str, Any] = {"logprobs": 2} if form.is_plain else {"logprobs": True, "top_logprobs": 2}
         body = form.body((probe,), temperature=temperature, max_tokens=1, **wanted)
         try:
             answers = servers.ask_all([Ask(probe, form.path, body, 1)], lambda _, answer: _top_logprob(answer))
@@ -327,11 +327,14 @@ async def _logprobs_mode(servers: Servers, form: _Form) -> tuple[bool, str]:
 
 
 def _top_logprob(answer: Mapping[str, Any]) -> float | None:
-    """The log-probability of the likeliest first token, in the shape of either path; None where it is missing."""
+    """The log-probability of the likeliest first token, in the shape of either path; None where it is missing.
+
+    vLLM puts the token that was drawn in front of the likeliest ones, so the greatest counts, not the first.
+    """
     try:
         found = answer["choices"][0]["logprobs"]
         if "content" in found:
-            return float(found["content"][0]["top_logprobs"][0]["logprob"])
+            return float(max(token["logprob"] for token in found["content"][0]["top_logprobs"]))
         return float(max(found["top_logprobs"][0].values()))
     except (KeyError, IndexError, TypeError, ValueError):
         return None

@@ -125,7 +125,13 @@ class Stub:
             reason = "length" if n_tokens < whole else "stop"
             choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
             if body.get("logprobs") and self.logprobs:
-                top = {"token": "a", "logprob": -0.25 / temperature, "top_logprobs": [{"logprob": -0.25 / temperature}]}
+                # as vLLM has it: the token that was drawn, whichever it is, before the likeliest
+                drawn, likeliest = {"logprob": -5.0 * body["temperature"]}, {"logprob": -0.25 / temperature}
+                top = {
+                    "token": "a",
+                    "logprob": -0.25 / temperature,
+                    "top_logprobs": [drawn, likeliest][: body.get("top_logprobs", 0)],
+                }
                 choice["logprobs"] = {"content": [top] * n_tokens} if chat else {
                     "token_logprobs": [-0.25] * n_tokens, "top_logprobs": [{"a": -0.25 / temperature}] * n_tokens}  # fmt: skip
             if body.get("return_token_ids"):
