@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 from made_up_samplers import problems
@@ -57,8 +58,11 @@ def test_two_nodes_of_which_one_is_killed_draw_what_one_process_draws(cluster, t
     class Killing(RaySampler):
         def sample(self, requests, settings):
             for number, item in enumerate(super().sample(requests, settings)):
-                if number == 16:
+                if number == 8:
+                    time.sleep(20)  # until the other worker has loaded the model as well
+                if number == 48:
                     cluster.remove_node(cluster.second, allow_graceful=False)
+                    time.sleep(5)  # until its death is known
                 yield item
 
     sampler = Killing(POLICY, chunk=8, workers=2)
