@@ -263,7 +263,7 @@ def _generic(code: str) -> Language | None:
         return None
     subtags = str(get_global("likely_subtags").get(code, "")).split("_")
     script = next((part for part in subtags if len(part) == 4), "Latn")
-    symbols = locale.number_symbols.get("latn") or next(iter(locale.number_symbols.values()), {})
+    symbols: Any = locale.number_symbols.get("latn") or next(iter(locale.number_symbols.values()), {})
     group = str(symbols.get("group", ","))
     return Language(
         code,

@@ -135,8 +135,8 @@ def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Serie
         how="left",
         nulls_equal=True,
     ).select("row", *_READ)
-    read = pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow]).sort("row")
-    return _without_what_the_cut_took(read.select(list(_READ)), frame["completion"], cut)
+    table = pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow]).sort("row")
+    return _without_what_the_cut_took(table.select(list(_READ)), frame["completion"], cut)
 
 
 def _without_what_the_cut_took(read: pl.DataFrame, completions: pl.Series, cut: pl.Series | None) -> pl.DataFrame:

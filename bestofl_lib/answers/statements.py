@@ -88,9 +88,9 @@ def direct_number(text: str, at: int, code: str, digits_only: bool = False) -> F
         second = number_at(text, compound.end(), code)
         return Found(None, number.start, second.end if second else compound.end(), "several numbers")
     if number.value is not None and (less := re.compile(r"\s+").match(text, number.end)):
-        second = _minus(text, less.end(), end, code)  # 8 minus 5 = 3
-        if second is not None:
-            return second
+        taken = _minus(text, less.end(), end, code)  # 8 minus 5 = 3
+        if taken is not None:
+            return taken
     if number.value is not None and (joint := phrases().range_joint.match(text, number.end)):
         second = number_at(text, joint.end(), code)
         if second is not None:

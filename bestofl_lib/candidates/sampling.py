@@ -97,7 +97,7 @@ def requested(
             "draw 1 candidate, or set a temperature above 0"
         )
 
-    prompts = [
+    prompts: list[tuple[Mapping[str, str], ...]] = [
         tuple(messages(question, language, style, system))
         for question, language in counted.select("question", "language").iter_rows()
     ]
@@ -141,10 +141,15 @@ def _draw(
     """Draw the missing candidates into the store, which is open for writing."""
     requests = [
         Request(
-            *key, prompts[row], candidate_seed(seed, *key), stop=stops(str(key[1]), style), begun=store.begun(draw, key)
+            problem_id,
+            code,
+            index,
+            prompts[row],
+            candidate_seed(seed, problem_id, code, index),
+            stop=stops(code, style),
+            begun=store.begun(draw, (problem_id, code, index)),
         )
-        for *found, draw, row in missing.select(*KEY, "draw", "row").iter_rows()
-        for key in [tuple(found)]
+        for problem_id, code, index, draw, row in missing.select(*KEY, "draw", "row").iter_rows()
     ]
     draws = dict(zip(missing.select(*KEY).iter_rows(), missing["draw"], strict=True))
     bar = Progress("candidates", n_wanted, n_wanted - len(requests), shown=progress)

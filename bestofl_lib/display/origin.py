@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -32,7 +33,7 @@ class Origin:
 def origin(run: Run) -> Origin:
     """Read from the run's records and its candidates."""
     records = run.recorded().get("notebooks", {})
-    first = next((records[name] for name in sorted(records) if records[name].get("parameters")), {})
+    first: dict[str, Any] = next((records[name] for name in sorted(records) if records[name].get("parameters")), {})
     made = first.get("parameters", {})
     store = Store(run.folder / "candidates")
     names: list[str] = []

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -233,9 +233,9 @@ class _PairTrainer(Trainer):
         """Loss and share of pairs in the right order, over the held-out pairs."""
         module, total, right, count = self.accelerator.unwrap_model(self.model), 0.0, 0.0, 0
         module.eval()
-        size, data = self.args.per_device_eval_batch_size, self.eval_dataset
+        size, data = self.args.per_device_eval_batch_size, cast("Any", self.eval_dataset)
         for start in range(0, len(data), size):
-            batch = self._prepare_inputs(self.data_collator(data[start : start + size]))
+            batch = self._prepare_inputs(cast("Any", self.data_collator)(data[start : start + size]))
             with self.compute_loss_context_manager():
                 loss, rewards = module(**batch)
             chosen, rejected = rewards.float().chunk(2)
@@ -249,7 +249,7 @@ class _PairTrainer(Trainer):
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        place = Path(output_dir or self.args.output_dir)
+        place = Path(output_dir or self.args.output_dir or ".")
         place.mkdir(parents=True, exist_ok=True)
         save_model(self.accelerator.unwrap_model(self.model), str(place / "module.safetensors"))
 
@@ -259,7 +259,7 @@ class _PairTrainer(Trainer):
         )
 
     def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+        self._load_from_checkpoint(self.state.best_model_checkpoint or "")
 
 
 class _Collator:

@@ -121,8 +121,8 @@ def _plan(data: _Data, names: Sequence[str]) -> tuple[list[_Job], list[dict[str,
     settings, table = data.settings, data.table
     parts: list[tuple[int | None, pl.DataFrame]] = [(None, table)]
     if settings.folds:
-        fold = pl.Series("fold", fold_of(table["problem_id"], settings.folds, settings.seed))
-        parts = [(k, table.filter(fold != k)) for k in range(settings.folds)]
+        folds = pl.Series("fold", fold_of(table["problem_id"], settings.folds, settings.seed))
+        parts = [(k, table.filter(folds != k)) for k in range(settings.folds)]
     available = {(name, fold): available_pairs(part, name) for fold, part in parts for name in names}
     trainable = [name for name in names if all(available[name, fold] for fold, _ in parts)]
     if not trainable:

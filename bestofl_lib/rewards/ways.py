@@ -76,7 +76,7 @@ class ExternalModel:
             if key in found and found[key] not in known:
                 raise ValueError(f"reward model {text!r}: unknown {key} {found[key]!r}; use one of: {', '.join(known)}")
         name = found.pop("name", Path(source).name)
-        return ExternalModel(source, name, **found)  # type: ignore[arg-type]
+        return ExternalModel(source, name, **found)
 
 
 def way_of(model: ExternalModel) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -44,7 +45,7 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
 def _as_pool(source: str, options: dict[str, str]) -> list[str]:
     columns = [part for part in options.get("columns", "").split(",") if part]
     asked = load(options["problems"], None) if options.get("problems") else None
-    known = {name: options[name] for name in ("model", "axis", "language") if options.get(name)}
+    known: dict[str, Any] = {name: options[name] for name in ("model", "axis", "language") if options.get(name)}
     pool = read_pool(source, columns=columns or None, problems=asked, **known)
     given = "".join(f" -p {name}={shlex.quote(value)}" for name, value in options.items())
     name = Path(source).stem.lower().replace("_", "-") or "pool"

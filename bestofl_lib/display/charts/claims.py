@@ -96,7 +96,7 @@ def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
 
 def _panel_room(table: pl.DataFrame) -> int:
     """Pixels beside a panel's plot: the names of its rows, without their claim, and the printed effects and verdicts."""
-    names, labels = (int(table[column].str.len_chars().max() or 0) for column in ("row", "label"))  # type: ignore[call-overload]
+    names, labels = (int(table[column].str.len_chars().max() or 0) for column in ("row", "label"))  # type: ignore[arg-type]
     return min(20 + int(6.4 * max(names - 3, 0)) + 7 * labels, 320)
 
 
@@ -115,7 +115,7 @@ def _panel(table: pl.DataFrame, tips: list[alt.Tooltip], step: int = 26) -> alt.
         .mark_text(align="left", dx=6, color=GREY)
         .encode(y=alt.Y("row:N", sort=order, title=None), x=alt.datum(0), text="verdict:N")
     )
-    return alt.layer(dots, text).properties(height=alt.Step(step))
+    return alt.layer(dots, text).properties(height=alt.Step(step))  # type: ignore[return-value]
 
 
 def _rows(table: pl.DataFrame) -> pl.DataFrame:

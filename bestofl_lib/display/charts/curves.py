@@ -231,7 +231,7 @@ def _own_panel(
         )
         layers.insert(0, shade)
     told = f"{english_name(code)}  {signed(gap[0])} at {gap[1]}" if gap else english_name(code)
-    return alt.layer(*layers).properties(width=230, height=140, title=panel_title(told))
+    return alt.layer(*layers).properties(width=230, height=140, title=panel_title(told))  # type: ignore[return-value]
 
 
 def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
@@ -249,12 +249,12 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     x, y = look.x_axis(), accuracy_axis("accuracy", look.domain, "")
     base = alt.Chart(rows.drop("panel"))
     tips = tooltips(rows, "arm", look.x, "accuracy", "low", "high", "n_problems")
-    return alt.layer(
+    return alt.layer(  # type: ignore[return-value]
         base.mark_area(opacity=0.12, clip=True).encode(x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour),
         base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=y, color=colour, tooltip=tips),
         *(
             alt.Chart(part)
-            .mark_text(align=align, dx=right, dy=up, fontWeight=600)
+            .mark_text(align=align, dx=right, dy=up, fontWeight=600)  # type: ignore[arg-type]
             .encode(x=x, y=accuracy_axis("label_y", look.domain, ""), text="label:N", color=colour)
             for part, align, right, up in ((ends.filter("short"), "center", 0, -13), (ends.filter(~pl.col("short")), "left", 7, 0))
             if len(part)

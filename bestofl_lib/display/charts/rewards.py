@@ -70,7 +70,7 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
         "reward_quality",
         f"Mean AUC within problems: {told}"
         if told
-        else f"AUC within problems over all languages: {table['auc'].max():.3f} at best",
+        else f"AUC within problems over all languages: {table['auc'].max():.3f} at best",  # type: ignore[str-bytes-safe]
         "Does each reward model tell correct from wrong candidates of the same problem?",
         "Chance that a correct candidate is ranked above a wrong one of the same problem"
         + (f" ({spelled_range(table['n_problems'])} problems that have both)" if "n_problems" in table.columns else "")
@@ -145,7 +145,7 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     def panel(rows: pl.DataFrame) -> alt.LayerChart:
         base = alt.Chart(rows)
         x = alt.X("share:Q", title="share of choices", axis=percent_axis(3), scale=most)
-        return alt.layer(
+        return alt.layer(  # type: ignore[return-value]
             base.mark_bar(color=TONES[1]).encode(y=y, x=x, tooltip=tips),
             base.mark_rule(color=INK, strokeDash=[4, 3]).encode(x=alt.X("mean(equal):Q", title="")),
             base.mark_text(align="left", dx=4, color=INK).encode(y=y, x=alt.X("share:Q", title=""), text="label:N"),

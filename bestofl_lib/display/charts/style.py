@@ -128,7 +128,7 @@ def interval_dots(
         ),
         base.mark_text(align="left", dx=8, color=INK).encode(y=place, x=alt.X("high:Q", title=""), text="label:N"),
     ]
-    return alt.layer(*layers).properties(width=WIDTH - 80, height=alt.Step(step))
+    return alt.layer(*layers).properties(width=WIDTH - 80, height=alt.Step(step))  # type: ignore[return-value]
 
 
 def panels(
@@ -162,7 +162,7 @@ def panel_title(text: str) -> alt.TitleParams:
 def label_room(table: pl.DataFrame, label: str = "label", at: str = "high") -> int:
     """Pixels that the labels beside the intervals need at the right edge."""
     widest = table.drop_nulls(at).sort(at, descending=True).head(3)[label].str.len_chars().max()
-    return 14 + 7 * int(widest or 0)  # type: ignore[call-overload]
+    return 14 + 7 * int(widest or 0)  # type: ignore[arg-type]
 
 
 def heat_map(

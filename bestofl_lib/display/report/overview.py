@@ -82,7 +82,7 @@ def _subject(run: Run, found: Origin) -> str:
         return f"{model}: no answers have been read yet."
     readings = judged_candidates(run)
     counts = readings.group_by("problem_id", "language").len()["len"]
-    each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"  # type: ignore[str-bytes-safe]
     n, languages = readings["problem_id"].n_unique(), readings["language"].n_unique()
     where = f"in {languages} languages" if languages > 1 else f"in {english_name(readings['language'][0])}"
     how = f"imported from {found.imported}" if found.imported else "sampled here"
