@@ -24,7 +24,9 @@ def test_it_shows_rows_and_commands() -> None:
     assert len(ROWS) == 2 and len(COMMANDS) >= 8
 
 
-@pytest.mark.parametrize(("rows", "kind"), list(zip(ROWS, ("completions", "problems"), strict=True)))
+@pytest.mark.parametrize(
+    ("rows", "kind"), list(zip(ROWS, ("3 completions of 1 problem", "1 problem in 3 languages"), strict=True))
+)
 def test_its_rows_are_read_as_what_it_says(
     rows: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,9 @@ def test_kill_9_of_the_client_at_random_moments_loses_and_doubles_nothing(tmp_pa
 def test_a_signal_stores_what_arrived_and_ends_the_client_soon(tmp_path, start_stub, number, status):
     _, port = start_stub("--delay", "0.05")
     child = client(tmp_path, port)
-    time.sleep(1.0)
+    patience = time.monotonic() + 30
+    while not Store(tmp_path).shards() and time.monotonic() < patience:
+        time.sleep(0.02)
     began = time.monotonic()
     os.kill(child.pid, number)
     assert child.wait(20) == status and time.monotonic() - began < 5
