@@ -102,8 +102,7 @@ def claims_of(
 
     Args:
         pool: made by `Pool.of`; without reward models H1 and H2 are "not tested" and H3 compares majorities.
-        budget: completions per problem for H1 and H2; by default the most every language can serve. H4 is about at most half of
-            them: a budget of all candidates that were drawn knows a single subset.
+        budget: completions per problem for H1 and H2; by default the most every language can serve. H4 is about the largest power of two up to it.
         small_budgets: H3's budgets from 2; those that both sides can serve count, and are averaged.
         cross, mono: names of the reward models compared; "mono" is each language's own.
         smallest_gain: a gain worth having, in accuracy; below it a claim counts as not supported.
@@ -231,9 +230,7 @@ def _allocation(pool: Pool, settings: _Settings) -> tuple[_Entry, list[dict]]:
     if not possible:
         count = pool.fewest(pool.base)
         return _untested("H4", f"{pool.base} has {count} candidate(s) per problem, so it cannot be drawn again"), []
-    at = max(
-        [b for b in possible if b <= settings.budget // 2], default=possible[0]
-    )  # both arms stay below what was drawn
+    at = max([b for b in possible if b <= settings.budget], default=possible[0])
     others = [code for code in pool.languages if code != pool.base]
     pairs = [gain_values(pool, code, at, pool.base) for code in others]
     both, again = (Figures(np.stack(side, 1)[None]) for side in zip(*pairs, strict=True))

@@ -92,7 +92,7 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
     run.store().check()  # scanned from disk later
     ids = problems.lazy().select("problem_id").unique()
     readings = run.read("readings").lazy().join(ids, on="problem_id", how="semi")
-    rewards = run.read("rewards").lazy() if run.has("rewards") else None
+    rewards = _over_seeds(run.read("rewards")).lazy() if run.has("rewards") else None
     models = (
         [] if rewards is None else rewards.select(pl.col("reward_model").unique()).collect()["reward_model"].to_list()
     )
@@ -103,6 +103,13 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
     present = set(cells["language"].unique())
     languages = tuple(in_order(present))
     return Source(run, split, problems, readings, rewards, tuple(sorted(models)), languages, cells)
+
+
+def _over_seeds(rewards: pl.DataFrame) -> pl.DataFrame:
+    """One reward per candidate and reward model: the mean over training seeds, as in the figures."""
+    if "seed" not in rewards.columns or rewards["seed"].n_unique() <= 1:
+        return rewards
+    return rewards.group_by(*KEYS, "reward_model", maintain_order=True).agg(pl.col("reward").mean())
 
 
 def count_cells(problems: pl.DataFrame, readings: pl.LazyFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ tokens and steps; it knows no weights.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ JUDGE_QUESTION = "Is this solution correct? Answer Yes or No."
 _LABEL = "\u2042label\u2042"
 
 
-class MarkedTexts(CandidateTexts):
+class MarkedTexts(CandidateTexts, ABC):
     """Texts with marks: the tokens of each completion, and which states are read.
 
     After `encode`, `marks[i]` holds positions in completion i: the state *before* the token there is read; a position equal to
@@ -49,13 +50,13 @@ class MarkedTexts(CandidateTexts):
         self.marks = marks
         return before, body, truncated
 
+    @abstractmethod
     def prompt_ids(self, question: str, language: str) -> list[int]:
         """Tokens that all completions of a question share."""
-        raise NotImplementedError
 
+    @abstractmethod
     def completion_ids(self, question: str, completion: str) -> tuple[list[int], list[int]]:
         """Tokens of one completion with all that follows it, and its marks."""
-        raise NotImplementedError
 
     def ids(self, text: str, special: bool = False) -> list[int]:
         """Tokens of a text, with the tokenizer's own special tokens only on request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -440,3 +441,14 @@ def test_the_first_problem_divides_the_languages(source):
         pl.col("problem_id") == run_scan.most_telling(source, run_scan.count_mistakes(source, "cross"))
     )
     assert 0 < cells["n_correct"].sum() < cells["n"].sum()
+
+
+def test_several_training_seeds_of_a_reward_model_are_shown_as_their_mean(tmp_path, small):
+    run = Run("seeds", tmp_path)
+    shutil.copytree(small.folder, run.folder)
+    rewards = small.read("rewards").with_columns(seed=pl.lit(0, pl.Int32))
+    run.write("rewards", pl.concat([rewards, rewards.with_columns(pl.col("reward") + 2, seed=pl.lit(1, pl.Int32))]))
+    found = run_scan.open_run(run).rewards.collect()
+    assert len(found) == len(rewards)
+    both = found.join(rewards, on=["problem_id", "language", "sample_index", "reward_model"], suffix="_one")
+    assert (both["reward"] - both["reward_one"] - 1).abs().max() < 1e-9

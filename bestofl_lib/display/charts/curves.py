@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from bestofl_lib.display import words
@@ -240,11 +241,19 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     last = rows.group_by("arm", maintain_order=True).agg(pl.col(look.x).max())
     early = last.filter(pl.col(look.x) < look.across.max())["arm"].to_list()  # lines that end within the plot
     ends = line_ends(rows.filter(~pl.col("arm").is_in(early)), "arm", "accuracy", look.domain, height, look.x)
-    above = rows.filter(pl.col("arm").is_in(early)).sort(look.x).group_by("arm", maintain_order=True).last()
+    above = (
+        rows.filter(pl.col("arm").is_in(early)).sort(look.x).group_by("arm", maintain_order=True).last().sort(look.x)
+    )
     heights = rows.group_by(look.x).agg(label_y=pl.col("accuracy").max())
-    ends = pl.concat([ends, above.join(heights, on=look.x, how="left").select(ends.columns)])
+    above = above.join(heights, on=look.x, how="left", maintain_order="left")
+    line = 14 * (look.domain[1] - look.domain[0]) / height  # each label stands one line of text above the one before
+    above = above.with_columns(label_y=pl.col("label_y") + line * pl.int_range(pl.len()))
+    ends = pl.concat([ends, above.select(ends.columns)])
     label = pl.format("{} {} %", pl.col("arm"), (100 * pl.col("accuracy")).round(1))
-    ends = ends.select("arm", look.x, "label_y", label=label, short=pl.col("arm").is_in(early))
+    span = np.log2(look.across.to_numpy())
+    late = pl.col(look.x).log(2) > 0.7 * span.max() + 0.3 * span.min()
+    side = pl.when(~pl.col("arm").is_in(early)).then(pl.lit("left")).when(late).then(pl.lit("right"))
+    ends = ends.select("arm", look.x, "label_y", label=label, side=side.otherwise(pl.lit("center")))
     colour = alt.Color("arm:N", scale=look.colours, legend=None)
     x, y = look.x_axis(), accuracy_axis("accuracy", look.domain, "")
     base = alt.Chart(rows.drop("panel"))
@@ -253,11 +262,11 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
         base.mark_area(opacity=0.12, clip=True).encode(x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour),
         base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=y, color=colour, tooltip=tips),
         *(
-            alt.Chart(part)
+            alt.Chart(part.drop("side"))
             .mark_text(align=align, dx=right, dy=up, fontWeight=600)  # type: ignore[arg-type]
             .encode(x=x, y=accuracy_axis("label_y", look.domain, ""), text="label:N", color=colour)
-            for part, align, right, up in ((ends.filter("short"), "center", 0, -13), (ends.filter(~pl.col("short")), "left", 7, 0))
-            if len(part)
+            for align, right, up in (("center", 0, -13), ("right", 0, -13), ("left", 7, 0))
+            if len(part := ends.filter(side=align))
         ),
     ).properties(width=190, height=height, title=panel_title(name))  # fmt: skip
 
