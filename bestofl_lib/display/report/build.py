@@ -28,7 +28,7 @@ from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Ta
 from bestofl_lib.display.text import plain_text, written_markdown
 from bestofl_lib.files import replace_file
 from bestofl_lib.runs import Run
-from bestofl_lib.text import content_digest, signed, signed_interval
+from bestofl_lib.text import signed, signed_interval
 
 HEADLINES = ("english_against_mixed", "claims_forest", "gain_over_resampling", "reward_quality", "accuracy_by_language")
 FRESH, FAILED = "up to date", "failed"
@@ -115,18 +115,6 @@ def report_pages(
     answering = _whatif_page(run, states, "atlas.html#{}" if link.endswith(".html") else "#{}") if seen else None
     pages += [page for page in (seen, answering) if page]
     return [_index_page(run, title, states, notebooks, pages, records, link), *pages]
-
-
-def page_digests(folder: Path) -> dict[str, str]:
-    """Digest of every file of a written report, by its path in the folder: what shows that a page was overwritten or lost."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): content_digest(path.read_bytes()) for path in files}
-
-
-def page_sources() -> list[Path]:
-    """The files that a report's looks depend on beside the modules that this one imports: templates, scripts, styles."""
-    folders = (TEMPLATES, embed.ASSETS)
-    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 
 def asset(parts: tuple[str, ...]) -> str:
