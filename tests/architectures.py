@@ -8,6 +8,7 @@ from typing import Any
 
 VOCABULARY = 260
 WINDOW = 24  # tokens of every sliding window and chunk; the prompts of the tests reach far beyond it
+SWITCH = 60  # tokens beyond which rotary embeddings that change with the length of a text do so
 
 _SMALL = {  # whichever of these a configuration knows is set
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -26,6 +27,21 @@ _SMALL = {  # whichever of these a configuration knows is set
     "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
     "lru_width": 32, "mamba_chunk_size": 8, "num_heads_mamba": 4,
 }  # fmt: skip
+
+
+_LONG_ROPE = {  # frequencies for texts up to SWITCH tokens and others for longer ones
+    "max_position_embeddings": 512,
+    "original_max_position_embeddings": SWITCH,
+    "rope_parameters": {
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [1.0, 1.5, 3.0, 8.0],
+        "original_max_position_embeddings": SWITCH,
+    },
+}  # fmt: skip
+_PHIMOE_SCALES = {"short_mscale": 1.0, "long_mscale": 1.3}
+_DYNAMIC_ROPE = {
+    "max_position_embeddings": SWITCH,
+    "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 8.0},
+}
 
 
 @dataclass(frozen=True)
@@ -175,4 +191,13 @@ ARCHITECTURES = (
     Architecture("youtu", "generate", {"num_key_value_heads": 4}),
     Architecture("zaya", "generate", {"num_experts_per_tok": 1}),
     Architecture("qwen2", "loop", {"use_sliding_window": True, "max_window_layers": 1}, name="qwen2 with a window"),
+    Architecture("phi3", "loop", _LONG_ROPE, quick=True, name="phi3 with longrope"),
+    Architecture("llama", "loop", _LONG_ROPE, name="llama with longrope"),
+    Architecture("llama", "loop", _DYNAMIC_ROPE, quick=True, name="llama with dynamic rope"),
+    Architecture(
+        "phimoe",
+        "loop",
+        _LONG_ROPE | {"rope_parameters": _LONG_ROPE["rope_parameters"] | _PHIMOE_SCALES},
+        name="phimoe with longrope",
+    ),
 )

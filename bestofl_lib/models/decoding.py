@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,8 +19,9 @@ from bestofl_lib.models.attention import COHORTS, PassingLayer, keys_and_values
 from bestofl_lib.models.cohorts import Block, Cohort
 from bestofl_lib.models.contract import Completion, Sampling, Unfinished
 from bestofl_lib.models.opening import LanguageModel, is_out_of_memory
+from bestofl_lib.models.plain_decoding import PlainDecoder, SlowSamplingWarning
 from bestofl_lib.models.tokens import choose_tokens
-from bestofl_lib.models.work import Group, Row, Shape
+from bestofl_lib.models.work import Group, Queue, Row, Shape
 
 _PREFILL_TOKENS = 4096  # in one forward pass, padding included
 _CPU_CACHE_BYTES = 2 << 30
@@ -51,7 +53,41 @@ class Decoder:
     def run(
         self, take: Callable[[int], list[Group]], shape: Shape, settings: Sampling
     ) -> Iterator[tuple[int, Completion | Unfinished]]:
-        """Write completions for the groups that `take(count)` hands out (none: no more), yielding (index, completion)."""
+        """Write completions for the groups that `take(count)` hands out (none: no more), yielding (index, completion).
+
+        Prompts whose completions may reach the length at which a model encodes positions differently (`rotary_switch`)
+        are written by `generate`, after the others.
+        """
+        apart: list[Group] = []
+
+        def take_together(count: int) -> list[Group]:
+            while groups := take(count):
+                apart.extend(group for group in groups if self._may_switch(group, settings))
+                if together := [group for group in groups if not self._may_switch(group, settings)]:
+                    return together
+            return []
+
+        yield from self._run_together(take_together, shape, settings)
+        if apart:
+            warnings.warn(
+                f"{len(apart)} prompts of {self.opened.source} are sampled by Transformers' own `generate`, one at a time, "
+                f"because with max_new_tokens {settings.max_new_tokens} they may exceed {self.opened.switch} tokens, where "
+                "this model encodes all positions differently. The candidates are the same; shorter prompts or a smaller "
+                "max_new_tokens are faster",
+                SlowSamplingWarning,
+                stacklevel=2,
+            )
+            yield from PlainDecoder(self.opened).run(Queue(apart).take, shape, settings)
+
+    def _may_switch(self, group: Group, settings: Sampling) -> bool:
+        """Whether completions of this prompt may be longer than the model's switch of frequencies."""
+        begun = max(len(row.begun) for row in group.rows)  # they are part of the prompt, and count in max_new_tokens
+        switch = self.opened.switch
+        return switch is not None and len(group.ids) - begun + settings.max_new_tokens > switch
+
+    def _run_together(
+        self, take: Callable[[int], list[Group]], shape: Shape, settings: Sampling
+    ) -> Iterator[tuple[int, Completion | Unfinished]]:
         rows: int | None = None
         before: int | None = None  # the rows of the first batch that was too large
         again: deque[Group] = deque()

@@ -41,6 +41,7 @@ class LanguageModel:
     vocabulary: int  # tokens that have a logit
     is_end: torch.Tensor  # (vocabulary,) bool: the token ends a completion
     batch_rows: int | None
+    switch: int | None = None  # tokens beyond which its positions are encoded differently, see `rotary_switch`
 
     @property
     def kind(self) -> str:
@@ -75,7 +76,17 @@ def open_language_model(opening: Opening, attention: str | None = None) -> Langu
     is_end = torch.zeros(vocabulary, dtype=torch.bool, device=device)
     is_end[sorted(_end_tokens(opening.source, model, tokenizer, vocabulary))] = True
     real = torch.float32 if device.type == "mps" else torch.float64  # float64 is as fine as the random numbers
-    return LanguageModel(opening.source, model, tokenizer, device, real, vocabulary, is_end, opening.batch_rows)
+    return LanguageModel(
+        opening.source,
+        model,
+        tokenizer,
+        device,
+        real,
+        vocabulary,
+        is_end,
+        opening.batch_rows,
+        rotary_switch(model.config),
+    )
 
 
 class UnfitWeights(ValueError):
@@ -192,6 +203,25 @@ def context_length(source: str, revision: str | None) -> int | None:
     with loading(source):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def rotary_switch(config: Any) -> int | None:
+    """The length in tokens beyond which all positions of a text are encoded differently; None: there is no such length.
+
+    Rotary embeddings of type "longrope" change their frequencies there, those of type "dynamic" with each token from
+    there on. Transformers decides by the longest row of a batch, so a batch is right only if no row of it can get there.
+    """
+    text = config.get_text_config()
+    parameters = getattr(text, "rope_parameters", None) or {}
+    longest = getattr(text, "max_position_embeddings", None)
+    found = []
+    for part in [parameters, *(value for value in parameters.values() if isinstance(value, Mapping))]:
+        kind = part.get("rope_type") or ""
+        if kind == "longrope":
+            found.append(part.get("original_max_position_embeddings") or longest)
+        elif "dynamic" in kind:
+            found.append(longest)
+    return min((length for length in found if length), default=None)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -24,6 +24,10 @@ from bestofl_lib.models.work import Group, Row, Shape
 _ROWS = 32  # of one prompt at once
 
 
+class SlowSamplingWarning(UserWarning):
+    """A model, or some of its prompts, are sampled by `generate` instead of the faster loop; the candidates are the same."""
+
+
 class PlainDecoder:
     """Writes with `model.generate`, one prompt at a time."""
 
@@ -69,6 +73,8 @@ class PlainDecoder:
         opened = self.opened
         tokenizer = opened.tokenizer
         prompt = torch.tensor([ids] * len(rows), device=opened.device)
+        if opened.switch is not None:  # dynamic frequencies outlast a call; a short text resets them
+            opened.model(input_ids=prompt[:1, :1], use_cache=False)
         choice = _Choice(opened, rows, settings, len(ids))
         opened.model.generate(
             prompt, attention_mask=torch.ones_like(prompt), do_sample=False, num_beams=1, use_cache=True,

@@ -11,15 +11,11 @@ from bestofl_lib.models.attention import ATTENTION
 from bestofl_lib.models.contract import Completion, Sampling
 from bestofl_lib.models.decoding import Decoder
 from bestofl_lib.models.opening import LanguageModel, Opening, UnfitWeights, is_out_of_memory, open_language_model
-from bestofl_lib.models.plain_decoding import PlainDecoder
+from bestofl_lib.models.plain_decoding import PlainDecoder, SlowSamplingWarning
 from bestofl_lib.models.self_check import doubt
 from bestofl_lib.models.work import Group, Queue, Row, Shape
 
 _TRIED = 6  # tokens written to try a decoder
-
-
-class SlowSamplingWarning(UserWarning):
-    """A model is sampled right, but not by the fast loop."""
 
 
 def open_writer(opening: Opening) -> Decoder | PlainDecoder:

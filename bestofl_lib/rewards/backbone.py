@@ -30,7 +30,7 @@ from transformers.modeling_layers import GenericForSequenceClassification, Gener
 from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.models.identity import fingerprint, locate
-from bestofl_lib.models.opening import choose_device, choose_dtype, is_out_of_memory, loading
+from bestofl_lib.models.opening import choose_device, choose_dtype, is_out_of_memory, loading, rotary_switch
 from bestofl_lib.rewards.readouts import Batch, HeadReward, LastState, Readout
 from bestofl_lib.rewards.texts import CandidateTexts
 
@@ -54,7 +54,8 @@ class RewardBackbone:
         revision: Hub revision; None is the default branch.
         style: prompt style, see `CandidateTexts`.
         layers: keep only the first so many layers of the backbone; None keeps all.
-        max_tokens: longest text in tokens. Default: the model's limit, at most 4096.
+        max_tokens: longest text in tokens. Default: the model's limit, at most 4096. The limit of a model whose rotary
+            embeddings change with the length of a text is the length up to which they do not.
         device, dtype: see `choose_device` and `choose_dtype` in models/opening.py.
         batch_tokens: tokens per forward pass; None: 2,048 on a CPU, 32,768 elsewhere.
         readout: what `values` returns. None: the last hidden state of a causal backbone, the reward of any other.
@@ -99,9 +100,15 @@ class RewardBackbone:
             and isinstance(getattr(self.model, "score", None), torch.nn.Linear)
         )
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 4096
+        switch = rotary_switch(self.model.config)
+        limit = min(limit, switch or limit)
         self.max_tokens = max_tokens or min(limit, 4096)
         if not 8 <= self.max_tokens <= limit:
-            raise ValueError(f"max_tokens={self.max_tokens}: model {str(source)!r} takes 8 to {limit} tokens")
+            longer = (
+                "" if limit != switch else "; it encodes the positions of longer texts differently, so their rewards"
+            )
+            longer += " could not be compared with those of shorter ones" if longer else ""
+            raise ValueError(f"max_tokens={self.max_tokens}: model {str(source)!r} takes 8 to {limit} tokens{longer}")
         self.texts.max_tokens = self.max_tokens
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 32768)
         self.readout: Readout = readout or (LastState() if self.is_causal else HeadReward())

@@ -16,15 +16,15 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from architectures import ARCHITECTURES, VOCABULARY, WINDOW, Architecture, make  # noqa: E402
+from architectures import ARCHITECTURES, SWITCH, VOCABULARY, WINDOW, Architecture, make  # noqa: E402
 
 from bestofl_lib.models import self_check  # noqa: E402
 from bestofl_lib.models.contract import Completion, Sampling  # noqa: E402
 from bestofl_lib.models.decoding import Decoder  # noqa: E402
 from bestofl_lib.models.opening import Opening, UnfitWeights, open_language_model  # noqa: E402
-from bestofl_lib.models.plain_decoding import PlainDecoder  # noqa: E402
+from bestofl_lib.models.plain_decoding import PlainDecoder, SlowSamplingWarning  # noqa: E402
 from bestofl_lib.models.work import Group, Queue, Row, Shape  # noqa: E402
-from bestofl_lib.models.writers import SlowSamplingWarning, open_writer  # noqa: E402
+from bestofl_lib.models.writers import open_writer  # noqa: E402
 
 LENGTHS = (2, 5, WINDOW - 4, 40, 127)  # tokens of the prompts
 NEW_TOKENS = WINDOW + 8
@@ -60,7 +60,9 @@ def prompts() -> list[Group]:
 
 
 def write(writer: Decoder | PlainDecoder, groups: list[Group], settings: Sampling) -> dict[int, Completion]:
-    written = writer.run(Queue(groups).take, Shape.of(groups), settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SlowSamplingWarning)
+        written = list(writer.run(Queue(groups).take, Shape.of(groups), settings))
     return {index: found for index, found in written if isinstance(found, Completion)}
 
 
@@ -132,6 +134,24 @@ def test_an_attention_argument_that_the_loop_does_not_know_sends_the_model_to_ge
     assert isinstance(writer, PlainDecoder)
     slow = write(writer, prompts(), Sampling(temperature=0, max_new_tokens=9))
     assert {i: c.text for i, c in slow.items()} == {i: c.text for i, c in plain.items()}
+
+
+def test_only_prompts_that_may_outgrow_their_rotary_embeddings_are_written_apart(folder):
+    make(next(a for a in ARCHITECTURES if str(a) == "phi3 with longrope"), folder)
+    writer, groups = open_quietly(folder), prompts()
+    assert writer.opened.switch == SWITCH
+    settings = Sampling(temperature=0, max_new_tokens=SWITCH - 40)  # 40 + 20 tokens just fit
+    with pytest.warns(SlowSamplingWarning, match=f"1 prompts .* exceed {SWITCH} tokens"):
+        assert len(list(writer.run(Queue(groups).take, Shape.of(groups), settings))) == 2 * len(LENGTHS)
+
+
+def test_texts_to_be_scored_never_outgrow_their_rotary_embeddings(folder):
+    from bestofl_lib.rewards.backbone import RewardBackbone
+
+    make(next(a for a in ARCHITECTURES if str(a) == "phi3 with longrope"), folder)
+    assert RewardBackbone(folder, device="cpu").max_tokens == SWITCH
+    with pytest.raises(ValueError, match=f"max_tokens={SWITCH + 1}.* 8 to {SWITCH} tokens"):
+        RewardBackbone(folder, device="cpu", max_tokens=SWITCH + 1)
 
 
 def test_both_decoders_draw_the_same_candidates(folder):
