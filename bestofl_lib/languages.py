@@ -150,6 +150,32 @@ def is_language(code: str) -> bool:
     return code in LANGUAGES or _generic(code) is not None
 
 
+def code_of(name: str) -> str | None:
+    """The code of a language by its code, its ISO 639-2 or 639-3 code, a retired code, its English name or its own name.
+
+    >>> code_of("swa"), code_of("Thai"), code_of("Deutsch"), code_of("tl"), code_of("Klingonese")
+    ('sw', 'th', 'de', 'fil', None)
+    """
+    lowered = name.strip().lower()
+    if is_language(lowered):
+        return lowered
+    from babel.core import get_global
+
+    for found in (_names().get(lowered), get_global("language_aliases").get(lowered), _SHARED_CODES.get(lowered)):
+        if found and is_language(found):
+            return str(found)
+    return None
+
+
+@remembered
+def _names() -> dict[str, str]:
+    """English and own names of languages, in lower case -> their code."""
+    from babel import Locale
+
+    names = {name.lower(): key for key, name in Locale.parse(PIVOT).languages.items() if is_language(key)}
+    return names | {record.endonym.lower(): key for key, record in LANGUAGES.items()}
+
+
 def language(code: str) -> Language:
     """The record of one language.
 
@@ -282,16 +308,9 @@ def _generic(code: str) -> Language | None:
 
 
 def _meant(code: str) -> str | None:
-    """The code that was probably meant: an English or own name, another spelling or standard, a likely misprint."""
-    from babel import Locale
-    from babel.core import get_global
-
+    """The code that was probably meant: what `code_of` makes of it, its first part, or a likely misprint."""
     lowered = code.strip().lower().replace("_", "-")
-    names = {name.lower(): key for key, name in Locale.parse(PIVOT).languages.items() if is_language(key)}
-    names |= {record.endonym.lower(): key for key, record in LANGUAGES.items()}
-    alias = get_global("language_aliases").get(lowered)
-    guesses = (names.get(lowered), alias, _SHARED_CODES.get(lowered), lowered.split("-")[0])
-    found = next((guess for guess in guesses if guess and is_language(guess)), None)
+    found = code_of(code) or code_of(lowered.split("-")[0])
     return found or nearest(lowered, LANGUAGES, 0.5)
 
 

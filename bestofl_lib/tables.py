@@ -47,8 +47,10 @@ TABLES: dict[str, Table] = {
             "question": pl.String,  # NFC
             "reference": pl.String,  # canonical, such as "18" or "7/2"; equal in all languages
             "is_revised": pl.Boolean,  # this language's question was replaced in a revised edition
+            "level": pl.String,  # null, or how hard the set calls the problem; the same in all languages
         },
         ("problem_id", "language"),
+        ("level",),
     ),
     "candidates": Table(  # in the store, not a file of its own
         "one row per candidate",

@@ -1,4 +1,4 @@
-"""Reads tables that somebody else wrote: Parquet, CSV, TSV and JSON Lines, here or on the Hub.
+"""Reads tables that somebody else wrote: Parquet, CSV, TSV and JSON Lines, here, on the Hub or at an https:// address.
 
 Byte order marks, UTF-16, CRLF, semicolons for commas, a last line cut short and half surrogate pairs are survived;
 what cannot be read is refused with the file, the line and the next step. It knows nothing of what a column means.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import urllib.request
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -59,6 +60,9 @@ def read_text(address: str | Path) -> str:
 def _read_bytes(address: str | Path) -> bytes:
     try:
         if is_remote(address):
+            if str(address).startswith("https://"):
+                with urllib.request.urlopen(str(address), timeout=60) as answer:
+                    return bytes(answer.read())
             from huggingface_hub import HfFileSystem
 
             return HfFileSystem().cat_file(str(address).removeprefix("hf://"))
@@ -125,7 +129,7 @@ def read_table(source: str | Path) -> pl.DataFrame:
         elif ending in ("csv", "tsv"):
             table = _delimited(read_text(source), ending)
         elif ending == "jsonl":
-            table = _frame(json_lines(read_text(source), source))
+            table = frame(json_lines(read_text(source), source))
         else:
             raise ValueError(f"{source}: expected a file that ends in .{', .'.join(ENDINGS[:-1])} or .{ENDINGS[-1]}")
     except pl.exceptions.PolarsError as error:
@@ -149,7 +153,8 @@ def _delimited(text: str, ending: str) -> pl.DataFrame:
     )
 
 
-def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Rows of JSON as a table; a column that mixes kinds, or holds objects, is text."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in names])
 

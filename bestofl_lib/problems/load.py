@@ -1,4 +1,4 @@
-"""Loads problems: the embedded lab, MGSM, MSVAMP, or a table of your own.
+"""Loads problems: the embedded lab, a benchmark named by one word, or tables of your own.
 
 Whatever the source, the result is the same table: one row per problem and language, checked. A data set whose
 translations disagree about ids or references is refused with the list, because every later figure would carry it.
@@ -8,32 +8,40 @@ This file knows no model and no candidate.
 from __future__ import annotations
 
 import json
-import tomllib
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES, check_languages, english_name, in_order
+from bestofl_lib.languages import LANGUAGES, check_languages, code_of
 from bestofl_lib.numbers.written import canonical, read_number
 from bestofl_lib.problems import lab
-from bestofl_lib.problems.files import find, is_remote, json_lines, pick, read_table, read_text
+from bestofl_lib.problems.files import find, is_remote, pick, read_table, read_text
+from bestofl_lib.problems.sets import (
+    QUESTION,
+    REFERENCE,
+    SETS,
+    melted,
+    questions_in_columns,
+    read_files,
+    read_set,
+    set_in_folder,
+)
 from bestofl_lib.tables import check_table
 from bestofl_lib.text import suggestion
 
-SETS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("sets.toml").read_text("utf8"))
 SOURCES = ("lab", *SETS)
 
 COLUMNS = ("problem_id", "language", "question", "reference")  # what a table of your own must have
 NAMES = {  # ours -> what others call them
     "problem_id": ("id", "problem_index", "index", "question_id", "idx", "doc_id", "unique_id"),
     "language": ("lang", "question_language", "locale"),
-    "question": ("problem", "query", "m_query", "prompt", "text"),
-    "reference": ("answer_number", "answer", "gold", "target", "response", "ground_truth", "expected_answer"),
+    "question": QUESTION,
+    "reference": REFERENCE,
     "split": ("subset",),
     "is_revised": (),
+    "level": ("difficulty",),
 }
 
 
@@ -49,8 +57,10 @@ def load(
     """Problems, one row per problem and language (schema "problems").
 
     Args:
-        source: "lab"; "mgsm", "mgsm-rev2" or "msvamp" (from the Hub, or from `folder`); or the path or `hf://` address of
-            a table of your own (.tsv, .csv, .jsonl, .parquet), or of a folder with MGSM's TSV or MSVAMP's JSON files.
+        source: "lab"; a benchmark of `sets.SETS` such as "mgsm" or "polymath" (from the Hub, or from `folder`); the path of a
+            folder with a benchmark's files; the path or `hf://` address of a table of your own (.tsv, .csv, .jsonl,
+            .parquet), whose questions stand one per row, or in one column per language named by its code; or a path or
+            address with {language} in it, for one file per language whose lines are the same problems.
         languages: ISO 639-1 codes; by default all that the source has.
         split: "train", "dev" or "test"; by default all that the source has (the benchmarks: test).
         limit: keep the first so many problems of each split, in all languages; or by split, such as
@@ -68,21 +78,27 @@ def load(
         OSError: the source cannot be reached or read.
     """
     codes = check_languages(languages) if languages is not None else None
-    own = source not in SOURCES and (is_remote(source) or find(source).is_file())
+    per_language = "{language}" in source
+    own = source not in SOURCES and not per_language and (is_remote(source) or find(source).is_file())
     unused = {"columns": bool(columns) and not own, "folder": folder is not None and source not in SETS}
     for name in (name for name, is_so in unused.items() if is_so):
         raise ValueError(f"{source} has no use for `{name}`; leave it out")
     if source == "lab":
         table = lab.problems(codes or lab.languages())
     elif source in SETS:
-        table = _benchmark(source, codes, find(folder) if folder is not None else None)
+        table = read_set(source, codes, find(folder) if folder is not None else None)
+    elif per_language:
+        if codes is None:
+            raise ValueError(f"{source}: say which languages it has, such as languages=['en', 'sw']")
+        table = read_files(source if is_remote(source) else str(find(source)), codes)
     elif not is_remote(source) and find(source).is_dir():
-        table = _benchmark(_kind(find(source)), codes, find(source))
+        table = read_set(set_in_folder(find(source)), codes, find(source))
     elif own:
         table = _own(source, columns or {})
     else:
         raise ValueError(
-            f"no problems at {source!r}; {suggestion(source, SOURCES)}expected {', '.join(SOURCES)}, an existing file or folder, or hf://…"
+            f"no problems at {source!r}; {suggestion(source, SOURCES)}expected {', '.join(SOURCES)}, an existing file or folder, "
+            "or hf://…"
         )
     if revised is not None:
         table = _mark_revised(table, revised)
@@ -199,77 +215,36 @@ def _refuse(rows: pl.DataFrame, what: str, show: str = "question") -> None:
     raise ValueError(f"{len(rows)} problem rows {what}:\n" + "\n".join(lines) + more)
 
 
-def _benchmark(kind: str, codes: list[str] | None, folder: Path | None) -> pl.DataFrame:
-    if folder is None:
-        form, codes = SETS[kind]["hub"], codes or SETS[kind]["languages"]
-    else:
-        form, codes = str(folder / SETS[kind]["file"]), codes or _present(folder, kind)
-        if not codes:
-            raise ValueError(f"{folder} has no files such as {_example(kind)}")
-    made = []
-    for code in codes:
-        address = form.format(code=code, name=LANGUAGES[code].name)
-        for number, (question, reference) in enumerate(_lines(address), 1):
-            made.append(
-                (f"{kind.removesuffix('-rev2')}-{number:0{4 if kind == 'msvamp' else 3}d}", code, question, reference)
-            )
-    return pl.DataFrame(made, schema=["problem_id", "language", "question", "reference"], orient="row")
-
-
-def _present(folder: Path, kind: str) -> list[str]:
-    return [
-        c
-        for c in in_order([*LANGUAGES, *SETS[kind]["languages"]])
-        if (folder / SETS[kind]["file"].format(code=c, name=english_name(c))).exists()
-    ]
-
-
-def _example(kind: str) -> str:
-    """How a file of this set is called, in its first language."""
-    code = SETS[kind]["languages"][0]
-    return str(SETS[kind]["file"].format(code=code, name=english_name(code)))
-
-
-def _kind(folder: Path) -> str:
-    found = next((kind for kind in ("mgsm", "msvamp") if _present(folder, kind)), None)
-    if found is None:
-        names = " or ".join(_example(kind) for kind in ("mgsm", "msvamp"))
-        raise ValueError(f"{folder} has no files such as {names}; name one file, or a folder with those")
-    return found
-
-
-def _lines(address: str) -> Iterator[tuple[str, str]]:
-    """Question and reference of each line of a benchmark's file."""
-    if address.endswith(".parquet"):
-        table = read_table(address)
-        picked = pick(
-            {}, table, {name: NAMES[name] for name in ("question", "reference")}, ("question", "reference"), address
-        )
-        yield from table.select(pl.col(picked["question"]), pl.col(picked["reference"]).cast(pl.String)).iter_rows()
-    elif address.endswith(".json"):
-        for number, row in enumerate(json_lines(read_text(address), address), 1):
-            if not {"m_query", "response"} <= row.keys():
-                raise ValueError(f"{address}, line {number}: expected m_query and response, found {', '.join(row)}")
-            yield str(row["m_query"]), str(row["response"])
-    else:
-        for number, line in enumerate(read_text(address).rstrip("\r\n").split("\n"), 1):
-            parts = line.rstrip("\r").split("\t")
-            if len(parts) != 2:
-                raise ValueError(f"{address}, line {number}: expected question TAB answer, found {len(parts)} fields")
-            yield parts[0], parts[1]
-
-
 def _own(source: str, columns: Mapping[str, str]) -> pl.DataFrame:
     table = read_table(source)
+    table = _with_rows_per_language(table, columns)
     picked = pick(columns, table, NAMES, COLUMNS, source)
     chosen = table.select(
         _truth(theirs, table) if ours == "is_revised" else pl.col(theirs).cast(pl.String).alias(ours)
         for ours, theirs in picked.items()
     )
+    chosen = chosen.with_columns(language=map_texts("language", lambda name: code_of(name) or name))
     if table.schema[picked["problem_id"]].is_integer():  # 7 and 12 sort as numbers do
         width = max(len(name) for name in chosen["problem_id"].drop_nulls())
         chosen = chosen.with_columns(pl.col("problem_id").str.zfill(width))
     return chosen
+
+
+def _with_rows_per_language(table: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
+    """A table with one column of questions per language as one row per problem and language; any other as it is."""
+    have = {name.lower() for name in table.columns}
+    if have & {"language", *NAMES["language"]} or {"language", "question"} & set(columns):
+        return table
+    others = {name for names in NAMES.values() for name in names} | {
+        *NAMES,
+        *(name.lower() for name in columns.values()),
+    }
+    languages = questions_in_columns(table, others)
+    if len(languages) < 2:
+        return table
+    if "problem_id" not in columns and not have & {"problem_id", *NAMES["problem_id"]}:
+        table = table.with_row_index("problem_id", offset=1)
+    return melted(table, languages)
 
 
 def _truth(column: str, table: pl.DataFrame) -> pl.Expr:
@@ -292,7 +267,7 @@ def _mark_revised(table: pl.DataFrame, revised: str | Path) -> pl.DataFrame:
             raise ValueError(f'{revised}: expected question numbers per language, such as {{"de": [3, 13]}}')
         pairs = [(f"mgsm-{number:03d}", code) for code in LANGUAGES for number in numbers.get(code, [])]
     else:
-        new = _benchmark("mgsm-rev2", None, None if revised == "mgsm-rev2" else find(revised))
+        new = read_set("mgsm-rev2", None, None if revised == "mgsm-rev2" else find(revised))
         both = table.join(new, on=["problem_id", "language"], suffix="_new")
         changed = both.filter(map_texts("question", clean_text) != map_texts("question_new", clean_text))
         pairs = list(changed.select("problem_id", "language").iter_rows())

@@ -17,7 +17,7 @@ from bestofl_lib.candidates.store import Store
 from bestofl_lib.problems.files import FileWarning
 from bestofl_lib.problems.load import load
 from bestofl_lib.runs import UNDER_STUDY, Run
-from bestofl_lib.tables import KEY, SCHEMAS
+from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 FILES = Path(__file__).resolve().parent / "pool_files"
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -158,7 +158,7 @@ def known(**columns: list) -> pl.DataFrame:
         "reference": ["18", "18", "3", "3"],
         "is_revised": [False, False, True, False],
     }
-    return pl.DataFrame(table | columns)
+    return check_table("problems", pl.DataFrame(table | columns))
 
 
 def test_questions_come_from_the_pool_or_from_given_problems_or_are_said_to_be_missing():
