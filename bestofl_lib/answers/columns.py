@@ -12,7 +12,8 @@ from bestofl_lib.answers.reading import Reading, found_by, if_cut, read_answer
 from bestofl_lib.answers.statements import BEHIND_BOX
 from bestofl_lib.languages import language
 from bestofl_lib.numbers.marks import THREE_DIGITS
-from bestofl_lib.numbers.written import canonical, read_number
+from bestofl_lib.numbers.references import read_number
+from bestofl_lib.numbers.written import canonical
 from bestofl_lib.tables import KEY, SCHEMAS
 
 READINGS = pl.Schema({c: t for c, t in SCHEMAS["readings"].items() if c != "trace_language"})

@@ -10,7 +10,8 @@ import polars as pl
 
 from bestofl_lib.languages import is_language
 from bestofl_lib.numbers.marks import plain
-from bestofl_lib.numbers.written import numbers_in, read_number
+from bestofl_lib.numbers.references import read_number
+from bestofl_lib.numbers.written import numbers_in
 from bestofl_lib.tables import KEY
 
 

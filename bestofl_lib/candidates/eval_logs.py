@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.numbers.references import number_text
 from bestofl_lib.problems.files import read_text, whole
 
 ROWS = pl.Schema(  # one row per completion
@@ -208,7 +209,12 @@ def _asked(question: Any) -> str | None:
 def _first(target: Any) -> str | None:
     if isinstance(target, list):
         target = target[0] if target else None
-    return None if target is None else str(target)
+    return None if target is None else _reference(target)
+
+
+def _reference(value: Any) -> str:
+    """A reference as text; one that is a number in the log is that number, whatever marks a text of it would have."""
+    return number_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _summed(tokens: Any) -> float | None:
@@ -256,7 +262,7 @@ def lm_eval_rows(lines: list[dict[str, Any]], path: Path) -> list[dict[str, Any]
                     "problem_id": str(document.get("problem_id") or line["doc_id"]),
                     "language": language,
                     "completion": text,
-                    "reference": None if reference is None else str(reference),
+                    "reference": None if reference is None else _reference(reference),
                     "question": question,
                     "model": model,
                     "condition": condition,

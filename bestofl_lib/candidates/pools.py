@@ -15,35 +15,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from bestofl_lib.candidates import eval_logs
+from bestofl_lib.candidates.pool_rows import ROW, pool_rows
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import check_languages
-from bestofl_lib.problems.files import find, json_lines, pick, read_table, read_text
-from bestofl_lib.problems.load import canonical_reference, check_problems, clean_text, first_problems, map_texts
+from bestofl_lib.problems.load import check_problems, clean_text, first_problems, map_texts
+from bestofl_lib.problems.references import read_references, refuse_unread
 from bestofl_lib.tables import KEY, check_table
-from bestofl_lib.text import content_digest, counted
+from bestofl_lib.text import counted
 
 if TYPE_CHECKING:
     from bestofl_lib.runs import Run
 
-NAMES = {  # ours -> what others call them, the likeliest first
-    "problem_id": ("problem_index", "question_id", "doc_id", "unique_id", "index", "idx", "id", "item_id", "task_id"),
-    "language": ("question_language", "lang", "source_language", "locale"),
-    "trace_language": ("reasoning_language", "thinking_language", "response_language", "target_language"),
-    "completion": (
-        "completions", "completion_tail", "response", "responses", "output", "outputs", "generation", "generations",
-        "generated_text", "model_output", "prediction", "text",
-    ),
-    "reference": ("answer_number", "expected_answer", "gold", "target", "ground_truth", "gold_answer", "answer"),
-    "question": ("problem", "query", "m_query", "input", "prompt"),
-    "model": ("model_name", "model_id", "policy", "generator"),
-    "condition": ("setting", "method", "prompt_type", "prompt_style", "mode", "run"),
-    "sample_index": ("sample_id", "sample", "epoch", "repeat", "draw_index", "completion_index"),
-    "logprob": ("log_prob", "logprobs_sum", "cumulative_logprob", "sum_logprob"),
-    "n_tokens": ("completion_tokens", "output_tokens", "num_tokens", "token_count", "tokens"),
-    "finish_reason": ("stop_reason", "finished"),
-    "reward": (),  # taken only when named
-}  # fmt: skip
 STOPPED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end_of_text", "true")
 CUT = ("length", "max_tokens", "max_length", "model_length", "max_new_tokens", "false")
 AXES = ("question", "reasoning")
@@ -71,6 +53,7 @@ def read_pool(
     problems: pl.DataFrame | None = None,
     set_aside: bool = False,
     limit: int | None = None,
+    decimal_mark: str = "",
 ) -> Pool:
     """A pool of completions as problems and candidates.
 
@@ -85,7 +68,7 @@ def read_pool(
         language: ISO 639-1 code of all rows, for a pool that does not say.
         languages: the languages to take; by default all.
         columns: our column -> the pool's, where its names are not known here: {"completion": "txt"} or
-            ["completion:txt"]; ours are the keys of `NAMES`. A `reward` (a number, or a list of a process reward
+            ["completion:txt"]; ours are the keys of `pool_rows.NAMES`. A `reward` (a number, or a list of a process reward
             model's steps, of which the last counts) is taken only when named here.
         problems: the problems asked, from `problems.load.load`, for question texts, marks of revised questions and
             references. A pool's id joins `problem_id`; where it is a running number, it counts the problems, from 0 or
@@ -93,6 +76,8 @@ def read_pool(
         set_aside: leave out the problems that lack candidates in some language or have no number as reference, and
             say so in the notes, instead of refusing the pool.
         limit: keep the first so many problems.
+        decimal_mark: "." or ",", where references as text leave in doubt what 1,234 or 18.000 is; see
+            `numbers/references.py`.
 
     Returns:
         The pool. Numbers of candidates per language may differ. Without `problems`, a question that the pool does not
@@ -107,14 +92,14 @@ def read_pool(
     if axis not in AXES:
         raise ValueError(f"unknown axis {axis!r}; use one of: {', '.join(AXES)}")
     notes: list[str] = []
-    rows = _rows(source, _mapping(columns or {}), notes)
-    rows = rows.with_row_index("_row")
+    rows = pool_rows(source, columns or {}, notes)
     rows = _one_model(rows, model)
     if conditions is not None:
         rows = _some_conditions(rows, conditions)
     rows = _with_languages(rows, axis, language, languages)
     rows = _named(rows, notes)
-    rows, problems = _with_problems(rows, problems, set_aside, notes)
+    _one_question_each(rows, problems is not None)
+    rows, problems = _with_problems(rows, problems, set_aside, notes, decimal_mark)
     if limit is not None:
         problems = first_problems(problems, limit)
     rows = rows.join(problems.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
@@ -170,126 +155,6 @@ def _holds_others(store: Store, pool: Pool) -> bool:
     except FileNotFoundError:
         return False
     return set(asked["draw"].unique()) != set(pool.candidates["draw"].unique())
-
-
-# -- from files to rows with our names ---------------------------------------------------------------------------------
-
-
-def _mapping(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
-    if isinstance(columns, Mapping):
-        return dict(columns)
-    wrong = [text for text in columns if ":" not in text]
-    if wrong:
-        raise ValueError(f"columns entry {wrong[0]!r}: write ours:theirs, such as completion:txt")
-    return dict(text.split(":", 1) for text in columns)
-
-
-def _rows(source: object, columns: dict[str, str], notes: list[str]) -> pl.DataFrame:
-    """One row per completion with our column names; null completions are set aside and counted."""
-    if isinstance(source, pl.DataFrame):
-        table = _renamed(source, columns, "the table")
-    else:
-        tables = [_file_rows(file, columns) for file in _files(source)]
-        table = pl.concat([_typed(part) for part in tables], how="diagonal")
-    table = _typed(table)
-    missing = table["completion"].null_count()
-    if missing:
-        notes.append(f"{missing:,} rows without a completion (null) were set aside.")
-        table = table.filter(pl.col("completion").is_not_null())
-    if table.is_empty():
-        raise ValueError("the pool holds no completion")
-    return table
-
-
-def _files(source: object) -> list[str | Path]:
-    if not isinstance(source, (str, Path)):
-        if not isinstance(source, Iterable):
-            raise ValueError(f"a pool is a path, several, or a table; found {type(source).__name__}")
-        files = [file for one in source for file in _files(one)]
-        if not files:
-            raise ValueError("no files given; name the pool's file or folder")
-        return files
-    if "://" in str(source):
-        return [str(source)]
-    path = find(source)
-    if path.is_dir():
-        logs = sorted(
-            p for p in path.rglob("*") if p.suffix == ".eval" or p.match("samples_*.jsonl") or eval_logs.is_log(p)
-        )
-        tables = sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".jsonl", ".csv", ".tsv"))
-        if not (logs or tables):
-            raise ValueError(
-                f"folder {source} holds no .eval, .json, .jsonl, .parquet, .csv or .tsv; name the pool's file"
-            )
-        return [*logs] or [*tables]
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no pool at {source}; give a file or folder, its path taken from here or from the project"
-        )
-    return [path]
-
-
-def _file_rows(file: str | Path, columns: dict[str, str]) -> pl.DataFrame:
-    kind = Path(str(file)).suffix.lower()
-    if kind == ".eval" or kind == ".json":
-        return pl.DataFrame(eval_logs.inspect_rows(Path(file)), schema=eval_logs.ROWS)
-    if kind == ".jsonl" and "://" not in str(file):
-        lines = json_lines(read_text(file), file)
-        if lines and {"doc_id", "doc", "resps"} <= lines[0].keys():
-            return pl.DataFrame(eval_logs.lm_eval_rows(lines, Path(file)), schema=eval_logs.ROWS)
-    return _renamed(read_table(file), columns, str(file))
-
-
-def _renamed(table: pl.DataFrame, columns: dict[str, str], source: str) -> pl.DataFrame:
-    """A foreign table under our names, a row with a list of completions becoming several."""
-    known = {ours: names for ours, names in NAMES.items() if ours != "reward" or "reward" in columns}
-    picked = pick(columns, table, known, ("completion",), source)
-    if "problem_id" not in picked:
-        pick(columns, table, known, ("question" if "language" not in picked else "problem_id",), source)
-    table = table.select(pl.col(theirs).alias(ours) for ours, theirs in picked.items())
-    if "problem_id" not in picked:  # one language: a problem is known by its question
-        table = table.with_columns(problem_id=map_texts("question", _question_id))
-    lists = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.List)]
-    if "completion" in lists:
-        lengths = table.select(pl.col(name).list.len() for name in lists)
-        short = [name for name in lists if not (lengths[name] == lengths["completion"]).all()]
-        if short:
-            raise ValueError(f"{source}: lists of {picked[short[0]]!r} and {picked['completion']!r} differ in length")
-        table = table.explode(lists)
-    if table.schema["completion"] != pl.String:
-        raise ValueError(
-            f"{source}: column {picked['completion']!r} holds {table.schema['completion']}, not text; turn it into text "
-            "first, or name another column with columns={'completion': '…'}"
-        )
-    if table["problem_id"].dtype.is_float():
-        table = table.with_columns(pl.col("problem_id").cast(pl.Int64))
-    return table
-
-
-def _question_id(question: str) -> str:
-    return "question-" + content_digest(clean_text(question))[:10]
-
-
-def _typed(table: pl.DataFrame) -> pl.DataFrame:
-    """Our columns in our types, so that several files can be put together."""
-    texts = ("problem_id", "language", "trace_language", "completion", "reference", "question", "model", "condition", "finish_reason")  # fmt: skip
-    made = [pl.col(name).cast(pl.String) for name in texts if name in table.columns]
-    for name, dtype in (("n_tokens", pl.Int32), ("logprob", pl.Float64)):
-        if name in table.columns:
-            if not (table.schema[name].is_numeric() or table.schema[name] in (pl.String, pl.Null)):
-                raise ValueError(
-                    f"column for {name} holds {table.schema[name]}, not numbers; leave it out or name another"
-                )
-            made.append(pl.col(name).cast(dtype))
-    if "reward" in table.columns:
-        last = pl.col("reward").list.last() if isinstance(table.schema["reward"], pl.List) else pl.col("reward")
-        made.append(last.cast(pl.Float64))
-    if "sample_index" in table.columns:
-        made.append(pl.col("sample_index").cast(pl.Int64, strict=table.schema["sample_index"] != pl.String))
-    try:
-        return table.with_columns(made)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"the pool's columns are not what their names say: {error}") from error
 
 
 # -- from rows to keys -------------------------------------------------------------------------------------------------
@@ -374,12 +239,8 @@ def _with_languages(
 
 def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     """Ids as text that sorts as it should, and no candidate twice."""
-    unsaid = rows.filter(pl.col("problem_id").is_null() | (pl.col("problem_id").str.strip_chars() == ""))
-    if len(unsaid):
-        raise ValueError(
-            f"{len(unsaid):,} rows have no problem id, the first of them row {unsaid['_row'][0] + 1}; mend them"
-        )
-    if rows["problem_id"].str.contains(r"^\d+$").all():
+    whole = rows["problem_id"].str.contains(r"^(0|[1-9]\d*)$").all()  # "01" beside "1" is another problem
+    if whole:
         width = max(len(name) for name in rows["problem_id"])
         rows = rows.with_columns(pl.col("problem_id").str.zfill(width))
     key = [name for name in ("problem_id", "language", "condition", "sample_index") if name in rows.columns]
@@ -400,6 +261,27 @@ def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     return rows
 
 
+def _one_question_each(rows: pl.DataFrame, given: bool) -> None:
+    """Refuse two questions under one id in one language; where the problems are given, prompts may differ by condition."""
+    if "question" not in rows.columns:
+        return
+    key = ["problem_id", "language", *(["condition"] if given and "condition" in rows.columns else [])]
+    asked = rows.select(*key, "question").unique(maintain_order=True).drop_nulls("question")
+    asked = asked.with_columns(question=map_texts("question", clean_text)).unique(maintain_order=True)
+    several = asked.filter(pl.struct(key).is_duplicated()).sort(key, maintain_order=True)
+    if len(several):
+        first = several.filter(
+            pl.struct(key)
+            == pl.struct(pl.lit(v, pl.String).alias(n) for n, v in zip(key, several.row(0), strict=False))
+        )
+        shown = "\n".join(f"  {question[:80]!r}" for question in first["question"].head(5))
+        raise ValueError(
+            f"{several.select('problem_id').n_unique():,} problems have several questions in one language, such as "
+            f"{first['problem_id'][0]} ({first['language'][0]}):\n{shown}\nname the column that tells them apart with "
+            "columns={'problem_id': '…'}; where prompts differ by condition, give the problems"
+        )
+
+
 def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
     """Candidates in a fixed order (condition, the pool's own index, place in the file), numbered from 0 per language."""
     rows = rows.with_columns(
@@ -410,7 +292,7 @@ def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
         )
         if name not in rows.columns
     )  # fmt: skip
-    order = ["problem_id", "language", "condition", "sample_index", "_row"]
+    order = ["problem_id", "language", "condition", "sample_index", ROW]
     reason = pl.col("finish_reason").str.to_lowercase()
     table = rows.sort(order).with_columns(
         sample_index=pl.int_range(pl.len(), dtype=pl.Int32).over("problem_id", "language"),
@@ -437,21 +319,22 @@ def _digest(table: pl.DataFrame) -> str:
 
 
 def _with_problems(
-    rows: pl.DataFrame, known: pl.DataFrame | None, set_aside: bool, notes: list[str]
+    rows: pl.DataFrame, known: pl.DataFrame | None, set_aside: bool, notes: list[str], decimal_mark: str
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows with ids as in `known`, and one problem row per problem and language that has candidates."""
     if "reference" not in rows.columns:
         rows = rows.with_columns(reference=pl.lit(None, pl.String))
-    rows = rows.with_columns(stated=pl.col("reference"), reference=map_texts("reference", canonical_reference))
     if known is not None:
-        rows = _joined(rows, known, notes)
-        rows = rows.join(
-            known.select("problem_id", known_reference="reference").unique("problem_id"), on="problem_id", how="left"
-        )
+        rows = _joined(rows, read_references(rows, decimal_mark), known, notes)
+        same = known.select("problem_id", known_reference="reference").unique("problem_id")
+        # beside the rows' own references those of the given problems, which decide what a doubtful mark means
+        rows = _with_known(rows.join(same, on="problem_id", how="left"), decimal_mark)
         _refuse_references(
             rows.filter(pl.col("reference") != pl.col("known_reference")), "disagree with the given problems"
         )
         rows = rows.with_columns(reference=pl.col("known_reference"))
+    else:
+        rows = read_references(rows, decimal_mark)
     _refuse_references(
         rows.filter(
             pl.col("reference").n_unique().over("problem_id") - pl.col("reference").is_null().any().over("problem_id")
@@ -459,18 +342,12 @@ def _with_problems(
         ),
         "differ between rows of one problem",
     )
-    rows = rows.with_columns(pl.col("reference").drop_nulls().first().over("problem_id"))
-    without = rows.filter(pl.col("reference").is_null())
-    if len(without) == len(rows) and rows["stated"].null_count() == len(rows):
+    if rows["stated"].null_count() == len(rows) and rows["reference"].null_count() == len(rows):
         raise ValueError(
             "the pool has no references; name their column with columns={'reference': '…'}, or give the problems that were "
             "asked, such as problems=load('mgsm')"
         )
-    if len(without):
-        if not set_aside:
-            _refuse_references(without, "are not one number (set_aside=True leaves such problems out)")
-        notes.append(f"{without['problem_id'].n_unique():,} problems whose reference is not one number were set aside.")
-        rows = rows.filter(pl.col("reference").is_not_null())
+    rows = _one_reference_each(rows, set_aside, notes)
     rows = _in_every_language(rows, set_aside, notes)
 
     question = pl.col("question").drop_nulls().first() if "question" in rows.columns else pl.lit(None, pl.String)
@@ -494,9 +371,45 @@ def _with_problems(
     return rows, check_problems(table)
 
 
-def _joined(rows: pl.DataFrame, known: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """Rows with the ids of `known`: the same, or running numbers from 0 or 1 that agree with the references."""
+def _one_reference_each(rows: pl.DataFrame, set_aside: bool, notes: list[str]) -> pl.DataFrame:
+    """Rows with their problem's reference; one that no row could be read for is refused or, if asked, set aside."""
+    read = pl.col("reference").drop_nulls().first().over("problem_id")
+    unread = rows.filter(pl.col("reference").is_null() & pl.col("stated").is_not_null())
+    given = rows.with_columns(read)
+    without = given.filter(pl.col("reference").is_null())
+    if set_aside:
+        if len(without):
+            notes.append(
+                f"{without['problem_id'].n_unique():,} problems whose reference is not one number were set aside."
+            )
+        return given.filter(pl.col("reference").is_not_null())
+    if len(unread):
+        shown = unread.unique(["problem_id", "language", "stated"], maintain_order=True)
+        refuse_unread(shown, "set_aside=True leaves such problems out")
+    if len(without):
+        _refuse_references(without, "are missing (set_aside=True leaves such problems out)")
+    return given
+
+
+def _with_known(rows: pl.DataFrame, decimal_mark: str) -> pl.DataFrame:
+    """Rows with their references read, where those of the given problems (`known_reference`) decide doubtful marks."""
+    own = rows.select("problem_id", "language", "reference", "known_reference").unique()
+    beside = own.select("problem_id", "language", reference="known_reference").unique()
+    read = read_references(pl.concat([own.drop("known_reference"), beside]), decimal_mark)
+    read = read.unique(["problem_id", "language", "stated"]).rename({"reference": "_read"})
+    rows = rows.rename({"reference": "stated"})
+    rows = rows.join(read, on=["problem_id", "language", "stated"], how="left", nulls_equal=True, maintain_order="left")
+    return rows.rename({"_read": "reference"})
+
+
+def _joined(rows: pl.DataFrame, read: pl.DataFrame, known: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """Rows with the ids of `known`: the same, or numbers that mean the same, or that count them from 0 or 1.
+
+    Args:
+        read: the rows with their references read, which decide between 0 and 1.
+    """
     ids = known["problem_id"].unique(maintain_order=True)
+    rows = _equal_numbers(rows, ids)
     strange = sorted(set(rows["problem_id"]) - set(ids))
     if strange and rows["problem_id"].str.contains(r"^\d+$").all():
         references = dict(known.select("problem_id", "reference").iter_rows())
@@ -504,7 +417,7 @@ def _joined(rows: pl.DataFrame, known: pl.DataFrame, notes: list[str]) -> pl.Dat
         for base in (0, 1):
             names = {number: ids[place] for number in strange if 0 <= (place := int(number) - base) < len(ids)}
             renamed = rows.with_columns(pl.col("problem_id").replace_strict(names, default=None))
-            agree = renamed["problem_id"].replace_strict(references, default=None) == renamed["reference"]
+            agree = renamed["problem_id"].replace_strict(references, default=None) == read["reference"]
             if len(names) == len(strange) and agree.fill_null(True).all():
                 if agree.null_count() == len(agree) and base == 0 and len(ids) > len(strange):
                     break  # nothing to tell 0 from 1
@@ -527,6 +440,20 @@ def _joined(rows: pl.DataFrame, known: pl.DataFrame, notes: list[str]) -> pl.Dat
             f"{len(absent):,} of the pool's problems are not among those given: {_list(named)}; given are {_list(ids, 3)}"
         )
     return rows
+
+
+def _equal_numbers(rows: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:
+    """Rows whose ids are the given ones with other leading zeros ("7" for "007") under the given ones."""
+    if not (ids.str.contains(r"^\d+$").all() and rows["problem_id"].str.contains(r"^\d+$").all()):
+        return rows
+    bare = {name: name.lstrip("0") or "0" for name in (*ids, *rows["problem_id"].unique())}
+    given = {bare[name]: name for name in ids}
+    theirs = rows["problem_id"].unique().to_list()
+    if len(given) < len(ids) or len({bare[name] for name in theirs}) < len(theirs):
+        return rows  # "01" and "1" are two problems
+    if not all(bare[name] in given for name in theirs):
+        return rows
+    return rows.with_columns(pl.col("problem_id").replace_strict({name: given[bare[name]] for name in theirs}))
 
 
 def _in_every_language(rows: pl.DataFrame, set_aside: bool, notes: list[str]) -> pl.DataFrame:

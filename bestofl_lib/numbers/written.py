@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from bestofl_lib.languages import LANGUAGES, PIVOT, remembered
 from bestofl_lib.numbers.kanji import KANJI_NUMBER, KANJI_PARTS, kanji_at, kanji_parts, kanji_value
-from bestofl_lib.numbers.marks import MAX_DIGITS, NUMBER, Number, plain, value_of
+from bestofl_lib.numbers.marks import MAX_DIGITS, NUMBER, Number, value_of
 from bestofl_lib.numbers.words import words_of
 
 _NUMBER = re.compile(NUMBER)
@@ -307,21 +307,6 @@ def _any_number(text: str, at: int, code: str, words: bool) -> Number | None:
             ):
                 return spoken
     return None
-
-
-def read_number(text: str) -> Fraction | None:
-    """The number that a text is, with or without a unit behind it; None if it is none or several.
-
-    References are read by this, so that they and the answers of `answers/reading.py` are read alike.
-
-    >>> read_number("1,800"), read_number("3,5 €"), read_number("18 m2"), read_number("n/a")
-    (Fraction(1800, 1), Fraction(7, 2), Fraction(18, 1), None)
-    """
-    shown = plain(str(text)).strip()
-    number = any_number(shown, 0, PIVOT, words=not re.search(r"\d", shown))
-    if number is None:
-        return None
-    return number.value if not re.search(r"\d", UNIT_DIGITS.sub("", shown[number.end :])) else None
 
 
 def canonical(value: Fraction) -> str:

@@ -1,7 +1,8 @@
 """Reads tables that somebody else wrote: Parquet, CSV, TSV and JSON Lines, here, on the Hub or at an https:// address.
 
 Byte order marks, UTF-16, CRLF, semicolons for commas, a last line cut short and half surrogate pairs are survived;
-what cannot be read is refused with the file, the line and the next step. It knows nothing of what a column means.
+what cannot be read is refused with the file, the line and the next step. It knows nothing of what a column means. Rows
+of CSV and TSV are split in `delimited.py`.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import math
+import re
 import urllib.request
 import warnings
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from bestofl_lib.files import ROOT
+from bestofl_lib.problems.delimited import records
 from bestofl_lib.text import nearest, suggestion, valid_unicode
 
 ENDINGS = ("parquet", "csv", "tsv", "jsonl")
+LINE = "_line"  # the column of `read_table(…, numbered=True)`: where a row begins in its file, see `place`
 
 
 class FileWarning(UserWarning):
@@ -72,6 +78,16 @@ def _read_bytes(address: str | Path) -> bytes:
         raise OSError(f"{address} cannot be read ({type(error).__name__}: {error}); {advice}") from error
 
 
+def place(source: str | Path, line: int) -> str:
+    """How messages name a row of a file: its line, or its row where there are no lines; both count from 1.
+
+    >>> place("pool.csv", 3), place("pool.parquet", 3)
+    ('pool.csv, line 3', 'pool.parquet, row 3')
+    """
+    by_lines = str(source).lower().endswith((".csv", ".tsv", ".jsonl"))
+    return f"{source}, {'line' if by_lines else 'row'} {line}"
+
+
 def json_lines(text: str, name: str | Path) -> list[dict[str, Any]]:
     """The objects of JSON Lines.
 
@@ -79,8 +95,12 @@ def json_lines(text: str, name: str | Path) -> list[dict[str, Any]]:
     `FileWarning`. Half surrogate pairs become U+FFFD.
 
     Raises:
-        ValueError: naming the line that is no JSON object.
+        ValueError: naming the line that is no JSON object, is nested too deeply or holds a number of too many digits.
     """
+    return [row for _, row in _numbered_json(text, name)]
+
+
+def _numbered_json(text: str, name: str | Path) -> list[tuple[int, dict[str, Any]]]:
     lines = text.split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
@@ -91,16 +111,26 @@ def json_lines(text: str, name: str | Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             if number == len(lines) and number > 1:
                 warnings.warn(
-                    f"{name}: its last line, {number}, was cut short and is left out", FileWarning, stacklevel=3
+                    f"{name}: its last line, {number}, was cut short and is left out", FileWarning, stacklevel=4
                 )
                 break
             raise ValueError(
                 f"{name}, line {number}: not JSON ({error.msg} at character {error.pos + 1}: "
                 f"{line[max(0, error.pos - 20) : error.pos + 20]!r}); mend or remove the line"
             ) from error
+        except RecursionError as error:
+            raise ValueError(
+                f"{name}, line {number}: brackets nested too deeply ({line[:40]!r}…); mend or remove the line"
+            ) from error
+        except ValueError as error:  # Python's limit on digits
+            digits = max(re.findall(r"\d+", line), key=len)
+            raise ValueError(
+                f"{name}, line {number}: a number of {len(digits):,} digits ({digits[:20]}…); mend or remove the line, or "
+                "put the number into quotes where it is text"
+            ) from error
         if not isinstance(row, dict):
             raise ValueError(f"{name}, line {number}: expected a JSON object, found {type(row).__name__} {line[:40]!r}")
-        rows.append(whole(row) if "\\ud" in line or "\\uD" in line else row)
+        rows.append((number, whole(row) if "\\ud" in line or "\\uD" in line else row))
     return rows
 
 
@@ -115,8 +145,13 @@ def whole(value: Any) -> Any:
     return value
 
 
-def read_table(source: str | Path) -> pl.DataFrame:
+def read_table(source: str | Path, numbered: bool = False) -> pl.DataFrame:
     """A table file here or on the Hub; every value of CSV and TSV is text, and so is a nested object of JSON Lines.
+
+    A last row of CSV or TSV that may have been cut short is left out with a `FileWarning`, see `delimited.records`.
+
+    Args:
+        numbered: add the column `LINE`: the line on which each row begins, in Parquet its row, from 1.
 
     Raises:
         OSError: the file cannot be had.
@@ -126,48 +161,67 @@ def read_table(source: str | Path) -> pl.DataFrame:
     try:
         if ending == "parquet":
             table = pl.read_parquet(str(source) if is_remote(source) else io.BytesIO(_read_bytes(source)))
+            lines = pl.int_range(1, pl.len() + 1, dtype=pl.Int64, eager=False)
+            table = table.with_columns(lines.alias(LINE))
         elif ending in ("csv", "tsv"):
-            table = _delimited(read_text(source), ending)
+            table = _delimited(read_text(source), source)
         elif ending == "jsonl":
-            table = frame(json_lines(read_text(source), source))
+            rows = _numbered_json(read_text(source), source)
+            table = frame([row for _, row in rows]).with_columns(pl.Series(LINE, [n for n, _ in rows], pl.Int64))
         else:
             raise ValueError(f"{source}: expected a file that ends in .{', .'.join(ENDINGS[:-1])} or .{ENDINGS[-1]}")
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{source} cannot be read: {error}") from error
-    twice = [name.removesuffix("_duplicated_0") for name in table.columns if name.endswith("_duplicated_0")]
-    if twice:
-        raise ValueError(f"{source} has several columns named {', '.join(twice)}; rename all but one")
     if table.is_empty():
         raise ValueError(f"{source} holds no rows")
-    return table
+    return table if numbered else table.drop(LINE)
 
 
-def _delimited(text: str, ending: str) -> pl.DataFrame:
-    header = text.split("\n", 1)[0]
-    mark = "\t" if ending == "tsv" else max(",;\t", key=header.count)
-    return pl.read_csv(
-        io.BytesIO(text.replace("\r\n", "\n").encode()),
-        separator=mark,
-        infer_schema=False,
-        quote_char=None if ending == "tsv" else '"',
+def _delimited(text: str, source: str | Path) -> pl.DataFrame:
+    text = text.replace("\r\n", "\n")
+    header_line = text.split("\n", 1)[0]
+    mark = "\t" if str(source).lower().endswith(".tsv") else max(",;\t", key=header_line.count)
+    rows, left_out = records(text, mark, str(source))
+    if left_out:
+        warnings.warn(left_out, FileWarning, stacklevel=3)
+    if not rows:
+        raise ValueError(f"{source} holds no rows")
+    header = [name or f"column {i}" for i, name in enumerate(rows[0][1], 1)]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ValueError(f"{source} has several columns named {', '.join(twice)}; rename all but one")
+    columns = {name: [fields[i] for _, fields in rows[1:]] for i, name in enumerate(header)}
+    return pl.DataFrame(
+        columns | {LINE: [line for line, _ in rows[1:]]}, schema=dict.fromkeys(header, pl.String) | {LINE: pl.Int64}
     )
 
 
 def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Rows of JSON as a table; a column that mixes kinds, or holds objects, is text."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for row in rows for name in row if name != LINE))
     return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in names])
 
 
 def _column(name: str, values: list[Any]) -> pl.Series:
-    if not any(_nested(value) for value in values):
+    kinds = {type(value) for value in values} - {type(None)}
+    most = 2**53 if float in kinds else 2**63  # beyond it two whole numbers would become one, or null
+    kept = len(kinds) < 2 or kinds == {int, float}
+    if kept and not any(_nested(v) or (isinstance(v, int) and abs(v) >= most) for v in values):
         try:
             return pl.Series(name, values, strict=False)
-        except (pl.exceptions.PolarsError, TypeError, OverflowError):  # numbers, texts and lists in one column
+        except (pl.exceptions.PolarsError, TypeError, OverflowError):  # lists of several kinds
             pass
-    return pl.Series(
-        name, [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
-    )
+    return pl.Series(name, [None if value is None else _as_text(value) for value in values], pl.String)
+
+
+def _as_text(value: Any) -> str:
+    """A value of a column that also holds others; a number with three decimals gets a fourth, else it could be thousands."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        written = format(Decimal(repr(value)), "f")
+        return written + "0" if re.fullmatch(r"-?\d+\.\d{3}", written) else written
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _nested(value: Any) -> bool:

@@ -15,9 +15,16 @@ from pathlib import Path
 import polars as pl
 
 from bestofl_lib.languages import LANGUAGES, check_languages, code_of
-from bestofl_lib.numbers.written import canonical, read_number
 from bestofl_lib.problems import lab
-from bestofl_lib.problems.files import find, is_remote, pick, read_table, read_text
+from bestofl_lib.problems.files import LINE, find, is_remote, pick, read_table, read_text
+from bestofl_lib.problems.references import (
+    check_ids,
+    check_one_question_each,
+    ids_as_text,
+    read_references,
+    references_as_text,
+    refuse_unread,
+)
 from bestofl_lib.problems.sets import (
     QUESTION,
     REFERENCE,
@@ -53,8 +60,11 @@ def load(
     folder: str | Path | None = None,
     revised: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    decimal_mark: str = "",
 ) -> pl.DataFrame:
     """Problems, one row per problem and language (schema "problems").
+
+    How references are read stands in `numbers/references.py`.
 
     Args:
         source: "lab"; a benchmark of `sets.SETS` such as "mgsm" or "polymath" (from the Hub, or from `folder`); the path of a
@@ -70,17 +80,23 @@ def load(
             from 1), or a folder with its TSV files, or "mgsm-rev2" for the Hub's copy, whose questions are then compared;
             by default `is_revised` is null (the lab: false).
         columns: for a table of your own: our column -> yours, such as {"question": "prompt"}; usual names are known.
+        decimal_mark: "." or ",", where references as text leave in doubt what 1,234 or 18.000 is; the benchmarks write
+            ".".
 
     Raises:
         ValueError: naming the rows that make the data unusable: ids twice or not in every language, references that
-            cannot be read or differ between languages, empty questions; an unknown source, language, split or column;
-            or an argument that this source has no use for.
+            cannot be read, could be two numbers or differ between languages, empty questions; an unknown source,
+            language, split or column; or an argument that this source has no use for.
         OSError: the source cannot be reached or read.
     """
     codes = check_languages(languages) if languages is not None else None
     per_language = "{language}" in source
     own = source not in SOURCES and not per_language and (is_remote(source) or find(source).is_file())
-    unused = {"columns": bool(columns) and not own, "folder": folder is not None and source not in SETS}
+    unused = {
+        "columns": bool(columns) and not own,
+        "folder": folder is not None and source not in SETS,
+        "decimal_mark": decimal_mark == "," and not (own or per_language),  # the benchmarks write "."
+    }
     for name in (name for name, is_so in unused.items() if is_so):
         raise ValueError(f"{source} has no use for `{name}`; leave it out")
     if source == "lab":
@@ -108,7 +124,7 @@ def load(
             have = ", ".join(table["language"].unique().sort())
             raise ValueError(f"{source} has no problems in {', '.join(absent)}; it has {have}")
         table = table.filter(pl.col("language").is_in(codes))
-    table = check_problems(table)
+    table = check_problems(table, decimal_mark=decimal_mark if own or per_language else ".")
     if split is not None:
         if split not in set(table["split"]):
             raise ValueError(f"{source} has no split {split!r}; it has {', '.join(table['split'].unique().sort())}")
@@ -132,12 +148,13 @@ def first_problems(table: pl.DataFrame, limit: int | Mapping[str, int]) -> pl.Da
     return table.filter(pl.col("problem_id").is_in(kept["problem_id"].implode()))
 
 
-def check_problems(table: pl.DataFrame, parallel: bool = True) -> pl.DataFrame:
+def check_problems(table: pl.DataFrame, parallel: bool = True, decimal_mark: str = "") -> pl.DataFrame:
     """The table with NFC questions and canonical references, sorted as it came; or an error that lists what is wrong.
 
     Args:
         table: the columns of the schema "problems"; split and is_revised may be missing.
         parallel: whether every problem must be there in every language.
+        decimal_mark: of references as text, see `numbers/references.py`.
 
     Raises:
         ValueError: listing up to ten rows of the first kind of fault that there is.
@@ -149,9 +166,11 @@ def check_problems(table: pl.DataFrame, parallel: bool = True) -> pl.DataFrame:
     if "is_revised" not in table.columns:
         table = table.with_columns(is_revised=pl.lit(None, pl.Boolean))
     if set(COLUMNS) <= set(table.columns):  # else check_table says what is missing
-        _refuse(table.filter(pl.struct("problem_id", "language").is_duplicated()), "stand twice in a language")
+        table = table.with_columns(ids_as_text(table), references_as_text(table))
+        check_ids(table)
+        check_one_question_each(table)
     table = check_table("problems", table)
-    for column in ("problem_id", "language", "question", "reference", "split"):
+    for column in ("language", "question", "reference", "split"):
         _refuse(table.filter(pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")), f"have no {column}")
     check_languages(table["language"].unique(maintain_order=True))
     _refuse(
@@ -159,9 +178,8 @@ def check_problems(table: pl.DataFrame, parallel: bool = True) -> pl.DataFrame:
         "have a split other than train, dev and test",
         "split",
     )
-    table = table.with_columns(question=map_texts("question", clean_text), stated=pl.col("reference"))
-    table = table.with_columns(reference=map_texts("reference", canonical_reference))
-    _refuse(table.filter(pl.col("reference").is_null()), "have a reference that is not one number", "stated")
+    table = read_references(table.with_columns(question=map_texts("question", clean_text)), decimal_mark)
+    refuse_unread(table)
     for column, shown, what in (
         ("reference", "stated", "other references in other languages"),
         ("split", "split", "several splits"),
@@ -193,12 +211,6 @@ def map_texts(column: str, function: Callable[[str], str | None]) -> pl.Expr:
     return pl.col(column).map_batches(each, return_dtype=pl.String)
 
 
-def canonical_reference(text: str) -> str | None:
-    """A reference as "18" or "7/2"; of a worked solution in GSM8K's style what follows its `####`; None for no number."""
-    value = read_number(text.rsplit("####", 1)[-1].strip())
-    return None if value is None else canonical(value)
-
-
 def clean_text(text: str) -> str:
     """The text in NFC, with one kind of line end and no byte order mark or outer space."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\ufeff", "")).strip()
@@ -216,16 +228,23 @@ def _refuse(rows: pl.DataFrame, what: str, show: str = "question") -> None:
 
 
 def _own(source: str, columns: Mapping[str, str]) -> pl.DataFrame:
-    table = read_table(source)
-    table = _with_rows_per_language(table, columns)
-    picked = pick(columns, table, NAMES, COLUMNS, source)
+    table = _with_rows_per_language(read_table(source, numbered=True), columns)
+    picked = pick(columns, table.drop(LINE), NAMES, COLUMNS, source)
+    typed = ("problem_id", "reference")
     chosen = table.select(
-        _truth(theirs, table) if ours == "is_revised" else pl.col(theirs).cast(pl.String).alias(ours)
+        _truth(theirs, table)
+        if ours == "is_revised"
+        else pl.col(theirs).alias(ours)
+        if ours in typed
+        else pl.col(theirs).cast(pl.String).alias(ours)
         for ours, theirs in picked.items()
     )
+    whole = chosen.schema["problem_id"].is_integer()
+    check_ids(chosen.select(ids_as_text(chosen)), source, table[LINE].to_list())
+    chosen = chosen.with_columns(ids_as_text(chosen), references_as_text(chosen))
     chosen = chosen.with_columns(language=map_texts("language", lambda name: code_of(name) or name))
-    if table.schema[picked["problem_id"]].is_integer():  # 7 and 12 sort as numbers do
-        width = max(len(name) for name in chosen["problem_id"].drop_nulls())
+    if whole:  # 7 and 12 sort as numbers do
+        width = max(len(name) for name in chosen["problem_id"])
         chosen = chosen.with_columns(pl.col("problem_id").str.zfill(width))
     return chosen
 

@@ -17,6 +17,7 @@ import polars as pl
 
 from bestofl_lib.languages import LANGUAGES, code_of, english_name, in_order
 from bestofl_lib.problems.files import frame, json_lines, pick, read_table, read_text
+from bestofl_lib.problems.references import references_as_text
 
 QUESTION = ("problem", "query", "m_query", "prompt", "text")  # what others call a question
 REFERENCE = ("answer_number", "answer", "gold", "target", "response", "ground_truth", "expected_answer")
@@ -195,7 +196,7 @@ def _rows(one: ProblemSet, table: pl.DataFrame, address: str, level: str) -> pl.
         pl.concat_str(pl.lit("-".join(filter(None, (one.prefix or one.name, level))) + "-"), key).alias("problem_id"),
         *kept,
         pl.col(picked["question"]).cast(pl.String).alias("question"),
-        pl.col(picked["reference"]).cast(pl.String).alias("reference"),
+        references_as_text(table, picked["reference"]),
         said.alias("level"),
         line.cast(pl.Int64).alias("_line"),
     )

@@ -23,7 +23,8 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
 
     Args:
         source: completions (a pool) or problems, in any form that the importers know.
-        options: `model`, `axis`, `language` or `problems`, as for the study `pool`; `columns` as `ours:theirs,…`.
+        options: `model`, `axis`, `language`, `decimal_mark` or `problems`, as for the study `pool`; `columns` as
+            `ours:theirs,…`.
 
     Raises:
         StudyError: it can be read as neither; with what each reading lacks.
@@ -33,9 +34,9 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
         return _as_pool(source, options)
     except (ValueError, OSError) as first:
         try:
-            return _as_problems(source)
+            return _as_problems(source, options)
         except (ValueError, OSError) as second:
-            words = ("model", "axis", "language", "columns", "problems")
+            words = ("model", "axis", "language", "columns", "problems", "decimal_mark", "set_aside")
             raise StudyError(
                 f"{source} can be read neither as completions nor as problems\n"
                 f"  as completions: {spoken(str(first), words)}\n  as problems: {spoken(str(second), words)}"
@@ -44,8 +45,11 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
 
 def _as_pool(source: str, options: dict[str, str]) -> list[str]:
     columns = [part for part in options.get("columns", "").split(",") if part]
-    asked = load(options["problems"], None) if options.get("problems") else None
-    known: dict[str, Any] = {name: options[name] for name in ("model", "axis", "language") if options.get(name)}
+    mark = options.get("decimal_mark", "")
+    asked = load(options["problems"], None, decimal_mark=mark) if options.get("problems") else None
+    known: dict[str, Any] = {
+        name: options[name] for name in ("model", "axis", "language", "decimal_mark") if options.get(name)
+    }
     pool = read_pool(source, columns=columns or None, problems=asked, **known)
     given = "".join(f" -p {name}={shlex.quote(value)}" for name, value in options.items())
     name = Path(source).stem.lower().replace("_", "-") or "pool"
@@ -64,8 +68,9 @@ def _as_pool(source: str, options: dict[str, str]) -> list[str]:
     ]
 
 
-def _as_problems(source: str) -> list[str]:
-    problems = load(source, None)
+def _as_problems(source: str, options: dict[str, str]) -> list[str]:
+    mark = options.get("decimal_mark", "")
+    problems = load(source, None, decimal_mark=mark)
     splits = ", ".join(f"{n:,} {split}" for split, n in problems.group_by("split").len().sort("split").iter_rows())
     codes = sorted(problems["language"].unique())
     return [
@@ -73,7 +78,7 @@ def _as_problems(source: str) -> list[str]:
         f"({', '.join(codes)}); rows: {splits}",
         "the first three",
         *_rows(problems, ("question", "reference")),
-        f"run it: bestofl run mgsm -p source={shlex.quote(source)} -p languages={','.join(codes)} -p model=… -p run=mine",
+        f"run it: bestofl run mgsm -p source={shlex.quote(source)} -p languages={','.join(codes)}{f' -p decimal_mark={mark}' if mark else ''} -p model=… -p run=mine",
     ]
 
 

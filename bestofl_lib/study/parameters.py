@@ -71,6 +71,7 @@ RANGES: dict[str, Any] = {
     "split": Literal["train", "dev", "test"],
     "scope": Literal["own", "all"],
     "axis": Literal["question", "reasoning"],
+    "decimal_mark": Literal["", ".", ","],
 }
 
 

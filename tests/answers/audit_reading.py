@@ -20,7 +20,8 @@ import polars as pl
 
 from bestofl_lib.answers.columns import read_completions
 from bestofl_lib.answers.expressions import math_verify_reading
-from bestofl_lib.numbers.written import canonical, read_number
+from bestofl_lib.numbers.references import read_number
+from bestofl_lib.numbers.written import canonical
 
 HERE = Path(__file__).parent
 COLUMNS = ("kind", "verdict", "language", "ours", "math_verify", "completion", "why")

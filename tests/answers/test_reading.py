@@ -16,7 +16,8 @@ from bestofl_lib.answers.columns import READINGS, read_answers, read_completions
 from bestofl_lib.answers.expressions import Worker, evaluate
 from bestofl_lib.answers.reading import Reading, read_answer
 from bestofl_lib.languages import LANGUAGES
-from bestofl_lib.numbers.written import canonical, read_number, words_at
+from bestofl_lib.numbers.references import read_number
+from bestofl_lib.numbers.written import canonical, words_at
 
 CODES = st.sampled_from(sorted(LANGUAGES))
 WHOLE = st.integers(-(10**12), 10**12)

@@ -146,6 +146,22 @@ def test_rewards_of_the_pool_are_taken_when_named():
     assert rewards["reward"].to_list() == [0.9, 0.2, 0.4, 0.5]
 
 
+def test_a_value_that_cannot_be_is_named_with_file_line_and_remedy(tmp_path):
+    path = tmp_path / "pool.csv"
+    rows(n_tokens=[7, 8, -5, 9], completion=["a\nb", "b", "c", "d"]).write_csv(path)
+    with pytest.raises(ValueError, match=r"pool\.csv, line 5: n_tokens -5; expected .*columns=\{'n_tokens': '…'\}"):
+        read_pool(path)
+
+
+def test_a_torn_last_row_is_said_in_the_notes(tmp_path):
+    path = tmp_path / "pool.csv"
+    path.write_text(rows().write_csv() + "p3,en,The answer is 4.,1")
+    with pytest.warns(FileWarning):
+        pool = read_pool(path)
+    assert len(pool.candidates) == 4
+    assert any("pool.csv: its last row (line 6)" in note for note in pool.notes)
+
+
 # -- the problems behind a pool ----------------------------------------------------------------------------------------
 
 
@@ -219,7 +235,7 @@ def test_problems_that_lack_a_language_are_refused_or_set_aside_with_their_numbe
 
 def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_their_number():
     table = rows(reference=["18", "18", "(1, 2)", "(1, 2)"])
-    with pytest.raises(ValueError, match=r"references are not one number.*p2 \(en\) '\(1, 2\)'"):
+    with pytest.raises(ValueError, match=r"(?s)not one number.*set_aside=True.*brackets.*p2 \(en\): '\(1, 2\)'"):
         read_pool(table)
     assert "1 problems whose reference is not one number were set aside." in read_pool(table, set_aside=True).notes
 
@@ -234,7 +250,7 @@ def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_th
             {"reference": ["18", "19", "3", "3"]},
             r"references differ between rows of one problem: p1 \(en\) '18', p1 \(sw\) '19'",
         ),
-        ({"problem_id": ["p1", None, "p2", "p2"]}, r"1 rows have no problem id, the first of them row 2"),
+        ({"problem_id": ["p1", None, "p2", "p2"]}, r"1 rows have no problem_id, the first the table, row 2"),
         ({"language": ["en", None, "en", "sw"]}, r"1 rows have no language, the first of problem p1"),
         ({"language": None}, r"no column of languages; name it .* or give the language of all rows with language='en'"),
         ({"language": ["English", "sw", "English", "sw"]}, r"unknown language 'English'; did you mean 'en'"),
@@ -244,7 +260,14 @@ def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_th
         ),
         ({"completion": [1, 2, 3, 4]}, r"column 'completion' holds Int64, not text"),
         ({"completion": [None] * 4}, r"holds no completion|not text"),
-        ({"n_tokens": ["many", "7", "8", "9"]}, r"columns are not what their names say"),
+        ({"n_tokens": ["many", "7", "8", "9"]}, r"the table, row 1: n_tokens many"),
+        ({"n_tokens": [7, -5, 8, -9]}, r"the table, row 2: n_tokens -5; .*of 2 such rows.*columns=\{'n_tokens'"),
+        ({"n_tokens": [7.0, 7.5, 8.0, 8.0]}, r"row 2: n_tokens 7\.5"),
+        ({"n_tokens": ["9" * 5000, "7", "8", "9"]}, r"row 1: n_tokens 999"),
+        ({"n_tokens": [2**40, 7, 8, 9]}, r"row 1: n_tokens 1099511627776"),
+        ({"sample_index": [0, -1, 0, 0]}, r"row 2: sample_index -1"),
+        ({"logprob": [-1.0, 3.0, -1.0, -1.0]}, r"row 2: logprob 3\.0"),
+        ({"logprob": [-1.0, float("inf"), -1.0, -1.0]}, r"row 2: logprob inf"),
     ],
 )
 def test_a_pool_that_cannot_be_right_is_refused_with_its_rows(columns, message):

@@ -1,0 +1,207 @@
+"""Reads somebody else's completions into rows under our names, whatever the file, and refuses values that cannot be.
+
+Which rows are one candidate, and which problem they answer, is decided in `pools.py`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from bestofl_lib.candidates import eval_logs
+from bestofl_lib.problems.files import LINE, FileWarning, find, json_lines, pick, place, read_table, read_text
+from bestofl_lib.problems.load import clean_text, map_texts
+from bestofl_lib.problems.references import check_ids, ids_as_text, references_as_text
+from bestofl_lib.text import content_digest
+
+
+@dataclass(frozen=True)
+class _Number:
+    """What the values of a column of numbers can be."""
+
+    dtype: pl.DataType
+    least: float
+    most: float
+    expected: str
+
+
+NUMBERS = {
+    "n_tokens": _Number(pl.Int32(), 0, 2**31 - 1, "a whole number of tokens, 0 or more"),
+    "sample_index": _Number(pl.Int64(), 0, 2**53, "a whole number, 0 or more"),
+    "logprob": _Number(pl.Float64(), -1e300, 0.01, "a log-probability, 0 or less"),
+    "reward": _Number(pl.Float64(), -1e300, 1e300, "a finite number"),
+}
+ROW = "_row"  # the column that counts rows over all files, from 0
+NAMES = {  # ours -> what others call them, the likeliest first
+    "problem_id": ("problem_index", "question_id", "doc_id", "unique_id", "index", "idx", "id", "item_id", "task_id"),
+    "language": ("question_language", "lang", "source_language", "locale"),
+    "trace_language": ("reasoning_language", "thinking_language", "response_language", "target_language"),
+    "completion": (
+        "completions", "completion_tail", "response", "responses", "output", "outputs", "generation", "generations",
+        "generated_text", "model_output", "prediction", "text",
+    ),
+    "reference": ("answer_number", "expected_answer", "gold", "target", "ground_truth", "gold_answer", "answer"),
+    "question": ("problem", "query", "m_query", "input", "prompt"),
+    "model": ("model_name", "model_id", "policy", "generator"),
+    "condition": ("setting", "method", "prompt_type", "prompt_style", "mode", "run"),
+    "sample_index": ("sample_id", "sample", "epoch", "repeat", "draw_index", "completion_index"),
+    "logprob": ("log_prob", "logprobs_sum", "cumulative_logprob", "sum_logprob"),
+    "n_tokens": ("completion_tokens", "output_tokens", "num_tokens", "token_count", "tokens"),
+    "finish_reason": ("stop_reason", "finished"),
+    "reward": (),  # taken only when named
+}  # fmt: skip
+
+
+def pool_rows(
+    source: str | Path | Sequence[str | Path] | pl.DataFrame,
+    columns: Mapping[str, str] | Sequence[str],
+    notes: list[str],
+) -> pl.DataFrame:
+    """One row per completion under the names of `NAMES`, in the order of the files; null completions are set aside.
+
+    Args:
+        source, columns: see `pools.read_pool`.
+        notes: what was set aside is added here, one sentence each.
+
+    Raises:
+        ValueError: naming file and line of an id that is not there or a value that cannot be, or the column that is missing.
+        OSError: the source cannot be read.
+    """
+    named = _mapping(columns)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FileWarning)
+        if isinstance(source, pl.DataFrame):
+            tables = [_typed(_renamed(source, named, "the table"), "the table")]
+        else:
+            tables = [_typed(_file_rows(file, named), file) for file in _files(source)]
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        if issubclass(warning.category, FileWarning):
+            notes.append(f"{warning.message}.")
+    table = pl.concat(tables, how="diagonal").with_row_index(ROW)
+    missing = table["completion"].null_count()
+    if missing:
+        notes.append(f"{missing:,} rows without a completion (null) were set aside.")
+        table = table.filter(pl.col("completion").is_not_null())
+    if table.is_empty():
+        raise ValueError("the pool holds no completion")
+    return table
+
+
+def _mapping(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    if isinstance(columns, Mapping):
+        return dict(columns)
+    wrong = [text for text in columns if ":" not in text]
+    if wrong:
+        raise ValueError(f"columns entry {wrong[0]!r}: write ours:theirs, such as completion:txt")
+    return dict(text.split(":", 1) for text in columns)
+
+
+def _files(source: object) -> list[str | Path]:
+    if not isinstance(source, (str, Path)):
+        if not isinstance(source, Iterable):
+            raise ValueError(f"a pool is a path, several, or a table; found {type(source).__name__}")
+        files = [file for one in source for file in _files(one)]
+        if not files:
+            raise ValueError("no files given; name the pool's file or folder")
+        return files
+    if "://" in str(source):
+        return [str(source)]
+    path = find(source)
+    if path.is_dir():
+        logs = sorted(
+            p for p in path.rglob("*") if p.suffix == ".eval" or p.match("samples_*.jsonl") or eval_logs.is_log(p)
+        )
+        tables = sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".jsonl", ".csv", ".tsv"))
+        if not (logs or tables):
+            raise ValueError(
+                f"folder {source} holds no .eval, .json, .jsonl, .parquet, .csv or .tsv; name the pool's file"
+            )
+        return [*logs] or [*tables]
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no pool at {source}; give a file or folder, its path taken from here or from the project"
+        )
+    return [path]
+
+
+def _file_rows(file: str | Path, columns: dict[str, str]) -> pl.DataFrame:
+    kind = Path(str(file)).suffix.lower()
+    if kind == ".eval" or kind == ".json":
+        return pl.DataFrame(eval_logs.inspect_rows(Path(file)), schema=eval_logs.ROWS)
+    if kind == ".jsonl" and "://" not in str(file):
+        lines = json_lines(read_text(file), file)
+        if lines and {"doc_id", "doc", "resps"} <= lines[0].keys():
+            return pl.DataFrame(eval_logs.lm_eval_rows(lines, Path(file)), schema=eval_logs.ROWS)
+    return _renamed(read_table(file, numbered=True), columns, str(file))
+
+
+def _renamed(table: pl.DataFrame, columns: dict[str, str], source: str) -> pl.DataFrame:
+    """A foreign table under our names, a row with a list of completions becoming several."""
+    if LINE not in table.columns:
+        table = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE))
+    theirs_only = table.drop(LINE)
+    known = {ours: names for ours, names in NAMES.items() if ours != "reward" or "reward" in columns}
+    picked = pick(columns, theirs_only, known, ("completion",), source)
+    if "problem_id" not in picked:
+        pick(columns, theirs_only, known, ("question" if "language" not in picked else "problem_id",), source)
+    table = table.select(*(pl.col(theirs).alias(ours) for ours, theirs in picked.items()), LINE)
+    if "problem_id" not in picked:  # one language: a problem is known by its question
+        table = table.with_columns(problem_id=map_texts("question", _question_id))
+    lists = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.List)]
+    if "completion" in lists:
+        lengths = table.select(pl.col(name).list.len() for name in lists)
+        short = [name for name in lists if not (lengths[name] == lengths["completion"]).all()]
+        if short:
+            raise ValueError(f"{source}: lists of {picked[short[0]]!r} and {picked['completion']!r} differ in length")
+        table = table.explode(lists)
+    if table.schema["completion"] not in (pl.String, pl.Null):
+        raise ValueError(
+            f"{source}: column {picked['completion']!r} holds {table.schema['completion']}, not text; turn it into text "
+            "first, or name another column with columns={'completion': '…'}"
+        )
+    return table
+
+
+def _question_id(question: str) -> str:
+    return "question-" + content_digest(clean_text(question))[:10]
+
+
+def _typed(table: pl.DataFrame, source: str | Path) -> pl.DataFrame:
+    """The rows of one file in our types; a value that cannot be what its column says is refused with its line."""
+    lines = table[LINE].to_list() if LINE in table.columns else list(range(1, len(table) + 1))
+    texts = ("language", "trace_language", "completion", "question", "model", "condition", "finish_reason")
+    made = [pl.col(name).cast(pl.String) for name in texts if name in table.columns]
+    made += [ids_as_text(table), *([references_as_text(table)] if "reference" in table.columns else [])]
+    if "reward" in table.columns and isinstance(table.schema["reward"], pl.List):
+        table = table.with_columns(pl.col("reward").list.last())
+    numbers = [_numbers(table[name], kind, source, lines) for name, kind in NUMBERS.items() if name in table.columns]
+    typed = table.with_columns(*made, *numbers).drop(LINE, strict=False)
+    check_ids(typed, source, lines)
+    return typed
+
+
+def _numbers(column: pl.Series, kind: _Number, source: str | Path, lines: Sequence[int]) -> pl.Series:
+    """A column of numbers, or an error that names the first value that is none or cannot be."""
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
+        raise ValueError(f"{source}: {column.name} holds {column.dtype}, not numbers; name another column for it")
+    values = column.cast(pl.Float64, strict=False)
+    bad = column.is_not_null() & values.is_null()
+    if column.name == "sample_index":  # labels such as "a" tell nothing of the order, and that is all it is for
+        bad = bad & (column.dtype != pl.String)
+    bad = bad | ~values.fill_nan(None).is_between(kind.least, kind.most).fill_null(True)
+    if kind.dtype.is_integer():
+        bad = bad | values.is_nan() | (values % 1 != 0).fill_null(False)
+    if bad.fill_null(False).any():
+        first = int(bad.fill_null(False).arg_true()[0])
+        shown = str(column[first])
+        raise ValueError(
+            f"{place(source, lines[first])}: {column.name} {shown[:40]}{'…' if len(shown) > 40 else ''}; expected "
+            f"{kind.expected} (of {int(bad.sum()):,} such rows this is the first); correct the values, or name another "
+            f"column with columns={{'{column.name}': '…'}}"
+        )
+    return values.fill_nan(None).cast(kind.dtype)
