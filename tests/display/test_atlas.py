@@ -132,3 +132,39 @@ def test_a_run_without_readings_has_no_atlas(tmp_path):
     from bestofl_lib.runs import Run
 
     assert atlas.atlas_data(Run("empty", tmp_path)) is None
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory):
+    """A run in which one text is drawn three times, one has no answer and one another number."""
+    texts = {
+        **{("lab-test-0000", "en", i): "3 + 3 = 6. The answer is 6." for i in (0, 2, 3)},
+        ("lab-test-0001", "en", 0): "I do not know.",
+        ("lab-test-0002", "sw", 1): "3 + 3 = 999. The answer is 999.",
+    }
+    return write_run(tmp_path_factory.mktemp("failing"), n_problems=4, n=4, languages=LANGUAGES, texts=texts)
+
+
+@pytest.mark.slow
+def test_equal_completions_are_folded_and_failures_of_one_kind_are_shown_together(opened_alone, failing):
+    data = atlas.atlas_data(failing)
+    page, _, said = opened_alone(atlas.atlas_body(data), "atlas.js")
+    page.select_option(".atlas select >> nth=1", label="lab-test-0000")
+    english = page.locator(".board .column").first
+    same = [row for row in data["problems"][data["ids"].index("lab-test-0000")]["candidates"][0] if row[2] == "6"]
+    assert len(same) == 3 and english.locator(".card").count() == 2
+    assert "the same text 3 times" in english.inner_text()
+
+    unread = sum(
+        row[2] is None and row[9] != "length" for p in data["problems"] for cell in p["candidates"] for row in cell
+    )
+    page.select_option("[aria-label=failures]", "unread")
+    assert unread and f"{unread} wrong candidate" in page.inner_text(".atlas")
+    assert set(page.locator(".board .card .top .icon").all_inner_texts()) == {"∅ unread"}
+    page.select_option("[aria-label='failures in']", label="English")
+    assert page.locator(".board .card").count() == 1 and "other texts hidden" in page.inner_text(".board")
+    page.select_option("[aria-label=failures]", "")
+    page.select_option(".atlas select >> nth=1", label="lab-test-0002")
+    page.locator(".board .card", has_text="999").locator("button", has_text="failures like this").click()
+    assert page.input_value("[aria-label=failures]") == "other" and page.input_value("[aria-label='failures in']") == "1"
+    assert not said

@@ -11,7 +11,6 @@ from bestofl_lib.analysis.best_of_k import best_of_allocation
 from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.pool import pool_of_run
 from bestofl_lib.display import embed
-from bestofl_lib.display.report.pages import POLICY, render
 from bestofl_lib.display.report.whatif import whatif_body, whatif_data
 
 ALLOCATIONS = (
@@ -75,25 +74,8 @@ def test_ties_across_languages_share_the_win(page):
     assert found == pytest.approx(float(wanted[0]), abs=1e-12)
 
 
-def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_flip(opened, data, pool, tmp_path):
-    folder = tmp_path / "report"
-    (folder / "assets").mkdir(parents=True)
-    code = "".join(embed.asset(name) for name in ("common.js", "estimators.js", "whatif.js"))
-    (folder / "assets" / "whatif.js").write_text(code, "utf8")
-    (folder / "assets" / "page.css").write_text(embed.asset("page.css"), "utf8")
-    text = render(
-        "base.html.j2",
-        policy=POLICY,
-        title="t",
-        brand="b",
-        links=[],
-        body=whatif_body(data),
-        heading="",
-        rows=[],
-        scripts=["whatif.js"],
-    )
-    (folder / "whatif.html").write_text(text, "utf8")
-    page, _, said = opened(folder / "whatif.html")
+def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_flip(opened_alone, data, pool):
+    page, _, said = opened_alone(whatif_body(data), "whatif.js")
     page.wait_for_function("document.documentElement.dataset.whatif === 'drawn'")
     read = lambda: float(page.get_attribute(".whatif", "data-accuracy"))  # noqa: E731
     first = read()

@@ -2,8 +2,18 @@
 // Needs common.js and asks for nothing. Every text is set with textContent; nothing a model wrote becomes markup.
 (function () {
   "use strict";
-  const { h, pieces, fitFormulas, percent, number } = window.bestoflCommon;
-  const FIELDS = ["index", "pieces", "answer", "correct", "rule", "note", "rewards", "logprob", "tokens", "finish", "trace", "condition"];
+  const { h, pieces, fitFormulas, percent, number, counted } = window.bestoflCommon;
+  const FAILURES = { unread: "nothing readable", cut: "cut off", stray: "written in another language", sums: "a written sum is false", other: "another number" };
+  const FIELDS = ["index", "pieces", "answer", "correct", "rule", "note", "rewards", "logprob", "tokens", "finish", "trace", "condition", "sums"];
+
+  // What is wrong with a candidate, in one word; the first that holds. Null where it is correct.
+  function failure(c, language) {
+    if (c.correct) return null;
+    if (c.finish === "length") return "cut";
+    if (c.answer === null) return "unread";
+    if (c.trace && c.trace !== language.code) return "stray";
+    return c.sums ? "sums" : "other";
+  }
 
   async function unpack(text) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -29,10 +39,35 @@
     const search = h("input", { type: "search", placeholder: "id or words of the question", "aria-label": "search", on: { input: () => list() } });
     const pick = (label) => h("select", { "aria-label": label, on: { change: () => list() } }, h("option", { value: "" }, "any"), languages.map((language, l) => h("option", { value: l }, language.name)));
     const right = pick("solved in"), wrong = pick("not solved in");
+    const fields = (row) => Object.fromEntries(FIELDS.map((field, i) => [field, row[i]]));
+    // Per problem, language and kind of failure: how many of the candidates on this page.
+    const failed = data.problems.map((problem) => languages.map((language, l) => {
+      const counts = {};
+      for (const row of problem.candidates ? problem.candidates[l] : []) {
+        const kind = failure(fields(row), language);
+        if (kind) counts[kind] = (counts[kind] || 0) + 1;
+      }
+      return counts;
+    }));
+    const failures = (p, kind, l) => failed[p].reduce((sum, counts, at) => sum + (l === "" || at === Number(l) ? counts[kind] || 0 : 0), 0);
+    const kinds = Object.entries(FAILURES).filter(([kind]) => data.problems.some((problem, p) => failures(p, kind, "")));
+    const like = h("select", { "aria-label": "failures", on: { change: () => failuresLike(like.value, likeIn.value) } }, h("option", { value: "" }, "any"), kinds.map(([kind, text]) => h("option", { value: kind }, text)));
+    const likeIn = h("select", { "aria-label": "failures in", on: { change: () => failuresLike(like.value, likeIn.value) } }, h("option", { value: "" }, "any language"), languages.map((language, l) => h("option", { value: l }, language.name)));
+    const likeCount = h("span", { class: "count", role: "status" });
+    function failuresLike(kind, l) {
+      like.value = kind;
+      likeIn.value = l;
+      list();
+      const sum = kind ? state.shown.reduce((total, p) => total + failures(p, kind, l), 0) : 0;
+      likeCount.textContent = kind ? counted(sum, "wrong candidate") + " of " + counted(state.shown.length, "problem") : "";
+      if (kind && state.shown.length && !failures(state.problem, kind, l)) open(state.shown[0], l === "" ? state.language : Number(l), false);
+      else if (state.problem !== null) open(state.problem, l === "" ? state.language : Number(l), false);
+    }
     const told = data.problems.map((problem) => problem.questions.map((parts) => parts.map((part) => part.text || "").join("")).join("\n").toLowerCase());
     const found = (p) => {
       const words = search.value.trim().toLowerCase();
       if (words && !data.ids[p].toLowerCase().includes(words) && !told[p].includes(words)) return false;
+      if (like.value && !failures(p, like.value, likeIn.value)) return false;
       return (right.value === "" || data.correct[right.value][p] > 0) && (wrong.value === "" || (data.n[wrong.value][p] > 0 && data.correct[wrong.value][p] === 0));
     };
     const count = h("span", { class: "count", role: "status" });
@@ -49,6 +84,7 @@
     root.replaceChildren(
       h("div", { class: "bar" }, h("label", {}, "order ", order), h("label", {}, "problem ", jump), h("label", {}, "search ", search), count),
       h("div", { class: "bar" }, h("label", {}, "right in ", right), h("label", {}, "wrong in ", wrong)),
+      h("div", { class: "bar" }, h("label", {}, "failures ", like), h("label", {}, "in ", likeIn), likeCount),
       h("fieldset", { class: "bar" }, h("legend", {}, "only problems where"), boxes),
       h("div", { class: "map" }, names, grid, shares),
       h("div", { class: "under" }, detail,
@@ -148,7 +184,7 @@
 
     function list() {
       state.shown = data.orders[state.order].filter((p) => Array.from(state.filters).every((key) => data.flags[key][p]) && found(p));
-      count.textContent = state.shown.length === data.total ? n + " problems" : state.shown.length + " of " + data.total + " problems";
+      count.textContent = state.shown.length === data.total ? counted(n, "problem") : state.shown.length + " of " + counted(data.total, "problem");
       jump.replaceChildren(h("option", { value: "" }, "choose …"), ...state.shown.map((p) => h("option", { value: p, selected: p === state.problem }, data.ids[p])));
       draw();
     }
@@ -232,7 +268,7 @@
     function winner([model, l, index, answer, correct, reward, tied], board, go) {
       const look = h("button", { class: "link", on: { click: () => {
         go(l);
-        const card = board.children[l].querySelector('[data-index="' + Number(index) + '"]');
+        const card = board.children[l].querySelector('[data-index~="' + Number(index) + '"]');
         if (card) { card.scrollIntoView({ block: "nearest", inline: "nearest" }); card.focus(); }
       } } }, languages[l].name + " #" + index);
       return h("tr", {}, h("th", { scope: "row" }, model), h("td", { class: correct ? "good" : "bad" }, h("span", { class: "icon" }, correct ? "✓ correct " : answer === null ? "∅ unread " : "✗ wrong "), answer === null ? "" : answer),
@@ -241,18 +277,33 @@
 
     function column(problem, p, language, l) {
       const held = problem.candidates ? problem.candidates[l] : [];
-      const of = data.n[l][p];
+      const of = data.n[l][p], groups = alike(held);
+      const wanted = (rows) => failure(fields(rows[0]), language) === like.value && (likeIn.value === "" || Number(likeIn.value) === l);
+      const shown = like.value === "" ? groups : groups.filter(wanted);
       return h("section", { class: "column" },
         h("h3", {}, language.name + " ", h("small", { lang: language.code, dir: "auto" }, language.endonym === language.name ? "" : language.endonym)),
         h("p", { class: "sum" }, data.correct[l][p] + " of " + of + " correct" + (data.unread[l][p] ? ", " + data.unread[l][p] + " unread" : "")),
         h("div", { class: "question", lang: language.code, dir: language.dir === "rtl" ? "rtl" : "auto" }, pieces(problem.questions[l])),
         data.revised[l][p] ? h("p", { class: "flag" }, "⚑ this question was revised") : null,
-        held.map((row) => card(row, language)),
+        shown.map((rows) => card(rows, language, l)),
+        shown.length < groups.length ? h("p", { class: "sum" }, groups.length - shown.length + " other texts hidden: failures of one kind are shown") : null,
         problem.candidates && held.length < of ? h("p", { class: "sum" }, of - held.length + " more not on this page") : null);
     }
 
-    function card(row, language) {
-      const c = Object.fromEntries(FIELDS.map((field, i) => [field, row[i]]));
+    // Candidates of one text in one group, in the order in which their first stands.
+    function alike(rows) {
+      const groups = new Map();
+      for (const row of rows) {
+        const text = JSON.stringify(row.slice(1, 5));
+        if (!groups.has(text)) groups.set(text, []);
+        groups.get(text).push(row);
+      }
+      return Array.from(groups.values());
+    }
+
+    function card(rows, language, l) {
+      const c = fields(rows[0]), what = failure(c, language);
+      const others = rows.slice(1).map((row) => "#" + row[0]);
       const [kind, verdict] = c.correct ? ["good", "✓ correct"] : c.answer === null ? ["none", "∅ unread"] : ["bad", "✗ wrong"];
       const text = h("div", { class: "text", lang: c.trace || language.code, dir: language.dir === "rtl" ? "rtl" : "auto" },
         pieces(c.pieces));
@@ -268,9 +319,11 @@
       if (c.finish === "length") facts.push("cut off at the longest length");
       if (c.rule) facts.push("read by: " + c.rule.replaceAll("_", " "));
       if (c.condition) facts.push(c.condition.replaceAll("_", " "));
-      return h("article", { class: "card " + kind, "data-index": c.index, tabindex: "-1", "aria-label": language.name + " candidate " + c.index },
+      const more = what && h("button", { class: "link", title: "show all wrong candidates of this kind in " + language.name, on: { click: () => failuresLike(what, String(l)) } }, "failures like this: " + FAILURES[what]);
+      return h("article", { class: "card " + kind, "data-index": rows.map((row) => row[0]).join(" "), tabindex: "-1", "aria-label": language.name + " candidate " + c.index },
         h("p", { class: "top" }, h("span", { class: "icon" }, verdict), h("b", { class: "answer" }, c.answer === null ? "" : c.answer), h("small", {}, "#" + c.index)),
-        text, fold, h("p", { class: "small" }, facts.join(" · ")),
+        others.length ? h("p", { class: "same" }, "the same text " + rows.length + " times, also " + (others.length > 6 ? others.slice(0, 6).join(", ") + " …" : others.join(", "))) : null,
+        text, fold, h("p", { class: "small" }, facts.join(" · ")), more,
         c.trace && c.trace !== language.code ? h("p", { class: "flag" }, "⚑ written in " + name(c.trace)) : null,
         c.note ? h("p", { class: "flag" }, "⚑ " + c.note) : null);
     }

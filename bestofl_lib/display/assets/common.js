@@ -51,7 +51,8 @@
     return node;
   }
 
+  const counted = (n, what) => n.toLocaleString("en") + " " + what + (n === 1 ? "" : "s");
   const percent = (x, digits) => (100 * x).toFixed(digits || 0) + " %";
   const number = (x, digits) => (x === null || x === undefined ? "–" : x.toFixed(digits === undefined ? 2 : digits).replace("-", "−"));
-  window.bestoflCommon = { h: h, svg: svg, pieces: pieces, fitFormulas: fitFormulas, percent: percent, number: number };
+  window.bestoflCommon = { h: h, svg: svg, pieces: pieces, fitFormulas: fitFormulas, percent: percent, number: number, counted: counted };
 })();
