@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import producers
 
+from bestofl_lib.display import embed
 from bestofl_lib.display.report import build
 from bestofl_lib.display.report.pages import POLICY, render
 from bestofl_lib.runs import Run
@@ -78,11 +79,13 @@ def opened(browser):
 def opened_alone(opened, tmp_path):
     """Open one page of a report without the others: its body, and the script that draws it."""
 
-    def open_body(body, script, **window):
+    def open_body(body, script, links=(), **window):
         (tmp_path / "assets").mkdir(exist_ok=True)
         for name in (script, "page.css"):
             (tmp_path / "assets" / name).write_text(build.asset(build.ASSETS[name]), "utf8")
-        shell = {"title": "t", "brand": "b", "links": [], "heading": "", "rows": [], "scripts": [script]}
+        (tmp_path / "assets" / "vega.js").write_text(embed.chart_library(), "utf8")
+        scripts = ["vega.js", script] if script == "charts.js" else [script]
+        shell = {"title": "t", "brand": "b", "links": links, "heading": "", "rows": [], "scripts": scripts}
         text = render("base.html.j2", policy=POLICY, body=body, **shell)
         (tmp_path / "page.html").write_text(text, "utf8")
         return opened(tmp_path / "page.html", **window)

@@ -166,5 +166,7 @@ def test_equal_completions_are_folded_and_failures_of_one_kind_are_shown_togethe
     page.select_option("[aria-label=failures]", "")
     page.select_option(".atlas select >> nth=1", label="lab-test-0002")
     page.locator(".board .card", has_text="999").locator("button", has_text="failures like this").click()
-    assert page.input_value("[aria-label=failures]") == "other" and page.input_value("[aria-label='failures in']") == "1"
+    assert (
+        page.input_value("[aria-label=failures]") == "other" and page.input_value("[aria-label='failures in']") == "1"
+    )
     assert not said

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from bestofl_lib.analysis.best_of_k import best_of_allocation
 from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.pool import pool_of_run
-from bestofl_lib.display import embed
+from bestofl_lib.analysis.votes import majority_of_allocation
+from bestofl_lib.display import charts, embed
+from bestofl_lib.display.report.pages import Link
 from bestofl_lib.display.report.whatif import whatif_body, whatif_data
 
 ALLOCATIONS = (
@@ -24,7 +28,8 @@ COMPUTE = """([data, way, allocation]) => data.ids.map((id, p) => {
   const E = window.bestoflEstimators, correct = data.correct.map((rows) => rows[p]);
   if (way === "oracle") return E.coverage(correct, allocation);
   if (way === "random") return E.random(correct, allocation);
-  return E.bestOf(data.ranks[way].map((rows) => rows[p]), correct, allocation);
+  if (way === "majority") return E.majority(data.answers.map((rows) => rows[p]), allocation, 4000);
+  return E.bestOf(data.ranks[way][0].map((rows) => rows[p]), correct, allocation);
 })"""
 
 
@@ -63,6 +68,17 @@ def test_the_page_computes_what_the_library_computes(page, data, pool, allocatio
         assert np.abs(np.array(found) - values).max() < 1e-9, way
 
 
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+def test_the_page_votes_as_the_library_votes(page, data, pool, allocation):
+    vector = [allocation.get(code, 0) for code in pool.languages]
+    answers = {code: pool.answers[code] for code in allocation}
+    wanted = majority_of_allocation(answers, pool.reference, allocation, draws=4000)
+    found = np.array(page.evaluate(COMPUTE, [data, "majority", vector]))
+    assert wanted.value.std() > 0.1
+    assert np.abs(found - wanted.value).max() < 5 * np.sqrt(2 * 0.25 / 4000)
+    assert abs((found - wanted.value).mean()) < 0.005
+
+
 def test_ties_across_languages_share_the_win(page):
     rank, correct = [[1, 2, 2], [2, 1]], [[0, 1, 0], [1, 0]]
     found = page.evaluate("([r, c]) => window.bestoflEstimators.bestOf(r, c, [2, 1])", [rank, correct])
@@ -92,3 +108,32 @@ def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_fl
     page.keyboard.press("ArrowRight")
     assert page.inner_text(".whatif output").strip() == "9" and not said
     assert page.evaluate("document.documentElement.scrollWidth") <= 1000
+
+
+def test_a_point_of_a_chart_opens_as_a_setting_beside_the_base_language(opened_alone, data, pool):
+    page, _, said = opened_alone(whatif_body(data), "whatif.js")
+    page.wait_for_function("document.documentElement.dataset.whatif === 'drawn'")
+    read = lambda: float(page.get_attribute(".whatif", "data-accuracy"))  # noqa: E731
+    for name, codes in (("mixed", pool.languages), (f"mixed-{pool.base}", pool.languages[1:]), ("sw", ("sw",))):
+        page.evaluate("(hash) => { window.location.hash = hash }", f"{name}/cross/3")
+        page.wait_for_function(
+            "(n) => document.querySelectorAll('.whatif th input:checked').length === n", arg=len(codes)
+        )
+        if name == "sw":
+            rewards, correct = pool.reward("cross", codes), {c: pool.is_correct[c] for c in codes}
+            assert read() == pytest.approx(best_of_allocation(rewards, correct, {"sw": 3}).mean(), abs=1e-9)
+        assert "best of k by cross reward, en 3" in page.inner_text(".whatif")
+    assert page.locator(".flips a").count() and not said
+
+
+@pytest.mark.parametrize("chart", ["english_against_mixed", "budget_curves"])
+def test_a_click_on_a_point_of_a_curve_opens_its_setting(chart, opened_alone, tables, tmp_path):
+    body = Markup(embed.chart_block(getattr(charts, chart)(tables[chart]).to_dict(), draw=False))
+    (tmp_path / "whatif.html").write_text("<!doctype html><title>what if</title>", "utf8")
+    page, _, _ = opened_alone(body, "charts.js", links=[Link("whatif.html", "What if")])
+    assert "Choose a point" in page.inner_text(".bestofl-tools")
+    page.locator(".mark-symbol path[aria-label*='only'], .mark-symbol path[aria-label*='own']").last.dispatch_event(
+        "click"
+    )
+    page.wait_for_url(re.compile(r"/whatif\.html#"))
+    assert re.fullmatch(r".*#[\w-]+/\w+/\d+", page.url)

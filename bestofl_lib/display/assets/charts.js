@@ -103,6 +103,7 @@
         group.removeAttribute("aria-roledescription");
       }
       figure.dataset.drawn = "yes";
+      const opens = linked(result.view, holder, table);
       holder.tabIndex = holder.scrollWidth > holder.clientWidth ? 0 : -1;
       let tools = figure.querySelector(".bestofl-tools");
       if (tools) tools.remove();
@@ -110,6 +111,7 @@
       tools.className = "bestofl-tools";
       tools.appendChild(button("CSV", "the data of this chart, " + table.length + " rows", () => save(name + ".csv", "text/csv", "\ufeff" + csv(table))));
       tools.appendChild(button("SVG", "this chart as a picture", async () => save(name + ".svg", "image/svg+xml", await picture(figure))));
+      if (opens) tools.appendChild(document.createElement("span")).textContent = "Choose a point: the problems behind it open.";
       figure.appendChild(tools);
       const source = spec.usermeta && spec.usermeta.source;
       if (source && !figure.querySelector(".bestofl-source")) figure.insertBefore(document.createElement("p"), tools).className = "bestofl-source";
@@ -120,6 +122,19 @@
       holder.textContent = "This chart could not be drawn: " + error.message;
       throw error;
     }
+  }
+
+  // A point that carries a setting opens the page that answers back, where the report has one. Whether it does.
+  function linked(view, holder, table) {
+    const page = Array.from(document.querySelectorAll("header.top nav a")).find((link) => /whatif/.test(link.getAttribute("href")));
+    if (!page || !table.some((row) => row.setting)) return false;
+    const address = page.getAttribute("href");
+    const setting = (item) => item && item.mark.marktype === "symbol" && item.datum && item.datum.setting;
+    view.addEventListener("mouseover", (event, item) => { holder.style.cursor = setting(item) ? "pointer" : ""; });
+    view.addEventListener("click", (event, item) => {
+      if (setting(item)) window.location.href = address + (address.includes("#") ? "/" : "#") + item.datum.setting;
+    });
+    return true;
   }
 
   // The picture alone as SVG text, with its title and its source in it: what is saved, and what papers get.

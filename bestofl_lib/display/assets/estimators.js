@@ -53,6 +53,29 @@
     return correct.reduce((sum, list, l) => sum + (allocation[l] * list.reduce((a, b) => a + b, 0)) / list.length, 0) / budget;
   };
 
+  // Chance that the most frequent answer of a draw is right, simulated: `answers` are codes per language, 0 the right one, below 0 unread.
+  // Answers with equally many votes share the win. The same numbers every time.
+  function majority(answers, allocation, draws) {
+    let state = 1;
+    const rng = () => { state = (Math.imul(state, 1664525) + 1013904223) >>> 0; return state / 4294967296; };
+    const used = allocation.map((k, l) => l).filter((l) => allocation[l] > 0), rows = used.map((l) => answers[l].slice());
+    let value = 0;
+    for (let draw = 0; draw < draws; draw += 1) {
+      const votes = new Map();
+      used.forEach((l, at) => {
+        const row = rows[at];
+        for (let i = 0; i < allocation[l]; i += 1) { // the first `allocation` of a shuffle
+          const j = i + Math.floor(rng() * (row.length - i));
+          [row[i], row[j]] = [row[j], row[i]];
+          if (row[i] >= 0) votes.set(row[i], (votes.get(row[i]) || 0) + 1);
+        }
+      });
+      const most = Math.max(0, ...votes.values());
+      if (most && votes.get(0) === most) value += 1 / Array.from(votes.values()).filter((n) => n === most).length;
+    }
+    return value / draws;
+  }
+
   // A budget over languages in equal parts, at most what each has; the odd ones go to the first.
   function equalShares(budget, most) {
     const given = most.map(() => 0);
@@ -71,5 +94,5 @@
     return { mean: m, error: Math.sqrt(spread / values.length) };
   }
 
-  target.bestoflEstimators = { bestOf: bestOf, coverage: coverage, random: random, equalShares: equalShares, mean: mean };
+  target.bestoflEstimators = { bestOf: bestOf, coverage: coverage, random: random, majority: majority, equalShares: equalShares, mean: mean };
 })(typeof window === "undefined" ? globalThis : window);

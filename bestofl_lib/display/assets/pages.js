@@ -17,7 +17,7 @@
     document.documentElement.dataset.charts = "drawn";
   }
 
-  const asked = () => (window.location.hash.startsWith("#page=") ? decodeURIComponent(window.location.hash.slice(6)) : null);
+  const asked = () => (window.location.hash.startsWith("#page=") ? decodeURIComponent(window.location.hash.slice(6)).split("/")[0] : null);
   const atlas = pages.find((section) => section.dataset.page === "atlas");
   window.addEventListener("hashchange", () => {
     if (asked() !== null) show(asked());

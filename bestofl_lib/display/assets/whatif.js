@@ -2,7 +2,10 @@
 (function () {
   "use strict";
   const { h, svg, percent } = window.bestoflCommon;
-  const { bestOf, coverage, random, equalShares, mean } = window.bestoflEstimators;
+  const { bestOf, coverage, random, majority, equalShares, mean } = window.bestoflEstimators;
+
+  const DRAWS = 400; // of a simulated vote, per problem
+  const POINT = /^#(?:page=whatif\/)?([^/=]+)\/([^/]+)\/(\d+)$/; // pool, way of choosing, budget: what a chart's point links to
 
   function show(root, data) {
     const languages = data.languages, ids = data.ids;
@@ -17,7 +20,9 @@
         const correct = languages.map((language, l) => data.correct[l][p]);
         if (way === "oracle") return coverage(correct, given);
         if (way === "random") return random(correct, given);
-        return bestOf(languages.map((language, l) => data.ranks[way][l][p]), correct, given);
+        if (way === "majority") return majority(languages.map((language, l) => data.answers[l][p]), given, DRAWS);
+        const seeds = data.ranks[way];
+        return seeds.reduce((sum, ranks) => sum + bestOf(languages.map((language, l) => ranks[l][p]), correct, given), 0) / seeds.length;
       });
     }
 
@@ -37,15 +42,15 @@
         draw();
       } } });
       const told = h("td", { class: "number" });
-      return { part: part, told: told, row: h("tr", {}, h("th", { scope: "row" }, h("label", {}, box, " " + language.name)), h("td", {}, part), told) };
+      return { box: box, part: part, told: told, row: h("tr", {}, h("th", { scope: "row" }, h("label", {}, box, " " + language.name)), h("td", {}, part), told) };
     });
     const figure = h("p", { class: "big", role: "status" }), note = h("p", { class: "note" }), chart = h("div", { class: "curve" }), flips = h("div", {});
-    const keep = h("button", { on: { click: () => { kept = kept ? null : { values: values(how, allocation), text: describe() }; draw(); } } });
+    const keep = h("button", { on: { click: () => { kept = kept ? null : { values: values(how, allocation), text: describe(allocation) }; draw(); } } });
     root.replaceChildren(
       h("div", { class: "bar" }, h("label", {}, "choosing by ", choose), h("label", {}, "completions ", slider, count), keep),
       h("div", { class: "two" }, h("table", {}, h("tbody", {}, rows.map((row) => row.row))), h("div", {}, figure, note, chart)), flips);
 
-    const describe = () => data.ways.find((way) => way.name === how).text + ", " + languages.map((language, l) => (allocation[l] ? language.code + " " + allocation[l] : "")).filter(Boolean).join(", ");
+    const describe = (given) => data.ways.find((way) => way.name === how).text + ", " + languages.map((language, l) => (given[l] ? language.code + " " + given[l] : "")).filter(Boolean).join(", ");
 
     function draw() {
       slider.max = total();
@@ -55,7 +60,7 @@
       const here = values(how, allocation), found = mean(here);
       root.dataset.accuracy = found.mean;
       figure.textContent = percent(found.mean, 1);
-      note.textContent = "of " + ids.length + " problems right, ± " + percent(1.96 * found.error, 1) + " (95 %, normal approximation over problems; exact over all draws). " + describe() + ".";
+      note.textContent = "of " + ids.length + " problems right, ± " + percent(1.96 * found.error, 1) + " (95 %, normal approximation over problems; " + (how === "majority" ? "votes are simulated, " + DRAWS + " draws a problem" : "exact over all draws") + "). " + describe(allocation) + ".";
       keep.textContent = kept ? "forget the kept setting" : "keep this setting to compare with";
       curve(found.mean);
       flips.replaceChildren(...(kept ? compared(here) : []));
@@ -79,7 +84,33 @@
       picture.append(svg("polyline", { points: points.map(([k, v]) => x(k) + "," + y(v)).join(" "), class: "line" }), svg("circle", { cx: x(budget()), cy: y(now), r: 6, class: "now" }));
       chart.replaceChildren(picture, h("p", { class: "note" }, "Line: equal shares over the chosen languages; ring: this setting."));
     }
+    // A point of a chart: its pool, way and budget, beside the base language alone. False where this page does not offer it.
+    function open(pool, way, k) {
+      const base = languages.map((language, l) => l === data.base), codes = pool.split("+");
+      const members = pool === "mixed" || pool.startsWith("half-") ? languages.map(() => true)
+        : pool.startsWith("mixed-") ? languages.map((language) => language.code !== pool.slice(6))
+        : languages.map((language) => codes.includes(language.code));
+      if (!members.some(Boolean) || !data.ways.some((found) => found.name === way)) return false;
+      const held = (chosen) => languages.map((language, l) => (chosen[l] ? language.n : 0));
+      members.forEach((chosen, l) => { on[l] = chosen; rows[l].box.checked = chosen; });
+      how = choose.value = way;
+      allocation = equalShares(k, held(members));
+      if (pool.startsWith("half-")) {
+        const first = Math.ceil(k / 2), rest = equalShares(k - first, held(base.map((is) => !is)));
+        allocation = rest.map((n, l) => (base[l] ? Math.min(first, languages[l].n) : n));
+      }
+      const alone = equalShares(k, held(base));
+      kept = { values: values(how, alone), text: describe(alone) };
+      draw();
+      return true;
+    }
+    const go = () => {
+      const found = POINT.exec(window.location.hash);
+      if (found) open(decodeURIComponent(found[1]), decodeURIComponent(found[2]), Number(found[3]));
+    };
     draw();
+    go();
+    window.addEventListener("hashchange", go);
   }
 
   async function start() {

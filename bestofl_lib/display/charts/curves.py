@@ -129,7 +129,7 @@ def english_against_mixed(
         pl.concat([_rows_of(kept, *pair).with_columns(panel=pl.lit(words.strategy(*pair))) for pair in found])
     )
     table = table.unique(["panel", "pool", x], maintain_order=True).with_columns(
-        arm=pl.col("pool").replace_strict(names)
+        arm=pl.col("pool").replace_strict(names), setting=_setting()
     )
     domain = [name for name in names.values() if name in set(table["arm"])]
     colours = {names[base]: OWN, words.POOL_LINES["mixed"]: MIXED, words.POOL_LINES["planned"]: PLANNED}
@@ -220,7 +220,7 @@ def _own_panel(
     tips = tooltips(rows, "arm", "budget", "accuracy", "low", "high", "n_problems")
     layers = [
         base.mark_area(opacity=0.13, clip=True).encode(x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour),
-        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, tooltip=tips),
+        base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=14)).encode(x=x, y=y, color=colour, tooltip=tips),
     ]  # fmt: skip
     if gap:
         wide = rows.pivot("arm", index="budget", values="accuracy").drop_nulls()
@@ -292,7 +292,18 @@ def _own_panels(curves: pl.DataFrame, targets: Sequence[str], arms: Sequence[Arm
         .with_columns(arm_pool=pl.when(pl.col("pool") == pl.col("panel")).then(pl.lit("own")).otherwise(pl.col("pool")))
         .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
     )
-    return panels.select("panel", "arm", "budget", "accuracy", "low", "high", "n_problems")
+    return panels.select("panel", "arm", "budget", "accuracy", "low", "high", "n_problems", setting=_setting())
+
+
+def _setting() -> pl.Expr:
+    """What a point of a curve opens in the report's page "What if?": pool, way of choosing, budget; null for what it does not offer."""
+    way = (
+        pl.when(pl.col("strategy") == "best_of_k")
+        .then("reward_model")
+        .when(pl.col("strategy") != "weighted")
+        .then("strategy")
+    )
+    return pl.when(pl.col("pool") != "planned").then(pl.format("{}/{}/{}", "pool", way, "budget"))
 
 
 def _gaps(table: pl.DataFrame, arms: Sequence[Arm]) -> dict[str, tuple[float, int]]:

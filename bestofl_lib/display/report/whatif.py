@@ -19,7 +19,7 @@ from bestofl_lib.display.report.pages import render
 from bestofl_lib.languages import english_name
 
 MOST_CANDIDATES = 60_000  # of a pool that is packed: about 0.4 MB
-MODELS = ("cross", "multi", "mono")  # reward models offered, as far as they cover all languages
+MEASURES = ("logprob", "shortest")  # what a completion is chosen by without a reward model
 
 
 def whatif_data(pool: Pool, atlas: str) -> dict[str, Any] | None:
@@ -30,22 +30,27 @@ def whatif_data(pool: Pool, atlas: str) -> dict[str, Any] | None:
         atlas: address of a problem in the atlas, with `{}` for its id.
 
     Returns:
-        `ids`, `languages` (code, name, n), `ways` (name, text), `correct` (per language and problem: 0 or 1 of each candidate), `ranks`
-        (per way, language and problem; equal rewards have equal ranks). None where the pool is too large for a page.
+        `ids`, `languages` (code, name, n), `base` (number of the base language), `ways` (name, text), `correct` (per language and
+        problem: 0 or 1 of each candidate), `answers` (the same: codes, 0 the right one, -1 unread), `ranks` (per way, training seed,
+        language and problem; equal rewards have equal ranks). None where the pool is too large for a page.
     """
     codes = pool.languages
     if sum(int(pool.exists[code].sum()) for code in codes) > MOST_CANDIDATES:
         return None
-    ranks: dict[str, Any] = {}
-    for name in (*MODELS, "logprob", "shortest"):
-        rewards = pool.reward(name, codes)
-        if rewards is not None:
-            ranks[name] = _ranks(pool, rewards)
-    ways = [(name, words.strategy("best_of_k", name) if name in MODELS else words.strategy(name)) for name in ranks]
-    ways += [(name, words.strategy(name)) for name in ("oracle", "random")]
+    ranks: dict[str, list[Any]] = {}
+    for name in (*sorted(pool.reward_models, key=lambda name: name != "cross"), *MEASURES):
+        seeds = pool.by_seed if name in pool.reward_models else (pool,)
+        rewards = [found for one in seeds if (found := one.reward(name, codes)) is not None]
+        if len(rewards) == len(seeds):
+            ranks[name] = [_ranks(pool, found) for found in rewards]
+    ways = [
+        (name, words.strategy("best_of_k", name) if name not in MEASURES else words.strategy(name)) for name in ranks
+    ]
+    ways += [(name, words.strategy(name)) for name in ("majority", "oracle", "random")]
     return {
         "ids": list(pool.problem_ids), "atlas": atlas, "ways": [{"name": name, "text": text} for name, text in ways], "ranks": ranks,
         "languages": [{"code": c, "name": english_name(c), "n": int(pool.n_candidates(c).min())} for c in codes],
+        "base": codes.index(pool.base), "answers": [[_row(pool.answers[c][p], pool.exists[c][p]) for p in range(pool.n_problems)] for c in codes],
         "correct": [[_row(pool.is_correct[c][p], pool.exists[c][p]) for p in range(pool.n_problems)] for c in codes],
     }  # fmt: skip
 
