@@ -5,6 +5,7 @@ It knows templates and HTML; it knows nothing of runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from bestofl_lib.display import words
 from bestofl_lib.display.text import without_controls
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -59,15 +61,37 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(template).render(**values))
 
 
+def defined(text: str) -> Markup:
+    """A text whose words of the glossary show their meaning when pointed at; the first time each is used.
+
+    >>> print(defined("of a budget, a second budget"))
+    of a <abbr title="completions per problem, over all languages">budget</abbr>, a second budget
+    """
+    meanings = {word: meaning for words_, meaning in words.GLOSSARY.items() for word in words_.split(", ")}
+    seen: set[str] = set()
+
+    def shown(found: re.Match[str]) -> str:
+        word = found[1].lower()
+        if word in seen:
+            return found[0]
+        seen.add(word)
+        return str(Markup('<abbr title="{}">{}</abbr>').format(meanings[word], Markup(found[0])))
+
+    names = "|".join(re.escape(word) for word in sorted(meanings, key=len, reverse=True))
+    return Markup(re.sub(rf"\b({names})s?\b", shown, str(escape(_plain(text))), flags=re.IGNORECASE))
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_plain,
         trim_blocks=False,
     )
+    made.filters["defined"] = defined
+    return made
 
 
 def _plain(value: Any) -> Any:
