@@ -31,7 +31,7 @@ def make_world(n_problems: int = 24, n_candidates: int = 4, seed: int = 0) -> Wo
     for i in range(n_problems):
         for code, (right, wrong) in WORDS.items():
             name, split = f"p{i:02}", "train" if i % 2 == 0 else "test"
-            problems.append((name, code, split, f"{code}: how many are {i} and {i * 7}?", str(8 * i), False))
+            problems.append((name, code, split, f"{code}: how many are {i} and {i * 7}?", str(8 * i), False, None))
             correct = rng.permutation(n_candidates) < n_candidates // 2
             for j in range(n_candidates):
                 text = f"{'so ' * int(rng.integers(1, 4))}{right if correct[j] else wrong}"
