@@ -18,7 +18,7 @@ from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.majority import majority
 from bestofl_lib.analysis.pool import Pool
-from bestofl_lib.analysis.votes import DRAWS, Estimate, majority_of_shares, weighted_vote_of_shares
+from bestofl_lib.analysis.votes import DRAWS, Kind, Tally, votes_of_shares
 
 Array = np.ndarray
 PLAIN = ("random", "oracle", "majority", "logprob", "shortest")  # strategies without a reward model
@@ -72,9 +72,11 @@ def arm_values(
         ValueError: unknown names, or a budget above the pool, with problem and language.
     """
     checked_arm(pool, name, strategy, reward_model, vote_weights)
+    if strategy == "weighted":
+        return votes_of(pool, name, budgets, draws, seed, vote_weights).get(reward_model)
     if strategy not in REWARDED or len(pool.by_seed) == 1:
-        return _values(pool, name, strategy, reward_model, budgets, draws, seed, vote_weights)
-    found = [_values(p, name, strategy, reward_model, budgets, draws, seed, vote_weights) for p in pool.by_seed]
+        return _values(pool, name, strategy, reward_model, budgets, draws, seed)
+    found = [_values(p, name, strategy, reward_model, budgets, draws, seed) for p in pool.by_seed]
     trained = [values for values in found if values is not None]
     if len(trained) < len(found):
         return None
@@ -93,9 +95,8 @@ def _values(
     budgets: Sequence[int],
     draws: int,
     seed: int,
-    vote_weights: str,
 ) -> Values | None:
-    """`arm_values` of one training seed."""
+    """`arm_values` of one training seed, for all strategies but weighted votes."""
     members, half, ids = pool.members(name), pool.half(name), pool.problem_ids
     ks = np.asarray(list(budgets), int)
     exact = np.zeros(len(ks))
@@ -106,26 +107,58 @@ def _values(
             return Values(contest_of(pool, "oracle", members).shares(ks, half=half), exact)
         correct = {code: pool.is_correct[code] for code in members}
         return Values(coverage_of_shares(correct, budgets=ks, problem_ids=ids), exact)
-    answers = {code: pool.answers[code] for code in members}
     if strategy == "majority":
         if len(members) == 1:
-            values = majority(answers[name], pool.reference, budgets=ks, problem_ids=ids, language=name)
+            values = majority(pool.answers[name], pool.reference, budgets=ks, problem_ids=ids, language=name)
             return Values(values, exact)
-        return _simulated(majority_of_shares(answers, pool.reference, ks, draws, seed, problem_ids=ids, half=half))
+        return votes_of(pool, name, budgets, draws, seed, None)[None]
     model = strategy if strategy in ("logprob", "shortest") else str(reward_model)
     rewards = pool.reward(model, members)
     if rewards is None:
         return None
-    if strategy == "weighted":
-        weights = {code: vote_weight(table, vote_weights) for code, table in rewards.items()}
-        return _simulated(
-            weighted_vote_of_shares(weights, answers, pool.reference, ks, draws, seed, problem_ids=ids, half=half)
-        )
     if len(members) == 1:
         return Values(
             best_of_k(rewards[name], pool.is_correct[name], budgets=ks, problem_ids=ids, language=name), exact
         )
     return Values(contest_of(pool, model, members).shares(ks, half=half), exact)
+
+
+def votes_of(
+    pool: Pool,
+    name: str,
+    budgets: Sequence[int],
+    draws: int = DRAWS,
+    seed: int = 0,
+    vote_weights: str | None = "logistic",
+) -> dict[str | None, Values]:
+    """Simulated votes of an arm, all on the same draws, made once per pool: by reward model, and None for the majority.
+
+    Args:
+        vote_weights: as in `arm_values`; None: the majority alone. The majority of a single language is exact and
+            never simulated.
+    """
+    members, ks = pool.members(name), tuple(int(k) for k in budgets)
+
+    def simulate() -> dict[str | None, Values]:
+        kinds: dict[str | None, Kind] = {} if len(members) == 1 else {None: [None]}
+        for model in pool.reward_models if vote_weights else ():
+            found = [one.reward(model, members) for one in pool.by_seed]
+            tables = [rewards for rewards in found if rewards is not None]
+            if len(tables) == len(found):
+                kinds[model] = [{c: vote_weight(r, str(vote_weights)) for c, r in table.items()} for table in tables]
+        if not kinds:
+            return {}
+        answers, half, ids = {code: pool.answers[code] for code in members}, pool.half(name), pool.problem_ids
+        every = list(kinds.values())
+        tallies = votes_of_shares(answers, every, pool.reference, ks, draws, seed, problem_ids=ids, half=half)
+        return {model: _simulated(tally) for model, tally in zip(kinds, tallies, strict=True)}
+
+    return pool.remember(("votes", name, ks, draws, seed, vote_weights), simulate)
+
+
+def _simulated(tally: Tally) -> Values:
+    error = np.sqrt((tally.error**2).sum(0)) / len(tally.error)
+    return Values(tally.by_seed.mean(0), error, tally.by_seed if len(tally.by_seed) > 1 else None)
 
 
 def _random(pool: Pool, name: str, ks: Array) -> Array:
@@ -191,7 +224,3 @@ def checked_arm(pool: Pool, name: str, strategy: str, reward_model: str | None, 
     if vote_weights not in VOTE_WEIGHTS:
         raise ValueError(f"unknown vote_weights {vote_weights!r}; known: {', '.join(VOTE_WEIGHTS)}")
     return pool.members(name)
-
-
-def _simulated(estimate: Estimate) -> Values:
-    return Values(estimate.value, np.sqrt((estimate.standard_error**2).sum(0)) / len(estimate.value))

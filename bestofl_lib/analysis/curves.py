@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
-from bestofl_lib.analysis.arms import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest_of
+from bestofl_lib.analysis.arms import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest_of, votes_of
 from bestofl_lib.analysis.figures import Figures, side_by_side
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.pool import Pool
@@ -116,7 +116,11 @@ def curves(
             if name == "planned":
                 found += _planned(pool, strategy, model, ks, folds, seed)
                 continue
-            values = arm_values(pool, name, strategy, model, ks, draws, seed, vote_weights)
+            simulated = strategy == "majority" and "weighted" in chosen and name not in pool.languages
+            if simulated:  # on the same draws as the weighted votes
+                values = votes_of(pool, name, ks, draws, seed, vote_weights).get(None)
+            else:
+                values = arm_values(pool, name, strategy, model, ks, draws, seed, vote_weights)
             if values is not None:
                 figures = Figures(values.accuracy[None] if values.by_seed is None else values.by_seed)
                 found.append(_Curve(name, strategy, model, ks, figures, values.mc_error, tokens))

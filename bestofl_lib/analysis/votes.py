@@ -31,6 +31,26 @@ class Estimate(NamedTuple):
     standard_error: Array  # the same shape; of the Monte Carlo alone, not of the problems
 
 
+Kind = Sequence[Mapping[str, Array] | None]  # weights per training seed; None: every vote counts 1
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one kind of vote comes to with the weights of each training seed, on the same draws."""
+
+    by_seed: Array  # (seeds, problems, budgets)
+    error: Array  # (problems, budgets) Monte Carlo standard error of the mean over seeds
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(self.by_seed.mean(0), self.error)
+
+    @property
+    def of_one_budget(self) -> Estimate:
+        """Estimate of (problems,), where there is a single budget."""
+        return Estimate(self.by_seed.mean(0)[:, 0], self.error[:, 0])
+
+
 def majority_of_allocation(
     answers: Mapping[str, Array],
     reference: Array,
@@ -54,7 +74,8 @@ def majority_of_allocation(
         Estimate of (problems,): the chance and its standard error.
     """
     used = checked_allocation(allocation, answers)
-    return _votes({c: answers[c] for c in used}, None, reference, draws, seed, problem_ids, allocation=used)
+    given = {c: answers[c] for c in used}
+    return _votes(given, [[None]], reference, draws, seed, problem_ids, allocation=used)[0].of_one_budget
 
 
 def majority_of_shares(
@@ -77,7 +98,7 @@ def majority_of_shares(
     Returns:
         Estimate of (problems, budgets).
     """
-    return _votes(answers, None, reference, draws, seed, problem_ids, budgets=budgets, half=half)
+    return _votes(answers, [[None]], reference, draws, seed, problem_ids, budgets=budgets, half=half)[0].estimate
 
 
 def weighted_vote_of_allocation(
@@ -103,7 +124,8 @@ def weighted_vote_of_allocation(
     used = checked_allocation(allocation, answers)
     check_same_languages(weights, answers, used)
     kept = {c: answers[c] for c in used}
-    return _votes(kept, {c: weights[c] for c in used}, reference, draws, seed, problem_ids, allocation=used)
+    heavy = {c: weights[c] for c in used}
+    return _votes(kept, [[heavy]], reference, draws, seed, problem_ids, allocation=used)[0].of_one_budget
 
 
 def weighted_vote_of_shares(
@@ -123,41 +145,66 @@ def weighted_vote_of_shares(
         Estimate of (problems, budgets). One language of at most 10 candidates is exact: its subsets are enumerated and
         the standard error is 0.
     """
-    check_same_languages(weights, answers, answers)
-    return _votes(answers, weights, reference, draws, seed, problem_ids, budgets=budgets, half=half)
+    tally = votes_of_shares(answers, [[weights]], reference, budgets, draws, seed, problem_ids=problem_ids, half=half)
+    return tally[0].estimate
+
+
+def votes_of_shares(
+    answers: Mapping[str, Array],
+    kinds: Sequence[Kind],
+    reference: Array,
+    budgets: Sequence[int] | Array,
+    draws: int = DRAWS,
+    seed: int = 0,
+    *,
+    problem_ids: Sequence[str] | None = None,
+    half: str | None = None,
+) -> list[Tally]:
+    """Several kinds of votes on the same random draws, which are made and counted once.
+
+    Args:
+        kinds: each a table of weights per training seed, as in `weighted_vote_of_shares`; None instead of a table:
+            every vote counts 1 (the majority).
+
+    Returns:
+        One Tally per kind.
+    """
+    for table in (table for kind in kinds for table in kind if table is not None):
+        check_same_languages(table, answers, answers)
+    return _votes(answers, kinds, reference, draws, seed, problem_ids, budgets=budgets, half=half)
 
 
 @dataclass(frozen=True)
 class _Ballots:
-    """Votes of all candidates, answers renumbered 0, 1, … within each problem."""
+    """Votes of all candidates, answers renumbered within each problem: 0 is the reference where anybody gave it."""
 
     languages: tuple[str, ...]
     codes: Array  # (problems, languages, candidates) int, existing ones first; -1: no answer, or no candidate
-    weights: Array | None  # the same shape; None: every vote counts 1
-    right: Array  # (problems,) code of the reference, -2: nobody gave it
+    weights: list[Array]  # tables of the same shape
+    is_solved: Array  # (problems,) bool: somebody gave the reference
     sizes: Array  # (problems, languages)
 
     @classmethod
     def of(
         cls,
         answers: Mapping[str, Array],
-        weights: Mapping[str, Array] | None,
+        weights: Sequence[Mapping[str, Array]],
         reference: Array,
         problem_ids: Sequence[str] | None,
     ) -> _Ballots:
         tables = [np.atleast_2d(np.asarray(table, float)) for table in answers.values()]
         sizes = np.stack([(~np.isnan(table)).sum(1) for table in tables], 1)
         shape = (len(sizes), len(tables), max(table.shape[1] for table in tables))
-        codes, heavy = np.full(shape, -1, np.int64), np.zeros(shape)
+        codes, heavy = np.full(shape, -1, np.int64), [np.zeros(shape) for _ in weights]
         for position, (code, table) in enumerate(zip(answers, tables, strict=True)):
             exists = ~np.isnan(table)
             order = np.argsort(~exists, axis=1, kind="stable")  # existing candidates first
             codes[:, position, : table.shape[1]] = np.take_along_axis(np.where(exists, table, -1), order, 1)
-            if weights is not None:
-                checked, _, _ = checked_rewards(weights[code], np.where(exists, 0.0, np.nan), problem_ids, code)
-                heavy[:, position, : table.shape[1]] = np.take_along_axis(np.nan_to_num(checked), order, 1)
-        flat, right = _dense(codes.reshape(len(sizes), -1), np.asarray(reference, np.int64).reshape(-1))
-        return cls(tuple(answers), flat.reshape(shape), None if weights is None else heavy, right, sizes)
+            for kept, given in zip(heavy, weights, strict=True):
+                checked, _, _ = checked_rewards(given[code], np.where(exists, 0.0, np.nan), problem_ids, code)
+                kept[:, position, : table.shape[1]] = np.take_along_axis(np.nan_to_num(checked), order, 1)
+        flat, is_solved = _dense(codes.reshape(len(sizes), -1), np.asarray(reference, np.int64).reshape(-1))
+        return cls(tuple(answers), flat.reshape(shape), heavy, is_solved, sizes)
 
     @property
     def n_answers(self) -> Array:
@@ -165,13 +212,13 @@ class _Ballots:
         return self.codes.max((1, 2), initial=0) + 1
 
     def of_problems(self, rows: Array) -> _Ballots:
-        weights = None if self.weights is None else self.weights[rows]
-        return _Ballots(self.languages, self.codes[rows], weights, self.right[rows], self.sizes[rows])
+        weights = [table[rows] for table in self.weights]
+        return _Ballots(self.languages, self.codes[rows], weights, self.is_solved[rows], self.sizes[rows])
 
 
 def _votes(
     answers: Mapping[str, Array],
-    weights: Mapping[str, Array] | None,
+    kinds: Sequence[Kind],
     reference: Array,
     draws: int,
     seed: int,
@@ -180,25 +227,32 @@ def _votes(
     budgets: Sequence[int] | Array | None = None,
     allocation: Mapping[str, int] | None = None,
     half: str | None = None,
-) -> Estimate:
+) -> list[Tally]:
     if draws < 2:
         raise ValueError(f"draws is {draws}; at least 2 are needed to state an error, {DRAWS} is usual")
-    ballots = _Ballots.of(answers, weights, reference, problem_ids)
+    tables = [table for kind in kinds for table in kind if table is not None]
+    ballots = _Ballots.of(answers, tables, reference, problem_ids)
     given, ks = _given(ballots, budgets, allocation, half, problem_ids)
-    single = allocation is not None
-    if len(ballots.languages) == 1 and weights is not None and ballots.codes.shape[2] <= ENUMERATED:
-        exact = _enumerated(ballots, ks)
-        none = np.zeros_like(exact)
-        return Estimate(exact[:, 0], none[:, 0]) if single else Estimate(exact, none)
+    weighted = all(table is not None for kind in kinds for table in kind)
+    if len(ballots.languages) == 1 and weighted and ballots.codes.shape[2] <= ENUMERATED:
+        every = iter(_enumerated(ballots, ks))
+        exact = [np.stack([next(every) for _ in kind]) for kind in kinds]
+        return [Tally(values, np.zeros_like(values[0])) for values in exact]
+    shape = (len(ballots.sizes), len(ks))
+    result = [Tally(np.zeros((len(kind), *shape)), np.zeros(shape)) for kind in kinds]
     rng = np.random.default_rng(seed)
-    value, error = np.zeros((len(ballots.sizes), len(ks))), np.zeros((len(ballots.sizes), len(ks)))
     for rows in _blocks(ballots, draws, int(sum(given))):
         part = ballots.of_problems(rows)
-        order = _sequence(part, draws, given, single, half, rng)
-        shares = _tally(part, order[..., : int(ks.max())], ks)  # (problems, draws, budgets)
-        value[rows] = shares.mean(1)
-        error[rows] = shares.std(1, ddof=1) / np.sqrt(draws)
-    return Estimate(value[:, 0], error[:, 0]) if single else Estimate(value, error)
+        order = _sequence(part, draws, given, allocation is not None, half, rng)
+        for k, votes, sums in _counted(part, order, np.unique(ks)):
+            cells, heavy = np.ix_(rows, np.flatnonzero(ks == k)), iter(sums)
+            for kind, tally in zip(kinds, result, strict=True):
+                shares = [_share_of_win(votes, None if table is None else next(heavy)) for table in kind]
+                for of_seed, share in zip(tally.by_seed, shares, strict=True):
+                    of_seed[cells] = share.mean(1)[:, None]
+                mean = shares[0] if len(shares) == 1 else np.mean(shares, 0)
+                tally.error[cells] = (mean.std(1, ddof=1) / np.sqrt(draws))[:, None]
+    return result
 
 
 def _blocks(ballots: _Ballots, draws: int, length: int) -> Iterator[Array]:
@@ -207,7 +261,7 @@ def _blocks(ballots: _Ballots, draws: int, length: int) -> Iterator[Array]:
     Problems that nobody solved are left out: their vote is lost in every draw.
     """
     cells = draws * np.maximum(ballots.n_answers, length)
-    rows = np.flatnonzero(ballots.right >= 0)
+    rows = np.flatnonzero(ballots.is_solved)
     rows = rows[np.argsort(cells[rows], kind="stable")]
     start = 0
     while start < len(rows):
@@ -240,23 +294,21 @@ def _given(
     return [top - shared if code == half else each for code in sizes], ks
 
 
-def _enumerated(ballots: _Ballots, ks: Array) -> Array:
-    """(problems, budgets) weighted vote of few candidates of one language over all their subsets."""
-    if ballots.weights is None:
-        raise ValueError("votes without weights have an exact form: use `majority`")
-    codes, weights, sizes = ballots.codes[:, 0], ballots.weights[:, 0], ballots.sizes[:, 0]
-    result = np.empty((len(codes), len(ks)))
+def _enumerated(ballots: _Ballots, ks: Array) -> list[Array]:
+    """Per table of weights (problems, budgets): the weighted vote of few candidates of one language over all subsets."""
+    codes, sizes = ballots.codes[:, 0], ballots.sizes[:, 0]
+    result = [np.zeros((len(codes), len(ks))) for _ in ballots.weights]
     for n in np.unique(sizes):
-        rows = np.flatnonzero(sizes == n)
-        subsets = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1
-        members = subsets.sum(1)
-        for start in range(0, len(rows), max(1, 2_000_000 // (len(subsets) * n))):
-            part = rows[start : start + max(1, 2_000_000 // (len(subsets) * n))]
-            given = codes[part, :n, None] == np.arange(int(codes[part, :n].max(initial=0)) + 1)
-            votes, sums = subsets @ given.astype(float), subsets @ (given * weights[part, :n, None])
-            share = _share_of_win(votes, sums, ballots.right[part])
-            for column, k in enumerate(ks):
-                result[part, column] = share[:, members == k].mean(1)
+        rows = np.flatnonzero((sizes == n) & ballots.is_solved)
+        subsets = ((np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1).astype(float)
+        of_size = (subsets.sum(1)[:, None] == ks) / np.maximum((subsets.sum(1)[:, None] == ks).sum(0), 1)
+        size = max(1, _BLOCK // len(subsets))
+        for part in (rows[start : start + size] for start in range(0, len(rows), size)):
+            said = codes[part, :n] == np.arange(int(codes[part, :n].max(initial=0)) + 1)[:, None, None]
+            votes = said @ subsets.T  # (answers, problems, subsets)
+            for values, weights in zip(result, ballots.weights, strict=True):
+                sums = (said * weights[part, 0, :n]) @ subsets.T
+                values[part] = _share_of_win(votes, sums) @ of_size
     return result
 
 
@@ -296,44 +348,45 @@ def _drawn(sizes: Array, draws: int, k: int, rng: np.random.Generator) -> Array:
     return deck
 
 
-def _tally(ballots: _Ballots, order: Array, ks: Array) -> Array:
-    """(problems, draws, budgets) share of the win that the reference has in each draw."""
+def _counted(ballots: _Ballots, order: Array, ks: Array) -> Iterator[tuple[int, Array, list[Array]]]:
+    """After each budget: votes, and per table of weights their sums, each (answers, problems, draws)."""
     n_problems, draws = order.shape[:2]
-    shape = (n_problems, draws, int(ballots.n_answers.max()))
-    row = np.arange(n_problems)[:, None, None]
-    code = ballots.codes.reshape(n_problems, -1)[row, order]
-    weight = None if ballots.weights is None else ballots.weights.reshape(n_problems, -1)[row, order]
-    cell = np.arange(n_problems * draws).reshape(n_problems, draws, 1) * shape[2] + code
-    votes, sums = (np.zeros(n_problems * draws * shape[2]) for _ in range(2))
-    result, done = np.zeros((n_problems, draws, len(ks))), 0
-    for k in np.unique(ks):
-        step = slice(done, k)
-        said = code[..., step] >= 0
-        cells, done = cell[..., step][said], k
-        votes += np.bincount(cells, minlength=len(votes))
-        if weight is not None:
-            sums += np.bincount(cells, weight[..., step][said], minlength=len(votes))
-        share = _share_of_win(votes.reshape(shape), None if weight is None else sums.reshape(shape), ballots.right)
-        result[..., ks == k] = share[..., None]
-    return result
+    width, n_answers = ballots.codes[0].size, int(ballots.n_answers.max())
+    each, shape = n_problems * draws, (n_answers, n_problems, draws)
+    drawn = np.ascontiguousarray(order[..., : int(ks.max())].transpose(2, 0, 1), np.intp).reshape(-1, each)
+    drawn += np.repeat(np.arange(n_problems) * width, draws)
+    code = ballots.codes.reshape(-1).take(drawn)
+    cell = code * each + np.arange(each)
+    cell[code < 0] = n_answers * each  # one cell for all that could not be read, left out at the end
+    weights = [table.reshape(-1).take(drawn) for table in ballots.weights]
+    votes, sums, done = np.zeros(n_answers * each + 1, np.int32), [np.zeros(n_answers * each + 1) for _ in weights], 0
+    for k in ks:
+        step, done = slice(done, int(k)), int(k)
+        at = cell[step].reshape(-1)
+        votes += np.bincount(at, minlength=len(votes)).astype(np.int32)
+        for total, weight in zip(sums, weights, strict=True):
+            total += np.bincount(at, weight[step].reshape(-1), minlength=len(total))
+        yield done, votes[:-1].reshape(shape), [total[:-1].reshape(shape) for total in sums]
 
 
-def _share_of_win(votes: Array, sums: Array | None, right: Array) -> Array:
-    """(problems, draws) share of the win of the right answer; `votes` and `sums` are (problems, draws, answers)."""
-    heard = votes > 0
-    if sums is None:
-        winners = heard & (votes == votes.max(-1, keepdims=True))
-    else:
-        total = np.where(heard, sums, -np.inf)
-        top = total.max(-1, keepdims=True)
-        with np.errstate(invalid="ignore"):
-            winners = heard & (total >= top - 1e-9 * np.abs(top))
-    own = np.take_along_axis(winners, np.maximum(right, 0)[:, None, None].repeat(votes.shape[1], 1), -1)[..., 0]
-    return np.where((right >= 0)[:, None] & own, 1 / np.maximum(winners.sum(-1), 1), 0)
+def _share_of_win(votes: Array, sums: Array | None = None) -> Array:
+    """(problems, draws) share of the win that answer 0 has; `votes` and `sums` are (answers, problems, draws)."""
+    total = votes if sums is None else np.where(votes > 0, sums, -np.inf)
+    rival = total[1:].max(0) if len(total) > 1 else np.full(votes.shape[1:], -np.inf)
+    top = np.maximum(total[0], rival)
+    if sums is not None:
+        with np.errstate(invalid="ignore"):  # nobody voted
+            top = top - 1e-9 * np.abs(top)
+    wins = (votes[0] > 0) & (total[0] >= top)
+    share = wins.astype(float)
+    tied = wins & (rival >= top)
+    if tied.any():
+        share[tied] = 1 / (total[:, tied] >= top[tied]).sum(0)
+    return share
 
 
 def _dense(codes: Array, reference: Array) -> tuple[Array, Array]:
-    """Codes renumbered 0, 1, … within each row (-1 stays), and the reference's new code (-2: nobody gave it)."""
+    """Codes renumbered 0, 1, … within each row, the reference first (-1 stays), and whether anybody gave it."""
     order, row, code, length = runs(codes)
     valid = code >= 0
     running = np.cumsum(valid)
@@ -341,7 +394,11 @@ def _dense(codes: Array, reference: Array) -> tuple[Array, Array]:
     fresh = np.where(valid, running - 1 - before[row], -1)
     result = np.empty_like(codes)
     np.put_along_axis(result, order, np.repeat(fresh, length).reshape(codes.shape), 1)
-    right = np.full(len(codes), -2)
+    right = np.zeros(len(codes), int)
     found = valid & (code == reference[row])
     right[row[found]] = fresh[found]
-    return result, right
+    is_solved = np.zeros(len(codes), bool)
+    is_solved[row[found]] = True
+    first = right[:, None]  # the reference and answer 0 change numbers
+    result = np.where(result == first, 0, np.where(result == 0, first, result))
+    return result, is_solved

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
-from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.arms import arm_values, vote_weight, votes_of
 from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares
 from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.curves import curves, default_budgets, interval_sources
 from bestofl_lib.analysis.picks import draw_once, pick_candidates, selected_languages
+from bestofl_lib.analysis.votes import majority_of_shares, weighted_vote_of_shares
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +229,25 @@ def test_without_rewards_the_sources_of_coverage_are_told(make_pool):
 def test_sources_for_a_model_that_covers_no_language_are_refused(make_pool):
     with pytest.raises(ValueError, match="reward model 'cross' does not cover"):
         interval_sources(make_pool(n_problems=20), reward_model="cross")
+
+
+def test_the_monte_carlo_error_of_several_trainings_is_that_of_their_mean_on_the_same_draws(make_pool):
+    one = make_pool(n_problems=15, n=12, quality={"cross": 1.5})
+    same = replace(one, other_seeds=(one.rewards,) * 2, seeds=(0, 1, 2), _kept={})
+    how = ("mixed", "weighted", "cross", [4], 60)
+    alone, thrice = arm_values(one, *how), arm_values(same, *how)
+    np.testing.assert_allclose(thrice.accuracy, alone.accuracy, rtol=1e-12)
+    np.testing.assert_allclose(thrice.mc_error, alone.mc_error)
+    assert alone.mc_error[0] > 0
+
+
+def test_votes_of_all_reward_models_at_once_are_those_of_each_alone(make_pool):
+    pool = make_pool(n_problems=12, n=12, quality={"multi": 1.0, "cross": 1.5})
+    every = votes_of(pool, "mixed", [3, 8], 40)
+    answers = {code: pool.answers[code] for code in pool.languages}
+    alone = majority_of_shares(answers, pool.reference, [3, 8], 40)
+    np.testing.assert_array_equal(every[None].accuracy, alone.value)
+    for model in ("multi", "cross"):
+        weights = {code: vote_weight(table) for code, table in pool.rewards[model].items()}
+        alone = weighted_vote_of_shares(weights, answers, pool.reference, [3, 8], 40)
+        np.testing.assert_array_equal(every[model].accuracy, alone.value)
