@@ -210,19 +210,24 @@ def explore(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="A folder in data/runs.")],
-    second: Annotated[str, typer.Argument(help="Another one; differences are second minus first.")],
+    runs: Annotated[list[str], typer.Argument(help="Folders in data/runs, two or more; differences are to the first.")],
 ) -> None:
-    """What changed between two runs and why; writes a page into reports/."""
+    """What differs between runs and why, their curves in one chart; writes a page into reports/."""
     from bestofl_lib.analysis.comparison import compare as compare_runs
-    from bestofl_lib.display.report.compare import summary, write_page
+    from bestofl_lib.display.report.compare import names_of, summary, write_page
     from bestofl_lib.runs import Folders, Run
 
+    if len(runs) < 2:
+        raise ValueError(
+            f"one run is named, {runs[0]}; name two or more: bestofl compare {runs[0]} OTHER (bestofl runs lists them)"
+        )
     folders = Folders.default()
-    found = compare_runs(Run(first, folders.runs), Run(second, folders.runs))
-    for line in summary(found):
-        typer.echo(line)
-    typer.echo(f"open {write_page(found, folders.reports)}")
+    opened = [Run(name, folders.runs) for name in runs]
+    found = [compare_runs(opened[0], other) for other in opened[1:]]
+    for one in found:
+        for line in summary(one, names_of(opened)):
+            typer.echo(line)
+    typer.echo(f"open {write_page(opened, found, folders.reports)}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Two runs side by side: what differs between them, what that changed, and whether it is more than luck.
+"""Runs side by side: what differs between them, what that changed, and whether it is more than luck.
 
 Compares stored tables; it draws, reads and scores nothing. Figures are paired by problem. The words for them and the page are
 in `display/report/compare.py`.
@@ -15,6 +15,7 @@ import polars as pl
 
 from bestofl_lib.analysis import uncertainty
 from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.pool import Pool, pool_of_run
 from bestofl_lib.analysis.run_scan import KEYS, Source, open_run
 from bestofl_lib.runs import Run
@@ -34,6 +35,10 @@ ARMS = (
     ("logprob", None),
     ("oracle", None),
 )
+SIDE_BY_SIDE = {
+    "run": pl.String, "strategy": pl.String, "reward_model": pl.String, "budget": pl.Int64, "accuracy": pl.Float64, "low": pl.Float64,
+    "high": pl.Float64, "n_problems": pl.Int64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,7 @@ def compare(first: Run, second: Run) -> Comparison:
     """
     if first.name == second.name and first.root == second.root:
         raise ValueError(f"run {first.name!r} is compared with itself; name two runs")
-    sources = [
-        open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None) for run in (first, second)
-    ]
+    sources = [_opened(run) for run in (first, second)]
     codes = [code for code in sources[0].languages if code in sources[1].languages]
     references = [s.problems.select("problem_id", "reference").unique("problem_id") for s in sources]
     shared = references[0].join(references[1], on="problem_id", suffix="_second").sort("problem_id")
@@ -98,6 +101,68 @@ def compare(first: Run, second: Run) -> Comparison:
         first.name, second.name, len(shared), settings(first.recorded(), second.recorded()), counts,
         _languages(tables, same, codes), arms, _flips(values, ids, tables, same, rescored),
     )  # fmt: skip
+
+
+def curves_side_by_side(runs: Sequence[Run], replicates: int = uncertainty.REPLICATES) -> pl.DataFrame:
+    """Accuracy against budget of several runs, on the problems and languages that all of them have, in equal shares.
+
+    Returns:
+        One row per run, strategy and budget: `run`, `strategy`, `reward_model`, `budget`, `accuracy`, `low`, `high` (95 % over
+        problems), `n_problems`. A strategy stands there for the runs that have its numbers.
+
+    Raises:
+        ValueError: no problem or language is in all runs.
+    """
+    pools = [_pool(run, source) for run in runs for source in [_opened(run)]]
+    codes = [code for code in pools[0].languages if all(code in pool.languages for pool in pools)]
+    shared = set.intersection(*(set(pool.problem_ids) for pool in pools))
+    ids = [problem for problem in pools[0].problem_ids if problem in shared]
+    if not ids or not codes:
+        names = ", ".join(run.name for run in runs)
+        raise ValueError(
+            f"no {'language' if ids else 'problem'} is in all of {names}; compare runs of the same problems"
+        )
+    budgets = default_budgets(min(pool.largest_budget("+".join(codes)) for pool in pools))
+    rows: list[tuple[Any, ...]] = []
+    for run, pool in zip(runs, pools, strict=True):
+        here = [pool.problem_ids.index(problem) for problem in ids]
+        for strategy, model in ARMS:
+            if model is not None and model not in pool.reward_models:
+                continue
+            found = arm_values(pool, "+".join(codes), strategy, model, budgets)
+            if found is None:
+                continue
+            level = uncertainty.mean_interval(found.accuracy[here], replicates=replicates)
+            for at, k in enumerate(budgets):
+                figures = (float(level.estimate[at]), float(level.low[at]), float(level.high[at]))
+                rows.append((run.name, strategy, model, k, *figures, len(ids)))
+    return pl.DataFrame(rows, schema=SIDE_BY_SIDE, orient="row")
+
+
+def completions_side_by_side(runs: Sequence[Run], problem_ids: Sequence[str]) -> pl.DataFrame:
+    """What each run chose for these problems: of all languages the candidate with the highest cross reward, else the first drawn.
+
+    Returns:
+        One row per problem (in the order given) and run: `problem_id`, `run`, `language`, `question`, `completion`, `answer`,
+        `is_correct`, `reference`.
+    """
+    parts = []
+    for run in runs:
+        source = _opened(run)
+        here = pl.col("problem_id").is_in(list(problem_ids))
+        table = source.candidates().filter(here).select(*KEYS, "completion").unique(KEYS, keep="first")
+        table = table.join(source.readings.filter(here).select(*KEYS, "answer", "is_correct"), on=KEYS)
+        reward = pl.lit(0.0).alias("reward")
+        if "cross" in source.models:
+            table = table.join(source.rewards_by("cross").select(*KEYS, "reward"), on=KEYS, how="left")
+            reward = pl.col("reward").fill_nan(None).fill_null(-np.inf)
+        chosen = table.with_columns(reward).sort("problem_id", -pl.col("reward"), *KEYS[1:]).collect()
+        chosen = chosen.unique("problem_id", keep="first", maintain_order=True).drop("reward")
+        told = source.problems.select("problem_id", "language", "question", "reference")
+        parts.append(chosen.join(told, on=["problem_id", "language"], how="left").with_columns(run=pl.lit(run.name)))
+    order = pl.DataFrame({"problem_id": list(problem_ids)}, schema={"problem_id": pl.String}).with_row_index("place")
+    table = pl.concat(parts).join(order, on="problem_id").sort("place", maintain_order=True)
+    return table.select("problem_id", "run", "language", "question", "completion", "answer", "is_correct", "reference")
 
 
 def settings(first: dict[str, Any], second: dict[str, Any]) -> pl.DataFrame:
@@ -180,10 +245,7 @@ def _arms(
     first: Run, second: Run, sources: list[Source], codes: Sequence[str]
 ) -> tuple[pl.DataFrame, tuple[np.ndarray, np.ndarray], list[str]]:
     """The strategies that both runs allow, on the mixed pool, at the largest budget that both reach."""
-    pools = [
-        pool_of_run(run, split=source.split or "test") if source.split else _whole(run, source)
-        for run, source in zip((first, second), sources, strict=True)
-    ]
+    pools = [_pool(run, source) for run, source in zip((first, second), sources, strict=True)]
     ids = [problem for problem in pools[0].problem_ids if problem in set(pools[1].problem_ids)]
     if not ids:
         raise ValueError(
@@ -217,7 +279,14 @@ def _arms(
     return _corrected(rows).with_columns(judges=pl.Series(judges)), values[choice], ids
 
 
-def _whole(run: Run, source: Source) -> Pool:
+def _opened(run: Run) -> Source:
+    """Its test problems, or all where none was for testing."""
+    return open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
+
+
+def _pool(run: Run, source: Source) -> Pool:
+    if source.split:
+        return pool_of_run(run, split=source.split)
     rewards = run.read("rewards") if run.has("rewards") else None
     return Pool.of(
         source.candidates().collect(), run.read("readings"), rewards, source.problems, split=None, drop_incomplete=True

@@ -12,6 +12,7 @@ from made_up_runs import write_run
 
 from bestofl_lib.analysis import complementarity
 from bestofl_lib.analysis.claims import claims_of
+from bestofl_lib.analysis.comparison import curves_side_by_side
 from bestofl_lib.analysis.curves import curves, interval_sources
 from bestofl_lib.analysis.picks import selected_by_every_rule
 from bestofl_lib.analysis.planner import plans
@@ -53,6 +54,7 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
     readings, rewards = run.read("readings"), run.read("rewards")
     judged = readings.join(candidates.select("problem_id", "language", "sample_index", "finish_reason"), on=KEYS)
     others = read_with_others(candidates, problems, limit=12)
+    alone = curves_side_by_side([run], replicates=200)
     reliability, _ = calibration(rewards.filter(pl.col("reward_model").is_in(["multi", "cross"])), readings)
     return _of_pool(pool) | {
         "accuracy_by_language": accuracy_by_language(judged, problems),
@@ -61,6 +63,7 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
         "trace_languages": judged.group_by("language", "trace_language").agg(n=pl.len()),
         "reward_quality": within_problem_auc(rewards, readings),
         "calibration": reliability,
+        "runs_side_by_side": pl.concat([alone, alone.with_columns(run=pl.lit("other"))]),
     }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import replace
 
 import polars as pl
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.analysis.comparison import compare, settings
-from bestofl_lib.display.report.compare import page, summary, write_page
+from bestofl_lib.analysis.comparison import compare, completions_side_by_side, curves_side_by_side, settings
+from bestofl_lib.display.origin import Origin
+from bestofl_lib.display.report.compare import names_of, page, summary, write_page
 from bestofl_lib.runs import Run
 
 SHAPE = {"n_problems": 30, "n": 4, "languages": ("en", "th"), "mono": False}
@@ -110,7 +113,7 @@ def test_settings_are_told_apart_by_step():
 
 
 def test_the_terminal_says_it_in_a_few_lines(root):
-    lines = summary(against_base(root, "reread"))
+    lines = summary(against_base(root, "reread"), {"base": "base", "reread": "reread"})
     assert len(lines) < 16 and "reread against base, on 30 problems in 2 languages" in lines[0]
     assert any("Thai −" in line for line in lines) and any(
         line.strip().startswith("best of k by cross") for line in lines
@@ -118,20 +121,68 @@ def test_the_terminal_says_it_in_a_few_lines(root):
 
 
 def test_the_page_holds_no_script_and_asks_for_nothing(root, tmp_path):
-    found = against_base(root, "rescored")
+    runs = [Run("base", root), Run("rescored", root)]
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "atlas.html").write_text("")
-    text = write_page(found, tmp_path).read_text("utf8")
+    text = write_page(runs, [compare(*runs)], tmp_path).read_text("utf8")
     assert "<script" not in text and "http" not in text.replace("http-equiv", "") and "default-src 'none'" in text
     assert 'href="base/atlas.html#lab-test-' in text and 'href="rescored/atlas.html' not in text
     assert (tmp_path / "compare-base-rescored.html").exists()
+
+
+def test_several_runs_stand_in_one_chart_and_side_by_side(root, tmp_path):
+    runs = [Run(name, root) for name in ("base", "rescored", "redrawn")]
+    found = [compare(runs[0], other) for other in runs[1:]]
+    text = write_page(runs, found, tmp_path).read_text("utf8")
+    assert (tmp_path / "compare-base-rescored-redrawn.html").exists()
+    for name in ("rescored", "redrawn"):
+        assert f"<h2>{name} (made-up) against base (made-up)</h2>" in text
+    picture = base64.b64decode(re.search(r"data:image/svg\+xml;base64,([\w+/=]+)", text)[1]).decode()
+    assert all(f"{run.name} (made-up)" in picture for run in runs)
+    problem = found[0].flips["problem_id"][0]
+    shown = completions_side_by_side(runs, [problem])
+    assert shown["run"].to_list() == [run.name for run in runs] and text.count(f"<h3>{problem}: right answer") == 1
+    best = runs[0].read("rewards").filter((pl.col("problem_id") == problem) & (pl.col("reward_model") == "cross"))
+    key = best.sort("reward").row(-1, named=True)
+    assert shown["language"][0] == key["language"]
+    texts = runs[0].candidates().filter(
+        (pl.col("problem_id") == problem) & (pl.col("language") == key["language"]) & (pl.col("sample_index") == key["sample_index"])
+    )  # fmt: skip
+    assert shown["completion"][0] == texts["completion"][0]
+
+
+def test_curves_side_by_side_are_those_of_each_run(root):
+    runs = [Run(name, root) for name in ("base", "redrawn")]
+    table = curves_side_by_side(runs, replicates=100)
+    found = compare(*runs)
+    for row in found.arms.iter_rows(named=True):
+        mine = table.filter(
+            (pl.col("strategy") == row["strategy"])
+            & pl.col("reward_model").eq_missing(pl.lit(row["reward_model"]))
+            & (pl.col("budget") == row["budget"])
+        )
+        assert dict(mine.select("run", "accuracy").iter_rows()) == pytest.approx(
+            {"base": row["first"], "redrawn": row["second"]}
+        )
+
+
+def test_runs_are_called_by_their_models_where_these_differ(root, monkeypatch):
+    runs = [Run(name, root) for name in ("base", "redrawn")]
+    assert names_of(runs) == {"base": "base (made-up)", "redrawn": "redrawn (made-up)"}
+    origins = {"base": ("Qwen",), "redrawn": ("Gemma",)}
+    monkeypatch.setattr("bestofl_lib.display.report.compare.origin", lambda run: Origin("p", origins[run.name], "", ""))
+    assert names_of(runs) == {"base": "Qwen", "redrawn": "Gemma"}
 
 
 def test_text_in_a_run_is_inert_on_the_page(root, tmp_path):
     found = against_base(root, "rescored")
     bad = "</td><script>window.PWN=1</script>"
     rows = pl.DataFrame({"step": [bad], "what": [bad], "first": [bad], "second": [bad]})
-    text = page(replace(found, settings=rows, flips=found.flips.with_columns(why=pl.lit(bad))), tmp_path)
+    texts = completions_side_by_side([Run("base", root)], ["lab-test-0001"]).with_columns(
+        completion=pl.lit(bad), question=pl.lit(bad)
+    )
+    changed = replace(found, settings=rows, flips=found.flips.with_columns(why=pl.lit(bad)))
+    text = page([changed], {"base": bad, "rescored": bad}, tmp_path, "<svg></svg>", texts)
     assert "<script" not in text and "&lt;script&gt;" in text
 
 

@@ -13,7 +13,7 @@ from bestofl_lib.display.charts.complementarity import (
     shapley,
     sole_solvers,
 )
-from bestofl_lib.display.charts.curves import budget_curves, english_against_mixed, interval_sources
+from bestofl_lib.display.charts.curves import budget_curves, english_against_mixed, interval_sources, runs_side_by_side
 from bestofl_lib.display.charts.planning import allocation, planner_regret
 from bestofl_lib.display.charts.reading import accuracy_by_language, accuracy_by_reader, reading_rules, trace_languages
 from bestofl_lib.display.charts.rewards import calibration, reward_quality, selected_languages
@@ -35,6 +35,7 @@ __all__ = [
     "planner_regret",
     "reading_rules",
     "reward_quality",
+    "runs_side_by_side",
     "selected_languages",
     "shapley",
     "sole_solvers",

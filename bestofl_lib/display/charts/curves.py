@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -150,6 +150,35 @@ def english_against_mixed(
         f"bands are 95 % intervals over problems; a line ends where its draws end.",
         room=125,
     )
+
+
+def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = None) -> alt.TopLevelMixin:
+    """How far do several runs come with the same budget? One panel per way of choosing, one line per run.
+
+    Args:
+        table: of `comparison.curves_side_by_side`.
+        names: how each run is called in the picture; by default its own name.
+    """
+    names = names or {name: name for name in table["run"].unique(maintain_order=True)}
+    need(table, "run", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
+    panel = [words.strategy(*pair) for pair in table.select("strategy", "reward_model").iter_rows()]
+    table = table.with_columns(panel=pl.Series(panel, dtype=pl.String), arm=pl.col("run").replace_strict(names))
+    shown = [words.strategy(*pair) for pair in (("best_of_k", "cross"), ("majority", None), ("oracle", None))]
+    shown = [name for name in shown if name in set(panel)]
+    table = thinned(table.filter(pl.col("panel").is_in(shown)))
+    colours = alt.Scale(domain=list(names.values()), range=[OWN, MIXED, MULTI, PLANNED, VOTE, SKY, GREY][: len(names)])
+    look = _Look(colours, accuracy_domain(table), table["budget"])
+    last = table.filter((pl.col("panel") == shown[0]) & (pl.col("budget") == pl.col("budget").max())).sort("accuracy")
+    best, k = last.row(-1, named=True), last["budget"][0]
+    return finish(
+        alt.concat(*(_ended_panel(table.filter(pl.col("panel") == name), name, look) for name in shown), columns=3, spacing=24),
+        "runs_side_by_side",
+        f"{best['arm']} is highest by {shown[0]} at {k} completions: {100 * best['accuracy']:.1f} %",
+        "How far does each run come with the same budget?",
+        f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions per problem in equal shares over "
+        "the languages that all runs have; bands are 95 % intervals over problems.",
+        room=125,
+    )  # fmt: skip
 
 
 def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:

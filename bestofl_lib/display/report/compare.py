@@ -1,10 +1,12 @@
-"""The comparison of two runs in words: a few lines for a terminal, and a page without script that needs no network.
+"""The comparison of runs in words: a few lines for a terminal, and a page without script that needs no network.
 
 Figures come from `analysis/comparison.py`. The page is a template; every text on it is escaped.
 """
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,28 +14,42 @@ from urllib.parse import quote
 import polars as pl
 from markupsafe import Markup
 
-from bestofl_lib.analysis.comparison import STEPS, Comparison
-from bestofl_lib.display import embed, words
+from bestofl_lib.analysis.comparison import STEPS, Comparison, completions_side_by_side, curves_side_by_side
+from bestofl_lib.display import charts, embed, words
+from bestofl_lib.display.origin import origin
+from bestofl_lib.display.pictures import Look, draw_svg
 from bestofl_lib.display.report.pages import ALONE, Column, Link, Table, render
 from bestofl_lib.files import replace_file
 from bestofl_lib.languages import english_name
+from bestofl_lib.runs import Run
 from bestofl_lib.text import signed, signed_interval, signed_points
 
 MOST_FLIPS = 200  # rows of the table of flipped problems
+MOST_TEXTS = 12  # problems whose completions are shown side by side
 
 STYLE = """
 .forest { min-width: 9rem; } .forest div { position: relative; height: 1.1rem; } .forest i { position: absolute; display: block; }
 .forest .zero { left: 50%; top: -.35rem; bottom: -.35rem; border-left: 1px solid var(--soft); } .forest .span { height: 3px; top: .5rem; background: var(--soft); }
 .forest .dot { width: 9px; height: 9px; border-radius: 50%; top: .3rem; margin-left: -4px; background: var(--none); }
 .forest .up { background: var(--good); } .forest .down { background: var(--bad); }
+.picture { width: 100%; background: #fff; border-radius: 6px; } .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .8rem; }
+.pair article { border: 1px solid var(--line); border-radius: 6px; padding: .4rem .7rem; min-width: 0; } .pair .text { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14rem; overflow: auto; }
 table { width: 100%; } @media (max-width: 520px) { table { width: auto; } }
 """
 
 
-def summary(found: Comparison) -> list[str]:
-    """The comparison in a few lines, for a terminal."""
+def names_of(runs: Sequence[Run]) -> dict[str, str]:
+    """How each run is called on the page: by its model, where no two runs have the same, else by its name and model."""
+    models = {run.name: ", ".join(origin(run).models[:3]) for run in runs}
+    if all(models.values()) and len(set(models.values())) == len(models):
+        return models
+    return {name: f"{name} ({model})" if model else name for name, model in models.items()}
+
+
+def summary(found: Comparison, names: Mapping[str, str]) -> list[str]:
+    """The comparison of two runs in a few lines, for a terminal."""
     return [
-        *_sentences(found),
+        *_sentences(found, names),
         *(
             f"  {words.strategy(row['strategy'], row['reward_model']):<32} {_change(row)}"
             for row in found.arms.iter_rows(named=True)
@@ -41,27 +57,40 @@ def summary(found: Comparison) -> list[str]:
     ]
 
 
-def write_page(found: Comparison, reports: Path) -> Path:
-    """Write `compare-<first>-<second>.html` into the folder of reports; gives its path."""
-    path = reports / f"compare-{found.first}-{found.second}.html"
-    replace_file(path, page(found, reports).encode("utf8", "replace"))
+def write_page(runs: Sequence[Run], found: Sequence[Comparison], reports: Path) -> Path:
+    """Write `compare-<run>-<run>….html` into the folder of reports; gives its path.
+
+    Args:
+        runs: all of them, the one that others are compared with first.
+        found: each further run against the first, see `comparison.compare`.
+    """
+    names = names_of(runs)
+    path = reports / f"compare-{'-'.join(run.name for run in runs)}.html"
+    picture = draw_svg([charts.runs_side_by_side(curves_side_by_side(runs), names).to_dict()], Look())[0]
+    flipped = list(dict.fromkeys(problem for one in found for problem in one.flips["problem_id"].head(MOST_TEXTS)))
+    texts = completions_side_by_side(runs, flipped[:MOST_TEXTS])
+    replace_file(path, page(found, names, reports, picture, texts).encode("utf8", "replace"))
     return path
 
 
-def page(found: Comparison, reports: Path) -> str:
-    """The comparison as one page that needs nothing else."""
-    title = f"{found.second} against {found.first}"
-    more = f" The first {MOST_FLIPS} of {found.flips.height} are shown." if found.flips.height > MOST_FLIPS else ""
+def page(
+    found: Sequence[Comparison], names: Mapping[str, str], reports: Path, picture: str, texts: pl.DataFrame
+) -> str:
+    """The comparison as one page that needs nothing else.
+
+    Args:
+        names: how each run is called, see `names_of`.
+        reports: where the runs' own reports are looked for, to link their atlases.
+        picture: the runs' curves as SVG.
+        texts: of `comparison.completions_side_by_side`.
+    """
+    title = " · ".join(names.values())
     body = render(
-        "compare.html.j2", title=title, sentences=_sentences(found), budget=found.arms["budget"][0], arm=_arm(found), more=more,
-        arms=_differences([(words.strategy(row["strategy"], row["reward_model"]), row) for row in found.arms.iter_rows(named=True)], "strategy", found),
-        languages=_differences([(english_name(row["language"]), row) for row in found.languages.iter_rows(named=True)], "language", found, parts=True),
-        settings=_settings(found), flips=_flips(found, reports),
+        "compare.html.j2", title=title, picture=Markup(f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"),
+        parts=[_part(one, names, reports) for one in found], texts=_side_by_side(texts, names),
     )  # fmt: skip
     links = [
-        Link(f"{quote(name)}/index.html", name)
-        for name in (found.first, found.second)
-        if (reports / name / "index.html").exists()
+        Link(f"{quote(run)}/index.html", name) for run, name in names.items() if (reports / run / "index.html").exists()
     ]
     return render(
         "alone.html.j2", policy=ALONE, title=title, brand="Best-of-L · comparison", links=links, body=body, heading="", rows=[],
@@ -69,12 +98,48 @@ def page(found: Comparison, reports: Path) -> str:
     )  # fmt: skip
 
 
-def _differences(rows: list[tuple[str, dict[str, Any]]], what: str, found: Comparison, parts: bool = False) -> Table:
+def _part(found: Comparison, names: Mapping[str, str], reports: Path) -> dict[str, Any]:
+    """What the template shows of one run against the first."""
+    arms = [(words.strategy(row["strategy"], row["reward_model"]), row) for row in found.arms.iter_rows(named=True)]
+    languages = [(english_name(row["language"]), row) for row in found.languages.iter_rows(named=True)]
+    more = f" The first {MOST_FLIPS} of {found.flips.height} are shown." if found.flips.height > MOST_FLIPS else ""
+    return {
+        "title": f"{names[found.second]} against {names[found.first]}", "sentences": _sentences(found, names),
+        "budget": found.arms["budget"][0], "arm": _arm(found), "more": more,
+        "arms": _differences(arms, "strategy", found, names), "languages": _differences(languages, "language", found, names, parts=True),
+        "settings": _settings(found, names), "flips": _flips(found, names, reports),
+    }  # fmt: skip
+
+
+def _side_by_side(texts: pl.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Per problem what each run chose, for the template."""
+    made = []
+    for (problem,), rows in texts.group_by("problem_id", maintain_order=True):
+        chosen = [
+            row
+            | {
+                "name": names[row["run"]],
+                "language": words.describe_language(row["language"]),
+                "verdict": _verdict(row),
+            }
+            for row in rows.iter_rows(named=True)
+        ]
+        made.append({"problem": problem, "reference": rows["reference"][0], "chosen": chosen})
+    return made
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    return "✓ correct" if row["is_correct"] else "∅ unread" if row["answer"] is None else f"✗ wrong: {row['answer']}"
+
+
+def _differences(
+    rows: list[tuple[str, dict[str, Any]]], what: str, found: Comparison, names: Mapping[str, str], parts: bool = False
+) -> Table:
     """One tested difference per row, with its place on a line from −reach to +reach."""
     reach = max([0.01, *(max(abs(row["low"]), abs(row["high"])) for _, row in rows)])
-    names = [found.first, found.second, f"difference, ±{100 * reach:.0f} points wide", "points [95 %]"]
-    names += ["by sampling", "by reading"] if parts else []
-    columns = [Column(what, head=True), *(Column(name, number=place != 2) for place, name in enumerate(names))]
+    heads = [names[found.first], names[found.second], f"difference, ±{100 * reach:.0f} points wide", "points [95 %]"]
+    heads += ["by sampling", "by reading"] if parts else []
+    columns = [Column(what, head=True), *(Column(head, number=place != 2) for place, head in enumerate(heads))]
     columns += [Column(name, number=True) for name in ("p (Holm)", "detectable", "problems")]
     told = []
     for name, row in rows:
@@ -94,13 +159,13 @@ def _forest(row: dict[str, Any], reach: float) -> Markup:
     ).format(left, max(right - left, 0.5), Markup(kind), at)
 
 
-def _settings(found: Comparison) -> Table:
-    headings = {"first": found.first, "second": found.second}
+def _settings(found: Comparison, names: Mapping[str, str]) -> Table:
+    headings = {"first": names[found.first], "second": names[found.second]}
     columns = [Column(headings.get(name, name)) for name in found.settings.columns]
     return Table(columns, [list(row) for row in found.settings.iter_rows()])
 
 
-def _flips(found: Comparison, reports: Path) -> Table:
+def _flips(found: Comparison, names: Mapping[str, str], reports: Path) -> Table:
     """Problems that flip, with links to their completions where an atlas is there."""
     atlases = [name for name in (found.first, found.second) if (reports / name / "atlas.html").exists()]
     link = Markup('<a href="{}/atlas.html#{}">{}</a>')
@@ -110,26 +175,29 @@ def _flips(found: Comparison, reports: Path) -> Table:
         verdict = Markup('<span class="verdict {}">{}</span>').format(
             "supported" if solved else "not-supported", "solved" if solved else "missed"
         )
-        read = Markup(" ").join(link.format(quote(name), quote(row["problem_id"], safe=""), name) for name in atlases)
+        read = Markup(" ").join(
+            link.format(quote(name), quote(row["problem_id"], safe=""), names[name]) for name in atlases
+        )
         chances = [f"{100 * row[key]:.0f} %" for key in ("first", "second")]
         rows.append([row["problem_id"], verdict, *chances, row["why"] or "", read])
     heads = [
         Column("problem", head=True),
         Column("now"),
-        Column(found.first, number=True),
-        Column(found.second, number=True),
+        Column(names[found.first], number=True),
+        Column(names[found.second], number=True),
     ]
     return Table([*heads, Column("what differs"), Column("read")], rows)
 
 
-def _sentences(found: Comparison) -> list[str]:
+def _sentences(found: Comparison, names: Mapping[str, str]) -> list[str]:
+    first, second = names[found.first], names[found.second]
     counts, steps = found.counts, [step for step, _ in STEPS if step in set(found.settings["step"])]
     gained = found.flips.filter(pl.col("second") > pl.col("first")).height
     alike = counts["same"]
     parts = found.languages.select(pl.col("by_sampling", "by_reading", "difference").mean()).row(0, named=True)
     said = [
-        f"{found.second} against {found.first}, on {found.n_problems} problems in {found.languages.height} languages (differences are "
-        f"{found.second} minus {found.first}).",
+        f"{second} against {first}, on {found.n_problems} problems in {found.languages.height} languages (differences are "
+        f"{second} minus {first}).",
         f"Set differently: {', '.join(steps) or 'nothing in sampling, reading or rewards'} ({found.settings.height} settings, files and versions).",
         f"{alike:,} of {counts['second']:,} candidates have the same text in both; of these {counts['reread']:,} were read differently "
         f"({counts['rejudged']:,} judged differently) and {counts['rescored']:,} rewarded differently.",
