@@ -156,13 +156,13 @@ def completions_side_by_side(runs: Sequence[Run], problem_ids: Sequence[str]) ->
         if "cross" in source.models:
             table = table.join(source.rewards_by("cross").select(*KEYS, "reward"), on=KEYS, how="left")
             reward = pl.col("reward").fill_nan(None).fill_null(-np.inf)
-        chosen = table.with_columns(reward).sort("problem_id", -pl.col("reward"), *KEYS[1:]).collect()
-        chosen = chosen.unique("problem_id", keep="first", maintain_order=True).drop("reward")
+        best = table.with_columns(reward).sort("problem_id", -pl.col("reward"), *KEYS[1:]).collect()
+        best = best.unique("problem_id", keep="first", maintain_order=True).drop("reward")
         told = source.problems.select("problem_id", "language", "question", "reference")
-        parts.append(chosen.join(told, on=["problem_id", "language"], how="left").with_columns(run=pl.lit(run.name)))
+        parts.append(best.join(told, on=["problem_id", "language"], how="left").with_columns(run=pl.lit(run.name)))
     order = pl.DataFrame({"problem_id": list(problem_ids)}, schema={"problem_id": pl.String}).with_row_index("place")
-    table = pl.concat(parts).join(order, on="problem_id").sort("place", maintain_order=True)
-    return table.select("problem_id", "run", "language", "question", "completion", "answer", "is_correct", "reference")
+    chosen = pl.concat(parts).join(order, on="problem_id").sort("place", maintain_order=True)
+    return chosen.select("problem_id", "run", "language", "question", "completion", "answer", "is_correct", "reference")
 
 
 def settings(first: dict[str, Any], second: dict[str, Any]) -> pl.DataFrame:

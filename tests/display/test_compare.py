@@ -151,6 +151,17 @@ def test_several_runs_stand_in_one_chart_and_side_by_side(root, tmp_path):
     assert shown["completion"][0] == texts["completion"][0]
 
 
+@pytest.mark.slow
+def test_each_difference_is_drawn_in_its_own_row(root, tmp_path, opened):
+    runs = [Run("base", root), Run("rescored", root)]
+    page, _, said = opened(write_page(runs, [compare(*runs)], tmp_path))
+    outside = page.evaluate("""() => Array.from(document.querySelectorAll('.forest .dot')).filter((dot) => {
+        const [a, b] = [dot.getBoundingClientRect(), dot.closest('tr').getBoundingClientRect()];
+        return a.top < b.top || a.bottom > b.bottom;
+    }).length""")
+    assert page.locator(".forest .dot").count() > 4 and outside == 0 and not said
+
+
 def test_curves_side_by_side_are_those_of_each_run(root):
     runs = [Run(name, root) for name in ("base", "redrawn")]
     table = curves_side_by_side(runs, replicates=100)

@@ -173,7 +173,7 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
     return finish(
         alt.concat(*(_ended_panel(table.filter(pl.col("panel") == name), name, look) for name in shown), columns=3, spacing=24),
         "runs_side_by_side",
-        f"{best['arm']} is highest by {shown[0]} at {k} completions: {100 * best['accuracy']:.1f} %",
+        f"At {k} completions {best['arm']} is highest by {shown[0]}: {100 * best['accuracy']:.1f} %",
         "How far does each run come with the same budget?",
         f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions per problem in equal shares over "
         "the languages that all runs have; bands are 95 % intervals over problems.",

@@ -25,15 +25,16 @@ from bestofl_lib.runs import Run
 from bestofl_lib.text import signed, signed_interval, signed_points
 
 MOST_FLIPS = 200  # rows of the table of flipped problems
+WIDTH = 9.5  # inches of the chart: the page's width
 MOST_TEXTS = 12  # problems whose completions are shown side by side
 
 STYLE = """
-.forest { min-width: 9rem; } .forest div { position: relative; height: 1.1rem; } .forest i { position: absolute; display: block; }
+.forest { position: relative; min-width: 9rem; height: 1.1rem; } .forest i { position: absolute; display: block; }
 .forest .zero { left: 50%; top: -.35rem; bottom: -.35rem; border-left: 1px solid var(--soft); } .forest .span { height: 3px; top: .5rem; background: var(--soft); }
 .forest .dot { width: 9px; height: 9px; border-radius: 50%; top: .3rem; margin-left: -4px; background: var(--none); }
 .forest .up { background: var(--good); } .forest .down { background: var(--bad); }
 .picture { width: 100%; background: #fff; border-radius: 6px; } .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .8rem; }
-.pair article { border: 1px solid var(--line); border-radius: 6px; padding: .4rem .7rem; min-width: 0; } .pair .text { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14rem; overflow: auto; }
+.pair article { border: 1px solid var(--line); border-radius: 6px; padding: .4rem .7rem; min-width: 0; } .pair h4 { margin: .2rem 0; } .pair .text { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14rem; overflow: auto; }
 table { width: 100%; } @media (max-width: 520px) { table { width: auto; } }
 """
 
@@ -66,7 +67,7 @@ def write_page(runs: Sequence[Run], found: Sequence[Comparison], reports: Path) 
     """
     names = names_of(runs)
     path = reports / f"compare-{'-'.join(run.name for run in runs)}.html"
-    picture = draw_svg([charts.runs_side_by_side(curves_side_by_side(runs), names).to_dict()], Look())[0]
+    picture = draw_svg([charts.runs_side_by_side(curves_side_by_side(runs), names).to_dict()], Look(width=WIDTH))[0]
     flipped = list(dict.fromkeys(problem for one in found for problem in one.flips["problem_id"].head(MOST_TEXTS)))
     texts = completions_side_by_side(runs, flipped[:MOST_TEXTS])
     replace_file(path, page(found, names, reports, picture, texts).encode("utf8", "replace"))
