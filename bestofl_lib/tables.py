@@ -81,8 +81,11 @@ TABLES: dict[str, Table] = {
             "note": pl.String,  # empty, or why the reading is doubtful
             "is_correct": pl.Boolean,  # never null: an unreadable answer is not correct, and is counted
             "trace_language": pl.String,  # the language the completion is written in; null: abstained
+            "equations": pl.Int32,  # written in the completion, see `answers/equations`; null: not looked for
+            "false_equations": pl.Int32,  # and how many of them do not hold
         },
         tuple(KEY),
+        ("equations", "false_equations"),
     ),
     "accuracy": Table(
         "one row per language; a single candidate of the test problems",

@@ -17,11 +17,11 @@ from bestofl_lib.analysis.best_of_k import best_of_k
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.majority import majority
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.pool import MEASURES, Pool
 from bestofl_lib.analysis.votes import DRAWS, Kind, Tally, votes_of_shares
 
 Array = np.ndarray
-PLAIN = ("random", "oracle", "majority", "logprob", "shortest")  # strategies without a reward model
+PLAIN = ("random", "oracle", "majority", *MEASURES)  # strategies without a reward model
 REWARDED = ("best_of_k", "weighted")
 STRATEGIES = (*PLAIN, *REWARDED)
 VOTE_WEIGHTS = ("logistic", "reward")
@@ -57,7 +57,7 @@ def arm_values(
         pool: the stored candidates.
         name: which languages share the budget equally: a code, "mixed", "mixed-en", codes joined by "+", or "half-en"
             (English gets half, rounded up, and all others share the rest).
-        strategy: random, oracle, majority, logprob, shortest, best_of_k or weighted.
+        strategy: random, oracle, majority, logprob, shortest, arithmetic, best_of_k or weighted.
         reward_model: for best_of_k and weighted; "mono" takes each language's own model.
         budgets: completions per problem over all languages.
         draws, seed: of the Monte Carlo that serves weighted votes, and majority over several languages.
@@ -66,7 +66,7 @@ def arm_values(
 
     Returns:
         Values, or None where the arm has no such numbers (a reward model that does not cover its languages, unknown
-        log-probabilities or lengths).
+        log-probabilities, lengths or equations).
 
     Raises:
         ValueError: unknown names, or a budget above the pool, with problem and language.
@@ -112,7 +112,7 @@ def _values(
             values = majority(pool.answers[name], pool.reference, budgets=ks, problem_ids=ids, language=name)
             return Values(values, exact)
         return votes_of(pool, name, budgets, draws, seed, None)[None]
-    model = strategy if strategy in ("logprob", "shortest") else str(reward_model)
+    model = strategy if strategy in MEASURES else str(reward_model)
     rewards = pool.reward(model, members)
     if rewards is None:
         return None

@@ -33,6 +33,7 @@ ARMS = (
     ("best_of_k", "multi"),
     ("best_of_k", "cross"),
     ("logprob", None),
+    ("arithmetic", None),
     ("oracle", None),
 )
 SIDE_BY_SIDE = {

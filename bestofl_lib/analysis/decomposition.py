@@ -148,8 +148,8 @@ def _control_arms(pool: Pool, cells: Cells, cross: str, mono: str, seed: int) ->
         ("mixed", mono, False): cells.mixed_mono,
         ("mixed", cross, False): cells.mixed_cross,
     }
-    for strategy in ("majority", "logprob"):
-        if strategy == "logprob" and pool.reward("logprob", pool.languages) is None:
+    for strategy in ("majority", "logprob", "arithmetic"):
+        if strategy != "majority" and pool.reward(strategy, pool.languages) is None:
             continue
         own = [arm_figures(pool, code, strategy, None, [k], DRAWS, seed) for code in cells.targets]
         arms["own", strategy, False] = side_by_side(own)
@@ -170,10 +170,11 @@ def _control_arms(pool: Pool, cells: Cells, cross: str, mono: str, seed: int) ->
 
 
 def base_ways(pool: Pool, budgets: Sequence[int], cross: str, mono: str, seed: int = 0) -> dict[str, Figures]:
-    """The ways to use a budget in the base language alone: own model, cross, log-probability, majority."""
+    """The ways to use a budget in the base language alone: own model, cross, log-probability, arithmetic check, majority."""
     ways = {"majority": arm_figures(pool, pool.base, "majority", None, budgets, DRAWS, seed)}
-    if pool.reward("logprob", [pool.base]) is not None:
-        ways["logprob"] = arm_figures(pool, pool.base, "logprob", None, budgets)
+    for measure in ("logprob", "arithmetic"):
+        if pool.reward(measure, [pool.base]) is not None:
+            ways[measure] = arm_figures(pool, pool.base, measure, None, budgets)
     for model in (mono, cross):
         if model in pool.reward_models and pool.reward(model, [pool.base]) is not None:
             ways[model] = arm_figures(pool, pool.base, "best_of_k", model, budgets)

@@ -13,7 +13,7 @@ import polars as pl
 from bestofl_lib.analysis.arms import checked_arm, vote_weight
 from bestofl_lib.analysis.best_of_k import best_of_shares
 from bestofl_lib.analysis.checks import check_budget, checked_allocation
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.pool import MEASURES, Pool
 from bestofl_lib.tables import SCHEMAS
 from bestofl_lib.text import stable_integer
 
@@ -32,7 +32,7 @@ def selected_languages(
         `n_problems`. Empty where the reward model does not cover the pool.
     """
     members = checked_arm(pool, name, strategy, reward_model if strategy == "best_of_k" else None, "logistic")
-    rewards = pool.reward(strategy if strategy in ("logprob", "shortest") else reward_model, members)
+    rewards = pool.reward(strategy if strategy in MEASURES else reward_model, members)
     rows = []
     if rewards is not None:
         for code in members:
@@ -45,7 +45,7 @@ def selected_languages(
 
 
 def selected_by_every_rule(pool: Pool, budget: int | None = None, name: str = "mixed") -> pl.DataFrame:
-    """`selected_languages` of each reward model that covers the pool, of log-probability and of length.
+    """`selected_languages` of each reward model that covers the pool, and of the numbers that candidates carry themselves.
 
     Args:
         budget: completions per problem; by default one of each language of the pool.
@@ -56,9 +56,7 @@ def selected_by_every_rule(pool: Pool, budget: int | None = None, name: str = "m
         for model in pool.reward_models
         if pool.reward(model, pool.members(name))
     ]
-    return pl.concat(
-        [*models, *(selected_languages(pool, name, rule, budgets, rule) for rule in ("logprob", "shortest"))]
-    )
+    return pl.concat([*models, *(selected_languages(pool, name, rule, budgets, rule) for rule in MEASURES)])
 
 
 def draw_once(pool: Pool, allocation: Mapping[str, int], seed: int = 0) -> pl.DataFrame:
@@ -103,7 +101,7 @@ def pick_candidates(
     used = checked_allocation(allocation, pool.languages)
     checked_arm(pool, "+".join(used), strategy, reward_model, vote_weights)
     members, table = tuple(used), draw_once(pool, used, seed)
-    model = strategy if strategy in ("logprob", "shortest") else reward_model
+    model = strategy if strategy in MEASURES else reward_model
     rewards = pool.reward(model, members) if model else None
     if model and rewards is None:
         raise ValueError(f"{model!r} gives no numbers for {', '.join(members)}; choose another strategy or pool")

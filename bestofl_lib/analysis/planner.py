@@ -42,7 +42,7 @@ def greedy_path(pool: Pool, budget: int, objective: str = "oracle", problems: Ar
     Args:
         pool: the stored candidates.
         budget: the last budget, at most what all languages hold together.
-        objective: "oracle" for coverage, or the reward model (also "logprob", "shortest") that will choose.
+        objective: "oracle" for coverage, or the reward model (also "logprob", "shortest", "arithmetic") that will choose.
         problems: (problems,) bool or index: those to plan on; all by default.
 
     Raises:

@@ -23,6 +23,7 @@ from bestofl_lib.text import suggestion
 Array = np.ndarray
 Kept = TypeVar("Kept")
 KEYS = ["problem_id", "language", "sample_index"]
+MEASURES = ("logprob", "shortest", "arithmetic")  # numbers that candidates carry themselves, see `Pool.reward`
 _PER_LANGUAGE = (
     "exists",
     "is_correct",
@@ -31,6 +32,7 @@ _PER_LANGUAGE = (
     "tokens",
     "length",
     "logprob",
+    "arithmetic",
     "doubtful",
     "is_revised",
 )
@@ -52,6 +54,7 @@ class Pool:
     tokens: Mapping[str, Array]  # float, NaN where none exists; all NaN in languages where any is unknown
     length: Mapping[str, Array]  # float characters of the completion, likewise
     logprob: Mapping[str, Array]  # float, likewise
+    arithmetic: Mapping[str, Array]  # float, 0 where every written equation holds, else -1; likewise
     doubtful: Mapping[str, Array]  # bool: the reading is missing or carries a note, and may hide another answer
     rewards: Mapping[str, Mapping[str, Array]]  # reward model → language → float, −∞ set aside; of the first seed
     is_revised: Mapping[str, Array]  # (problems,) bool: this language's question was replaced in a revised edition
@@ -105,7 +108,10 @@ class Pool:
             table = table.filter(pl.col("problem_id").is_in(kept.implode()))
         if table.is_empty():
             raise ValueError("no candidates left to analyse; draw some first, or choose another split")
-        judged = readings.select(*KEYS, "answer", "is_correct", doubtful=is_doubtful(readings))
+        false = pl.col("false_equations") > 0 if "false_equations" in readings.columns else pl.lit(None, pl.Boolean)
+        judged = readings.select(
+            *KEYS, "answer", "is_correct", doubtful=is_doubtful(readings), arithmetic=-false.cast(pl.Float64)
+        )
         table = _slim(table).join(judged, on=KEYS, how="left", validate="1:1")
         unread = table.filter(pl.col("is_correct").is_null())
         if len(unread):
@@ -142,6 +148,7 @@ class Pool:
                 "tokens": _spread(part["n_tokens"], at, shape),
                 "length": _spread(part["length"], at, shape),
                 "logprob": _spread(part["logprob"], at, shape),
+                "arithmetic": _spread(part["arithmetic"], at, shape),
                 "doubtful": doubtful,
             }
         revised = {code: np.zeros(len(ids), bool) for code in chosen}
@@ -248,12 +255,12 @@ class Pool:
     def reward(self, model: str, members: Iterable[str]) -> dict[str, Array] | None:
         """Rewards per language by one model, or None where it does not cover them all.
 
-        "mono" is each language's own model (`mono-<language>`); "logprob" and "shortest" are numbers the candidates
-        carry themselves (shortest: fewest tokens, or characters where any token count is unknown).
+        "mono" is each language's own model (`mono-<language>`); MEASURES are numbers the candidates carry themselves
+        (shortest: fewest tokens, or characters where any token count is unknown; arithmetic: every written equation holds).
         """
         members = tuple(members)
-        if model == "logprob":
-            tables = dict(self.logprob)
+        if model in ("logprob", "arithmetic"):
+            tables = dict(getattr(self, model))
         elif model == "shortest":
             known = all(_known(self.tokens[code], self.exists[code]) for code in members)
             tables = {code: -(self.tokens if known else self.length)[code] for code in members}

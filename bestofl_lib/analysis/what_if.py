@@ -18,7 +18,7 @@ from bestofl_lib.analysis.apportion import apportion
 from bestofl_lib.analysis.arms import Values, arm_values, contest_of, vote_weight
 from bestofl_lib.analysis.contest import Winners
 from bestofl_lib.analysis.coverage import coverage_of_allocation
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.pool import MEASURES, Pool
 from bestofl_lib.analysis.run_scan import KEYS, Source
 from bestofl_lib.analysis.votes import Estimate, majority_of_allocation, weighted_vote_of_allocation
 
@@ -75,7 +75,7 @@ class Numbers:
         def read() -> Pool:
             asked = source.candidates().join(source.readings.select(KEYS), on=KEYS, how="semi")
             candidates = asked.select(*KEYS, "n_tokens", "logprob").unique(KEYS).collect()
-            readings = source.readings.select(*KEYS, "answer", "is_correct").collect()
+            readings = source.readings.select(*KEYS, "answer", "is_correct", "false_equations").collect()
             rewards = None if source.rewards is None or (name is None and rows * len(source.models) > LARGE) else (
                 source.rewards if name is None else source.rewards_by(name)
             ).join(source.readings.select(KEYS), on=KEYS, how="semi").collect()  # fmt: skip
@@ -209,7 +209,7 @@ def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, f
     if setting.strategy == "majority":
         found = majority_of_allocation(answers, pool.reference, allocation, problem_ids=ids)
         return found.value, _mean_error(found)
-    name = setting.strategy if setting.strategy in ("logprob", "shortest") else str(model)
+    name = setting.strategy if setting.strategy in MEASURES else str(model)
     if setting.strategy == "weighted":
         rewards = pool.reward(name, members)
         if rewards is None:
@@ -250,7 +250,7 @@ def selected(
     if setting.strategy == "random":
         shares = [weights[code] for code in languages]
     else:
-        name = setting.strategy if setting.strategy in ("logprob", "shortest") else str(model)
+        name = setting.strategy if setting.strategy in MEASURES else str(model)
         moved = tuple(sorted((c, o) for c, o in setting.offsets.items() if o)) if model else ()
         rewards = pool.reward(name, languages)
         if rewards is None:

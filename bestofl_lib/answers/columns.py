@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import polars as pl
 
+from bestofl_lib.answers.equations import count_equations
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.reading import Reading, found_by, if_cut, read_answer
 from bestofl_lib.answers.statements import BEHIND_BOX
@@ -29,7 +30,7 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
 
     Returns:
         One row per candidate, in the order given: key, answer (canonical or null), rule (which read the answer; null
-        where there is none), start, end, note, is_correct (never null).
+        where there is none), start, end, note, is_correct (never null), equations, false_equations.
 
     Raises:
         ValueError: an unknown language, a candidate whose problem is unknown, or a reference that is not a number.
@@ -41,7 +42,8 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
     read = pl.concat(
         [keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"], cut)], how="horizontal"
     )
-    return _grade(read, problems)
+    counts = count_equations(keyed["completion"], keyed["language"])
+    return _grade(pl.concat([read, counts], how="horizontal"), problems)
 
 
 _READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})

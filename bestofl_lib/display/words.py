@@ -16,6 +16,7 @@ STRATEGIES = {
     "majority": "majority vote",
     "logprob": "log-probability",
     "shortest": "shortest",
+    "arithmetic": "arithmetic check",
     "random": "one at random",
     "oracle": "oracle (coverage)",
 }
@@ -75,6 +76,7 @@ GLOSSARY = {
     "best of k": "the candidate with the highest reward of k",
     "coverage": "at least one of the candidates is correct (pass@k): the ceiling for every way of choosing",
     "majority vote": "the most frequent answer",
+    "arithmetic check": "a candidate without a false equation such as 7 × 4 = 25, else any; the check sees neither question nor answer",
     "interval": "95 %, over other problems of the same kind; differences are paired by problem",
     "supported": "the effect is positive and its p-value, corrected for the number of tests, is below 0.05",
     "not supported": "the interval rules out a gain of one point",
@@ -163,7 +165,7 @@ def plan_arm(name: str) -> str:
 
 def objective_column() -> pl.Expr:
     """The column `objective` in words: coverage, a measure of a completion, or choosing by a reward."""
-    measures = {"oracle": "coverage", "logprob": STRATEGIES["logprob"], "shortest": STRATEGIES["shortest"]}
+    measures = {"oracle": "coverage"} | {name: STRATEGIES[name] for name in ("logprob", "shortest", "arithmetic")}
     return (
         pl.when(pl.col("objective").is_in(list(measures)))
         .then(pl.col("objective").replace(measures))

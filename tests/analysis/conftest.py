@@ -49,6 +49,7 @@ def simulate(
                         "answer": answer,
                         "is_correct": right,
                         "note": "" if rng.random() < 0.95 else "doubtful",
+                        "false_equations": 0 if right else (p + i) % 2,
                     }
                 )
                 for model, apart in (quality or {}).items():
@@ -64,8 +65,10 @@ def simulate(
         ]
     )
     return {
-        "candidates": table.drop("answer", "is_correct", "note"),
-        "readings": table.select("problem_id", "language", "sample_index", "answer", "is_correct", "note"),
+        "candidates": table.drop("answer", "is_correct", "note", "false_equations"),
+        "readings": table.select(
+            "problem_id", "language", "sample_index", "answer", "is_correct", "note", "false_equations"
+        ),
         "rewards": pl.DataFrame(scored, schema_overrides={"sample_index": pl.Int32}) if scored else None,
         "problems": problems,
     }

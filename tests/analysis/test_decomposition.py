@@ -117,7 +117,7 @@ def test_mixes_hold_the_base_language_and_half_of_it_equals_enumeration(make_poo
     assert reach(pool) == 3
     found = base_mixes(pool, [2, 3])
     assert set(found.mixes) == {"en+de", "en+th", "half-en", "planned", "best pair", BEST_MIX}
-    assert set(found.ways) == {"majority", "logprob", "mono", "cross"}
+    assert set(found.ways) == {"majority", "logprob", "arithmetic", "mono", "cross"}
     rewards = pool.reward("cross", pool.languages)
     for problem in range(pool.n_problems):
         reward, correct = candidates(pool, rewards, problem)

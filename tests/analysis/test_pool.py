@@ -31,7 +31,7 @@ def test_equal_answers_share_a_code_across_languages_and_the_reference_is_0(make
     pool = build(tables)
     table = tables["readings"].filter(pl.col("problem_id") == "p002")
     codes = {}
-    for _, code, i, answer, right, _ in table.iter_rows():
+    for _, code, i, answer, right, *_ in table.iter_rows():
         got = pool.answers[code][2, i]
         assert (got == 0) == right
         assert (got == -1) == (answer is None)

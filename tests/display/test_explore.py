@@ -355,6 +355,7 @@ def test_a_run_without_rewards_is_explored_all_the_same(tmp_path):
         "majority",
         "logprob",
         "shortest",
+        "arithmetic",
         "random",
         "oracle",
     }
@@ -405,6 +406,8 @@ def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_probl
         for text in ("abc", "abcde")
     ]
     assert problem_page.explain(rows, rows[0], "shortest") == "fewest characters, 3; next en #0 with 5"
+    checked = [row | {"false_equations": n} for row, n in zip(rows, (0, 2), strict=True)]
+    assert problem_page.explain(checked, checked[0], "arithmetic") == "1 of 2 without a false equation"
 
 
 # -- two settings, the choices as a table, the first problem

@@ -62,7 +62,7 @@ def test_the_page_computes_what_the_library_computes(page, data, pool, allocatio
     for name in data["ranks"]:
         rewards = pool.reward(name, tuple(allocation))
         wanted[name] = best_of_allocation(rewards, correct, allocation)
-    assert {"cross", "multi", "mono", "logprob", "shortest"} <= set(wanted)
+    assert {"cross", "multi", "mono", "logprob", "shortest", "arithmetic"} <= set(wanted)
     for way, values in wanted.items():
         found = page.evaluate(COMPUTE, [data, way, vector])
         assert np.abs(np.array(found) - values).max() < 1e-9, way

@@ -108,7 +108,7 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
 
     Args:
         taken: the candidates drawn: `answer`, `is_correct`, `reward` (None where it was set aside), `logprob`, `n_tokens`
-            (None where unknown: then lengths count), `completion`, `where` (such as "de #3").
+            (None where unknown: then lengths count), `false_equations`, `completion`, `where` (such as "de #3").
         chosen: the one that was picked.
         strategy: one of STRATEGIES.
     """
@@ -117,6 +117,9 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
     if strategy == "oracle":
         right = sum(bool(row["is_correct"]) for row in taken)
         return f"{right} of {len(taken)} are correct" if right else f"none of {len(taken)} is correct"
+    if strategy == "arithmetic":
+        sound = sum(not row["false_equations"] for row in taken)
+        return f"{sound} of {len(taken)} without a false equation" + (", one at random" if sound != 1 else "")
     if strategy in ("majority", "weighted"):
         weigh = (
             (lambda row: 0.0 if row["reward"] is None else expit(row["reward"]))

@@ -12,14 +12,13 @@ import numpy as np
 from markupsafe import Markup
 from scipy.stats import rankdata
 
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.pool import MEASURES, Pool
 from bestofl_lib.display import words
 from bestofl_lib.display.report.atlas import pack
 from bestofl_lib.display.report.pages import render
 from bestofl_lib.languages import english_name
 
 MOST_CANDIDATES = 60_000  # of a pool that is packed: about 0.4 MB
-MEASURES = ("logprob", "shortest")  # what a completion is chosen by without a reward model
 
 
 def whatif_data(pool: Pool, atlas: str) -> dict[str, Any] | None:

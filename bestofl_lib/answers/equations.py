@@ -1,0 +1,216 @@
+"""Written arithmetic: which of the equations in a completion are false, in any language.
+
+"77 - 28 = 49" holds or does not, whatever words surround it. The check knows neither the question nor the reference: it is a
+baseline for choosing between candidates, and reward models should be asked what they add to it. Equations with unknowns or percent
+signs are not judged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import polars as pl
+
+from bestofl_lib.numbers.marks import plain
+from bestofl_lib.numbers.written import SIGNS, numbers_in
+
+LONGEST = 20_000  # characters of a completion that are looked at, from its end
+_MOST_NUMBERS = 2_000
+_UNIT = r"(?:[^\s\d=≈+*/×÷·()<>{}\\.,;:!?।。，、|%^_-]{1,24}|\\text\s?\{[^{}=]{0,40}\})"
+_SPACE = r"(?:\s|\\[,;: ]|~)*+"
+_OPERATION = r"[-+*/×÷·–]|x(?=\s?[\d($])|:(?=\s)|\\(?:times|cdot|div)(?![a-z])"
+_BETWEEN = re.compile(
+    rf"(?P<close>(?:{_SPACE}\))*)(?:{_SPACE}{_UNIT}){{0,3}}(?P<close2>(?:{_SPACE}\))*){_SPACE}"
+    rf"(?P<sign>{_OPERATION}|(?<![=<>!])=(?!=))(?:{_SPACE}\\?[{SIGNS}])?(?P<open>(?:{_SPACE}\()*){_SPACE}(?:\\?[{SIGNS}])?{_SPACE}"
+)
+_UNKNOWN = re.compile(
+    r"\s*[a-zA-Z](?![^\W\d_])"
+)  # 2x + 3: a letter that stands for a number; also 5 m, which costs little
+_OPENED = re.compile(rf"(?:(?<!\\)\({_SPACE}(?:\\?[{SIGNS}])?{_SPACE})+$")
+_CLOSED = re.compile(rf"(?:{_SPACE}\))+")
+_MEANS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
+    ":": operator.truediv,
+}  # fmt: skip
+_SPELLED = {"×": "*", "·": "*", "x": "*", "\\times": "*", "\\cdot": "*", "÷": "/", "\\div": "/", "–": "-"}
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One equals sign with arithmetic on its left."""
+
+    text: str  # from the first number to the result
+    holds: bool  # both sides are equal, or the right side is the left rounded to the digits that are written
+
+
+def equations(completion: str, code: str) -> list[Equation]:
+    """The equations of a completion that can be judged, in order.
+
+    Args:
+        completion: raw text.
+        code: language whose way to write numbers comes first.
+
+    >>> [(e.text, e.holds) for e in equations("She has 7 × 4 = 28. Then 77 - 28 = 5, so 5.", "en")]
+    [('7 × 4 = 28', True), ('77 - 28 = 5', False)]
+    """
+    text = plain(completion)[-LONGEST:]
+    if "=" not in text:
+        return []
+    found: list[Equation] = []
+    for run in _runs(text, code):
+        found += _judged(run, text)
+    return found
+
+
+def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
+    """How much arithmetic each completion writes down, and how much of it is false.
+
+    Returns:
+        One row per completion, in order: `equations`, `false_equations` (null where there is no completion).
+    """
+    frame = pl.DataFrame({"language": languages.cast(pl.String), "completion": completions.cast(pl.String)})
+    distinct = frame.unique().filter(pl.col("completion").str.contains("[=＝]"))
+    judged = [[e.holds for e in equations(text, code)] for code, text in distinct.iter_rows()]
+    counted = distinct.with_columns(
+        equations=pl.Series([len(row) for row in judged], dtype=pl.Int32),
+        false_equations=pl.Series([row.count(False) for row in judged], dtype=pl.Int32),
+    )
+    joined = frame.join(counted, on=["language", "completion"], how="left", maintain_order="left")
+    written = pl.col("completion").is_not_null()
+    return joined.select(pl.when(written).then(pl.col(name).fill_null(0)) for name in ("equations", "false_equations"))
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A number of a formula, with what stands before it."""
+
+    sign: str  # "=", one of _MEANS (":" may also end a heading), or "" for the first
+    opened: int  # parentheses
+    closed: int
+    value: Fraction
+    is_quotient: bool  # 56/8 is read as one number
+    start: int
+    end: int
+
+
+def _runs(text: str, code: str) -> list[list[_Term]]:
+    """Numbers joined by operators and equals signs, as long as possible."""
+    runs: list[list[_Term]] = []
+    run: list[_Term] = []
+    for number in numbers_in(text, 0, len(text), code, _MOST_NUMBERS):
+        value, start = number.value, number.start
+        link = _link(text, run[-1], start) if run else None
+        if link is None:
+            runs.append(run)
+            before = _OPENED.search(text, max(0, start - 12), start)
+            run, link = [], ("", before[0].count("(") if before else 0)
+        if value is None or _UNKNOWN.match(text, number.end) or text[number.end : number.end + 1] in ("%", "^"):
+            runs.append(run)
+            run = []
+            continue
+        sign, opened = link
+        closing = _CLOSED.match(text, number.end)
+        closed = closing[0].count(")") if closing else 0
+        written = text[start : number.end]
+        if sign == "-" and written[:1] in "-–":  # "77 -28": the sign is the operator
+            value = -value
+        run.append(_Term(sign, opened, closed, value, "/" in written or "frac" in written, start, number.end))
+    return [*runs, run]
+
+
+def _link(text: str, last: _Term, start: int) -> tuple[str, int] | None:
+    """The operator between two numbers and the parentheses it opens; None where they do not belong together."""
+    if start - last.end > 120:
+        return None
+    between = _BETWEEN.fullmatch(text, last.end, start)
+    if between is not None:
+        sign = between["sign"]
+        if sign == ":" and any(c.isalpha() for c in between[0]):
+            return None  # red: 21 ÷ 3 = 7
+        return _SPELLED.get(sign, sign), between["open"].count("(")
+    if text[start] in "-–" and not text[last.end : start].strip():
+        return "-", 0
+    return None
+
+
+def _judged(run: list[_Term], text: str) -> list[Equation]:
+    """The equations of one run: each side against the next."""
+    cuts = [i for i, term in enumerate(run) if term.sign == "="]
+    sides = [run[a:b] for a, b in zip([0, *cuts], [*cuts, len(run)], strict=True)] if cuts else []
+    found = []
+    for left, right in itertools.pairwise(sides):
+        if len(left) == 1 and not left[0].is_quotient:
+            continue
+        value = _value(left)
+        if value is None:
+            continue
+        results = [right[0].value, _value(right)]  # 5 × 3 = 15 + 2 = 17: the first number is the result
+        holds = any(result is not None and _equals(value, result) for result in results)
+        headed = [i for i, term in enumerate(left) if term.sign == ":"]
+        if headed and not holds:  # "day 2: 3 + 4 = 7" is no division
+            found += _judged([replace(left[headed[-1]], sign=""), *left[headed[-1] + 1 :], *right], text)
+        else:
+            found.append(Equation(text[left[0].start : right[0].end], holds))
+    return found
+
+
+def _equals(exact: Fraction, written: Fraction) -> bool:
+    """Equal, or a fraction rounded to the decimals that are written."""
+    if exact == written:
+        return True
+    decimals = 0
+    while decimals < 12 and (written * 10**decimals).denominator != 1:
+        decimals += 1
+    return exact.denominator != 1 and decimals > 0 and abs(exact - written) < Fraction(1, 10**decimals)
+
+
+def _value(side: list[_Term]) -> Fraction | None:
+    """What a side comes to; None where its parentheses do not match or it divides by zero."""
+    tokens: list[str | Fraction] = []
+    for i, term in enumerate(side):
+        tokens += [term.sign] * (i > 0) + ["("] * term.opened + [term.value] + [")"] * term.closed
+    while tokens and tokens[0] == "(" and tokens.count("(") > tokens.count(")"):
+        tokens = tokens[1:]  # ((3 + 4) × 2 = 14)
+    opened = tokens.count("(")
+    while tokens and tokens[-1] == ")" and tokens.count(")") > opened:
+        tokens.pop()  # (so 3 + 4 = 7)
+    if opened != tokens.count(")"):
+        return None
+    try:
+        value, rest = _sum(tokens)
+    except (ZeroDivisionError, IndexError, ValueError):
+        return None
+    return value if not rest else None
+
+
+def _sum(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
+    value, tokens = _product(tokens)
+    while tokens and tokens[0] in ("+", "-"):
+        other, rest = _product(tokens[1:])
+        value, tokens = _MEANS[str(tokens[0])](value, other), rest
+    return value, tokens
+
+
+def _product(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
+    value, tokens = _factor(tokens)
+    while tokens and tokens[0] in ("*", "/", ":"):
+        other, rest = _factor(tokens[1:])
+        value, tokens = _MEANS[str(tokens[0])](value, other), rest
+    return value, tokens
+
+
+def _factor(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
+    first, rest = tokens[0], tokens[1:]
+    if isinstance(first, Fraction):
+        return first, rest
+    if first != "(":
+        raise ValueError(f"{first!r} where a number was expected")
+    value, rest = _sum(rest)
+    if not rest or rest[0] != ")":
+        raise ValueError("a parenthesis is not closed")
+    return value, rest[1:]
