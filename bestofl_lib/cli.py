@@ -201,11 +201,12 @@ def explore(
     run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
     split: Annotated[str, typer.Option("--split", help="Which problems: test, dev or train.")] = "test",
     browser: Annotated[bool, typer.Option(help="Open a browser; otherwise the address is printed.")] = True,
+    setting: Annotated[str, typer.Option("--setting", help="A setting saved under What if, to open with.")] = "",
 ) -> None:
     """Look at a run's candidates in JupyterLab, and ask what if; more options go to JupyterLab, such as --port=9999."""
     from bestofl_lib.display.explorer.launch import launch
 
-    raise typer.Exit(launch(run, split, [*([] if browser else ["--no-browser"]), *context.args]))
+    raise typer.Exit(launch(run, split, [*([] if browser else ["--no-browser"]), *context.args], setting))
 
 
 @app.command()

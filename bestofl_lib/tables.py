@@ -87,6 +87,17 @@ TABLES: dict[str, Table] = {
         tuple(KEY),
         ("equations", "false_equations"),
     ),
+    "labels": Table(  # made by hand in the explorer, never by a study
+        "one row per candidate whose reading somebody judged",
+        "10_explore_candidates",
+        KEY
+        | {
+            "answer": pl.String,  # what had been read when it was judged; null: nothing
+            "is_right": pl.Boolean,  # the reading is what the completion says
+            "judged": pl.String,  # when, ISO 8601
+        },
+        tuple(KEY),
+    ),
     "accuracy": Table(
         "one row per language; a single candidate of the test problems",
         "03_check_answers",

@@ -206,7 +206,7 @@ def test_explore_hands_options_on_to_jupyter_and_works_as_root(monkeypatch, tmp_
     from bestofl_lib.display.explorer import launch
 
     seen: list[list[str]] = []
-    monkeypatch.setattr(launch, "write_notebook", lambda run, split: tmp_path / f"{run.name}-{split}.ipynb")
+    monkeypatch.setattr(launch, "write_notebook", lambda run, split, setting: tmp_path / f"{run.name}-{split}.ipynb")
     monkeypatch.setattr(launch.subprocess, "call", lambda command: seen.append(command) or 0)
     monkeypatch.setattr(launch.os, "geteuid", lambda: 0)
     assert call("explore", "lab", "--split", "train", "--no-browser", "--port=9999").exit_code == 0

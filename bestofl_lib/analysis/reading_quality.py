@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import polars as pl
+from scipy.stats import binomtest
 
 from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.answers.doubts import is_doubtful
@@ -70,6 +71,33 @@ def accuracy_by_reader(readings: pl.DataFrame) -> pl.DataFrame:
         .with_columns(gap=pl.col("accuracy") - pl.col("our_accuracy"))
         .drop("our_accuracy")
     )
+
+
+def precision_of_reader(labels: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
+    """How often the reader was right, by the judgement of people.
+
+    Args:
+        labels: table `labels`.
+        readings: table `readings`. A label whose answer is read otherwise now is left out and counted.
+
+    Returns:
+        One row per language, and one for all (null) first: `language`, `n`, `n_right`, `precision`, `low`, `high` (95 %, Wilson's
+        interval for a share), `n_outdated`. No row without labels.
+    """
+    now = labels.join(readings.select(*KEY, "answer"), on=list(KEY), how="left", suffix="_now")
+    now = now.with_columns(valid=pl.col("answer").eq_missing(pl.col("answer_now")))
+    groups = [(None, now), *((code, part) for (code,), part in now.group_by("language", maintain_order=True))]
+    rows = []
+    for code, part in groups if len(now) else []:
+        valid = part.filter("valid")
+        n, right = len(valid), int(valid["is_right"].sum())
+        low, high = binomtest(right, n).proportion_ci(method="wilson") if n else (None, None)
+        rows.append((code, n, right, right / n if n else None, low, high, len(part) - n))
+    schema = {
+        "language": pl.String, "n": pl.Int64, "n_right": pl.Int64, "precision": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+        "n_outdated": pl.Int64,
+    }  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def disagreements(readings: pl.DataFrame, candidates: pl.DataFrame, characters: int = 200) -> pl.DataFrame:

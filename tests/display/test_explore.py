@@ -13,6 +13,7 @@ from made_up_runs import write_run
 from bestofl_lib.analysis import apportion, run_scan, what_if
 from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.picks import pick_candidates, selected_languages
+from bestofl_lib.analysis.reading_quality import precision_of_reader
 from bestofl_lib.display import takeaways, words
 from bestofl_lib.display import text as inert
 from bestofl_lib.display.explorer import problem as problem_page
@@ -455,3 +456,78 @@ def test_several_training_seeds_of_a_reward_model_are_shown_as_their_mean(tmp_pa
     assert len(found) == len(rewards)
     both = found.join(rewards, on=["problem_id", "language", "sample_index", "reward_model"], suffix="_one")
     assert (both["reward"] - both["reward_one"] - 1).abs().max() < 1e-9
+
+
+# -- judged by hand, saved settings
+
+
+@pytest.fixture
+def judged(tmp_path):
+    run = write_run(tmp_path, n_problems=6, n=3, languages=("en", "sw"))
+    return run, Explorer(run_scan.open_run(run))
+
+
+def test_judgements_of_readings_are_kept_and_give_the_readers_precision(judged):
+    run, shown = judged
+    for index, right in enumerate((True, True, False)):
+        shown.judge("lab-test-0001", "sw", index, right)
+    shown.judge("lab-test-0002", "en", 0, True)
+    shown.judge("lab-test-0001", "sw", 2, True)  # judged again
+    shown.judge("lab-test-0001", "sw", 1, None)  # taken back
+    labels = run.read("labels")
+    assert labels.select("language", "sample_index", "is_right").rows() == [
+        ("sw", 0, True),
+        ("sw", 2, True),
+        ("en", 0, True),
+    ]
+    table = precision_of_reader(labels, run.read("readings"))
+    assert table.select("language", "n", "n_right").rows() == [(None, 3, 3), ("sw", 2, 2), ("en", 1, 1)]
+    assert (
+        table["low"][0] == pytest.approx(3 / (3 + 1.959964**2), abs=1e-4) and table["high"][0] == 1
+    )  # Wilson at 3 of 3
+    shown.choose(problem=["lab-test-0001", "sw"])
+    assert shown.problem["judged"].startswith("3 of 3 readings right, 100.0 %")
+    cards = {
+        c["index"]: c["judged"]
+        for column in shown.problem["columns"]
+        for c in column["cards"]
+        if column["language"] == "sw"
+    }
+    assert cards == {0: True, 1: None, 2: True}
+    again = Explorer(run_scan.open_run(run))
+    assert again.labels().equals(labels)
+
+
+def test_a_judgement_of_an_answer_that_is_read_otherwise_now_does_not_count(judged):
+    run, shown = judged
+    shown.judge("lab-test-0001", "sw", 0, True)
+    readings = run.read("readings")
+    here = (pl.col("problem_id") == "lab-test-0001") & (pl.col("language") == "sw")
+    changed = readings.with_columns(answer=pl.when(here).then(pl.lit("12345")).otherwise("answer"))
+    table = precision_of_reader(run.read("labels"), changed)
+    assert table.select("n", "n_outdated", "precision").rows() == [(0, 1, None)] * 2
+    assert "1 judgement outdated" in problem_page.precision(table)
+    assert precision_of_reader(run.read("labels").clear(), readings).is_empty()
+    with pytest.raises(ValueError, match="no candidate sw #99"):
+        shown.judge("lab-test-0001", "sw", 99, True)
+
+
+def test_a_saved_setting_opens_the_explorer_as_it_was(judged):
+    run, shown = judged
+    shown.choose(tab="what_if").choose(strategy="weighted").choose(language=["en", False]).choose(budget=2).choose(
+        offset=["sw", 0.5]
+    )
+    text = shown.setting()
+    again = Explorer(run_scan.open_run(run), setting=text)
+    assert again.setting() == text and again.what_if["accuracy"] == shown.what_if["accuracy"]
+    assert text.startswith("# Best-of-L, run made-up: weighted vote")
+    for bad, message in (
+        ("languages: [en]", "no saved setting"),
+        (text.replace("- sw", "- fr"), "'fr', a language that this run has no"),
+        (text.replace("budget: 2", "budget: 200"), "budget is 200"),
+        (text.replace("weighted", "luck"), "'luck'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Explorer(run_scan.open_run(run), setting=bad)
+    with pytest.raises(FileNotFoundError, match="save one in the explorer"):
+        write_notebook(run, setting="nowhere.yaml")

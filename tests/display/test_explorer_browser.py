@@ -174,6 +174,40 @@ def test_a_click_on_the_atlas_opens_that_problem_with_its_numbers(page, run):
     assert page.locator(".card mark").first.is_visible()
 
 
+def test_a_key_judges_the_reading_of_the_focused_candidate(page, run):
+    card = page.locator(".card").first
+    name = card.get_attribute("data-card")
+    problem = page.locator(".problem h3").text_content()
+    for key, right in (("y", True), ("n", False)):
+        page.locator(f".card[data-card='{name}']").focus()
+        page.keyboard.press(key)
+        page.wait_for_selector(
+            f".card[data-card='{name}'] [aria-pressed=true][data-focus^={'right' if right else 'misread'}]"
+        )
+        settled(page)
+        labels = run.read("labels").filter(problem_id=problem)
+        assert (
+            labels["is_right"].to_list() == [right] and name == f"{labels['language'][0]}-{labels['sample_index'][0]}"
+        )
+    assert "judged by hand: 0 of 1 reading right" in page.locator(".problem .head").inner_text()
+
+
+def test_a_setting_and_its_chart_are_offered_as_files(page):
+    page.locator("#tab-what-if").click()
+    page.wait_for_selector(".figure b")
+    settled(page)
+    for button, ending, content in (
+        ("save this setting", "-setting.yaml", "strategy:"),
+        ("save the chart", "-what-if.svg", "<svg"),
+    ):
+        with page.expect_download() as waiting:
+            page.locator(".what-if button", has_text=button).click()
+        assert waiting.value.suggested_filename.endswith(ending)
+        assert content in Path(waiting.value.path()).read_text("utf8")
+    page.locator("#tab-problem").click()
+    settled(page)
+
+
 def test_the_atlas_is_worked_by_keys_alone(page, run):
     source = run_scan.open_run(run)
     order = run_scan.choose_problems(run_scan.describe_problems(source.cells))

@@ -16,6 +16,7 @@ from bestofl_lib.analysis.run_scan import KEYS, Source, candidates_of, reward_of
 from bestofl_lib.analysis.what_if import NEEDS_REWARD, shifted
 from bestofl_lib.display.text import segments
 from bestofl_lib.display.words import STRATEGIES
+from bestofl_lib.text import counted
 
 
 def problem_view(
@@ -27,6 +28,7 @@ def problem_view(
     reward_model: str | None = None,
     offsets: Mapping[str, float] | None = None,
     table: pl.DataFrame | None = None,
+    labels: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Everything the problem view shows, as JSON.
 
@@ -36,6 +38,7 @@ def problem_view(
         reward_model: that best-of-k and the weighted vote go by.
         offsets: added to the rewards of a language.
         table: the problem's rows where they were read before (see `candidates_of`).
+        labels: table `labels`, for what people said of the readings.
 
     Returns:
         `reference`; `columns` (one per language: question, counts, `cards`); `picks` (one per strategy); `votes`.
@@ -51,13 +54,14 @@ def problem_view(
     drawn = set()
     if pool and allocation:
         drawn = set(draw_once(pool, allocation, seed).select("language", "sample_index").iter_rows())
+    judged = _judged(labels, problem_id)
     cards: dict[tuple[str, int], dict[str, Any]] = {}
     taken: dict[tuple[str, int], dict[str, Any]] = {}
     for row in table.iter_rows(named=True):
         code, at = row["language"], (row["language"], row["sample_index"])
         reward = reward_of(row["rewards"], reward_model, code) if reward_model else None
         reward = None if reward is None else reward + offsets.get(code, 0.0)
-        cards[at] = _card(row, reward, at in drawn)
+        cards[at] = _card(row, reward, at in drawn) | {"judged": judged.get(at)}
         if at in drawn:
             taken[at] = row | {"reward": reward, "where": f"{code} #{row['sample_index']}"}
     picks = []
@@ -101,6 +105,17 @@ def problem_view(
         "n_drawn": len(taken),
         "n": len(table),
     }
+
+
+def precision(table: pl.DataFrame) -> str:
+    """One line on what people said of the reader so far; empty where nobody judged. See `precision_of_reader`."""
+    if table.is_empty():
+        return ""
+    row = table.row(0, named=True)
+    if not row["n"]:
+        return f"{counted(row['n_outdated'], 'judgement')} outdated: the answers are read otherwise now"
+    share = f"{row['n_right']} of {counted(row['n'], 'reading')} right, {100 * row['precision']:.1f} % [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return share + (f"; {row['n_outdated']} outdated" if row["n_outdated"] else "")
 
 
 def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strategy: str) -> str:
@@ -158,6 +173,15 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
         return f"{what}; the only one"
     follower = max(rest, key=lambda row: sign * measure(row))
     return f"{what}; next {follower['where']} with {shown.format(measure(follower))}"
+
+
+def _judged(labels: pl.DataFrame | None, problem_id: str) -> dict[tuple[str, int], bool]:
+    if labels is None:
+        return {}
+    mine = labels.filter(pl.col("problem_id") == problem_id)
+    return {
+        (code, index): right for code, index, right in mine.select("language", "sample_index", "is_right").iter_rows()
+    }
 
 
 def _one_problem(table: pl.DataFrame, model: str | None, offsets: Mapping[str, float]) -> tuple[Pool | None, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import yaml
 
 from bestofl_lib.analysis.apportion import apportion, rebalance
 from bestofl_lib.analysis.run_scan import SORTS, Source
@@ -149,6 +150,42 @@ def allocation_of(state: State, most: Mapping[str, int]) -> dict[str, int]:
 def setting_of(state: State) -> Setting:
     """What `what_if` is asked."""
     return Setting(state.languages, state.budget, state.allocation, state.strategy, state.reward_model, state.offsets)
+
+
+def written_setting(setting: Setting, title: str) -> str:
+    """A setting as a YAML file that `opened_with` takes; `title` stands above it as a comment."""
+    shown = {name: value for name, value in asdict(setting).items() if value not in (None, {})}
+    lines = "".join(f"# {line}\n" for line in title.splitlines())
+    return lines + yaml.safe_dump(shown | {"languages": list(setting.languages)}, sort_keys=False, allow_unicode=True)
+
+
+def opened_with(state: State, text: str, source: Source, most: Mapping[str, int]) -> State:
+    """The choices with those of a file that `written_setting` made.
+
+    Raises:
+        ValueError: it is no such file, or names a language, strategy, reward model or budget that this run does not have.
+    """
+    found = yaml.safe_load(text)
+    known = {field.name for field in fields(Setting)}
+    if not isinstance(found, dict) or not {"languages", "budget", "strategy"} <= set(found) <= known:
+        raise ValueError(
+            "the file is no saved setting; it needs languages, budget and strategy, as the explorer saves them"
+        )
+    if missing := [code for code in found["languages"] if not most.get(code)]:
+        raise ValueError(
+            f"the setting names {missing[0]!r}, a language that this run has no candidates in; it has {', '.join(most)}"
+        )
+    total = sum(most[code] for code in found["languages"])
+    if not 1 <= int(found["budget"]) <= total:
+        raise ValueError(
+            f"the setting's budget is {found['budget']}; its languages have 1 to {total} candidates in this run"
+        )
+    change = {"strategy": found["strategy"], "tab": "what_if", "offsets": found.get("offsets", {})}
+    if found.get("reward_model"):
+        change["reward_model"] = found["reward_model"]
+    state = next_state(state, change, source, most)
+    languages = tuple(code for code in source.languages if code in found["languages"])
+    return replace(state, languages=languages, budget=int(found["budget"]), allocation=found.get("allocation"))
 
 
 def describe_state(state: State, most: Mapping[str, int]) -> dict[str, Any]:

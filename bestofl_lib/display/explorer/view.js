@@ -237,7 +237,7 @@ function render({ model, el }) {
     const head = h("header", { class: "head" },
       h("h3", {}, data.id),
       h("p", {}, "right answer ", h("b", { class: "answer" }, data.reference ?? "unknown"),
-        ` · ${data.n} candidates, ${data.n_drawn} drawn`),
+        ` · ${data.n} candidates, ${data.n_drawn} drawn`, data.judged ? h("small", { class: "judged" }, ` · judged by hand: ${data.judged}`) : null),
       h("span", { class: "spring" }),
       h("label", { class: "chip" }, h("input", { type: "checkbox", "data-focus": "drawn", checked: drawnOnly, on: { change: (event) => { drawnOnly = event.target.checked; showProblem(); } } }), h("span", {}, "only those drawn")),
       h("button", { "data-focus": "again", on: { click: () => ask({ seed: state().seed + 1 }) } }, "Draw again"));
@@ -318,6 +318,16 @@ function render({ model, el }) {
     } } });
     const label = `Show all ${card.length.toLocaleString("en")} characters`;
     fold.textContent = unfolded.has(key) ? "Fold" : label;
+    const judge = (right) => ask({ label: [code, card.index, card.judged === right ? null : right] });
+    const judging = h("p", { class: "judging" }, "reading ",
+      h("button", { "aria-pressed": String(card.judged === true), "data-focus": `right-${card.id}`, title: "what was read is what is written (key y)", on: { click: () => judge(true) } }, "✓ right"),
+      h("button", { "aria-pressed": String(card.judged === false), "data-focus": `misread-${card.id}`, title: "what was read is not what is written (key n)", on: { click: () => judge(false) } }, "✗ misread"));
+    const keys = { keydown: (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || !["y", "n"].includes(event.key)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      judge(event.key === "y");
+    } };
     const facts = [`#${card.index}`];
     if (card.tokens !== null) facts.push(`${card.tokens} tokens`);
     if (card.logprob !== null) facts.push(`log-prob. ${number(card.logprob, 1)}`);
@@ -325,13 +335,13 @@ function render({ model, el }) {
     if (card.finish === "error") facts.push("failed");
     if (card.condition) facts.push(card.condition);
     if (card.rule) facts.push(`read by: ${card.rule}`);
-    return h("article", { class: `card ${kind} ${card.drawn ? "drawn" : "left"}`, "data-card": card.id, tabindex: "-1",
+    return h("article", { class: `card ${kind} ${card.drawn ? "drawn" : "left"}`, "data-card": card.id, "data-focus": `card-${card.id}`, tabindex: "0", on: keys,
       "aria-label": `${name(code)} candidate ${card.index}, ${word}` },
       h("p", { class: "top" }, h("span", { class: `mark ${kind}` }, h("span", { class: "icon" }, icon), ` ${word}`),
         h("b", { class: "answer", dir: "auto" }, card.answer ?? ""), h("span", { class: "spring" }),
         card.reward === null ? null : h("span", { class: "reward", title: "reward by the chosen model" }, `★ ${number(card.reward)}`)),
       card.picked.length ? h("p", { class: "badges" }, card.picked.map((strategy) => h("span", {}, `◆ ${meta.strategies[strategy]}`))) : null,
-      text, fold,
+      text, fold, judging,
       h("p", { class: "facts" }, facts.join(" · ")),
       card.strays ? h("p", { class: "flag" }, `⚑ written in ${name(card.trace)}`) : null,
       card.note ? h("p", { class: "flag" }, `⚑ ${card.note}`) : null,
@@ -407,6 +417,8 @@ function render({ model, el }) {
       h("p", {}, `of ${data.n_problems} problems right with ${data.budget} completion${data.budget === 1 ? "" : "s"} each, choosing by ${meta.strategies[now.strategy]}${rewarded ? ` (${now.reward_model})` : ""}. 95 % interval over problems. `,
         data.error ? `Simulated, ± ${percent(data.error, 2)}. ` : "Exact over all draws. "),
       h("p", { class: "context" }, h("button", { class: "keep", on: { click: () => ask({ keep: !state().kept }) } }, state().kept ? "forget the kept setting" : "keep this setting to compare with"),
+        h("button", { class: "keep", title: "opens again with: bestofl explore RUN --setting FILE", on: { click: () => save(`${meta.run}-setting.yaml`, "text/yaml", data.file) } }, "save this setting"),
+        h("button", { class: "keep", title: "the chart below as SVG", on: { click: () => save(`${meta.run}-what-if.svg`, "image/svg+xml", pictureOf(chart.querySelector("svg"))) } }, "save the chart"),
         data.against ? h("b", { class: "against" }, ` ${data.against}`) : null),
       h("p", { class: "context" }, `Random choice ${percent(data.random)} · oracle ${percent(data.oracle)}${data.tokens === null ? "" : ` · ${Math.round(data.tokens).toLocaleString("en")} tokens per problem`}`));
     chart.replaceChildren(curves(data));
@@ -419,6 +431,25 @@ function render({ model, el }) {
       })] : [h("p", { class: "context" }, "A vote and the oracle choose an answer, not a candidate: no language wins.")]));
   }
   const trim = (x) => (Number.isInteger(x) ? String(x) : x.toFixed(1));
+
+  // Offers a text as a file.
+  function save(filename, type, text) {
+    const link = h("a", { href: URL.createObjectURL(new Blob([text], { type })), download: filename });
+    el.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+
+  // A chart of this page with its looks written into it, so that it can stand alone.
+  function pictureOf(picture) {
+    const copy = picture.cloneNode(true);
+    const looks = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size", "font-family", "font-weight"];
+    const [from, to] = [picture, copy].map((node) => Array.from(node.querySelectorAll("*")));
+    from.forEach((node, i) => { for (const look of looks) to[i].setAttribute(look, getComputedStyle(node).getPropertyValue(look)); });
+    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    return new XMLSerializer().serializeToString(copy);
+  }
 
   function curves(data) {
     const W = 560, H = 250, L = 44, R = 12, T = 10, B = 38;

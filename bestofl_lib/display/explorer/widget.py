@@ -6,6 +6,7 @@ itself: the page is `view.js` and `view.css`, which place every text as text.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ import traitlets
 
 from bestofl_lib.analysis import run_scan
 from bestofl_lib.analysis.picks import pick_candidates
+from bestofl_lib.analysis.reading_quality import precision_of_reader
 from bestofl_lib.analysis.what_if import NEEDS_REWARD, Numbers
 from bestofl_lib.display import words
 from bestofl_lib.display.embed import asset
 from bestofl_lib.display.explorer import state as choices
-from bestofl_lib.display.explorer.problem import problem_view
-from bestofl_lib.display.explorer.what_if import what_if_view
+from bestofl_lib.display.explorer.problem import precision, problem_view
+from bestofl_lib.display.explorer.what_if import describe, what_if_view
 from bestofl_lib.display.text import visible
 from bestofl_lib.runs import Run
+from bestofl_lib.tables import KEY, TABLES
 
 FOLDER = Path(__file__).resolve().parent
 _REMEMBERED: dict[tuple[str, str | None], choices.State] = {}  # run folder and split → the last choices there
@@ -40,7 +43,8 @@ class Explorer(anywidget.AnyWidget):
     problem = traitlets.Dict().tag(sync=True)  # see explorer.problem.problem_view
     what_if = traitlets.Dict().tag(sync=True)  # see explorer.what_if.what_if_view
 
-    def __init__(self, source: run_scan.Source, **kwargs: Any):
+    def __init__(self, source: run_scan.Source, setting: str = "", **kwargs: Any):
+        """`setting`: text of a saved setting (see `setting`) to open with; empty: what was chosen last."""
         super().__init__(**kwargs)
         self._source = source
         self._numbers = Numbers(source)
@@ -64,6 +68,8 @@ class Explorer(anywidget.AnyWidget):
         }
         first = choices.first_state(source, self._numbers.most)
         self._state = choices.restored(_REMEMBERED.get(self._place), first, source, self._numbers.most)
+        if setting:
+            self._state = choices.opened_with(self._state, setting, source, self._numbers.most)
         self._stale = {"problem", "what_if"}
         self._show_atlas()
         if self._state.problem is None and self._order:
@@ -76,6 +82,38 @@ class Explorer(anywidget.AnyWidget):
         """Change one choice from Python, as the page does: `choose(problem=["lab-test-0004", "sw"])`, `choose(budget=4)`."""
         self._take([change])
         return self
+
+    def judge(self, problem_id: str, language: str, sample_index: int, right: bool | None) -> Explorer:
+        """Note whether the reading of a candidate is what its completion says; None takes the judgement back.
+
+        Stored in the run's table `labels`, which no study touches.
+
+        Raises:
+            ValueError: the run has no such candidate.
+        """
+        key = pl.DataFrame([(problem_id, language, sample_index)], schema=dict(KEY), orient="row")
+        row = self._source.readings.select(*KEY, "answer").join(key.lazy(), on=list(KEY), how="semi").collect()
+        if row.is_empty():
+            raise ValueError(
+                f"run {self._source.run.name!r} has no candidate {language} #{sample_index} of problem {problem_id!r}"
+            )
+        labels = self.labels().join(key, on=list(KEY), how="anti")
+        if right is not None:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            labels = pl.concat([labels, row.with_columns(is_right=pl.lit(right), judged=pl.lit(now))])
+        self._source.run.write("labels", labels.sort(*KEY))
+        self._stale.add("problem")
+        return self
+
+    def labels(self) -> pl.DataFrame:
+        """The judgements so far: table `labels`."""
+        run = self._source.run
+        return run.read("labels") if run.has("labels") else TABLES["labels"].schema.to_frame()
+
+    def setting(self) -> str:
+        """What is set under *What if*, as a YAML file that opens the explorer as it is now: `bestofl explore RUN --setting FILE`."""
+        chosen = choices.setting_of(self._state)
+        return choices.written_setting(chosen, f"Best-of-L, run {self._source.run.name}: {describe(chosen)}")
 
     def selection(self) -> pl.DataFrame:
         """The candidates that the chosen strategy picks with the chosen allocation and seed, one row per problem.
@@ -104,6 +142,10 @@ class Explorer(anywidget.AnyWidget):
     def _take(self, changes: list[dict[str, Any]]) -> None:
         before = self._state
         for change in changes:
+            if "label" in change:
+                code, index, right = change["label"]
+                self.judge(str(self._state.problem), code, int(index), right)
+                continue
             self._state = choices.next_state(self._state, change, self._source, self._numbers.most)
         changed = {name for name in vars(before) if getattr(before, name) != getattr(self._state, name)}
         if changed & _ATLAS:
@@ -130,7 +172,10 @@ class Explorer(anywidget.AnyWidget):
             self._stale.discard(shown)
             if shown == "what_if":
                 self.what_if = self._answer(
-                    lambda: what_if_view(self._numbers, choices.setting_of(self._state), self._state.kept)
+                    lambda: (
+                        what_if_view(self._numbers, choices.setting_of(self._state), self._state.kept)
+                        | {"file": self.setting()}
+                    )
                 )
             elif self._state.problem is not None:
                 self.problem = self._answer(self._problem)
@@ -141,10 +186,12 @@ class Explorer(anywidget.AnyWidget):
         problem_id = str(state.problem)
         if self._rows is None or self._rows[0] != problem_id:
             self._rows = (problem_id, run_scan.candidates_of(self._source, problem_id))
-        return problem_view(
+        labels = self.labels()
+        shown = problem_view(
             self._source, problem_id, allocation=choices.allocation_of(state, self._numbers.most), seed=state.seed,
-            reward_model=state.reward_model, offsets=state.offsets, table=self._rows[1],
+            reward_model=state.reward_model, offsets=state.offsets, table=self._rows[1], labels=labels,
         )  # fmt: skip
+        return shown | {"judged": precision(precision_of_reader(labels, self._source.readings.collect()))}
 
     @staticmethod
     def _answer(make: Any) -> dict[str, Any]:
@@ -154,14 +201,15 @@ class Explorer(anywidget.AnyWidget):
             return {"error": visible(str(error))}
 
 
-def explorer(run: Run | str, split: str | None = "test") -> Explorer:
+def explorer(run: Run | str, split: str | None = "test", setting: str = "") -> Explorer:
     """The explorer of one run, as the last expression of a cell.
 
     Args:
         run: its name in `data/runs`, or the run.
         split: which problems; None: all.
+        setting: path of a saved setting to open with.
 
     Raises:
         FileNotFoundError: the run, its problems or its readings are missing; says which.
     """
-    return Explorer(run_scan.open_run(run, split))
+    return Explorer(run_scan.open_run(run, split), Path(setting).read_text("utf8") if setting else "")
