@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 
-class _Plain(TyperGroup):
+class _SaysErrors(TyperGroup):
     """Commands whose expected errors are one message instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -34,7 +34,7 @@ class _Plain(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Plain,
+    cls=_SaysErrors,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -214,7 +214,7 @@ def compare(
     runs: Annotated[list[str], typer.Argument(help="Folders in data/runs, two or more; differences are to the first.")],
 ) -> None:
     """What differs between runs and why, their curves in one chart; writes a page into reports/."""
-    from bestofl_lib.analysis.comparison import compare as compare_runs
+    from bestofl_lib.analysis.comparison import compare_runs
     from bestofl_lib.display.report.compare import names_of, summary, write_page
     from bestofl_lib.runs import Folders, Run
 
@@ -274,10 +274,10 @@ def figures(
 
     folders = Folders.default()
     made = Run(run, folders.runs)
-    target = Path(to) if to else folders.reports / f"{made.name}-figures"
+    destination = Path(to) if to else folders.reports / f"{made.name}-figures"
     look = Look(inches(width) if width else None, font, title)
     wanted, chosen = ([part.strip() for part in text.split(",") if part.strip()] for text in (formats, only))
-    typer.echo(f"{len(export_figures(made, target, wanted, look, chosen, say=typer.echo))} files in {target}")
+    typer.echo(f"{len(export_figures(made, destination, wanted, look, chosen, say=typer.echo))} files in {destination}")
 
 
 @app.command()

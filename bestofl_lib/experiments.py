@@ -23,7 +23,7 @@ from bestofl_lib.rewards.training import train_reward_models
 from bestofl_lib.runs import Run
 
 
-def compare_settings(
+def try_settings(
     candidates: pl.DataFrame,
     readings: pl.DataFrame,
     problems: pl.DataFrame,
@@ -98,7 +98,7 @@ def main() -> None:
             readout=readout, tuning=tuning, loss=given.loss, rows=given.rows, style=given.style, **trained
         )
     run = Run(given.run)
-    table = compare_settings(
+    table = try_settings(
         Store(run.folder / "candidates").candidates(),
         run.read("readings"),
         run.read("problems"),

@@ -297,12 +297,12 @@ TABLES: dict[str, Table] = {
         ("language", "cause"),
     ),
     "claims": Table(
-        "one row per claim, part and reading of high-resource",
+        "one row per claim, part and definition of high-resource",
         "08_budget_curves",
         {
             "claim": pl.String,
             "part": pl.String,  # "total"; of H1 and H2 also "pool" and "reward", which add up to it
-            "reading": pl.String,  # of H2: "fixed" (the fixed list) or "strongest" (this policy's best languages); else null
+            "high_resource": pl.String,  # of H2, by which definition: "fixed" (the list) or "strongest" (this policy's best languages); else null
             "statement": pl.String,
             "verdict": pl.String,  # "supported", "not supported", "no room", "undecided" or "not tested"
             "effect": pl.Float64,  # H2: of the weakest language
@@ -331,7 +331,7 @@ TABLES: dict[str, Table] = {
             "not_evidence_for": pl.String,
             "sentence": pl.String,
         },
-        ("claim", "part", "reading"),
+        ("claim", "part", "high_resource"),
     ),
     "claim_details": Table(
         "one row per claim, part and language (H1, H4) or per mix and budget (H3)",
@@ -352,7 +352,7 @@ TABLES: dict[str, Table] = {
             "mde": pl.Float64,
             "room": pl.Float64,
             "verdict": pl.String,
-            "high_resource": pl.String,  # H1: by which reading, "fixed", "strongest" or both; else null
+            "high_resource": pl.String,  # H1: by which definition, "fixed", "strongest" or both; else null
             "n_problems": pl.Int32,
         },
         ("claim", "part", "language", "arm", "budget", "strategy", "reward_model", "against"),
@@ -382,7 +382,7 @@ TABLES: dict[str, Table] = {
         "08_budget_curves",
         {
             "target": pl.String,  # language whose speaker asks; null when the arm is the same for all
-            "pool": pl.String,  # languages the budget is spread over: "en", "mixed", "mixed-en", "planned"
+            "pool": pl.String,  # whose candidates share the budget: "en", "mixed", "mixed-en", "planned"
             "strategy": pl.String,
             "reward_model": pl.String,  # null for strategies without one
             "budget": pl.Int32,  # completions per problem, over all languages

@@ -16,7 +16,7 @@ LONG_MODULES: dict[str, str] = {  # path -> why it may be longer
 }
 LONG_FUNCTIONS: dict[str, str] = {  # path::name -> why it may be longer
     "analysis/contest.py::of": "one branch per kind of objective, read side by side",
-    "analysis/pool.py::of": "one check per column, each with its message",
+    "analysis/arrays.py::of": "one check per column, each with its message",
     "answers/columns.py::read_completions": "one pass over the phrases of a column",
     "answers/expressions.py::_serve": "a loop in a child process that cannot be split without shared state",
     "display/explorer/problem.py::problem_view": "one declarative view",

@@ -38,7 +38,7 @@ def test_a_torn_or_foreign_note_is_no_note(tmp_path):
 
 def test_without_a_terminal_a_plain_line_is_said_now_and_then(tmp_path, monkeypatch):
     monkeypatch.setattr(watching, "LOOK", 0.01)
-    monkeypatch.setattr(watching, "PLAIN", 0.05)
+    monkeypatch.setattr(watching, "EVERY", 0.05)
     monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "p.json"))
     lines: list[str] = []
     with watching.watching("01_x", tmp_path / "p.json", lines.append) as seen:

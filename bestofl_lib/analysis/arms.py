@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from bestofl_lib.analysis.arrays import MEASURES, CandidateArrays
 from bestofl_lib.analysis.best_of_k import best_of_k
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.majority import majority
-from bestofl_lib.analysis.pool import MEASURES, Pool
 from bestofl_lib.analysis.votes import DRAWS, Kind, Tally, votes_of_shares
 
 Array = np.ndarray
-PLAIN = ("random", "oracle", "majority", *MEASURES)  # strategies without a reward model
+UNREWARDED = ("random", "oracle", "majority", *MEASURES)  # strategies without a reward model
 REWARDED = ("best_of_k", "weighted")
-STRATEGIES = (*PLAIN, *REWARDED)
+STRATEGIES = (*UNREWARDED, *REWARDED)
 VOTE_WEIGHTS = ("logistic", "reward")
 
 
@@ -42,7 +42,7 @@ class Values:
 
 
 def arm_values(
-    pool: Pool,
+    arrays: CandidateArrays,
     name: str,
     strategy: str,
     reward_model: str | None = None,
@@ -54,7 +54,7 @@ def arm_values(
     """Per-problem accuracy of one arm at every budget.
 
     Args:
-        pool: the stored candidates.
+        arrays: the stored candidates.
         name: which languages share the budget equally: a code, "mixed", "mixed-en", codes joined by "+", or "half-en"
             (English gets half, rounded up, and all others share the rest).
         strategy: random, oracle, majority, logprob, shortest, arithmetic, best_of_k or weighted.
@@ -71,12 +71,12 @@ def arm_values(
     Raises:
         ValueError: unknown names, or a budget above the pool, with problem and language.
     """
-    checked_arm(pool, name, strategy, reward_model, vote_weights)
+    checked_arm(arrays, name, strategy, reward_model, vote_weights)
     if strategy == "weighted":
-        return votes_of(pool, name, budgets, draws, seed, vote_weights).get(reward_model)
-    if strategy not in REWARDED or len(pool.by_seed) == 1:
-        return _values(pool, name, strategy, reward_model, budgets, draws, seed)
-    found = [_values(p, name, strategy, reward_model, budgets, draws, seed) for p in pool.by_seed]
+        return votes_of(arrays, name, budgets, draws, seed, vote_weights).get(reward_model)
+    if strategy not in REWARDED or len(arrays.by_seed) == 1:
+        return _values(arrays, name, strategy, reward_model, budgets, draws, seed)
+    found = [_values(p, name, strategy, reward_model, budgets, draws, seed) for p in arrays.by_seed]
     trained = [values for values in found if values is not None]
     if len(trained) < len(found):
         return None
@@ -88,7 +88,7 @@ def arm_values(
 
 
 def _values(
-    pool: Pool,
+    arrays: CandidateArrays,
     name: str,
     strategy: str,
     reward_model: str | None,
@@ -97,34 +97,34 @@ def _values(
     seed: int,
 ) -> Values | None:
     """`arm_values` of one training seed, for all strategies but weighted votes."""
-    members, half, ids = pool.members(name), pool.half(name), pool.problem_ids
+    members, half, ids = arrays.members(name), arrays.half(name), arrays.problem_ids
     ks = np.asarray(list(budgets), int)
     exact = np.zeros(len(ks))
     if strategy == "random":
-        return Values(_random(pool, name, ks), exact)
+        return Values(_random(arrays, name, ks), exact)
     if strategy == "oracle":
         if half:
-            return Values(contest_of(pool, "oracle", members).shares(ks, half=half), exact)
-        correct = {code: pool.is_correct[code] for code in members}
+            return Values(contest_of(arrays, "oracle", members).shares(ks, half=half), exact)
+        correct = {code: arrays.is_correct[code] for code in members}
         return Values(coverage_of_shares(correct, budgets=ks, problem_ids=ids), exact)
     if strategy == "majority":
         if len(members) == 1:
-            values = majority(pool.answers[name], pool.reference, budgets=ks, problem_ids=ids, language=name)
+            values = majority(arrays.answers[name], arrays.reference, budgets=ks, problem_ids=ids, language=name)
             return Values(values, exact)
-        return votes_of(pool, name, budgets, draws, seed, None)[None]
+        return votes_of(arrays, name, budgets, draws, seed, None)[None]
     model = strategy if strategy in MEASURES else str(reward_model)
-    rewards = pool.reward(model, members)
+    rewards = arrays.reward(model, members)
     if rewards is None:
         return None
     if len(members) == 1:
         return Values(
-            best_of_k(rewards[name], pool.is_correct[name], budgets=ks, problem_ids=ids, language=name), exact
+            best_of_k(rewards[name], arrays.is_correct[name], budgets=ks, problem_ids=ids, language=name), exact
         )
-    return Values(contest_of(pool, model, members).shares(ks, half=half), exact)
+    return Values(contest_of(arrays, model, members).shares(ks, half=half), exact)
 
 
 def votes_of(
-    pool: Pool,
+    arrays: CandidateArrays,
     name: str,
     budgets: Sequence[int],
     draws: int = DRAWS,
@@ -137,23 +137,23 @@ def votes_of(
         vote_weights: as in `arm_values`; None: the majority alone. The majority of a single language is exact and
             never simulated.
     """
-    members, ks = pool.members(name), tuple(int(k) for k in budgets)
+    members, ks = arrays.members(name), tuple(int(k) for k in budgets)
 
     def simulate() -> dict[str | None, Values]:
         kinds: dict[str | None, Kind] = {} if len(members) == 1 else {None: [None]}
-        for model in pool.reward_models if vote_weights else ():
-            found = [one.reward(model, members) for one in pool.by_seed]
+        for model in arrays.reward_models if vote_weights else ():
+            found = [one.reward(model, members) for one in arrays.by_seed]
             tables = [rewards for rewards in found if rewards is not None]
             if len(tables) == len(found):
                 kinds[model] = [{c: vote_weight(r, str(vote_weights)) for c, r in table.items()} for table in tables]
         if not kinds:
             return {}
-        answers, half, ids = {code: pool.answers[code] for code in members}, pool.half(name), pool.problem_ids
+        answers, half, ids = {code: arrays.answers[code] for code in members}, arrays.half(name), arrays.problem_ids
         every = list(kinds.values())
-        tallies = votes_of_shares(answers, every, pool.reference, ks, draws, seed, problem_ids=ids, half=half)
+        tallies = votes_of_shares(answers, every, arrays.reference, ks, draws, seed, problem_ids=ids, half=half)
         return {model: _simulated(tally) for model, tally in zip(kinds, tallies, strict=True)}
 
-    return pool.remember(("votes", name, ks, draws, seed, vote_weights), simulate)
+    return arrays.remember(("votes", name, ks, draws, seed, vote_weights), simulate)
 
 
 def _simulated(tally: Tally) -> Values:
@@ -161,15 +161,15 @@ def _simulated(tally: Tally) -> Values:
     return Values(tally.by_seed.mean(0), error, tally.by_seed if len(tally.by_seed) > 1 else None)
 
 
-def _random(pool: Pool, name: str, ks: Array) -> Array:
+def _random(arrays: CandidateArrays, name: str, ks: Array) -> Array:
     """(problems, budgets) share correct: each language weighs as much as its share of the budget."""
-    members, half = pool.members(name), pool.half(name)
-    largest = pool.largest_budget(name)
+    members, half = arrays.members(name), arrays.half(name)
+    largest = arrays.largest_budget(name)
     if ks.max() > largest:
         coverage_of_shares(
-            {code: pool.is_correct[code] for code in members}, budgets=[int(ks.max())], problem_ids=pool.problem_ids
+            {code: arrays.is_correct[code] for code in members}, budgets=[int(ks.max())], problem_ids=arrays.problem_ids
         )  # refuses, naming problem and language
-    share = {code: np.nansum(pool.is_correct[code], 1) / pool.n_candidates(code) for code in members}
+    share = {code: np.nansum(arrays.is_correct[code], 1) / arrays.n_candidates(code) for code in members}
     if half is None:
         return np.repeat(np.mean(list(share.values()), 0)[:, None], len(ks), 1)
     weight = (ks + 1) // 2 / ks
@@ -182,7 +182,7 @@ def vote_weight(rewards: Array, how: str = "logistic") -> Array:
     return expit(rewards) if how == "logistic" else np.where(np.isneginf(rewards), 0.0, rewards)
 
 
-def contest_of(pool: Pool, model: str, members: Sequence[str]) -> Contest:
+def contest_of(arrays: CandidateArrays, model: str, members: Sequence[str]) -> Contest:
     """The candidates of some languages ranked by one reward, made once per pool.
 
     `model` "oracle" ranks by correctness itself, so that best-of-k is coverage.
@@ -192,20 +192,20 @@ def contest_of(pool: Pool, model: str, members: Sequence[str]) -> Contest:
     """
 
     def rank() -> Contest:
-        correct = {code: pool.is_correct[code] for code in members}
-        rewards = correct if model == "oracle" else pool.reward(model, members)
+        correct = {code: arrays.is_correct[code] for code in members}
+        rewards = correct if model == "oracle" else arrays.reward(model, members)
         if rewards is None:
-            known = ", ".join(pool.reward_models) or "none"
+            known = ", ".join(arrays.reward_models) or "none"
             raise ValueError(f"reward model {model!r} does not cover {', '.join(members)}; known: {known}")
-        return Contest.of(rewards, correct, pool.problem_ids)
+        return Contest.of(rewards, correct, arrays.problem_ids)
 
-    return pool.remember(("contest", model, tuple(members)), rank)
+    return arrays.remember(("contest", model, tuple(members)), rank)
 
 
-def arm_tokens(pool: Pool, name: str, budgets: Sequence[int]) -> Array | None:
+def arm_tokens(arrays: CandidateArrays, name: str, budgets: Sequence[int]) -> Array | None:
     """(problems, budgets) expected generated tokens with equal shares; None where token counts are unknown."""
-    members, half = pool.members(name), pool.half(name)
-    means, ks = pool.mean_tokens(members), np.asarray(list(budgets), float)
+    members, half = arrays.members(name), arrays.half(name)
+    means, ks = arrays.mean_tokens(members), np.asarray(list(budgets), float)
     if means is None or half is None:
         return None if means is None else means.mean(1)[:, None] * ks
     position = members.index(half)
@@ -213,14 +213,16 @@ def arm_tokens(pool: Pool, name: str, budgets: Sequence[int]) -> Array | None:
     return means[:, [position]] * np.ceil(ks / 2) + others[:, None] * np.floor(ks / 2)
 
 
-def checked_arm(pool: Pool, name: str, strategy: str, reward_model: str | None, vote_weights: str) -> tuple[str, ...]:
+def checked_arm(
+    arrays: CandidateArrays, name: str, strategy: str, reward_model: str | None, vote_weights: str
+) -> tuple[str, ...]:
     if strategy not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}; known: {', '.join(STRATEGIES)}")
     if (strategy in REWARDED) != (reward_model is not None):
         need = "needs a reward model" if strategy in REWARDED else "takes no reward model"
         raise ValueError(f"strategy {strategy!r} {need}, found {reward_model!r}")
-    if reward_model is not None and reward_model not in pool.reward_models:
-        raise ValueError(f"no rewards by {reward_model!r}; known: {', '.join(pool.reward_models) or 'none'}")
+    if reward_model is not None and reward_model not in arrays.reward_models:
+        raise ValueError(f"no rewards by {reward_model!r}; known: {', '.join(arrays.reward_models) or 'none'}")
     if vote_weights not in VOTE_WEIGHTS:
         raise ValueError(f"unknown vote_weights {vote_weights!r}; known: {', '.join(VOTE_WEIGHTS)}")
-    return pool.members(name)
+    return arrays.members(name)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bestofl_lib.analysis.arms import arm_tokens
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.bootstrap import REPLICATES
 from bestofl_lib.analysis.break_even import BreakEven, break_even
 from bestofl_lib.analysis.decomposition import base_ways
 from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, folds_of
 from bestofl_lib.analysis.planner import planned_values
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.votes import DRAWS
 
 Array = np.ndarray
@@ -40,15 +40,15 @@ class BaseMixes:
     mixes_chosen: list[list[str]]
 
 
-def reach(pool: Pool) -> int:
+def reach(arrays: CandidateArrays) -> int:
     """The largest budget that the base language and every mix that holds it can serve."""
-    others = [code for code in pool.languages if code != pool.base]
-    pairs = [pool.largest_budget(f"{pool.base}+{code}") for code in others]
-    return min(pool.fewest(pool.base), pool.largest_budget(f"half-{pool.base}"), *pairs)
+    others = [code for code in arrays.languages if code != arrays.base]
+    pairs = [arrays.largest_budget(f"{arrays.base}+{code}") for code in others]
+    return min(arrays.fewest(arrays.base), arrays.largest_budget(f"half-{arrays.base}"), *pairs)
 
 
 def base_mixes(
-    pool: Pool,
+    arrays: CandidateArrays,
     budgets: Sequence[int],
     cross: str = "cross",
     mono: str = "mono",
@@ -62,32 +62,34 @@ def base_mixes(
         budgets: completions per problem, at least 2 (a budget of 1 holds no company), at most `reach`.
         cross: chooses from the mixes where it covers the pool; else they are put to a majority vote.
     """
-    rewarded = cross in pool.reward_models and pool.reward(cross, pool.languages) is not None
+    rewarded = cross in arrays.reward_models and arrays.reward(cross, arrays.languages) is not None
     strategy, model = ("best_of_k", cross) if rewarded else ("majority", None)
-    others = [code for code in pool.languages if code != pool.base]
+    others = [code for code in arrays.languages if code != arrays.base]
     pairs = {
-        f"{pool.base}+{code}": arm_figures(pool, f"{pool.base}+{code}", strategy, model, budgets, draws, seed)
+        f"{arrays.base}+{code}": arm_figures(arrays, f"{arrays.base}+{code}", strategy, model, budgets, draws, seed)
         for code in others
     }
-    fold = folds_of(pool.n_problems, folds, seed)
+    fold = folds_of(arrays.n_problems, folds, seed)
     mixes = dict(pairs)
     if len(others) > 1:
-        half = f"half-{pool.base}"
-        mixes[half] = arm_figures(pool, half, strategy, model, budgets, draws, seed)
+        half = f"half-{arrays.base}"
+        mixes[half] = arm_figures(arrays, half, strategy, model, budgets, draws, seed)
     if rewarded:
-        plans = [planned_values(one, budgets, cross, folds, seed).accuracy for one in pool.by_seed]
+        plans = [planned_values(one, budgets, cross, folds, seed).accuracy for one in arrays.by_seed]
         mixes["planned"] = Figures(np.stack(plans))
     best, mixes_chosen = best_on_other_folds(mixes, fold)
     mixes[BEST_PAIR] = best_on_other_folds(pairs, fold)[0]
     mixes[BEST_MIX] = best
-    ways = base_ways(pool, budgets, cross, mono, seed)
+    ways = base_ways(arrays, budgets, cross, mono, seed)
     best_way, ways_chosen = best_on_other_folds(ways, fold)
     return BaseMixes(
         tuple(budgets), cross if rewarded else "majority", mixes, ways, best_way, ways_chosen, mixes_chosen
     )
 
 
-def break_evens(pool: Pool, mixes: BaseMixes, replicates: int = REPLICATES, seed: int = 0) -> dict[str, BreakEven]:
+def break_evens(
+    arrays: CandidateArrays, mixes: BaseMixes, replicates: int = REPLICATES, seed: int = 0
+) -> dict[str, BreakEven]:
     """Up to which spend the best pair is ahead of the best way alone: "completions" and, where known, "tokens".
 
     Tokens of the pair are those of the base with the average other language: which other one was chosen differs by fold.
@@ -95,8 +97,10 @@ def break_evens(pool: Pool, mixes: BaseMixes, replicates: int = REPLICATES, seed
     first, second = mixes.mixes[BEST_PAIR], mixes.best_way
     grid = np.asarray(mixes.budgets, float)
     found = {"completions": _break_even(first, second, grid, None, replicates, seed)}
-    spent = [arm_tokens(pool, f"{pool.base}+{code}", mixes.budgets) for code in pool.languages if code != pool.base]
-    alone = arm_tokens(pool, pool.base, mixes.budgets)
+    spent = [
+        arm_tokens(arrays, f"{arrays.base}+{code}", mixes.budgets) for code in arrays.languages if code != arrays.base
+    ]
+    alone = arm_tokens(arrays, arrays.base, mixes.budgets)
     known = [tokens for tokens in spent if tokens is not None]
     if alone is not None and len(known) == len(spent):
         found["tokens"] = _break_even(first, second, np.mean(known, 0), alone, replicates, seed)

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.break_even import BreakEven
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.languages import english_name
 from bestofl_lib.text import signed
 
@@ -48,15 +48,17 @@ def sentence(row: Mapping[str, Any], breaks: Mapping[str, BreakEven], cross: str
     return f"{text} {why[row['verdict']]}"
 
 
-def bounds(claim: str, pool: Pool, n_seeds: int, n_arms: int, cross: str, trained: pl.DataFrame | None) -> str:
+def bounds(
+    claim: str, arrays: CandidateArrays, n_seeds: int, n_arms: int, cross: str, trained: pl.DataFrame | None
+) -> str:
     """What a verdict rests on: problems, candidates, arms looked at, training data and seeds of the reward models."""
-    fewest = {code: pool.fewest(code) for code in pool.languages}
+    fewest = {code: arrays.fewest(code) for code in arrays.languages}
     least, most = min(fewest.values()), max(fewest.values())
     held = f"{least}" if least == most else f"{least} to {most}"
-    parts = [f"{_count(pool.n_problems, 'problem')} with {held} candidates per language"]
+    parts = [f"{_count(arrays.n_problems, 'problem')} with {held} candidates per language"]
     if n_arms > 1:
         parts.append(f"{n_arms} arms looked at, chosen on other folds")
-    if claim != "H4" and pool.reward_models:
+    if claim != "H4" and arrays.reward_models:
         parts.append(_learnt_from(trained, cross))
         parts.append(_count(n_seeds, "training seed"))
     return "; ".join(parts)
@@ -113,7 +115,9 @@ def _first(row: Mapping[str, Any], cross: str) -> str:
 def _second(row: Mapping[str, Any], cross: str) -> str:
     name = english_name(row["language"])
     which = (
-        "on the list of high-resource languages" if row["reading"] == "fixed" else "among those this policy is best at"
+        "on the list of high-resource languages"
+        if row["high_resource"] == "fixed"
+        else "among those this policy is best at"
     )
     what = {"total": "the gain", "pool": "the pool effect", "reward": "the reward effect"}[row["part"]]
     among = f"Of {_count(row['n_compared'], 'language')} {which}"

@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.base_mixes import BEST_MIX, LARGEST, base_mixes, break_evens, reach
 from bestofl_lib.analysis.break_even import BreakEven
 from bestofl_lib.analysis.claim_sentences import STATEMENTS, bounds, not_evidence_for, sentence
@@ -29,14 +30,13 @@ from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.decomposition import PARTS, Cells, cells_of, control_table
 from bestofl_lib.analysis.figures import Figures, compared, side_by_side
 from bestofl_lib.analysis.planner import planned_values
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.verdicts import SMALLEST_GAIN, Judged, judge, verdict_of, weakest_of
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.languages import LANGUAGES, is_language
 from bestofl_lib.tables import SCHEMAS
 
 Array = np.ndarray
-READINGS = ("fixed", "strongest")  # of "high-resource": the fixed list, and the languages this policy is best at
+HIGH_RESOURCE = ("fixed", "strongest")  # of "high-resource": the fixed list, and the languages this policy is best at
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Entry:
     p: float
     p_gain: float  # against the smallest gain
     room: float
-    reading: str | None = None
+    high_resource: str | None = None
     weakest: str | None = None  # the language that decides
     unless: str | None = None  # verdict where it is not supported; None: by the rule
     jointly: int = 1  # comparisons that must all succeed
@@ -87,7 +87,7 @@ class _Entry:
 
 
 def claims_of(
-    pool: Pool,
+    arrays: CandidateArrays,
     budget: int | None = None,
     small_budgets: Sequence[int] = (2, 4),
     cross: str = "cross",
@@ -101,41 +101,41 @@ def claims_of(
     """All claims on one pool.
 
     Args:
-        pool: made by `Pool.of`; without reward models H1 and H2 are "not tested" and H3 compares majorities.
+        arrays: made by `CandidateArrays.of`; without reward models H1 and H2 are "not tested" and H3 compares majorities.
         budget: completions per problem for H1 and H2; by default the most every language can serve. H4 is about the largest power of two up to it.
         small_budgets: H3's budgets from 2; those that both sides can serve count, and are averaged.
         cross, mono: names of the reward models compared; "mono" is each language's own.
         smallest_gain: a gain worth having, in accuracy; below it a claim counts as not supported.
         trained: table `trained`, to say what the reward models learnt from.
     """
-    most = min(pool.fewest(code) for code in pool.languages)
+    most = min(arrays.fewest(code) for code in arrays.languages)
     settings = _Settings(
         most if budget is None else budget, tuple(small_budgets), cross, mono, smallest_gain, draws, replicates, seed
     )
-    if len(pool.languages) < 2 or pool.n_problems < 2:
-        what = f"one language only ({pool.languages[0]})" if len(pool.languages) < 2 else "one problem only"
+    if len(arrays.languages) < 2 or arrays.n_problems < 2:
+        what = f"one language only ({arrays.languages[0]})" if len(arrays.languages) < 2 else "one problem only"
         entries = [_untested(claim, f"the pool has {what}") for claim in STATEMENTS]
-        return ClaimTables(_claim_table(pool, entries, settings, trained), _details([]), _controls())
-    own, details, controls = _own_pools(pool, settings)
+        return ClaimTables(_claim_table(arrays, entries, settings, trained), _details([]), _controls())
+    own, details, controls = _own_pools(arrays, settings)
     entries = list(own)
     for test in (_small_budgets, _allocation):
-        entry, rows = test(pool, settings)
+        entry, rows = test(arrays, settings)
         entries.append(entry)
         details += rows
-    return ClaimTables(_claim_table(pool, entries, settings, trained), _details(details), controls)
+    return ClaimTables(_claim_table(arrays, entries, settings, trained), _details(details), controls)
 
 
-def _own_pools(pool: Pool, settings: _Settings) -> tuple[list[_Entry], list[dict], pl.DataFrame]:
+def _own_pools(arrays: CandidateArrays, settings: _Settings) -> tuple[list[_Entry], list[dict], pl.DataFrame]:
     """H1 and H2."""
     cross, mono = settings.cross, settings.mono
-    lacking = [m for m in (cross, mono) if m not in pool.reward_models]
-    targets = [code for code in pool.languages if not lacking and pool.reward(mono, [code]) is not None]
-    if lacking or any(pool.reward(model, pool.languages) is None for model in (cross, mono)):
+    lacking = [m for m in (cross, mono) if m not in arrays.reward_models]
+    targets = [code for code in arrays.languages if not lacking and arrays.reward(mono, [code]) is not None]
+    if lacking or any(arrays.reward(model, arrays.languages) is None for model in (cross, mono)):
         names = " and ".join(repr(m) for m in lacking) or f"{cross!r} and {mono!r}"
         why = f"the pool has no rewards by {names} for all its languages"
         return [_untested("H1", why), _untested("H2", why)], [], _controls()
-    cells = cells_of(pool, targets, settings.budget, cross, mono)
-    groups = _high_resource(pool, targets)
+    cells = cells_of(arrays, targets, settings.budget, cross, mono)
+    groups = _high_resource(arrays, targets)
     entries, details = [], []
     judged = {part: judge(*cells.pair(part), **_how(settings)) for part in PARTS}
     for part in PARTS:
@@ -144,18 +144,18 @@ def _own_pools(pool: Pool, settings: _Settings) -> tuple[list[_Entry], list[dict
         entry = _entry("H1", part, first.average(), second.average(), str(settings.budget), settings)
         entries.append(replace(entry, gaining=gaining, losing=losing))
         details += _language_rows("H1", part, judged[part], cells, settings, groups)
-    for reading in READINGS:
-        if not groups[reading]:
-            entries.append(_untested("H2", "none of the pool's languages is a high-resource language", reading))
+    for definition in HIGH_RESOURCE:
+        if not groups[definition]:
+            entries.append(_untested("H2", "none of the pool's languages is a high-resource language", definition))
             continue
         for part in PARTS:
-            entries.append(_each(part, reading, judged[part], cells, groups[reading], settings))
-    table = control_table(pool, cells, cross, mono, settings.replicates, settings.seed)
+            entries.append(_each(part, definition, judged[part], cells, groups[definition], settings))
+    table = control_table(arrays, cells, cross, mono, settings.replicates, settings.seed)
     return entries, details, table
 
 
 def _each(
-    part: str, reading: str, judged: Judged, cells: Cells, languages: Sequence[str], settings: _Settings
+    part: str, definition: str, judged: Judged, cells: Cells, languages: Sequence[str], settings: _Settings
 ) -> _Entry:
     """H2: the weakest of some languages decides."""
     chosen = [cells.targets.index(code) for code in languages]
@@ -172,7 +172,7 @@ def _each(
         p=p,
         p_gain=1.0,
         room=float(judged.room[weakest]),
-        reading=reading,
+        high_resource=definition,
         weakest=cells.targets[weakest],
         unless="undecided" if verdict == "supported" else verdict,
         jointly=len(chosen),
@@ -182,18 +182,18 @@ def _each(
     )
 
 
-def _small_budgets(pool: Pool, settings: _Settings) -> tuple[_Entry, list[dict]]:
+def _small_budgets(arrays: CandidateArrays, settings: _Settings) -> tuple[_Entry, list[dict]]:
     """H3."""
-    largest = reach(pool)
+    largest = reach(arrays)
     ks = [k for k in sorted(set(settings.small_budgets)) if 2 <= k <= largest]
     if not ks:
         return _untested(
             "H3",
-            f"{pool.base} has {pool.fewest(pool.base)} candidate(s) per problem and mixes that hold it reach {largest}, "
+            f"{arrays.base} has {arrays.fewest(arrays.base)} candidate(s) per problem and mixes that hold it reach {largest}, "
             f"below the small budgets {list(settings.small_budgets)}",
         ), []
     grid = sorted({*ks, *(k for k in default_budgets(min(largest, LARGEST)) if k >= 2)})
-    found = base_mixes(pool, grid, settings.cross, settings.mono, draws=settings.draws, seed=settings.seed)
+    found = base_mixes(arrays, grid, settings.cross, settings.mono, draws=settings.draws, seed=settings.seed)
     at = [grid.index(k) for k in ks]
     first, second = (Figures(x.values[..., at]) for x in (found.mixes[BEST_MIX], found.best_way))
     entry = _entry("H3", "total", first.average(), second.average(), ", ".join(map(str, ks)), settings)
@@ -204,38 +204,38 @@ def _small_budgets(pool: Pool, settings: _Settings) -> tuple[_Entry, list[dict]]
     rows = []
     for i, row in enumerate(judged.rows()):
         name = tried[i // len(ks)]
-        code = name.removeprefix(f"{pool.base}+")
+        code = name.removeprefix(f"{arrays.base}+")
         rows.append(
             row
             | {
                 "claim": "H3",
                 "part": "total",
-                "language": code if code in pool.languages else None,
+                "language": code if code in arrays.languages else None,
                 "arm": name,
                 "budget": ks[i % len(ks)],
                 "strategy": "majority" if found.chooser == "majority" else "best_of_k",
                 "reward_model": None if found.chooser == "majority" else found.chooser,
-                "against": f"{pool.base} alone, best way",
-                "n_problems": pool.n_problems,
+                "against": f"{arrays.base} alone, best way",
+                "n_problems": arrays.n_problems,
             }
         )
-    breaks = break_evens(pool, found, min(settings.replicates, un.REPLICATES), settings.seed)
+    breaks = break_evens(arrays, found, min(settings.replicates, un.REPLICATES), settings.seed)
     name = "majority" if found.chooser == "majority" else f"best of k by {found.chooser}"
     return replace(entry, strategy=name, n_arms=len(tried) - 1 + len(found.ways), breaks=breaks), rows
 
 
-def _allocation(pool: Pool, settings: _Settings) -> tuple[_Entry, list[dict]]:
+def _allocation(arrays: CandidateArrays, settings: _Settings) -> tuple[_Entry, list[dict]]:
     """H4."""
-    possible = gain_budgets(pool, pool.base)
+    possible = gain_budgets(arrays, arrays.base)
     if not possible:
-        count = pool.fewest(pool.base)
-        return _untested("H4", f"{pool.base} has {count} candidate(s) per problem, so it cannot be drawn again"), []
+        count = arrays.fewest(arrays.base)
+        return _untested("H4", f"{arrays.base} has {count} candidate(s) per problem, so it cannot be drawn again"), []
     at = max([b for b in possible if b <= settings.budget], default=possible[0])
-    others = [code for code in pool.languages if code != pool.base]
-    pairs = [gain_values(pool, code, at, pool.base) for code in others]
+    others = [code for code in arrays.languages if code != arrays.base]
+    pairs = [gain_values(arrays, code, at, arrays.base) for code in others]
     both, again = (Figures(np.stack(side, 1)[None]) for side in zip(*pairs, strict=True))
     judged = judge(both, again, **_how(settings))
-    plan = Figures(planned_values(pool, [at], "oracle", seed=settings.seed).accuracy[None])
+    plan = Figures(planned_values(arrays, [at], "oracle", seed=settings.seed).accuracy[None])
     entry = _entry("H4", "total", plan, again.at(0), str(at), settings)
     gaining, losing = _sides(judged, others)
     rows = [
@@ -244,11 +244,11 @@ def _allocation(pool: Pool, settings: _Settings) -> tuple[_Entry, list[dict]]:
             "claim": "H4",
             "part": "total",
             "language": others[i],
-            "arm": f"{pool.base}+{others[i]}",
+            "arm": f"{arrays.base}+{others[i]}",
             "budget": at,
             "strategy": "oracle",
-            "against": f"{pool.base} again",
-            "n_problems": pool.n_problems,
+            "against": f"{arrays.base} again",
+            "n_problems": arrays.n_problems,
         }
         for i, row in enumerate(judged.rows())
     ]
@@ -274,20 +274,20 @@ def _entry(claim: str, part: str, first: Figures, second: Figures, budget: str, 
     )
 
 
-def _untested(claim: str, why: str, reading: str | None = None) -> _Entry:
+def _untested(claim: str, why: str, high_resource: str | None = None) -> _Entry:
     nan = float("nan")
-    return _Entry(claim, "total", "", "", nan, nan, nan, nan, nan, nan, reading=reading, why=why)
+    return _Entry(claim, "total", "", "", nan, nan, nan, nan, nan, nan, high_resource=high_resource, why=why)
 
 
 def _how(settings: _Settings) -> dict:
     return {"smallest_gain": settings.smallest_gain, "replicates": settings.replicates, "seed": settings.seed}
 
 
-def _high_resource(pool: Pool, targets: Sequence[str]) -> dict[str, list[str]]:
-    """Both readings of "high-resource", as languages of the pool."""
+def _high_resource(arrays: CandidateArrays, targets: Sequence[str]) -> dict[str, list[str]]:
+    """Both definitions of "high-resource", as languages of the pool."""
     fixed = [code for code in targets if is_language(code) and LANGUAGES[code].resource == "high"]
     count = len(fixed) or (len(targets) + 1) // 2
-    ranked = sorted(targets, key=lambda code: -float(np.nanmean(pool.is_correct[code])))
+    ranked = sorted(targets, key=lambda code: -float(np.nanmean(arrays.is_correct[code])))
     return {"fixed": fixed, "strongest": ranked[:count]}
 
 
@@ -318,7 +318,8 @@ def _language_rows(
             "strategy": "best_of_k",
             "reward_model": settings.cross,
             "against": against[part],
-            "high_resource": ", ".join(reading for reading in READINGS if code in groups[reading]) or None,
+            "high_resource": ", ".join(definition for definition in HIGH_RESOURCE if code in groups[definition])
+            or None,
             "n_problems": len(cells.mixed_cross.of_problems),
         }
         for code, row in zip(cells.targets, judged.rows(), strict=True)
@@ -326,27 +327,27 @@ def _language_rows(
 
 
 def _claim_table(
-    pool: Pool, entries: Sequence[_Entry], settings: _Settings, trained: pl.DataFrame | None
+    arrays: CandidateArrays, entries: Sequence[_Entry], settings: _Settings, trained: pl.DataFrame | None
 ) -> pl.DataFrame:
     rows = []
     families: dict[tuple[str, bool], list[_Entry]] = {}
-    for entry in entries:  # the second reading of H2 is a check on the first, not one more claim
-        families.setdefault((entry.part, entry.reading == "strongest"), []).append(entry)
+    for entry in entries:  # the second definition of H2 is a check on the first, not one more claim
+        families.setdefault((entry.part, entry.high_resource == "strongest"), []).append(entry)
     for family in families.values():
         p = un.holm([None if entry.why else entry.p for entry in family])
         q = un.holm([None if entry.why else entry.p_gain for entry in family])
         tests = sum(not entry.why for entry in family)
         rows += [
-            _claim_row(pool, entry, float(a), float(b), tests, settings, trained)
+            _claim_row(arrays, entry, float(a), float(b), tests, settings, trained)
             for entry, a, b in zip(family, p, q, strict=True)
         ]
-    order = {(e.claim, e.part, e.reading): i for i, e in enumerate(entries)}
-    rows.sort(key=lambda row: order[row["claim"], row["part"], row["reading"]])
+    order = {(e.claim, e.part, e.high_resource): i for i, e in enumerate(entries)}
+    rows.sort(key=lambda row: order[row["claim"], row["part"], row["high_resource"]])
     return pl.DataFrame(rows, schema=SCHEMAS["claims"])
 
 
 def _claim_row(
-    pool: Pool,
+    arrays: CandidateArrays,
     entry: _Entry,
     p: float,
     p_gain: float,
@@ -357,12 +358,12 @@ def _claim_row(
     row: dict = {
         "claim": entry.claim,
         "part": entry.part,
-        "reading": entry.reading,
+        "high_resource": entry.high_resource,
         "statement": STATEMENTS[entry.claim],
         "verdict": "not tested",
-        "base": pool.base,
-        "n_problems": pool.n_problems,
-        "not_evidence_for": not_evidence_for(entry.claim, entry.part, pool.base),
+        "base": arrays.base,
+        "n_problems": arrays.n_problems,
+        "not_evidence_for": not_evidence_for(entry.claim, entry.part, arrays.base),
     }
     if entry.why:
         return row | {"sentence": f"{entry.claim} was not tested: {entry.why}."}
@@ -381,7 +382,7 @@ def _claim_row(
         "n_compared": entry.jointly,
         "n_arms": entry.n_arms,
         "n_seeds": entry.n_seeds,
-        "bounded_by": bounds(entry.claim, pool, entry.n_seeds, entry.n_arms, settings.cross, trained),
+        "bounded_by": bounds(entry.claim, arrays, entry.n_seeds, entry.n_arms, settings.cross, trained),
     }
     for unit, found in entry.breaks.items():
         suffix = "" if unit == "completions" else "_tokens"

@@ -15,8 +15,8 @@ import polars as pl
 
 from bestofl_lib.analysis import uncertainty
 from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.arrays import CandidateArrays, arrays_of_run
 from bestofl_lib.analysis.curves import default_budgets
-from bestofl_lib.analysis.pool import Pool, pool_of_run
 from bestofl_lib.analysis.run_scan import KEYS, Source, open_run
 from bestofl_lib.runs import Run
 
@@ -44,7 +44,7 @@ SIDE_BY_SIDE = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found; differences are second minus first."""
+    """What `compare_runs` found; differences are second minus first."""
 
     first: str
     second: str
@@ -60,7 +60,7 @@ class Comparison:
     flips: pl.DataFrame  # one row per problem that the chosen arm solves in one run and not in the other
 
 
-def compare(first: Run, second: Run) -> Comparison:
+def compare_runs(first: Run, second: Run) -> Comparison:
     """Compare two runs on the problems and languages that both have.
 
     Args:
@@ -115,22 +115,22 @@ def curves_side_by_side(runs: Sequence[Run], replicates: int = uncertainty.REPLI
         ValueError: no problem or language is in all runs.
     """
     pools = [_pool(run, source) for run in runs for source in [_opened(run)]]
-    codes = [code for code in pools[0].languages if all(code in pool.languages for pool in pools)]
-    shared = set.intersection(*(set(pool.problem_ids) for pool in pools))
+    codes = [code for code in pools[0].languages if all(code in arrays.languages for arrays in pools)]
+    shared = set.intersection(*(set(arrays.problem_ids) for arrays in pools))
     ids = [problem for problem in pools[0].problem_ids if problem in shared]
     if not ids or not codes:
         names = ", ".join(run.name for run in runs)
         raise ValueError(
             f"no {'language' if ids else 'problem'} is in all of {names}; compare runs of the same problems"
         )
-    budgets = default_budgets(min(pool.largest_budget("+".join(codes)) for pool in pools))
+    budgets = default_budgets(min(arrays.largest_budget("+".join(codes)) for arrays in pools))
     rows: list[tuple[Any, ...]] = []
-    for run, pool in zip(runs, pools, strict=True):
-        here = [pool.problem_ids.index(problem) for problem in ids]
+    for run, arrays in zip(runs, pools, strict=True):
+        here = [arrays.problem_ids.index(problem) for problem in ids]
         for strategy, model in ARMS:
-            if model is not None and model not in pool.reward_models:
+            if model is not None and model not in arrays.reward_models:
                 continue
-            found = arm_values(pool, "+".join(codes), strategy, model, budgets)
+            found = arm_values(arrays, "+".join(codes), strategy, model, budgets)
             if found is None:
                 continue
             level = uncertainty.mean_interval(found.accuracy[here], replicates=replicates)
@@ -252,16 +252,16 @@ def _arms(
         raise ValueError(
             f"runs {first.name!r} and {second.name!r} share no problem with candidates in all languages; nothing can be paired"
         )
-    rows_of = [[pool.problem_ids.index(problem) for problem in ids] for pool in pools]
+    rows_of = [[arrays.problem_ids.index(problem) for problem in ids] for arrays in pools]
     name = codes[0] if len(codes) == 1 else "+".join(codes)
-    budget = min(int(pool.n_candidates(code).min()) for pool in pools for code in codes) * len(codes)
+    budget = min(int(arrays.n_candidates(code).min()) for arrays in pools for code in codes) * len(codes)
     rows, values = [], {}
     for strategy, model in ARMS:
         if model is not None and not all(
-            model in pool.reward_models or (model == "mono" and _covers(pool, codes)) for pool in pools
+            model in arrays.reward_models or (model == "mono" and _covers(arrays, codes)) for arrays in pools
         ):
             continue
-        found = [arm_values(pool, name, strategy, model, [budget]) for pool in pools]
+        found = [arm_values(arrays, name, strategy, model, [budget]) for arrays in pools]
         if found[0] is None or found[1] is None:
             continue
         pair = [arm.accuracy[place, 0] for arm, place in zip(found, rows_of, strict=True) if arm is not None]
@@ -285,17 +285,17 @@ def _opened(run: Run) -> Source:
     return open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
 
 
-def _pool(run: Run, source: Source) -> Pool:
+def _pool(run: Run, source: Source) -> CandidateArrays:
     if source.split:
-        return pool_of_run(run, split=source.split)
+        return arrays_of_run(run, split=source.split)
     rewards = run.read("rewards") if run.has("rewards") else None
-    return Pool.of(
+    return CandidateArrays.of(
         source.candidates().collect(), run.read("readings"), rewards, source.problems, split=None, drop_incomplete=True
     )
 
 
-def _covers(pool: Pool, codes: Sequence[str]) -> bool:
-    return all(f"mono-{code}" in pool.reward_models for code in codes)
+def _covers(arrays: CandidateArrays, codes: Sequence[str]) -> bool:
+    return all(f"mono-{code}" in arrays.reward_models for code in codes)
 
 
 def _flips(

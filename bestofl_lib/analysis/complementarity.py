@@ -13,10 +13,10 @@ import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import contest_of
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.coverage import coverage, coverage_of_allocation
-from bestofl_lib.analysis.drawing import none_correct
 from bestofl_lib.analysis.figures import Figures
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.hypergeometric import none_correct
 from bestofl_lib.analysis.verdicts import Judged, judge
 from bestofl_lib.tables import SCHEMAS
 
@@ -25,7 +25,7 @@ Array = np.ndarray
 CAUSES = ("answer reading", "revised question", "resampling", "left")
 
 
-def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
+def exclusive_solves(arrays: CandidateArrays, budget: int = 1) -> pl.DataFrame:
     """Language × language: which problems one solves and the other does not, with `budget` completions each.
 
     "Solves" means that at least one of the completions is correct; all counts are expectations over which are drawn.
@@ -38,14 +38,14 @@ def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
         the pool is too small), `n_problems`.
     """
     solved, twice = {}, {}
-    for code in pool.languages:
-        n, c = pool.n_candidates(code), np.nansum(pool.is_correct[code], 1)
-        solved[code] = coverage(c, n, budget, problem_ids=pool.problem_ids, language=code)
-        if pool.fewest(code) >= 2 * budget:
+    for code in arrays.languages:
+        n, c = arrays.n_candidates(code), np.nansum(arrays.is_correct[code], 1)
+        solved[code] = coverage(c, n, budget, problem_ids=arrays.problem_ids, language=code)
+        if arrays.fewest(code) >= 2 * budget:
             twice[code] = coverage(c, n, 2 * budget)
     rows = []
-    for code in pool.languages:
-        for other in pool.languages:
+    for code in arrays.languages:
+        for other in arrays.languages:
             if code == other:
                 continue
             a, b = solved[code], solved[other]
@@ -62,34 +62,34 @@ def exclusive_solves(pool: Pool, budget: int = 1) -> pl.DataFrame:
                     "both_right": right,
                     "phi": (right * wrong - mine * theirs) / spread**0.5 if spread > 1e-12 else None,
                     "exclusive_resampled": float((twice[code] - a).sum()) if code in twice else None,
-                    "n_problems": pool.n_problems,
+                    "n_problems": arrays.n_problems,
                 }
             )
     return pl.DataFrame(rows, schema=SCHEMAS["exclusive"])
 
 
-def gain_values(pool: Pool, code: str, budget: int, base: str) -> tuple[Array, Array]:
+def gain_values(arrays: CandidateArrays, code: str, budget: int, base: str) -> tuple[Array, Array]:
     """(problems,) coverage of base and language together, and of base alone, both with `budget` completions.
 
     The language gets half of the budget, rounded down; base the r
     """
     added = budget // 2
-    correct = {c: pool.is_correct[c] for c in (base, code)}
-    with_it = coverage_of_allocation(correct, {base: budget - added, code: added}, problem_ids=pool.problem_ids)
-    again = coverage_of_allocation(correct, {base: budget}, problem_ids=pool.problem_ids)
+    correct = {c: arrays.is_correct[c] for c in (base, code)}
+    with_it = coverage_of_allocation(correct, {base: budget - added, code: added}, problem_ids=arrays.problem_ids)
+    again = coverage_of_allocation(correct, {base: budget}, problem_ids=arrays.problem_ids)
     return with_it, again
 
 
-def gain_budgets(pool: Pool, base: str) -> list[int]:
+def gain_budgets(arrays: CandidateArrays, base: str) -> list[int]:
     """Budgets 2, 4, 8, … at which a language can be held against drawing `base` again."""
-    if base not in pool.languages or len(pool.languages) < 2:
+    if base not in arrays.languages or len(arrays.languages) < 2:
         return []
-    least = min(pool.fewest(code) for code in pool.languages if code != base)
-    return [k for k in (2**i for i in range(1, 12)) if k <= pool.fewest(base) and k // 2 <= least]
+    least = min(arrays.fewest(code) for code in arrays.languages if code != base)
+    return [k for k in (2**i for i in range(1, 12)) if k <= arrays.fewest(base) and k // 2 <= least]
 
 
 def gain_over_resampling(
-    pool: Pool,
+    arrays: CandidateArrays,
     budgets: Sequence[int] | None = None,
     base: str | None = None,
     replicates: int = un.REPLICATES,
@@ -112,17 +112,17 @@ def gain_over_resampling(
     Raises:
         ValueError: `base` is not in the pool, or a budget below 2.
     """
-    base = _known_base(pool, base)
-    budgets = gain_budgets(pool, base) if budgets is None else list(budgets)
-    others = [code for code in pool.languages if code != base]
+    base = _known_base(arrays, base)
+    budgets = gain_budgets(arrays, base) if budgets is None else list(budgets)
+    others = [code for code in arrays.languages if code != base]
     frames = [pl.DataFrame(schema=SCHEMAS["gains"])]
     for k in budgets if others else []:
         if k < 2:
             raise ValueError(f"budget {k} leaves no room for a second language; use 2 or more")
         added = k // 2
-        both, again, judged = _judged_gains(pool, base, others, k, replicates, seed)
+        both, again, judged = _judged_gains(arrays, base, others, k, replicates, seed)
         first, second = (un.mean_interval(x.of_problems, replicates=replicates, seed=seed) for x in (both, again))
-        start = coverage_of_allocation(pool.is_correct, {base: k - added}, problem_ids=pool.problem_ids).mean()
+        start = coverage_of_allocation(arrays.is_correct, {base: k - added}, problem_ids=arrays.problem_ids).mean()
         frames.append(
             pl.DataFrame(
                 {
@@ -144,7 +144,7 @@ def gain_over_resampling(
                     "p_holm": judged.p_holm,
                     "mde": judged.mde,
                     "verdict": judged.verdict,
-                    "n_problems": [pool.n_problems] * len(others),
+                    "n_problems": [arrays.n_problems] * len(others),
                 },
                 schema=SCHEMAS["gains"],
             )
@@ -153,7 +153,7 @@ def gain_over_resampling(
 
 
 def added_languages(
-    pool: Pool, budget: int | None = None, replicates: int = un.REPLICATES, seed: int = 0
+    arrays: CandidateArrays, budget: int | None = None, replicates: int = un.REPLICATES, seed: int = 0
 ) -> pl.DataFrame:
     """For a speaker of each language: which second language adds most coverage at equal budget?
 
@@ -165,14 +165,14 @@ def added_languages(
         Table `added_languages`: one row per base and added language; Holm over the languages added to one base. Empty
         where some language has a single candidate per problem, or there is one language.
     """
-    possible = [k for k in gain_budgets(pool, pool.base) if k <= _single(pool)]
+    possible = [k for k in gain_budgets(arrays, arrays.base) if k <= _single(arrays)]
     frames = [pl.DataFrame(schema=SCHEMAS["added_languages"])]
     if budget is None and not possible:
         return frames[0]
     k = possible[-1] if budget is None else budget
-    for base in pool.languages:
-        others = [code for code in pool.languages if code != base]
-        both, again, judged = _judged_gains(pool, base, others, k, replicates, seed)
+    for base in arrays.languages:
+        others = [code for code in arrays.languages if code != base]
+        both, again, judged = _judged_gains(arrays, base, others, k, replicates, seed)
         frames.append(
             pl.DataFrame(
                 {
@@ -184,7 +184,7 @@ def added_languages(
                     "gain": judged.effect,
                     **{name: getattr(judged, name) for name in ("low", "high", "p", "p_holm", "mde", "room")},
                     "verdict": judged.verdict,
-                    "n_problems": [pool.n_problems] * len(others),
+                    "n_problems": [arrays.n_problems] * len(others),
                 },
                 schema=SCHEMAS["added_languages"],
             )
@@ -193,21 +193,25 @@ def added_languages(
 
 
 def _judged_gains(
-    pool: Pool, base: str, others: Sequence[str], budget: int, replicates: int, seed: int
+    arrays: CandidateArrays, base: str, others: Sequence[str], budget: int, replicates: int, seed: int
 ) -> tuple[Figures, Figures, Judged]:
-    pairs = [gain_values(pool, code, budget, base) for code in others]
+    pairs = [gain_values(arrays, code, budget, base) for code in others]
     both, again = (Figures(np.stack(side, 1)[None]) for side in zip(*pairs, strict=True))
     return both, again, judge(both, again, replicates=replicates, seed=seed)
 
 
-def _known_base(pool: Pool, base: str | None) -> str:
-    if base is not None and base not in pool.languages:
-        raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(pool.languages)}")
-    return base or pool.base
+def _known_base(arrays: CandidateArrays, base: str | None) -> str:
+    if base is not None and base not in arrays.languages:
+        raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(arrays.languages)}")
+    return base or arrays.base
 
 
 def greedy_order(
-    pool: Pool, budget: int | None = None, objective: str = "oracle", replicates: int = un.REPLICATES, seed: int = 0
+    arrays: CandidateArrays,
+    budget: int | None = None,
+    objective: str = "oracle",
+    replicates: int = un.REPLICATES,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Languages in the order in which each helps most, at a fixed budget shared equally.
 
@@ -221,12 +225,12 @@ def greedy_order(
         One row per step: `step`, `language` added, `pool` so far (joined by "+"), `accuracy` with interval, `gain` over
         the step before (null at the first; may be negative: the budget stays the same).
     """
-    budget = _single(pool) if budget is None else budget
-    ranked = contest_of(pool, objective, pool.languages)
+    budget = _single(arrays) if budget is None else budget
+    ranked = contest_of(arrays, objective, arrays.languages)
     current: list[str] = []
     rows: list[dict] = []
-    while len(current) < len(pool.languages):
-        options = {c: ranked.shares([budget], [*current, c])[:, 0] for c in pool.languages if c not in current}
+    while len(current) < len(arrays.languages):
+        options = {c: ranked.shares([budget], [*current, c])[:, 0] for c in arrays.languages if c not in current}
         best = max(options, key=lambda code: float(options[code].mean()))
         current.append(best)
         spread = un.mean_interval(options[best], replicates=replicates, seed=seed)
@@ -242,14 +246,18 @@ def greedy_order(
                 "low": float(spread.low),
                 "high": float(spread.high),
                 "gain": value - rows[-1]["accuracy"] if rows else None,
-                "n_problems": pool.n_problems,
+                "n_problems": arrays.n_problems,
             }
         )
     return pl.DataFrame(rows, schema=SCHEMAS["greedy"])
 
 
 def shapley(
-    pool: Pool, budget: int | None = None, objective: str = "oracle", replicates: int = un.REPLICATES, seed: int = 0
+    arrays: CandidateArrays,
+    budget: int | None = None,
+    objective: str = "oracle",
+    replicates: int = un.REPLICATES,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Exact Shapley value of each language, over all sets of languages that share one budget equally.
 
@@ -261,27 +269,27 @@ def shapley(
         One row per language: `shapley` (points of accuracy; they sum to `total`, the accuracy of all languages
         together), interval over problems, `share` of the total (null where nothing is solved).
     """
-    budget = _single(pool) if budget is None else budget
-    values = contest_of(pool, objective, pool.languages).shapley(budget)
+    budget = _single(arrays) if budget is None else budget
+    values = contest_of(arrays, objective, arrays.languages).shapley(budget)
     spread = un.mean_interval(values, replicates=replicates, seed=seed, bounds=(-1.0, 1.0))
     total = float(values.sum(1).mean())
     return pl.DataFrame(
         {
-            "language": list(pool.languages),
-            "objective": [objective] * len(pool.languages),
-            "budget": [budget] * len(pool.languages),
+            "language": list(arrays.languages),
+            "objective": [objective] * len(arrays.languages),
+            "budget": [budget] * len(arrays.languages),
             "shapley": spread.estimate,
             "low": spread.low,
             "high": spread.high,
             "share": [float(v) / total if total > 1e-12 else None for v in spread.estimate],
-            "total": [total] * len(pool.languages),
-            "n_problems": [pool.n_problems] * len(pool.languages),
+            "total": [total] * len(arrays.languages),
+            "n_problems": [arrays.n_problems] * len(arrays.languages),
         },
         schema=SCHEMAS["shapley"],
     )
 
 
-def sole_solvers(pool: Pool) -> pl.DataFrame:
+def sole_solvers(arrays: CandidateArrays) -> pl.DataFrame:
     """Artefact or reasoning? Problems that one language alone solves, split by what explains them.
 
     A problem counts for a language as far as it is its sole solver when every language draws h = n // 2 candidates (an
@@ -300,14 +308,14 @@ def sole_solvers(pool: Pool) -> pl.DataFrame:
         One row per language and cause: `problems` (expected), `share` of all sole solves, `budget` (h of each
         language), `n_problems`.
     """
-    h = max(1, min(pool.fewest(code) for code in pool.languages) // 2)
-    twice = all(pool.fewest(code) >= 2 * h for code in pool.languages)
-    right = {code: np.nan_to_num(pool.is_correct[code]) > 0 for code in pool.languages}
-    revised = np.any([pool.is_revised[code] for code in pool.languages], 0)
+    h = max(1, min(arrays.fewest(code) for code in arrays.languages) // 2)
+    twice = all(arrays.fewest(code) >= 2 * h for code in arrays.languages)
+    right = {code: np.nan_to_num(arrays.is_correct[code]) > 0 for code in arrays.languages}
+    revised = np.any([arrays.is_revised[code] for code in arrays.languages], 0)
 
     def missed(code: str, correct: Array) -> tuple[Array, Array]:
         """(problems,) chance that h draws all fail, and that 2 h do."""
-        miss = none_correct(pool.n_candidates(code), correct.sum(1).astype(float), 2 * h if twice else h)
+        miss = none_correct(arrays.n_candidates(code), correct.sum(1).astype(float), 2 * h if twice else h)
         return miss[:, h], miss[:, -1]
 
     def sole(code: str, own: Array, others: dict[str, Array]) -> tuple[Array, Array]:
@@ -320,11 +328,11 @@ def sole_solvers(pool: Pool) -> pl.DataFrame:
         return first, again
 
     rows: list[tuple[str, str, float | None, int]] = []
-    for code in pool.languages:
-        rest = [other for other in pool.languages if other != code]
+    for code in arrays.languages:
+        rest = [other for other in arrays.languages if other != code]
         plain, _ = sole(code, right[code], {o: right[o] for o in rest})
-        hopeful = {o: right[o] | pool.doubtful[o] & pool.exists[o] for o in rest}
-        firm, again = sole(code, right[code] & ~pool.doubtful[code], hopeful)
+        hopeful = {o: right[o] | arrays.doubtful[o] & arrays.exists[o] for o in rest}
+        firm, again = sole(code, right[code] & ~arrays.doubtful[code], hopeful)
         counts: tuple[float | None, ...] = (
             max(0.0, float((plain - firm).sum())),
             float(firm[revised].sum()),
@@ -335,7 +343,7 @@ def sole_solvers(pool: Pool) -> pl.DataFrame:
     total = sum(count for _, _, count, _ in rows if count is not None)
     return pl.DataFrame(
         [
-            (code, cause, count, count / total if count is not None and total > 1e-12 else None, h, pool.n_problems)
+            (code, cause, count, count / total if count is not None and total > 1e-12 else None, h, arrays.n_problems)
             for code, cause, count, h in rows
         ],
         schema=SCHEMAS["sole_solvers"],
@@ -343,5 +351,5 @@ def sole_solvers(pool: Pool) -> pl.DataFrame:
     )
 
 
-def _single(pool: Pool) -> int:
-    return min(pool.fewest(code) for code in pool.languages)
+def _single(arrays: CandidateArrays) -> int:
+    return min(arrays.fewest(code) for code in arrays.languages)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from bestofl_lib.analysis.checks import check_budget, check_shares, checked_allocation, checked_rewards
-from bestofl_lib.analysis.drawing import Ratios
+from bestofl_lib.analysis.hypergeometric import Ratios
 from bestofl_lib.analysis.shares import over_shares
 from bestofl_lib.analysis.ties import Ties
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bestofl_lib.analysis.checks import check_budget, check_shares, checked_allocation, checked_budgets, problem_name
-from bestofl_lib.analysis.drawing import counts, none_correct
+from bestofl_lib.analysis.hypergeometric import counts, none_correct
 from bestofl_lib.analysis.shares import over_shares
 
 Array = np.ndarray

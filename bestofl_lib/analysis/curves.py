@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis import uncertainty as un
-from bestofl_lib.analysis.arms import PLAIN, REWARDED, STRATEGIES, arm_tokens, arm_values, contest_of, votes_of
+from bestofl_lib.analysis.arms import REWARDED, STRATEGIES, UNREWARDED, arm_tokens, arm_values, contest_of, votes_of
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.figures import Figures, side_by_side
 from bestofl_lib.analysis.planner import planned_values
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS, check_table
 
@@ -39,19 +39,19 @@ def default_budgets(largest: int) -> list[int]:
     return [k for k in budgets if k <= largest]
 
 
-def default_pools(pool: Pool) -> list[str]:
+def default_pools(arrays: CandidateArrays) -> list[str]:
     """Each language only, mixed, mixed without the base language, half base and half others, planned.
 
     As far as the pool has several languages and problems.
     """
-    if len(pool.languages) < 2:
-        return list(pool.languages)
+    if len(arrays.languages) < 2:
+        return list(arrays.languages)
     several = ["mixed"]
-    if len(pool.languages) > 2:
-        several += [f"mixed-{pool.base}", f"half-{pool.base}"]
-    if pool.n_problems > 1:
+    if len(arrays.languages) > 2:
+        several += [f"mixed-{arrays.base}", f"half-{arrays.base}"]
+    if arrays.n_problems > 1:
         several.append("planned")
-    return [*pool.languages, *several]
+    return [*arrays.languages, *several]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class _Curve:
 
 
 def curves(
-    pool: Pool,
+    arrays: CandidateArrays,
     budgets: Sequence[int] | None = None,
     pools: Sequence[str] | None = None,
     strategies: Sequence[str] | None = None,
@@ -81,7 +81,7 @@ def curves(
     """The full grid of arms, strategies and budgets.
 
     Args:
-        pool: made by `Pool.of` from a run's tables.
+        arrays: made by `CandidateArrays.of` from a run's tables.
         budgets: completions per problem; by default `default_budgets` up to what the largest arm can serve. Each arm's
             curve stops at the largest budget that its every problem can serve.
         pools: arms; by default `default_pools`. "planned" exists for oracle and best_of_k, and is judged on problems
@@ -101,38 +101,38 @@ def curves(
     Raises:
         ValueError: an unknown pool or strategy, or a budget that no arm can serve: names problem and language.
     """
-    pools = default_pools(pool) if pools is None else list(pools)
+    pools = default_pools(arrays) if pools is None else list(pools)
     chosen = list(STRATEGIES) if strategies is None else list(strategies)
     unknown = [s for s in chosen if s not in STRATEGIES]
     if unknown:
         raise ValueError(f"unknown strategy {unknown[0]!r}; known: {', '.join(STRATEGIES)}")
-    served = _served(pool, pools, budgets)
+    served = _served(arrays, pools, budgets)
     found: list[_Curve] = []
     for name, ks in served.items():
         if not ks:
             continue
-        tokens = None if name == "planned" else arm_tokens(pool, name, ks)
-        for strategy, model in _arms(pool, chosen):
+        tokens = None if name == "planned" else arm_tokens(arrays, name, ks)
+        for strategy, model in _arms(arrays, chosen):
             if name == "planned":
-                found += _planned(pool, strategy, model, ks, folds, seed)
+                found += _planned(arrays, strategy, model, ks, folds, seed)
                 continue
-            simulated = strategy == "majority" and "weighted" in chosen and name not in pool.languages
+            simulated = strategy == "majority" and "weighted" in chosen and name not in arrays.languages
             if simulated:  # on the same draws as the weighted votes
-                values = votes_of(pool, name, ks, draws, seed, vote_weights).get(None)
+                values = votes_of(arrays, name, ks, draws, seed, vote_weights).get(None)
             else:
-                values = arm_values(pool, name, strategy, model, ks, draws, seed, vote_weights)
+                values = arm_values(arrays, name, strategy, model, ks, draws, seed, vote_weights)
             if values is not None:
                 figures = Figures(values.accuracy[None] if values.by_seed is None else values.by_seed)
                 found.append(_Curve(name, strategy, model, ks, figures, values.mc_error, tokens))
     if not found:
         raise ValueError(f"the pool has no numbers for {', '.join(chosen)} in {', '.join(pools)}; score it first")
-    return _curve_table(pool, found, served, replicates, seed)
+    return _curve_table(arrays, found, served, replicates, seed)
 
 
 def _curve_table(
-    pool: Pool, found: Sequence[_Curve], served: dict[str, list[int]], replicates: int, seed: int
+    arrays: CandidateArrays, found: Sequence[_Curve], served: dict[str, list[int]], replicates: int, seed: int
 ) -> pl.DataFrame:
-    base = {name: _ends(pool, name, ks) for name, ks in served.items()}
+    base = {name: _ends(arrays, name, ks) for name, ks in served.items()}
     frames: dict[int, pl.DataFrame] = {}  # by position, so that the order of arms is kept
     for n_seeds in sorted({len(curve.figures.values) for curve in found}):
         places = [i for i, curve in enumerate(found) if len(curve.figures.values) == n_seeds]
@@ -148,7 +148,7 @@ def _curve_table(
             count = len(curve.budgets)
             frames[place] = pl.DataFrame(
                 {
-                    "target": [curve.pool if curve.pool in pool.languages else None] * count,
+                    "target": [curve.pool if curve.pool in arrays.languages else None] * count,
                     "pool": [curve.pool] * count,
                     "strategy": [curve.strategy] * count,
                     "reward_model": [curve.model] * count,
@@ -159,16 +159,16 @@ def _curve_table(
                     "high": np.clip(level.high[part], 0, 1),
                     "mc_error": curve.mc_error,
                     "efficiency": [float(e) if r > 1e-9 else None for e, r in zip(efficiency, room, strict=True)],
-                    "n_problems": [pool.n_problems] * count,
+                    "n_problems": [arrays.n_problems] * count,
                 },
                 schema=SCHEMAS["curves"],
             )
     return check_table("curves", pl.concat([frames[i] for i in range(len(found))]))
 
 
-def _served(pool: Pool, pools: Sequence[str], budgets: Sequence[int] | None) -> dict[str, list[int]]:
+def _served(arrays: CandidateArrays, pools: Sequence[str], budgets: Sequence[int] | None) -> dict[str, list[int]]:
     """The budgets that each arm can serve."""
-    reach = {name: pool.largest_budget("mixed" if name == "planned" else name) for name in pools}
+    reach = {name: arrays.largest_budget("mixed" if name == "planned" else name) for name in pools}
     if "planned" in reach:
         reach["planned"] = min(reach["planned"], PLANNED)
     top = max(reach.values())
@@ -176,16 +176,18 @@ def _served(pool: Pool, pools: Sequence[str], budgets: Sequence[int] | None) -> 
     if max(wanted) > top or min(wanted) < 1:
         widest = max(reach, key=lambda name: reach[name])
         # refuses, naming problem and language
-        arm_values(pool, "mixed" if widest == "planned" else widest, "oracle", None, wanted)
+        arm_values(arrays, "mixed" if widest == "planned" else widest, "oracle", None, wanted)
     return {name: [k for k in wanted if k <= most] for name, most in reach.items()}
 
 
-def _planned(pool: Pool, strategy: str, model: str | None, ks: list[int], folds: int, seed: int) -> list[_Curve]:
+def _planned(
+    arrays: CandidateArrays, strategy: str, model: str | None, ks: list[int], folds: int, seed: int
+) -> list[_Curve]:
     """The held-out plan as a curve; none where plans do not exist for the strategy or the model."""
     objective = model if strategy == "best_of_k" else strategy
-    if strategy not in ("oracle", "best_of_k") or not _covers(pool, strategy, str(objective)):
+    if strategy not in ("oracle", "best_of_k") or not _covers(arrays, strategy, str(objective)):
         return []
-    every = pool.by_seed if strategy == "best_of_k" else (pool,)
+    every = arrays.by_seed if strategy == "best_of_k" else (arrays,)
     made = [planned_values(one, ks, str(objective), folds, seed) for one in every]
     figures = Figures(np.stack([plan.accuracy for plan in made]))
     spent = [plan.tokens for plan in made if plan.tokens is not None]
@@ -194,12 +196,12 @@ def _planned(pool: Pool, strategy: str, model: str | None, ks: list[int], folds:
 
 
 def interval_sources(
-    pool: Pool, budget: int = 8, reward_model: str | None = None, replicates: int = 200, seed: int = 0
+    arrays: CandidateArrays, budget: int = 8, reward_model: str | None = None, replicates: int = 200, seed: int = 0
 ) -> pl.DataFrame:
     """Of what an interval is made: other problems, other draws on the same problems, both, or other training seeds.
 
     Args:
-        pool: made by `Pool.of` from a run's tables.
+        arrays: made by `CandidateArrays.of` from a run's tables.
         budget: completions per problem; less where an arm holds less.
         reward_model: of best of k; by default cross or else the first that covers all languages. Without any only
             coverage is looked at.
@@ -210,20 +212,20 @@ def interval_sources(
         "problems", "candidates" (the same problems, sampled again), "both" (the two-level interval) or, where reward
         models were trained with several seeds, "training" (other seeds).
     """
-    alone = pool.base
-    pools = [alone, "mixed"] if len(pool.languages) > 1 else [alone]
-    k = min(budget, *(pool.largest_budget(name) for name in pools))
-    covering = [name for name in pool.reward_models if pool.reward(name, pool.languages)]
+    alone = arrays.base
+    pools = [alone, "mixed"] if len(arrays.languages) > 1 else [alone]
+    k = min(budget, *(arrays.largest_budget(name) for name in pools))
+    covering = [name for name in arrays.reward_models if arrays.reward(name, arrays.languages)]
     model = reward_model or ("cross" if "cross" in covering else next(iter(covering), None))
     arms = [(name, *how) for how in [("oracle", None), *([("best_of_k", model)] if model else [])] for name in pools]
 
-    def figures(drawn: Pool) -> Array:
-        ranked = [contest_of(drawn, how or "oracle", drawn.members(name)) for name, _, how in arms]
+    def figures(arrays: CandidateArrays) -> Array:
+        ranked = [contest_of(arrays, how or "oracle", arrays.members(name)) for name, _, how in arms]
         return np.concatenate([contestants.shares([k]) for contestants in ranked], 1)
 
     rng = np.random.default_rng(seed)
-    by_seed = Figures(np.stack([figures(one) for one in pool.by_seed]))
-    stored, again = by_seed.of_problems, np.stack([figures(pool.redrawn(rng)) for _ in range(replicates)])
+    by_seed = Figures(np.stack([figures(one) for one in arrays.by_seed]))
+    stored, again = by_seed.of_problems, np.stack([figures(arrays.resampled(rng)) for _ in range(replicates)])
     kinds = {
         "problems": un.mean_interval(stored, seed=seed),
         "candidates": un.two_level_interval(stored, again, seed=seed, problems=False),
@@ -233,7 +235,7 @@ def interval_sources(
         kinds["training"] = un.seed_interval(by_seed.of_seeds)
     return pl.DataFrame(
         [
-            (*arm, k, kind, float(found.estimate[i]), float(found.low[i]), float(found.high[i]), pool.n_problems)
+            (*arm, k, kind, float(found.estimate[i]), float(found.low[i]), float(found.high[i]), arrays.n_problems)
             for i, arm in enumerate(arms)
             for kind, found in kinds.items()
         ],
@@ -242,21 +244,21 @@ def interval_sources(
     )
 
 
-def _arms(pool: Pool, strategies: Sequence[str]) -> list[tuple[str, str | None]]:
-    return [(s, None) for s in strategies if s in PLAIN] + [
-        (s, model) for s in strategies if s in REWARDED for model in pool.reward_models
+def _arms(arrays: CandidateArrays, strategies: Sequence[str]) -> list[tuple[str, str | None]]:
+    return [(s, None) for s in strategies if s in UNREWARDED] + [
+        (s, model) for s in strategies if s in REWARDED for model in arrays.reward_models
     ]
 
 
-def _covers(pool: Pool, strategy: str, objective: str) -> bool:
-    return strategy == "oracle" or pool.reward(objective, pool.languages) is not None
+def _covers(arrays: CandidateArrays, strategy: str, objective: str) -> bool:
+    return strategy == "oracle" or arrays.reward(objective, arrays.languages) is not None
 
 
-def _ends(pool: Pool, name: str, ks: Sequence[int]) -> tuple[Array, Array]:
+def _ends(arrays: CandidateArrays, name: str, ks: Sequence[int]) -> tuple[Array, Array]:
     """Random and oracle accuracy of an arm at its budgets; no room between them where each plan has its own pool."""
     if not ks or name == "planned":
         return np.zeros(len(ks)), np.zeros(len(ks))
-    low, high = (arm_values(pool, name, s, None, ks) for s in ("random", "oracle"))
+    low, high = (arm_values(arrays, name, s, None, ks) for s in ("random", "oracle"))
     if low is None or high is None:
         raise ValueError(f"pool {name!r} has no candidates to draw")
     return low.accuracy.mean(0), high.accuracy.mean(0)

@@ -21,10 +21,10 @@ import numpy as np
 import polars as pl
 from sklearn.linear_model import LogisticRegression
 
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.bootstrap import REPLICATES
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, compared, folds_of, side_by_side
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.uncertainty import holm, mean_interval
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS
@@ -74,25 +74,32 @@ class Cells:
         return pairs[part]
 
 
-def cells_of(pool: Pool, targets: Sequence[str], budget: int, cross: str = "cross", mono: str = "mono") -> Cells:
+def cells_of(
+    arrays: CandidateArrays, targets: Sequence[str], budget: int, cross: str = "cross", mono: str = "mono"
+) -> Cells:
     """The four cells for each target language.
 
     Raises:
         ValueError: a reward model does not cover the languages, or a budget above the pool.
     """
     own = {
-        model: side_by_side([arm_figures(pool, code, "best_of_k", model, [budget]) for code in targets])
+        model: side_by_side([arm_figures(arrays, code, "best_of_k", model, [budget]) for code in targets])
         for model in (mono, cross)
     }
     mixed = {}
     for model in (mono, cross):
-        one = arm_figures(pool, "mixed", "best_of_k", model, [budget])
+        one = arm_figures(arrays, "mixed", "best_of_k", model, [budget])
         mixed[model] = Figures(np.repeat(one.values, len(targets), 2))
     return Cells(tuple(targets), budget, own[mono], own[cross], mixed[mono], mixed[cross])
 
 
 def control_table(
-    pool: Pool, cells: Cells, cross: str = "cross", mono: str = "mono", replicates: int = REPLICATES, seed: int = 0
+    arrays: CandidateArrays,
+    cells: Cells,
+    cross: str = "cross",
+    mono: str = "mono",
+    replicates: int = REPLICATES,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Every cell and control: accuracy, and gain over the own pool chosen from by the own model.
 
@@ -100,7 +107,7 @@ def control_table(
         Table `claim_controls`: one row per arm and target language, and one for the mean over languages (language
         null). Holm is over all rows of one language. Arms that the pool has no numbers for are absent.
     """
-    arms = _control_arms(pool, cells, cross, mono, seed)
+    arms = _control_arms(arrays, cells, cross, mono, seed)
     every = side_by_side([side_by_side([arm, arm.average()]) for arm in arms.values()])
     start = side_by_side([cells.own_mono, cells.own_mono.average()])
     gains = side_by_side([side_by_side([arm, arm.average()]) - start for arm in arms.values()])
@@ -125,7 +132,7 @@ def control_table(
                     "gain_low": gain.low[i],
                     "gain_high": gain.high[i],
                     "p": None if (name, selector) == ("own", mono) else gain.p[i],
-                    "n_problems": pool.n_problems,
+                    "n_problems": arrays.n_problems,
                 }
             )
     table = pl.DataFrame(rows, infer_schema_length=None)
@@ -135,7 +142,9 @@ def control_table(
     return table.with_columns(p_holm=corrected["p"].fill_nan(None)).select(SCHEMAS["claim_controls"].names())
 
 
-def _control_arms(pool: Pool, cells: Cells, cross: str, mono: str, seed: int) -> dict[tuple[str, str, bool], Figures]:
+def _control_arms(
+    arrays: CandidateArrays, cells: Cells, cross: str, mono: str, seed: int
+) -> dict[tuple[str, str, bool], Figures]:
     """Figures per (pool, selector, whether something was fitted on other folds), one column per target."""
     k, count = cells.budget, len(cells.targets)
 
@@ -149,42 +158,44 @@ def _control_arms(pool: Pool, cells: Cells, cross: str, mono: str, seed: int) ->
         ("mixed", cross, False): cells.mixed_cross,
     }
     for strategy in ("majority", "logprob", "arithmetic"):
-        if strategy != "majority" and pool.reward(strategy, pool.languages) is None:
+        if strategy != "majority" and arrays.reward(strategy, arrays.languages) is None:
             continue
-        own = [arm_figures(pool, code, strategy, None, [k], DRAWS, seed) for code in cells.targets]
+        own = [arm_figures(arrays, code, strategy, None, [k], DRAWS, seed) for code in cells.targets]
         arms["own", strategy, False] = side_by_side(own)
-        arms["mixed", strategy, False] = wide(arm_figures(pool, "mixed", strategy, None, [k], DRAWS, seed))
-    fold = folds_of(pool.n_problems, seed=seed)
-    multi = pool.reward("multi", pool.languages) is not None
+        arms["mixed", strategy, False] = wide(arm_figures(arrays, "mixed", strategy, None, [k], DRAWS, seed))
+    fold = folds_of(arrays.n_problems, seed=seed)
+    multi = arrays.reward("multi", arrays.languages) is not None
     if multi:
-        arms["mixed", "multi", False] = wide(arm_figures(pool, "mixed", "best_of_k", "multi", [k]))
-        arms["mixed", "multi with intercepts", True] = wide(_refitted(pool, k, "multi", with_intercepts, fold))
+        arms["mixed", "multi", False] = wide(arm_figures(arrays, "mixed", "best_of_k", "multi", [k]))
+        arms["mixed", "multi with intercepts", True] = wide(_refitted(arrays, k, "multi", with_intercepts, fold))
     arms["mixed", f"{cross} without language means", True] = wide(
-        _refitted(pool, k, cross, without_language_means, fold)
+        _refitted(arrays, k, cross, without_language_means, fold)
     )
-    arms["mixed", "language prior", True] = wide(_refitted(pool, k, cross, language_prior, fold))
-    best, _ = best_on_other_folds(base_ways(pool, [k], cross, mono, seed), fold)
-    arms[pool.base, "best way", True] = wide(best)
-    arms[pool.base, "one draw", False] = wide(arm_figures(pool, pool.base, "random", None, [1]))
+    arms["mixed", "language prior", True] = wide(_refitted(arrays, k, cross, language_prior, fold))
+    best, _ = best_on_other_folds(base_ways(arrays, [k], cross, mono, seed), fold)
+    arms[arrays.base, "best way", True] = wide(best)
+    arms[arrays.base, "one draw", False] = wide(arm_figures(arrays, arrays.base, "random", None, [1]))
     return arms
 
 
-def base_ways(pool: Pool, budgets: Sequence[int], cross: str, mono: str, seed: int = 0) -> dict[str, Figures]:
+def base_ways(
+    arrays: CandidateArrays, budgets: Sequence[int], cross: str, mono: str, seed: int = 0
+) -> dict[str, Figures]:
     """The ways to use a budget in the base language alone: own model, cross, log-probability, arithmetic check, majority."""
-    ways = {"majority": arm_figures(pool, pool.base, "majority", None, budgets, DRAWS, seed)}
+    ways = {"majority": arm_figures(arrays, arrays.base, "majority", None, budgets, DRAWS, seed)}
     for measure in ("logprob", "arithmetic"):
-        if pool.reward(measure, [pool.base]) is not None:
-            ways[measure] = arm_figures(pool, pool.base, measure, None, budgets)
+        if arrays.reward(measure, [arrays.base]) is not None:
+            ways[measure] = arm_figures(arrays, arrays.base, measure, None, budgets)
     for model in (mono, cross):
-        if model in pool.reward_models and pool.reward(model, [pool.base]) is not None:
-            ways[model] = arm_figures(pool, pool.base, "best_of_k", model, budgets)
+        if model in arrays.reward_models and arrays.reward(model, [arrays.base]) is not None:
+            ways[model] = arm_figures(arrays, arrays.base, "best_of_k", model, budgets)
     return ways
 
 
-def _refitted(pool: Pool, budget: int, model: str, refit: Callable[[Seen], Moves], fold: Array) -> Figures:
+def _refitted(arrays: CandidateArrays, budget: int, model: str, refit: Callable[[Seen], Moves], fold: Array) -> Figures:
     """Best-of-k in the mixed pool by rewards that were refitted without the fold they are used on."""
     values = []
-    for one in pool.by_seed:
+    for one in arrays.by_seed:
         rewards = one.reward(model, one.languages)
         if rewards is None:
             raise ValueError(f"reward model {model!r} does not cover {', '.join(one.languages)}; score its candidates")

@@ -9,8 +9,8 @@ import numpy as np
 
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.bootstrap import REPLICATES
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.votes import DRAWS
 
 Array = np.ndarray
@@ -56,14 +56,20 @@ def side_by_side(figures: Sequence[Figures]) -> Figures:
 
 
 def arm_figures(
-    pool: Pool, name: str, strategy: str, model: str | None, budgets: Sequence[int], draws: int = DRAWS, seed: int = 0
+    arrays: CandidateArrays,
+    name: str,
+    strategy: str,
+    model: str | None,
+    budgets: Sequence[int],
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Figures:
     """`arm_values` as figures.
 
     Raises:
         ValueError: the arm has no such numbers.
     """
-    values = arm_values(pool, name, strategy, model, budgets, draws, seed)
+    values = arm_values(arrays, name, strategy, model, budgets, draws, seed)
     if values is None:
         what = f"reward model {model!r}" if model else f"strategy {strategy!r}"
         raise ValueError(f"{what} has no numbers for all of {name!r}; score its candidates")

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from bestofl_lib.analysis.checks import check_budget, checked_budgets
-from bestofl_lib.analysis.drawing import runs
+from bestofl_lib.analysis.hypergeometric import runs
 
 Array = np.ndarray
 

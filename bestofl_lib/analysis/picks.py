@@ -11,15 +11,15 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.analysis.arms import checked_arm, vote_weight
+from bestofl_lib.analysis.arrays import MEASURES, CandidateArrays
 from bestofl_lib.analysis.best_of_k import best_of_shares
 from bestofl_lib.analysis.checks import check_budget, checked_allocation
-from bestofl_lib.analysis.pool import MEASURES, Pool
 from bestofl_lib.tables import SCHEMAS
 from bestofl_lib.text import stable_integer
 
 
 def selected_languages(
-    pool: Pool,
+    arrays: CandidateArrays,
     name: str = "mixed",
     reward_model: str = "cross",
     budgets: Sequence[int] = (4,),
@@ -31,51 +31,53 @@ def selected_languages(
         One row per language and budget: `language`, `share` (of wins), `strategy`, `reward_model`, `pool`, `budget`,
         `n_problems`. Empty where the reward model does not cover the pool.
     """
-    members = checked_arm(pool, name, strategy, reward_model if strategy == "best_of_k" else None, "logistic")
-    rewards = pool.reward(strategy if strategy in MEASURES else reward_model, members)
+    members = checked_arm(arrays, name, strategy, reward_model if strategy == "best_of_k" else None, "logistic")
+    rewards = arrays.reward(strategy if strategy in MEASURES else reward_model, members)
     rows = []
     if rewards is not None:
         for code in members:
-            mine = {c: np.where(pool.exists[c], float(c == code), np.nan) for c in members}
-            shares = best_of_shares(rewards, mine, budgets=list(budgets), problem_ids=pool.problem_ids).mean(0)
+            mine = {c: np.where(arrays.exists[c], float(c == code), np.nan) for c in members}
+            shares = best_of_shares(rewards, mine, budgets=list(budgets), problem_ids=arrays.problem_ids).mean(0)
             rows += [(code, float(s), int(k)) for s, k in zip(shares, budgets, strict=True)]
     model = reward_model if strategy == "best_of_k" else None
-    told = [(code, share, strategy, model, name, k, pool.n_problems) for code, share, k in rows]
+    told = [(code, share, strategy, model, name, k, arrays.n_problems) for code, share, k in rows]
     return pl.DataFrame(told, schema=SCHEMAS["selected"], orient="row")
 
 
-def selected_by_every_rule(pool: Pool, budget: int | None = None, name: str = "mixed") -> pl.DataFrame:
+def selected_by_every_rule(arrays: CandidateArrays, budget: int | None = None, name: str = "mixed") -> pl.DataFrame:
     """`selected_languages` of each reward model that covers the pool, and of the numbers that candidates carry themselves.
 
     Args:
         budget: completions per problem; by default one of each language of the pool.
     """
-    budgets = [len(pool.members(name)) if budget is None else budget]
+    budgets = [len(arrays.members(name)) if budget is None else budget]
     models = [
-        selected_languages(pool, name, model, budgets)
-        for model in pool.reward_models
-        if pool.reward(model, pool.members(name))
+        selected_languages(arrays, name, model, budgets)
+        for model in arrays.reward_models
+        if arrays.reward(model, arrays.members(name))
     ]
-    return pl.concat([*models, *(selected_languages(pool, name, rule, budgets, rule) for rule in MEASURES)])
+    return pl.concat([*models, *(selected_languages(arrays, name, rule, budgets, rule) for rule in MEASURES)])
 
 
-def draw_once(pool: Pool, allocation: Mapping[str, int], seed: int = 0) -> pl.DataFrame:
+def draw_once(arrays: CandidateArrays, allocation: Mapping[str, int], seed: int = 0) -> pl.DataFrame:
     """One random draw per problem with this allocation: which stored candidates it holds.
 
     Returns:
         One row per drawn candidate: `problem_id`, `language`, `sample_index`, `is_correct`.
     """
-    used = checked_allocation(allocation, pool.languages)
+    used = checked_allocation(allocation, arrays.languages)
     rows = []
     for code, k in used.items():
-        check_budget(pool.n_candidates(code), k, pool.problem_ids, code)
-        lots = np.stack([_lots(seed, f"{problem}:{code}", pool.exists[code].shape[1]) for problem in pool.problem_ids])
-        order = np.argsort(np.where(pool.exists[code], lots, np.inf), 1)[:, :k]
-        index = np.take_along_axis(pool.sample_index[code], order, 1)
-        right = np.take_along_axis(pool.is_correct[code], order, 1) > 0
+        check_budget(arrays.n_candidates(code), k, arrays.problem_ids, code)
+        lots = np.stack(
+            [_lots(seed, f"{problem}:{code}", arrays.exists[code].shape[1]) for problem in arrays.problem_ids]
+        )
+        order = np.argsort(np.where(arrays.exists[code], lots, np.inf), 1)[:, :k]
+        index = np.take_along_axis(arrays.sample_index[code], order, 1)
+        right = np.take_along_axis(arrays.is_correct[code], order, 1) > 0
         rows += [
             (problem, code, int(i), bool(c))
-            for p, problem in enumerate(pool.problem_ids)
+            for p, problem in enumerate(arrays.problem_ids)
             for i, c in zip(index[p], right[p], strict=True)
         ]
     schema = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32, "is_correct": pl.Boolean}
@@ -83,7 +85,7 @@ def draw_once(pool: Pool, allocation: Mapping[str, int], seed: int = 0) -> pl.Da
 
 
 def pick_candidates(
-    pool: Pool,
+    arrays: CandidateArrays,
     allocation: Mapping[str, int],
     strategy: str = "best_of_k",
     reward_model: str | None = None,
@@ -98,20 +100,20 @@ def pick_candidates(
         One row per problem: `problem_id`, `language`, `sample_index` (of the pick), `is_correct`, `strategy`,
         `reward_model`, `budget`. No row where a vote had no answer to count.
     """
-    used = checked_allocation(allocation, pool.languages)
-    checked_arm(pool, "+".join(used), strategy, reward_model, vote_weights)
-    members, table = tuple(used), draw_once(pool, used, seed)
+    used = checked_allocation(allocation, arrays.languages)
+    checked_arm(arrays, "+".join(used), strategy, reward_model, vote_weights)
+    members, table = tuple(used), draw_once(arrays, used, seed)
     model = strategy if strategy in MEASURES else reward_model
-    rewards = pool.reward(model, members) if model else None
+    rewards = arrays.reward(model, members) if model else None
     if model and rewards is None:
         raise ValueError(f"{model!r} gives no numbers for {', '.join(members)}; choose another strategy or pool")
-    row = {problem: p for p, problem in enumerate(pool.problem_ids)}
-    places = {c: {(p, i): n for (p, n), i in np.ndenumerate(pool.sample_index[c]) if i >= 0} for c in members}
+    row = {problem: p for p, problem in enumerate(arrays.problem_ids)}
+    places = {c: {(p, i): n for (p, n), i in np.ndenumerate(arrays.sample_index[c]) if i >= 0} for c in members}
     value, answer = [], []
     for problem, code, index, right in table.iter_rows():
         at = (row[problem], places[code][(row[problem], index)])
         value.append(float(rewards[code][at]) if rewards else float(right) if strategy == "oracle" else 0.0)
-        answer.append(int(pool.answers[code][at]))
+        answer.append(int(arrays.answers[code][at]))
     table = table.with_columns(
         value=pl.Series(value, dtype=pl.Float64),
         answer=pl.Series(answer, dtype=pl.Int64),

@@ -16,9 +16,9 @@ import polars as pl
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.apportion import apportion
 from bestofl_lib.analysis.arms import contest_of
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.figures import folds_of
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.tables import SCHEMAS
 
 Array = np.ndarray
@@ -36,11 +36,13 @@ class Planned:
     chosen: list[list[Allocation]]  # per fold, per budget
 
 
-def greedy_path(pool: Pool, budget: int, objective: str = "oracle", problems: Array | None = None) -> list[Allocation]:
+def greedy_path(
+    arrays: CandidateArrays, budget: int, objective: str = "oracle", problems: Array | None = None
+) -> list[Allocation]:
     """Allocations for 1, 2, … budget completions, each the one before plus the language that helps most.
 
     Args:
-        pool: the stored candidates.
+        arrays: the stored candidates.
         budget: the last budget, at most what all languages hold together.
         objective: "oracle" for coverage, or the reward model (also "logprob", "shortest", "arithmetic") that will choose.
         problems: (problems,) bool or index: those to plan on; all by default.
@@ -48,15 +50,15 @@ def greedy_path(pool: Pool, budget: int, objective: str = "oracle", problems: Ar
     Raises:
         ValueError: the budget exceeds the pool.
     """
-    ranked = contest_of(pool, objective, pool.languages)
-    index = np.arange(pool.n_problems) if problems is None else np.arange(pool.n_problems)[problems]
-    room = sum(pool.fewest(code) for code in pool.languages)
+    ranked = contest_of(arrays, objective, arrays.languages)
+    index = np.arange(arrays.n_problems) if problems is None else np.arange(arrays.n_problems)[problems]
+    room = sum(arrays.fewest(code) for code in arrays.languages)
     if not 1 <= budget <= room:
         raise ValueError(f"budget {budget} is outside 1..{room}, what every problem of this pool can serve; lower it")
     current: Allocation = {}
     path = []
     for _ in range(budget):
-        values = _one_more(pool, ranked, objective, current)
+        values = _one_more(arrays, ranked, objective, current)
         best = max(values, key=lambda code: float(values[code][index].mean()))
         current = current | {best: current.get(best, 0) + 1}
         path.append(current)
@@ -64,42 +66,42 @@ def greedy_path(pool: Pool, budget: int, objective: str = "oracle", problems: Ar
 
 
 def best_allocation(
-    pool: Pool, budget: int, objective: str = "oracle", problems: Array | None = None
+    arrays: CandidateArrays, budget: int, objective: str = "oracle", problems: Array | None = None
 ) -> tuple[Allocation, bool]:
     """The best allocation of one budget on these problems, and whether all were tried.
 
     All allocations are tried where there are at most 2,000; otherwise single completions are moved between
     languages until no move helps, from several starts: the greedy allocation, equal shares and every language alone.
     """
-    ranked = contest_of(pool, objective, pool.languages)
-    index = np.arange(pool.n_problems) if problems is None else np.arange(pool.n_problems)[problems]
-    n = len(pool.languages)
+    ranked = contest_of(arrays, objective, arrays.languages)
+    index = np.arange(arrays.n_problems) if problems is None else np.arange(arrays.n_problems)[problems]
+    n = len(arrays.languages)
 
     def worth(allocation: Allocation) -> float:
         return float(ranked.allocation(allocation)[index].mean())
 
-    greedy = greedy_path(pool, budget, objective, index)[-1]
+    greedy = greedy_path(arrays, budget, objective, index)[-1]
     if comb(budget + n - 1, n - 1) <= EXHAUSTIVE:
-        room = [pool.fewest(code) for code in pool.languages]
-        options = (dict(zip(pool.languages, ks, strict=True)) for ks in _compositions(budget, room))
+        room = [arrays.fewest(code) for code in arrays.languages]
+        options = (dict(zip(arrays.languages, ks, strict=True)) for ks in _compositions(budget, room))
         best = max(options, key=worth)
         if worth(best) <= worth(greedy) + 1e-12:
             return greedy, True
         return {code: k for code, k in best.items() if k}, True
-    starts = [greedy, apportion(budget, pool.languages, {code: pool.fewest(code) for code in pool.languages})]
-    starts += [{code: budget} for code in pool.languages if budget <= pool.fewest(code)]
-    return max((_climbed(pool, start, worth) for start in starts if start), key=worth), False
+    starts = [greedy, apportion(budget, arrays.languages, {code: arrays.fewest(code) for code in arrays.languages})]
+    starts += [{code: budget} for code in arrays.languages if budget <= arrays.fewest(code)]
+    return max((_climbed(arrays, start, worth) for start in starts if start), key=worth), False
 
 
-def _climbed(pool: Pool, start: Allocation, worth: Callable[[Allocation], float]) -> Allocation:
+def _climbed(arrays: CandidateArrays, start: Allocation, worth: Callable[[Allocation], float]) -> Allocation:
     """Move single completions between languages until no move helps."""
     current, value = start, worth(start)
     while True:
         moves = [
-            {c: k + (c == target) - (c == source) for c in pool.languages if (k := current.get(c, 0)) or c == target}
-            for source in current
-            for target in pool.languages
-            if target != source and current.get(target, 0) < pool.fewest(target)
+            {c: k + (c == taker) - (c == giver) for c in arrays.languages if (k := current.get(c, 0)) or c == taker}
+            for giver in current
+            for taker in arrays.languages
+            if taker != giver and current.get(taker, 0) < arrays.fewest(taker)
         ]
         better = max(moves, key=worth, default=current)
         if worth(better) <= value + 1e-12:
@@ -108,7 +110,7 @@ def _climbed(pool: Pool, start: Allocation, worth: Callable[[Allocation], float]
 
 
 def planned_values(
-    pool: Pool, budgets: Sequence[int], objective: str = "oracle", folds: int = 5, seed: int = 0
+    arrays: CandidateArrays, budgets: Sequence[int], objective: str = "oracle", folds: int = 5, seed: int = 0
 ) -> Planned:
     """Accuracy of greedy plans at every budget, each problem judged by a plan that was made without it.
 
@@ -120,15 +122,15 @@ def planned_values(
     Raises:
         ValueError: a single problem cannot be held out, or a budget above the pool.
     """
-    fold = folds_of(pool.n_problems, folds, seed)
-    ranked = contest_of(pool, objective, pool.languages)
-    means = pool.mean_tokens(pool.languages)
-    accuracy = np.empty((pool.n_problems, len(budgets)))
+    fold = folds_of(arrays.n_problems, folds, seed)
+    ranked = contest_of(arrays, objective, arrays.languages)
+    means = arrays.mean_tokens(arrays.languages)
+    accuracy = np.empty((arrays.n_problems, len(budgets)))
     tokens = None if means is None else np.empty_like(accuracy)
     chosen = []
     worth: dict[tuple, Array] = {}
     for part in np.unique(fold):
-        path = greedy_path(pool, int(max(budgets)), objective, fold != part)
+        path = greedy_path(arrays, int(max(budgets)), objective, fold != part)
         chosen.append([path[k - 1] for k in budgets])
         mine = np.flatnonzero(fold == part)
         for column, allocation in enumerate(chosen[-1]):
@@ -137,7 +139,7 @@ def planned_values(
                 worth[key] = ranked.allocation(allocation)
             accuracy[mine, column] = worth[key][mine]
             if tokens is not None and means is not None:
-                spend = np.array([allocation.get(code, 0) for code in pool.languages])
+                spend = np.array([allocation.get(code, 0) for code in arrays.languages])
                 tokens[mine, column] = means[mine] @ spend
     return Planned(accuracy, tokens, fold, chosen)
 
@@ -151,7 +153,7 @@ class Plans:
 
 
 def plans(
-    pool: Pool,
+    arrays: CandidateArrays,
     budgets: Sequence[int] = (2, 4, 8),
     objective: str = "oracle",
     folds: int = 5,
@@ -170,33 +172,33 @@ def plans(
         all problems, `least` and `most` over the folds' plans: how firm the choice is). An arm that cannot serve a
         budget has no row.
     """
-    held = planned_values(pool, budgets, objective, folds, seed)
-    final = greedy_path(pool, int(max(budgets)), objective)
+    held = planned_values(arrays, budgets, objective, folds, seed)
+    final = greedy_path(arrays, int(max(budgets)), objective)
     rows, given = [], []
     for column, k in enumerate(budgets):
         values = held.accuracy[:, column]
-        arms, exhaustive = _plan_arms(pool, k, objective, values, final[k - 1])
+        arms, exhaustive = _plan_arms(arrays, k, objective, values, final[k - 1])
         rows += _plan_rows(
             arms, values, replicates, seed, {"budget": k, "objective": objective, "exhaustive": exhaustive}
         )
-        for code in pool.languages:
+        for code in arrays.languages:
             over = [chosen[column].get(code, 0) for chosen in held.chosen]
-            given.append((k, objective, code, final[k - 1].get(code, 0), min(over), max(over), pool.n_problems))
+            given.append((k, objective, code, final[k - 1].get(code, 0), min(over), max(over), arrays.n_problems))
     return Plans(
         pl.DataFrame(rows, schema=SCHEMAS["plan"]), pl.DataFrame(given, schema=SCHEMAS["allocations"], orient="row")
     )
 
 
 def _plan_arms(
-    pool: Pool, k: int, objective: str, planned: Array, allocation: Allocation
+    arrays: CandidateArrays, k: int, objective: str, planned: Array, allocation: Allocation
 ) -> tuple[dict[str, tuple[Array, Allocation]], bool]:
     """Per arm its (problems,) accuracy and allocation (empty: equal shares); whether hindsight tried everything."""
-    ranked = contest_of(pool, objective, pool.languages)
-    best, exhaustive = best_allocation(pool, k, objective)
+    ranked = contest_of(arrays, objective, arrays.languages)
+    best, exhaustive = best_allocation(arrays, k, objective)
     arms = {"planned": (planned, allocation)}
-    if k <= pool.fewest(pool.base):
-        arms[pool.base] = (ranked.allocation({pool.base: k}), {pool.base: k})
-    if len(pool.languages) > 1 and k <= pool.largest_budget("mixed"):
+    if k <= arrays.fewest(arrays.base):
+        arms[arrays.base] = (ranked.allocation({arrays.base: k}), {arrays.base: k})
+    if len(arrays.languages) > 1 and k <= arrays.largest_budget("mixed"):
         arms["mixed"] = (ranked.shares([k])[:, 0], {})
     arms["hindsight"] = (ranked.allocation(best), best)
     return arms, exhaustive
@@ -238,9 +240,9 @@ def written(allocation: Allocation) -> str:
     return ", ".join(f"{code} {k}" for code, k in sorted(allocation.items(), key=lambda item: (-item[1], item[0])) if k)
 
 
-def _one_more(pool: Pool, ranked: Contest, objective: str, current: Allocation) -> dict[str, Array]:
+def _one_more(arrays: CandidateArrays, ranked: Contest, objective: str, current: Allocation) -> dict[str, Array]:
     """`Contest.one_more`, remembered: the paths of different folds share most of their steps."""
-    return pool.remember(("one_more", objective, tuple(sorted(current.items()))), lambda: ranked.one_more(current))
+    return arrays.remember(("one_more", objective, tuple(sorted(current.items()))), lambda: ranked.one_more(current))
 
 
 def _compositions(budget: int, room: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -13,7 +13,7 @@ from math import comb
 
 import numpy as np
 
-from bestofl_lib.analysis.drawing import Ratios, hypergeometric
+from bestofl_lib.analysis.hypergeometric import Ratios, hypergeometric
 
 Array = np.ndarray
 _BLOCK = 8_192  # groups × nodes worked on at once, so that they stay in the processor's cache

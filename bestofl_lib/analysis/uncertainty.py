@@ -150,7 +150,7 @@ def two_level_interval(
     Args:
         values: (problems, figures) or (problems,) figures of the stored pool.
         again: (replicates, problems, figures) or (replicates, problems): the same figures after drawing each problem's
-            candidates again, with replacement, within each language (see `redrawn`). Subset estimators are biased on
+            candidates again, with replacement, within each language (see `resampled_places`). Subset estimators are biased on
             pools with repeats; only the deviations from the replicates' own mean are used.
 
     Returns:
@@ -177,7 +177,7 @@ def seed_interval(of_seeds: Array, level: float = LEVEL) -> Interval:
     return Interval(centre, np.clip(centre - reach, 0, 1), np.clip(centre + reach, 0, 1))
 
 
-def redrawn(exists: Array, rng: np.random.Generator) -> Array:
+def resampled_places(exists: Array, rng: np.random.Generator) -> Array:
     """(problems, candidates) indices that draw each problem's existing candidates again, with replacement.
 
     Existing candidates are expected first in each row; where none exists the index points at a hole again.

@@ -16,7 +16,7 @@ from bestofl_lib.analysis.checks import (
     checked_budgets,
     checked_rewards,
 )
-from bestofl_lib.analysis.drawing import runs
+from bestofl_lib.analysis.hypergeometric import runs
 
 Array = np.ndarray
 DRAWS = 64  # subsets per problem of every simulated vote: about 0.2 points of error over 250 problems

@@ -16,9 +16,9 @@ import polars as pl
 from bestofl_lib.analysis import uncertainty
 from bestofl_lib.analysis.apportion import apportion
 from bestofl_lib.analysis.arms import Values, arm_values, contest_of, vote_weight
+from bestofl_lib.analysis.arrays import MEASURES, CandidateArrays
 from bestofl_lib.analysis.contest import Winners
 from bestofl_lib.analysis.coverage import coverage_of_allocation
-from bestofl_lib.analysis.pool import MEASURES, Pool
 from bestofl_lib.analysis.run_scan import KEYS, Source
 from bestofl_lib.analysis.votes import Estimate, majority_of_allocation, weighted_vote_of_allocation
 
@@ -62,7 +62,7 @@ class Numbers:
         }
         return {code: most[code] for code in self.source.languages}
 
-    def pool(self, model: str | None = None) -> Pool:
+    def arrays(self, model: str | None = None) -> CandidateArrays:
         """All candidates; with the rewards of all models, or in a large run of the one asked for.
 
         Raises:
@@ -72,7 +72,7 @@ class Numbers:
         rows = int(source.cells["n"].sum())
         name = None if rows * max(1, len(source.models)) <= LARGE else model
 
-        def read() -> Pool:
+        def read() -> CandidateArrays:
             asked = source.candidates().join(source.readings.select(KEYS), on=KEYS, how="semi")
             candidates = asked.select(*KEYS, "n_tokens", "logprob").unique(KEYS).collect()
             readings = source.readings.select(*KEYS, "answer", "is_correct", "false_equations").collect()
@@ -80,14 +80,14 @@ class Numbers:
                 source.rewards if name is None else source.rewards_by(name)
             ).join(source.readings.select(KEYS), on=KEYS, how="semi").collect()  # fmt: skip
             usable = [code for code, n in self.most.items() if n]
-            return Pool.of(candidates, readings, rewards, split=None, languages=usable)
+            return CandidateArrays.of(candidates, readings, rewards, split=None, languages=usable)
 
         return self.keep(("pool", name), read)
 
-    def ranked(self, model: str | None, offsets: Mapping[str, float]) -> Pool:
+    def ranked(self, model: str | None, offsets: Mapping[str, float]) -> CandidateArrays:
         """The same with offsets added to the rewards of each language."""
         moved = tuple(sorted((code, offset) for code, offset in offsets.items() if offset))
-        return self.keep(("shifted", model, moved), lambda: shifted(self.pool(model), model, offsets))
+        return self.keep(("shifted", model, moved), lambda: shifted(self.arrays(model), model, offsets))
 
     def keep(self, key: Any, make: Callable[[], Kept]) -> Kept:
         """What was computed for this key before, or now; the newest 24 are kept."""
@@ -110,34 +110,34 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
     Raises:
         ValueError: no language, a budget that the pool does not have, or a strategy whose numbers are not stored.
     """
-    pool, model, total, top = _checked(numbers, setting)
+    arrays, model, total, top = _checked(numbers, setting)
     languages, budget, most = setting.languages, setting.budget, numbers.most
     allocation = setting.allocation or apportion(budget, languages, most)
     budgets = curve_budgets(top, budget if setting.allocation is None else None)
-    shares = _arm(numbers, pool, setting, languages, budgets)
+    shares = _arm(numbers, arrays, setting, languages, budgets)
     values, error = problem_values(numbers, setting)
     if setting.allocation is None:
-        oracle = arm_values(pool, "+".join(languages), "oracle", None, [budget])
+        oracle = arm_values(arrays, "+".join(languages), "oracle", None, [budget])
         ceiling = float(oracle.accuracy.mean()) if oracle else None
         weights = dict.fromkeys(languages, 1 / len(languages))
     else:
-        correct = {code: pool.is_correct[code] for code in languages}
+        correct = {code: arrays.is_correct[code] for code in languages}
         ceiling = float(coverage_of_allocation(correct, allocation).mean())
         weights = {code: allocation[code] / budget for code in languages}
     interval = uncertainty.mean_interval(values)
     lines = [{"languages": list(languages), "points": _points(budgets, shares.accuracy)}]
-    alone = pool.base
+    alone = arrays.base
     if languages != (alone,):
         own = curve_budgets(most[alone], None)
         lines.append({
             "languages": [alone],
-            "points": _points(own, _arm(numbers, pool, setting, (alone,), own).accuracy),
+            "points": _points(own, _arm(numbers, arrays, setting, (alone,), own).accuracy),
         })  # fmt: skip
     return {
         "accuracy": float(interval.estimate), "low": float(interval.low), "high": float(interval.high),
-        "n_problems": pool.n_problems, "error": error or None, "lines": lines, "oracle": ceiling,
-        "random": float(guess(pool, weights).mean()), "selected": selected(numbers, pool, setting, model, weights),
-        "tokens": _tokens(pool, weights, budget), "allocation": allocation, "equal": setting.allocation is None,
+        "n_problems": arrays.n_problems, "error": error or None, "lines": lines, "oracle": ceiling,
+        "random": float(guess(arrays, weights).mean()), "selected": selected(numbers, arrays, setting, model, weights),
+        "tokens": _tokens(arrays, weights, budget), "allocation": allocation, "equal": setting.allocation is None,
         "budget": budget, "top": top, "total": total,
     }  # fmt: skip
 
@@ -148,15 +148,15 @@ def problem_values(numbers: Numbers, setting: Setting) -> tuple[Array, float]:
     Raises:
         ValueError: see `what_if`.
     """
-    pool, model, _, top = _checked(numbers, setting)
+    arrays, model, _, top = _checked(numbers, setting)
     if setting.allocation is not None:
-        return allocated(pool, setting, model)
+        return allocated(arrays, setting, model)
     budgets = curve_budgets(top, setting.budget)
-    shares, at = _arm(numbers, pool, setting, setting.languages, budgets), budgets.index(setting.budget)
+    shares, at = _arm(numbers, arrays, setting, setting.languages, budgets), budgets.index(setting.budget)
     return shares.accuracy[:, at], float(shares.mc_error[at])
 
 
-def compare_settings(numbers: Numbers, first: Setting, second: Setting) -> uncertainty.Difference:
+def settings_difference(numbers: Numbers, first: Setting, second: Setting) -> uncertainty.Difference:
     """The second setting's accuracy minus the first's, paired by problem, with its interval and p-value.
 
     Raises:
@@ -168,7 +168,7 @@ def compare_settings(numbers: Numbers, first: Setting, second: Setting) -> uncer
     return uncertainty.paired_difference(values[1], values[0])
 
 
-def _checked(numbers: Numbers, setting: Setting) -> tuple[Pool, str | None, int, int]:
+def _checked(numbers: Numbers, setting: Setting) -> tuple[CandidateArrays, str | None, int, int]:
     """The ranked pool and reward model of a setting, all completions of its languages, and where equal shares end."""
     if not setting.languages:
         raise ValueError("no language is chosen; choose at least one")
@@ -187,43 +187,43 @@ def _checked(numbers: Numbers, setting: Setting) -> tuple[Pool, str | None, int,
     return numbers.ranked(model, setting.offsets if rewarded else {}), model, total, top
 
 
-def shifted(pool: Pool, model: str | None, offsets: Mapping[str, float]) -> Pool:
+def shifted(arrays: CandidateArrays, model: str | None, offsets: Mapping[str, float]) -> CandidateArrays:
     """The pool with an offset added to the rewards that one model gives to each language."""
-    moved = {code: offset for code, offset in offsets.items() if offset and code in pool.languages}
+    moved = {code: offset for code, offset in offsets.items() if offset and code in arrays.languages}
     if model is None or not moved:
-        return pool
-    return pool.with_offsets(model, moved)
+        return arrays
+    return arrays.with_offsets(model, moved)
 
 
-def allocated(pool: Pool, setting: Setting, model: str | None) -> tuple[Array, float]:
+def allocated(arrays: CandidateArrays, setting: Setting, model: str | None) -> tuple[Array, float]:
     """(problems,) chance to be right with a given allocation, and the error of its mean by Monte Carlo (0: exact)."""
     allocation = {code: k for code, k in (setting.allocation or {}).items() if k}
     if not allocation:
         raise ValueError("the allocation is empty; give a language a completion")
-    members, ids = tuple(allocation), pool.problem_ids
+    members, ids = tuple(allocation), arrays.problem_ids
     if setting.strategy == "oracle":
-        return coverage_of_allocation({c: pool.is_correct[c] for c in members}, allocation, problem_ids=ids), 0.0
+        return coverage_of_allocation({c: arrays.is_correct[c] for c in members}, allocation, problem_ids=ids), 0.0
     if setting.strategy == "random":
-        return guess(pool, {code: k / setting.budget for code, k in allocation.items()}), 0.0
-    answers = {code: pool.answers[code] for code in members}
+        return guess(arrays, {code: k / setting.budget for code, k in allocation.items()}), 0.0
+    answers = {code: arrays.answers[code] for code in members}
     if setting.strategy == "majority":
-        found = majority_of_allocation(answers, pool.reference, allocation, problem_ids=ids)
+        found = majority_of_allocation(answers, arrays.reference, allocation, problem_ids=ids)
         return found.value, _mean_error(found)
     name = setting.strategy if setting.strategy in MEASURES else str(model)
     if setting.strategy == "weighted":
-        rewards = pool.reward(name, members)
+        rewards = arrays.reward(name, members)
         if rewards is None:
             raise ValueError(f"no rewards by {name!r} in all of {', '.join(members)}; choose another reward model")
         weights = {code: vote_weight(values) for code, values in rewards.items()}
-        found = weighted_vote_of_allocation(weights, answers, pool.reference, allocation, problem_ids=ids)
+        found = weighted_vote_of_allocation(weights, answers, arrays.reference, allocation, problem_ids=ids)
         return found.value, _mean_error(found)
-    return contest_of(pool, name, setting.languages).allocation(allocation), 0.0
+    return contest_of(arrays, name, setting.languages).allocation(allocation), 0.0
 
 
-def guess(pool: Pool, weights: Mapping[str, float]) -> Array:
+def guess(arrays: CandidateArrays, weights: Mapping[str, float]) -> Array:
     """(problems,) share of correct candidates, languages weighted: what a random choice reaches."""
     used = {code: weight for code, weight in weights.items() if weight}
-    return np.sum([weight * np.nanmean(pool.is_correct[code], 1) for code, weight in used.items()], 0)
+    return np.sum([weight * np.nanmean(arrays.is_correct[code], 1) for code, weight in used.items()], 0)
 
 
 def curve_budgets(top: int, also: int | None) -> list[int]:
@@ -241,7 +241,7 @@ def curve_budgets(top: int, also: int | None) -> list[int]:
 
 
 def selected(
-    numbers: Numbers, pool: Pool, setting: Setting, model: str | None, weights: Mapping[str, float]
+    numbers: Numbers, arrays: CandidateArrays, setting: Setting, model: str | None, weights: Mapping[str, float]
 ) -> list[dict[str, Any]] | None:
     """Per language the share of problems whose chosen candidate comes from it; None for votes and the oracle."""
     languages = setting.languages
@@ -252,10 +252,10 @@ def selected(
     else:
         name = setting.strategy if setting.strategy in MEASURES else str(model)
         moved = tuple(sorted((c, o) for c, o in setting.offsets.items() if o)) if model else ()
-        rewards = pool.reward(name, languages)
+        rewards = arrays.reward(name, languages)
         if rewards is None:
             return None
-        winners = numbers.keep(("winners", name, moved, languages), lambda: Winners.of(rewards, pool.problem_ids))
+        winners = numbers.keep(("winners", name, moved, languages), lambda: Winners.of(rewards, arrays.problem_ids))
         chances = (
             winners.shares(setting.budget) if setting.allocation is None else winners.allocation(setting.allocation)
         )
@@ -263,7 +263,9 @@ def selected(
     return [{"language": c, "share": s, "given": weights[c]} for c, s in zip(languages, shares, strict=True)]
 
 
-def _arm(numbers: Numbers, pool: Pool, setting: Setting, languages: tuple[str, ...], budgets: list[int]) -> Values:
+def _arm(
+    numbers: Numbers, arrays: CandidateArrays, setting: Setting, languages: tuple[str, ...], budgets: list[int]
+) -> Values:
     """Equal shares over `languages` at many budgets; kept until the ranking changes."""
     rewarded = setting.strategy in NEEDS_REWARD
     model = setting.reward_model if rewarded else None
@@ -273,7 +275,7 @@ def _arm(numbers: Numbers, pool: Pool, setting: Setting, languages: tuple[str, .
         else ()
     )
     key = ("arm", setting.strategy, model, moved, languages, tuple(budgets))
-    found = numbers.keep(key, lambda: arm_values(pool, "+".join(languages), setting.strategy, model, budgets))
+    found = numbers.keep(key, lambda: arm_values(arrays, "+".join(languages), setting.strategy, model, budgets))
     if found is None:
         what = f"rewards by {model!r}" if model else f"numbers for {setting.strategy!r}"
         raise ValueError(
@@ -286,9 +288,9 @@ def _mean_error(estimate: Estimate) -> float:
     return float(np.sqrt((estimate.standard_error**2).sum()) / len(estimate.value))
 
 
-def _tokens(pool: Pool, weights: Mapping[str, float], budget: int) -> float | None:
+def _tokens(arrays: CandidateArrays, weights: Mapping[str, float], budget: int) -> float | None:
     used = [code for code, weight in weights.items() if weight]
-    means = pool.mean_tokens(used)
+    means = arrays.mean_tokens(used)
     return None if means is None else float(budget * sum(weights[c] * means[:, i].mean() for i, c in enumerate(used)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from bestofl_lib.languages import is_language
-from bestofl_lib.numbers.marks import plain
+from bestofl_lib.numbers.marks import uniform
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import numbers_in
 from bestofl_lib.tables import KEY
@@ -50,7 +50,7 @@ def without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems:
     vain = [
         (problem, code, index)
         for problem, code, index, text, reference in texts.iter_rows()
-        if text and reference and not _may_hold(plain(text), reference, code)
+        if text and reference and not _may_hold(uniform(text), reference, code)
     ]
     schema = {name: table.schema[name] for name in keys}
     found = pl.DataFrame(vain, schema=schema, orient="row").with_columns(vain=pl.lit(True))

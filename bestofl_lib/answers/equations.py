@@ -16,7 +16,7 @@ from fractions import Fraction
 
 import polars as pl
 
-from bestofl_lib.numbers.marks import plain
+from bestofl_lib.numbers.marks import uniform
 from bestofl_lib.numbers.written import SIGNS, numbers_in
 
 LONGEST = 20_000  # characters of a completion that are looked at, from its end
@@ -58,7 +58,7 @@ def equations(completion: str, code: str) -> list[Equation]:
     >>> [(e.text, e.holds) for e in equations("She has 7 × 4 = 28. Then 77 - 28 = 5, so 5.", "en")]
     [('7 × 4 = 28', True), ('77 - 28 = 5', False)]
     """
-    text = plain(completion)[-LONGEST:]
+    text = uniform(completion)[-LONGEST:]
     if "=" not in text:
         return []
     found: list[Equation] = []

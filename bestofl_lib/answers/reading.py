@@ -40,7 +40,7 @@ from bestofl_lib.answers.boxes import last_box, total_of_boxes
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.statements import REACH, TRIES, Found, asks, closes, cue_sentence, direct_number, without_cue
 from bestofl_lib.languages import language
-from bestofl_lib.numbers.marks import THREE_DIGITS, plain
+from bestofl_lib.numbers.marks import THREE_DIGITS, uniform
 from bestofl_lib.numbers.written import canonical
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u0000]")
@@ -128,7 +128,7 @@ def found_by(completion: str, code: str) -> tuple[str | None, Reading]:
             return None, Reading(None, note="thinking never ends")
     if not completion[begin:].strip():
         return None, Reading(None, note="empty")
-    text = plain(completion)
+    text = uniform(completion)
     rule, found = _find(text, begin, code)
     if found is None:
         return None, Reading(None, note="no number")

@@ -48,8 +48,8 @@ def is_log(path: Path) -> bool:
     if path.suffix != ".json" or not path.is_file():
         return False
     with path.open("rb") as file:
-        head = file.read(4000)
-    return b'"eval"' in head and b'"version"' in head
+        start = file.read(4000)
+    return b'"eval"' in start and b'"version"' in start
 
 
 def inspect_rows(path: Path) -> list[dict[str, Any]]:
@@ -156,10 +156,10 @@ def _member(file: zipfile.ZipFile, name: str) -> bytes:
     if archive is None:
         raise ValueError(f"{file.filename} is closed")
     archive.seek(about.header_offset)
-    head = archive.read(30)
-    if len(head) < 30 or head[:4] != b"PK\x03\x04":
+    start = archive.read(30)
+    if len(start) < 30 or start[:4] != b"PK\x03\x04":
         raise zipfile.BadZipFile(f"{name} has no header")
-    name_length, extra_length = struct.unpack("<HH", head[26:30])
+    name_length, extra_length = struct.unpack("<HH", start[26:30])
     archive.seek(name_length + extra_length, io.SEEK_CUR)
     packed = archive.read(about.compress_size)
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from bestofl_lib.candidates import eval_logs
-from bestofl_lib.problems.files import LINE, FileWarning, find, json_lines, pick, place, read_table, read_text
+from bestofl_lib.problems.files import LINE, FileWarning, find, json_lines, match_columns, place, read_table, read_text
 from bestofl_lib.problems.load import clean_text, map_texts
 from bestofl_lib.problems.references import check_ids, ids_as_text, references_as_text
 from bestofl_lib.text import content_digest
@@ -146,9 +146,9 @@ def _renamed(table: pl.DataFrame, columns: dict[str, str], source: str) -> pl.Da
         table = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE))
     theirs_only = table.drop(LINE)
     known = {ours: names for ours, names in NAMES.items() if ours != "reward" or "reward" in columns}
-    picked = pick(columns, theirs_only, known, ("completion",), source)
+    picked = match_columns(columns, theirs_only, known, ("completion",), source)
     if "problem_id" not in picked:
-        pick(columns, theirs_only, known, ("question" if "language" not in picked else "problem_id",), source)
+        match_columns(columns, theirs_only, known, ("question" if "language" not in picked else "problem_id",), source)
     table = table.select(*(pl.col(theirs).alias(ours) for ours, theirs in picked.items()), LINE)
     if "problem_id" not in picked:  # one language: a problem is known by its question
         table = table.with_columns(problem_id=map_texts("question", _question_id))

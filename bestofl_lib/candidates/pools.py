@@ -32,7 +32,7 @@ AXES = ("question", "reasoning")
 
 
 @dataclass(frozen=True)
-class Pool:
+class ImportedPool:
     """Completions made elsewhere, as the tables that every later step reads."""
 
     problems: pl.DataFrame  # schema "problems": one row per problem and language that has candidates
@@ -54,7 +54,7 @@ def read_pool(
     set_aside: bool = False,
     limit: int | None = None,
     decimal_mark: str = "",
-) -> Pool:
+) -> ImportedPool:
     """A pool of completions as problems and candidates.
 
     A file's kind is seen from its ending and content: inspect_ai logs (.eval, .json), samples of lm-evaluation-harness
@@ -114,10 +114,10 @@ def read_pool(
         f"{counted(len(candidates), 'candidate')} of {counted(candidates['problem_id'].n_unique(), 'problem')} in "
         f"{counted(candidates['language'].n_unique(), 'language')}, {fewest if fewest == most else f'{fewest} to {most}'} each."
     )
-    return Pool(problems, candidates, rewards, notes)
+    return ImportedPool(problems, candidates, rewards, notes)
 
 
-def store_pool(run: Run, pool: Pool) -> int:
+def store_pool(run: Run, pool: ImportedPool) -> int:
     """Puts a pool into a run folder, where the later notebooks find it; the same pool again changes nothing.
 
     A run holds one pool. A study that imports another one (its file has changed, or `--replace`) takes the place of the
@@ -148,7 +148,7 @@ def store_pool(run: Run, pool: Pool) -> int:
     return len(new)
 
 
-def _holds_others(store: Store, pool: Pool) -> bool:
+def _holds_others(store: Store, pool: ImportedPool) -> bool:
     """Whether the run's latest candidates are not those of this pool."""
     try:
         asked = store.asked()

@@ -193,16 +193,16 @@ class Store:
     def _set_aside(self, path: Path, reason: str) -> None:
         folder = self.folder / "set_aside"
         folder.mkdir(exist_ok=True)
-        target = folder / path.name
+        destination = folder / path.name
         number = 1
-        while target.exists():
-            target, number = folder / f"{path.stem}.{number}{path.suffix}", number + 1
+        while destination.exists():
+            destination, number = folder / f"{path.stem}.{number}{path.suffix}", number + 1
         try:
-            os.replace(path, target)
+            os.replace(path, destination)
         except FileNotFoundError:  # the writer of another share has just done it
             return
         warnings.warn(
-            f"candidate shard {path} {reason}; it was set aside as {target} and its candidates will be drawn again",
+            f"candidate shard {path} {reason}; it was set aside as {destination} and its candidates will be drawn again",
             StoreWarning,
             stacklevel=4,
         )

@@ -24,9 +24,9 @@ from transformers import AutoTokenizer
 from bestofl_lib.models.contract import Completion, Request, Sampling, Unfinished
 from bestofl_lib.models.decoding import Decoder
 from bestofl_lib.models.estimate import Memory, memory, tokens_per_second
+from bestofl_lib.models.generate_decoding import GenerateDecoder
 from bestofl_lib.models.identity import folder_hash, hub_commit, locate
 from bestofl_lib.models.opening import Opening, choose_device, choose_dtype, context_length, loading
-from bestofl_lib.models.plain_decoding import PlainDecoder
 from bestofl_lib.models.work import Group, Queue, Row, Shape
 from bestofl_lib.models.workers import cores, run_workers
 from bestofl_lib.models.writers import open_writer
@@ -108,7 +108,7 @@ class TransformersSampler:
             return AutoTokenizer.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
 
     @cached_property
-    def writer(self) -> Decoder | PlainDecoder:
+    def writer(self) -> Decoder | GenerateDecoder:
         """The loaded model with the decoder that serves it, in this process."""
         return open_writer(self._opening(str(self.device)))
 

@@ -50,12 +50,12 @@ def booktabs(name: str, table: pl.DataFrame, caption: str, label: str) -> str:
         label: for `\\ref`.
     """
     columns = [column for column in TABLES[name] if column in table.columns]
-    heads = [words.HEADINGS.get(column, column.replace("_", " ")) for column in columns]
+    headings = [words.HEADINGS.get(column, column.replace("_", " ")) for column in columns]
     align = "".join("r" if table[column].dtype.is_numeric() else "l" for column in columns)
     rows = [" & ".join(_cell(column, row) for column in columns) + r" \\" for row in table.iter_rows(named=True)]
     return "\n".join([
         "% needs \\usepackage{booktabs}", r"\begin{table}", r"  \centering", f"  \\caption{{{escape(caption)}}}", f"  \\label{{{label}}}",
-        f"  \\begin{{tabular}}{{{align}}}", r"    \toprule", "    " + " & ".join(map(escape, heads)) + r" \\", r"    \midrule",
+        f"  \\begin{{tabular}}{{{align}}}", r"    \toprule", "    " + " & ".join(map(escape, headings)) + r" \\", r"    \midrule",
         *(f"    {row}" for row in rows), r"    \bottomrule", r"  \end{tabular}", r"\end{table}", "",
     ])  # fmt: skip
 

@@ -81,9 +81,9 @@ def to_pdf(svg: str) -> bytes:
     width, height = size_of(svg)
     page = _page(svg, f"@page {{ size: {width}px {height}px; margin: 0; }}")
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "picture.pdf"
-        _chromium(program, page, ["--no-pdf-header-footer", f"--print-to-pdf={target}"])
-        return target.read_bytes()
+        destination = Path(folder) / "picture.pdf"
+        _chromium(program, page, ["--no-pdf-header-footer", f"--print-to-pdf={destination}"])
+        return destination.read_bytes()
 
 
 def to_png(svg: str) -> bytes:
@@ -95,10 +95,10 @@ def to_png(svg: str) -> bytes:
         return vl_convert.svg_to_png(svg, scale=SCALE)
     width, height = size_of(svg)
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "picture.png"
+        destination = Path(folder) / "picture.png"
         options = [f"--window-size={width},{height}", f"--force-device-scale-factor={SCALE:g}", "--hide-scrollbars"]
-        _chromium(program, _page(svg, ""), [*options, f"--screenshot={target}"])
-        return target.read_bytes()
+        _chromium(program, _page(svg, ""), [*options, f"--screenshot={destination}"])
+        return destination.read_bytes()
 
 
 def size_of(svg: str) -> tuple[int, int]:

@@ -44,14 +44,14 @@ def headline(run: Run) -> Markdown:
     problems = run.read("problems")
     readings = run.read("readings")
     parts = [
-        f"Run **{_plain(run.name)}**: {readings['problem_id'].n_unique():,} problems in {readings['language'].n_unique()} languages "
+        f"Run **{_escaped(run.name)}**: {readings['problem_id'].n_unique():,} problems in {readings['language'].n_unique()} languages "
         f"({problems['question'].len():,} questions), {len(readings):,} candidates, of which {100 * float(readings.select(pl.col('is_correct').mean()).item()):.1f} % are correct "
         f"and {100 * float(readings.select(pl.col('answer').is_null().mean()).item()):.1f} % could not be read."
     ]
     if run.has("claims"):
         claims = run.read("claims")
         parts += [
-            f"* **{_plain(row['claim'])}: {_plain(row['verdict'])}.** {_plain(row['sentence'])}"
+            f"* **{_escaped(row['claim'])}: {_escaped(row['verdict'])}.** {_escaped(row['sentence'])}"
             for row in claims.iter_rows(named=True)
         ]
     else:
@@ -100,12 +100,12 @@ def spread_of_one(table: pl.DataFrame) -> Markdown:
     solved = table.filter(pl.col("correct") > 0)
     best = table.row(0, named=True)
     return Markdown(
-        f"{len(solved)} of {len(table)} languages reach the right answer {_plain(best['reference'])} at least once; "
+        f"{len(solved)} of {len(table)} languages reach the right answer {_escaped(best['reference'])} at least once; "
         f"{english_name(best['language'])} does in {best['correct']} of {best['candidates']} candidates."
     )
 
 
-def _plain(text: object) -> str:
+def _escaped(text: object) -> str:
     """Text that Markdown leaves as it is, on one line."""
     line = " ".join(str(text).split())
     return "".join("\\" + letter if letter in "\\`*_[]<>#|$&!" else letter for letter in line)

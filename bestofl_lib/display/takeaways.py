@@ -209,7 +209,7 @@ def claims(table: pl.DataFrame) -> Markdown:
 def _aspect(row: dict[str, Any]) -> str:
     """Which part and which reading of high-resource a row of `claims` is about."""
     told = [f"{row['part']} effect"] if row.get("part") in ("pool", "reward") else []
-    if row.get("reading") == "strongest":
+    if row.get("high_resource") == "strongest":
         told.append("languages this policy is best at")
     return f" ({', '.join(told)})" if told else ""
 

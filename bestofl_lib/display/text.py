@@ -61,7 +61,7 @@ def segments(text: str, start: int | None = None, end: int | None = None) -> lis
         high = low + LONGEST
     pieces: list[dict[str, Any]] = [{"cut": low}] if low else []
 
-    def plain(begin: int, stop: int) -> None:
+    def as_text(begin: int, stop: int) -> None:
         cuts = [begin, *(cut for cut in (start, end) if cut is not None and begin < cut < stop), stop]
         for a, b in pairwise(cuts):
             if a < b:
@@ -75,11 +75,11 @@ def segments(text: str, start: int | None = None, end: int | None = None) -> lis
         if tree is None:
             continue
         made += 1
-        plain(at, match.start())
+        as_text(at, match.start())
         read = start is not None and end is not None and start < match.end() and match.start() < end
         pieces.append({"text": visible(match[0]), "math": tree} | ({"read": True} if read else {}))
         at = match.end()
-    plain(at, high)
+    as_text(at, high)
     return [*pieces, {"cut": len(text) - high}] if high < len(text) else pieces
 
 
@@ -122,7 +122,7 @@ def without_controls(text: str) -> str:
     return _TERMINAL.sub("", "\n".join(lines))
 
 
-def plain_text(text: object) -> str:
+def inert_text(text: object) -> str:
     """Text as inert HTML: `without_controls`, escaped."""
     return html.escape(without_controls(str(text)))
 

@@ -70,7 +70,7 @@ GLOSSARY = {
     "problem": "one task with one right answer; its translations count as the same problem",
     "completion, candidate": "one text that the model wrote for a problem in one language",
     "budget": "completions per problem, over all languages",
-    "pool": "the languages over which a budget is spread: one language's own, or a mix",
+    "pool": "the candidates that one is chosen from: those of one language, of several (a mixed pool), or an imported file of completions",
     "reward model": "a model that says how good a completion seems; mono was trained on one language, multi on all languages within each, cross on "
     "pairs across languages",
     "best of k": "the candidate with the highest reward of k",

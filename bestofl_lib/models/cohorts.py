@@ -71,24 +71,24 @@ class Cohort:
         self.logprob = torch.tensor([logprob for _, logprob in begun], dtype=real, device=device)
         self.written = torch.zeros(count, room, dtype=torch.long, device=device)
         self.uniform = torch.zeros(count, 1, dtype=real, device=device)
-        self.drawn = 0
+        self.n_written = 0
 
     def draws(self) -> torch.Tensor:
         """The next random number of each row: (rows,)."""
-        if self.settings.temperature > 0 and self.drawn % UNIFORM_BLOCK == 0:
+        if self.settings.temperature > 0 and self.n_written % UNIFORM_BLOCK == 0:
             size = min(UNIFORM_BLOCK, self.settings.max_new_tokens)
-            block = np.stack([uniforms(row.seed, len(row.begun) + self.drawn, size) for row in self.sources])
+            block = np.stack([uniforms(row.seed, len(row.begun) + self.n_written, size) for row in self.sources])
             self.uniform = torch.from_numpy(block).to(self.uniform.device, self.uniform.dtype)
-        return self.uniform[:, self.drawn % self.uniform.shape[1]]
+        return self.uniform[:, self.n_written % self.uniform.shape[1]]
 
     def note(self, tokens: torch.Tensor, logprob: torch.Tensor, is_bad: torch.Tensor) -> None:
         """Take the tokens chosen for these rows; rows that have ended stay as they are."""
-        if self.drawn == self.written.shape[1]:
+        if self.n_written == self.written.shape[1]:
             self.written = torch.cat([self.written, torch.zeros_like(self.written)], 1)
         alive = self.status == 0
         good = alive & ~is_bad
-        self.written[:, self.drawn] = tokens
-        self.drawn += 1
+        self.written[:, self.n_written] = tokens
+        self.n_written += 1
         self.logprob += torch.where(good, logprob, 0.0)
         self.count += good
         status = 2 * (self.count >= self.settings.max_new_tokens)
@@ -104,8 +104,8 @@ class Cohort:
         alive = np.flatnonzero((wrote & (self.status % 2 == 0)).cpu().numpy())  # not those ended by token or fault
         if not len(alive):
             return
-        tails = self.written[:, max(0, self.drawn - _TAIL) : self.drawn].tolist()
-        before = [self.sources[row].begun[-_TAIL:] if self.drawn < _TAIL else () for row in alive]
+        tails = self.written[:, max(0, self.n_written - _TAIL) : self.n_written].tolist()
+        before = [self.sources[row].begun[-_TAIL:] if self.n_written < _TAIL else () for row in alive]
         texts = self._decoded([[*begun, *tails[row]] for row, begun in zip(alive, before, strict=True)])
         for row, text in zip(alive, texts, strict=True):
             if any(stop in text for stop in self.sources[row].stop):
@@ -178,7 +178,7 @@ class Cohort:
     def unfinished(self, clock: float) -> list[tuple[int, Unfinished]]:
         """What the rows that have not ended have written so far."""
         counts, logprobs = self.count.tolist(), self.logprob.tolist()
-        written = self.written[:, : self.drawn].tolist()
+        written = self.written[:, : self.n_written].tolist()
         return [
             (row.index, Unfinished((*row.begun, *own), logprobs[place], row.seconds + clock - self.started))
             for place, (row, own) in enumerate(zip(self.sources, written, strict=True))

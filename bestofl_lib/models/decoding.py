@@ -18,8 +18,8 @@ from transformers.cache_utils import Cache, DynamicCache
 from bestofl_lib.models.attention import COHORTS, PassingLayer, keys_and_values
 from bestofl_lib.models.cohorts import Block, Cohort
 from bestofl_lib.models.contract import Completion, Sampling, Unfinished
+from bestofl_lib.models.generate_decoding import GenerateDecoder, SlowSamplingWarning
 from bestofl_lib.models.opening import LanguageModel, is_out_of_memory
-from bestofl_lib.models.plain_decoding import PlainDecoder, SlowSamplingWarning
 from bestofl_lib.models.tokens import choose_tokens
 from bestofl_lib.models.work import Group, Queue, Row, Shape
 
@@ -77,7 +77,7 @@ class Decoder:
                 SlowSamplingWarning,
                 stacklevel=2,
             )
-            yield from PlainDecoder(self.opened).run(Queue(apart).take, shape, settings)
+            yield from GenerateDecoder(self.opened).run(Queue(apart).take, shape, settings)
 
     def _may_switch(self, group: Group, settings: Sampling) -> bool:
         """Whether completions of this prompt may be longer than the model's switch of frequencies."""
@@ -180,7 +180,7 @@ class Batch:
                 return
             ended = sum(int((cohort.status != 0).sum()) for cohort in self.cohorts)
             limit = self.settings.max_new_tokens  # a cohort that reaches it has ended as a whole and has no more room
-            while ended < max(1, active // 16) and all(cohort.drawn < limit for cohort in self.cohorts):
+            while ended < max(1, active // 16) and all(cohort.n_written < limit for cohort in self.cohorts):
                 ended = self._advance()
                 if time.monotonic() - handed_over > _HAND_OVER_SECONDS:
                     yield from [pair for cohort in self.cohorts for pair in cohort.unfinished(self.clock)]

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bestofl_lib.models.contract import Completion, Sampling, Unfinished
 from bestofl_lib.models.decoding import Decoder
+from bestofl_lib.models.generate_decoding import GenerateDecoder
 from bestofl_lib.models.opening import loading
-from bestofl_lib.models.plain_decoding import PlainDecoder
 from bestofl_lib.models.work import Group, Queue, Shape
 
 _TRIED_ROWS = 64
@@ -59,7 +59,7 @@ def memory(source: str, revision: str | None, dtype: torch.dtype) -> Memory:
     return Memory(weights, 2 * text.num_hidden_layers * heads * size * dtype.itemsize)
 
 
-def tokens_per_second(writer: Decoder | PlainDecoder, groups: Sequence[Group], settings: Sampling) -> float:
+def tokens_per_second(writer: Decoder | GenerateDecoder, groups: Sequence[Group], settings: Sampling) -> float:
     """The speed of a loaded model on some of the prompts to come, by a few tokens of each: some seconds.
 
     It counts generated tokens; their prompts are part of the time, as they will be, though a real completion is longer.

@@ -35,16 +35,16 @@ def doubt(opened: LanguageModel) -> str | None:
     """
     try:
         with torch.inference_mode(), _shrunk_windows(opened.model):
-            plain = _eager(opened)
+            expected = _eager(opened)
             found = _shared(opened)
     except Exception as error:  # an architecture may fail in any way; whatever it is, the loop cannot serve it
         if is_out_of_memory(error):
             raise
         return f"it fails with {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    if not all(bool(torch.isfinite(p).all()) for p in plain):
+    if not all(bool(torch.isfinite(p).all()) for p in expected):
         return None  # weights that give no numbers say nothing about the loop; their rows end as errors
-    gaps = [float((f - p).abs().max()) for f, p in zip(torch.cat(found), torch.cat(plain), strict=True)]
-    largest = max(1.0, max(float(p.abs().max()) for p in plain))
+    gaps = [float((f - p).abs().max()) for f, p in zip(torch.cat(found), torch.cat(expected), strict=True)]
+    largest = max(1.0, max(float(p.abs().max()) for p in expected))
     exact = opened.model.dtype == torch.float32
     gap, allowed = (max(gaps), _EXACT) if exact else (statistics.median(gaps), _COARSE)
     if not gap <= allowed * largest:

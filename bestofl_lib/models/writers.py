@@ -10,15 +10,15 @@ import torch
 from bestofl_lib.models.attention import ATTENTION
 from bestofl_lib.models.contract import Completion, Sampling
 from bestofl_lib.models.decoding import Decoder
+from bestofl_lib.models.generate_decoding import GenerateDecoder, SlowSamplingWarning
 from bestofl_lib.models.opening import LanguageModel, Opening, UnfitWeights, is_out_of_memory, open_language_model
-from bestofl_lib.models.plain_decoding import PlainDecoder, SlowSamplingWarning
 from bestofl_lib.models.self_check import doubt
 from bestofl_lib.models.work import Group, Queue, Row, Shape
 
 _TRIED = 6  # tokens written to try a decoder
 
 
-def open_writer(opening: Opening) -> Decoder | PlainDecoder:
+def open_writer(opening: Opening) -> Decoder | GenerateDecoder:
     """The model of this opening, with the fastest decoder that is right for it.
 
     Raises:
@@ -37,7 +37,7 @@ def open_writer(opening: Opening) -> Decoder | PlainDecoder:
         SlowSamplingWarning,
         stacklevel=2,
     )
-    decoder = PlainDecoder(opened)
+    decoder = GenerateDecoder(opened)
     _try(decoder)
     return decoder
 
@@ -55,7 +55,7 @@ def _open_for_the_loop(opening: Opening) -> tuple[LanguageModel | None, str | No
 
 
 @torch.inference_mode()
-def _try(decoder: PlainDecoder) -> None:
+def _try(decoder: GenerateDecoder) -> None:
     """Write a few tokens, two rows at once, and compare them with what `generate` writes by itself.
 
     Raises:

@@ -91,10 +91,10 @@ class Number:
     note: str = ""
 
 
-def plain(text: str) -> str:
+def uniform(text: str) -> str:
     """The text with uniform digits, signs and marks; every character keeps its place.
 
-    >>> plain("১৮ und −５６００")
+    >>> uniform("১৮ und −５６００")
     '18 und -5600'
     """
     if text.isascii() or not (_NOT_UNIFORM.search(text) or _ASTRAL.search(text)):

@@ -18,7 +18,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from bestofl_lib.languages import LANGUAGES, PIVOT, remembered
-from bestofl_lib.numbers.marks import MAX_DIGITS, plain
+from bestofl_lib.numbers.marks import MAX_DIGITS, uniform
 from bestofl_lib.numbers.written import UNIT_DIGITS, any_number
 
 DECIMAL_MARKS = ("", ".", ",")  # "": by the rule
@@ -82,7 +82,7 @@ def possible_values(text: str, code: str, decimal_mark: str = "") -> tuple[tuple
     >>> possible_values("18.000", "en", "."), possible_values(r"11\\sqrt2", "en")
     (((Fraction(18, 1),), ''), ((), 'a root or a fraction of expressions'))
     """
-    shown = plain(text.rsplit("####", 1)[-1]).strip()
+    shown = uniform(text.rsplit("####", 1)[-1]).strip()
     shown = re.sub(r",\s*\\!\s*(?=\d{3})", "", shown).replace("{,}", ",").replace("{.}", ".")
     if decimal_mark:
         written, fault = _with_stated_mark(shown, decimal_mark)

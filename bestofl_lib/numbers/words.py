@@ -137,7 +137,7 @@ class Words:
                 factor = self._below_thousand(text, space.end(), last=True)
                 if factor:
                     return factor[0] * scale[0], scale[0], factor[1]
-            return self._plain(text, at)
+            return self._without_scale(text, at)
         number = self._below_thousand(text, at)
         if number is None:
             scale = self._longest(text, at, self.scales, True)  # mil quinientos, тысяча сто
@@ -148,7 +148,7 @@ class Words:
             return number[0] * scale[0], scale[0], scale[1]
         return number[0], 1, number[1]
 
-    def _plain(self, text: str, at: int) -> tuple[int, int, int] | None:
+    def _without_scale(self, text: str, at: int) -> tuple[int, int, int] | None:
         number = self._below_thousand(text, at)
         return (number[0], 1, number[1]) if number else None
 

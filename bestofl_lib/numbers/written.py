@@ -1,6 +1,6 @@
 """Numbers as eleven languages write them: digits of every script, marks, scales, fractions, words.
 
-Everything here works at one place of a text that `plain` has made uniform, and says what stands there. It knows nothing
+Everything here works at one place of a text that `uniform` has made uniform, and says what stands there. It knows nothing
 of completions, cues or boxes: which number is the answer is decided in `answers/reading.py`.
 """
 
@@ -78,7 +78,7 @@ def number_at(text: str, at: int, code: str) -> Number | None:
     """The number that starts exactly at `at`, with its sign, scale, fraction or power of ten; None if none starts there.
 
     Args:
-        text: uniform, see `plain`.
+        text: uniform, see `uniform`.
         at: place in it.
         code: language whose conventions come first.
     """

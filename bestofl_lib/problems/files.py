@@ -228,7 +228,7 @@ def _nested(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and any(_nested(item) for item in value))
 
 
-def pick(
+def match_columns(
     columns: Mapping[str, str],
     table: pl.DataFrame,
     known: Mapping[str, Iterable[str]],

@@ -33,7 +33,7 @@ NAMES = 6  # names of each gender in every language's file
 class Template:
     """The numbers of one kind of problem."""
 
-    draw: dict[str, range]  # what the question states
+    ranges: dict[str, range]  # what the question states
     steps: Callable[..., dict[str, float]]  # intermediate results in order; the last is the answer
 
 
@@ -258,11 +258,11 @@ def tell(problem: Problem, code: str) -> tuple[str, str]:
     return texts["question"].strip().format(**fields), solution
 
 
-def draw(rng: random.Random) -> Problem:
+def random_problem(rng: random.Random) -> Problem:
     """One problem at random; every result in it is whole and at least 2."""
     name, template = rng.choice(list(TEMPLATES.items()))
     while True:
-        stated = {key: rng.choice(values) for key, values in template.draw.items()}
+        stated = {key: rng.choice(values) for key, values in template.ranges.items()}
         steps = template.steps(**stated)
         if all(value == int(value) and value >= 2 for value in steps.values()):
             break
@@ -278,7 +278,7 @@ def splits(seed: int = SEED) -> dict[str, list[Problem]]:
     for split, size in SPLITS.items():
         made[split] = []
         while len(made[split]) < size:
-            problem = draw(rng)
+            problem = random_problem(rng)
             if (problem.template, problem.numbers) not in seen:
                 seen.add((problem.template, problem.numbers))
                 made[split].append(problem)
@@ -290,7 +290,7 @@ def policy_problems(seed: int = SEED) -> Iterator[Problem]:
     held_out = {(p.template, p.numbers) for problems in splits(seed).values() for p in problems}
     rng = random.Random(f"policy {seed}")
     while True:
-        problem = draw(rng)
+        problem = random_problem(rng)
         if (problem.template, problem.numbers) not in held_out:
             yield problem
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from bestofl_lib.languages import LANGUAGES, check_languages, code_of
 from bestofl_lib.problems import lab
-from bestofl_lib.problems.files import LINE, find, is_remote, pick, read_table, read_text
+from bestofl_lib.problems.files import LINE, find, is_remote, match_columns, read_table, read_text
 from bestofl_lib.problems.references import (
     check_ids,
     check_one_question_each,
@@ -229,7 +229,7 @@ def _refuse(rows: pl.DataFrame, what: str, show: str = "question") -> None:
 
 def _own(source: str, columns: Mapping[str, str]) -> pl.DataFrame:
     table = _with_rows_per_language(read_table(source, numbered=True), columns)
-    picked = pick(columns, table.drop(LINE), NAMES, COLUMNS, source)
+    picked = match_columns(columns, table.drop(LINE), NAMES, COLUMNS, source)
     typed = ("problem_id", "reference")
     chosen = table.select(
         _truth(theirs, table)

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from bestofl_lib.languages import LANGUAGES, code_of, english_name, in_order
-from bestofl_lib.problems.files import frame, json_lines, pick, read_table, read_text
+from bestofl_lib.problems.files import frame, json_lines, match_columns, read_table, read_text
 from bestofl_lib.problems.references import references_as_text
 
 QUESTION = ("problem", "query", "m_query", "prompt", "text")  # what others call a question
@@ -184,7 +184,7 @@ def _in_columns(one: ProblemSet, address: str, codes: Sequence[str], level: str)
 def _rows(one: ProblemSet, table: pl.DataFrame, address: str, level: str) -> pl.DataFrame:
     """The rows of one file as problems, all but their language."""
     known = {"question": QUESTION, "reference": REFERENCE}
-    picked = pick({}, table, known, known, address)
+    picked = match_columns({}, table, known, known, address)
     if lacking := [name for name in (one.key, one.level) if name and name not in table.columns]:
         raise ValueError(f"{address} has no column {', '.join(lacking)}; it has {', '.join(table.columns)}")
     line = pl.col("_row") if "_row" in table.columns else pl.int_range(pl.len())

@@ -215,7 +215,7 @@ class RewardBackbone:
         for rows in _by_tokens(order, [len(whole[int(row)]) for row in order], lambda: self.batch_tokens):
             part = self._halving(
                 rows,
-                lambda rows: self._plain(
+                lambda rows: self._whole_texts(
                     [whole[int(r)] for r in rows], [len(before[owner[int(r)]]) for r in rows], _of(marks, rows)
                 ),
             )
@@ -301,7 +301,7 @@ class RewardBackbone:
             states = torch.cat([prompts.last[index][:, None], hidden], 1)
             return self._read(states, Batch(tokens, [0] * len(ids), [len(row) for row in ids], marks))
 
-    def _plain(self, ids: list[list[int]], starts: list[int], marks: list[list[int]] | None = None) -> np.ndarray:
+    def _whole_texts(self, ids: list[list[int]], starts: list[int], marks: list[list[int]] | None = None) -> np.ndarray:
         """Values of whole texts whose completions begin at `starts`."""
         with torch.inference_mode():
             tokens = self._padded(ids)

@@ -117,14 +117,14 @@ def import_reward_models(models: Sequence[str], folder: str | Path) -> list[Rewa
 def _copy_reward_model(source: Path, folder: Path) -> RewardModelSpec:
     spec = RewardModelSpec.read(source)
     _check_digest(source, spec)
-    target = folder / spec.name
-    if target.exists() and not (target / _BROUGHT).exists():
+    destination = folder / spec.name
+    if destination.exists() and not (destination / _BROUGHT).exists():
         raise ValueError(
             f"reward model {spec.name!r} was trained in this run; rename the one in {source} (its name in reward_model.json)"
         )
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target)
-    (target / _BROUGHT).write_text(str(source))
+    shutil.rmtree(destination, ignore_errors=True)
+    shutil.copytree(source, destination)
+    (destination / _BROUGHT).write_text(str(source))
     return spec
 
 
@@ -163,18 +163,18 @@ def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str 
     return spec
 
 
-def export_reward_model(folder: str | Path, target: str | Path) -> Path:
+def export_reward_model(folder: str | Path, destination: str | Path) -> Path:
     """Write one reward model as an ordinary Hugging Face checkpoint with its tokenizer.
 
     The constant that heads add to every reward is not part of that format and is left out; it changes no choice.
 
     Returns:
-        target, which `AutoModelForSequenceClassification.from_pretrained` opens.
+        destination, which `AutoModelForSequenceClassification.from_pretrained` opens.
 
     Raises:
         ValueError: another readout than "head": it reads what a sequence classifier does not compute.
     """
-    folder, target = Path(folder), Path(target)
+    folder, destination = Path(folder), Path(destination)
     spec = RewardModelSpec.read(folder)
     if spec.readout != "head":
         raise ValueError(
@@ -182,12 +182,12 @@ def export_reward_model(folder: str | Path, target: str | Path) -> Path:
             "'head' to export"
         )
     backbone = open_reward_model(folder, spec, device="cpu", dtype="float32")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent) as scratch:
         backbone.model.save_pretrained(scratch)
         backbone.texts.tokenizer.save_pretrained(scratch)
-        shutil.copytree(scratch, target, dirs_exist_ok=True)
-    return target
+        shutil.copytree(scratch, destination, dirs_exist_ok=True)
+    return destination
 
 
 def _check_digest(folder: Path, spec: RewardModelSpec) -> None:
@@ -235,9 +235,9 @@ def _open_imported(spec: RewardModelSpec, device: str, dtype: str, batch_tokens:
     backbone.adapter = f"{spec.way} {spec.template}"
     texts = STEP_TEXTS.get((spec.way, spec.template))
     if texts is not None:
-        plain = backbone.texts
-        backbone.texts = texts(plain.tokenizer, plain.source, spec.style)
-        backbone.texts.max_tokens, backbone.texts.pad = plain.max_tokens, plain.pad
+        own_texts = backbone.texts
+        backbone.texts = texts(own_texts.tokenizer, own_texts.source, spec.style)
+        backbone.texts.max_tokens, backbone.texts.pad = own_texts.max_tokens, own_texts.pad
     if spec.template == "qwen-math":
         backbone.texts.system = QWEN_SYSTEM
     if spec.way.startswith("two-layer"):

@@ -108,8 +108,8 @@ def training_pairs(
             if not take:
                 continue
             wrong = cell["wrong"]
-            for pick in rng.choice(cell["size"], size=int(take), replace=False):
-                i, j = divmod(int(pick), len(wrong))
+            for place in rng.choice(cell["size"], size=int(take), replace=False):
+                i, j = divmod(int(place), len(wrong))
                 found.append((cell["problem_id"], code[0], cell["right"][i], code[1], wrong[j]))
     table = pl.DataFrame(found, schema=PAIRS, orient="row")
     return table[rng.permutation(table.height)]

@@ -82,7 +82,7 @@ def score_served(
     prompts = list(zip(finished["question"], finished["language"], strict=True))
     inputs, truncated = local.whole_texts(prompts, range(len(prompts)), finished["completion"].to_list())
     ids = [list(candidate["input_ids"]) for candidate in inputs]
-    sample = _spread(len(ids))
+    sample = _evenly(len(ids))
     expected, _ = local.values(
         [prompts[row] for row in sample], range(len(sample)), finished["completion"].gather(sample).to_list()
     )
@@ -93,7 +93,7 @@ def score_served(
     for rows, values in iterate_in_thread(lambda: call.run(read_addresses(addresses), sample, options)):
         rewards[rows] = values
         if list(rows) == sample:
-            parity = _compare(values, expected[:, 0], served_model)
+            parity = _parity(values, expected[:, 0], served_model)
     good = np.isfinite(rewards)
     scored = finished.select(*KEY).with_columns(reward=pl.Series(np.where(good, rewards, np.nan)).fill_nan(None))
     failed = table.filter(pl.col("finish_reason").eq_missing("error")).select(*KEY)
@@ -172,7 +172,7 @@ class _Call:
         return float(values)
 
 
-def _compare(served: Sequence[float], expected: np.ndarray, model: str) -> float:
+def _parity(served: Sequence[float], expected: np.ndarray, model: str) -> float:
     """The largest difference.
 
     Raises:
@@ -190,7 +190,7 @@ def _compare(served: Sequence[float], expected: np.ndarray, model: str) -> float
     return float(differences[worst])
 
 
-def _spread(count: int) -> list[int]:
+def _evenly(count: int) -> list[int]:
     """Up to 20 rows from the whole length."""
     return sorted({int(row) for row in np.linspace(0, count - 1, min(count, _CHECKED))})
 

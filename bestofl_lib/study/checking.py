@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from bestofl_lib.candidates.pools import Pool, read_pool
+from bestofl_lib.candidates.pools import ImportedPool, read_pool
 from bestofl_lib.languages import english_name
 from bestofl_lib.problems.load import load
 from bestofl_lib.study.errors import StudyError
@@ -82,11 +82,11 @@ def _as_problems(source: str, options: dict[str, str]) -> list[str]:
     ]
 
 
-def _counts(pool: Pool) -> list[tuple[str, int]]:
+def _counts(pool: ImportedPool) -> list[tuple[str, int]]:
     return list(pool.candidates.group_by("language").len().sort("language").iter_rows())
 
 
-def _lacks(pool: Pool) -> list[str]:
+def _lacks(pool: ImportedPool) -> list[str]:
     """What the pool does not say and what that costs."""
     lines = []
     for column, cost in (

@@ -39,32 +39,32 @@ class NotebookFailed(Exception):
         return "\n".join(lines)
 
 
-def execute(step: Step, target: Path) -> None:
-    """Run one notebook into `target`, which is replaced in one step and only by a whole notebook.
+def execute(step: Step, destination: Path) -> None:
+    """Run one notebook into `destination`, which is replaced in one step and only by a whole notebook.
 
     Raises:
-        NotebookFailed: with the cell and the error; `target` then shows how far it came.
+        NotebookFailed: with the cell and the error; `destination` then shows how far it came.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{target.stem}.*.part.ipynb"):
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    for left in destination.parent.glob(f".{destination.stem}.*.part.ipynb"):
         left.unlink()  # of a run that was killed; this run holds the lock
-    part = target.parent / f".{target.stem}.{os.getpid()}.part.ipynb"
+    part = destination.parent / f".{destination.stem}.{os.getpid()}.part.ipynb"
     try:
-        told = {UNDER_STUDY: "1", PROGRESS_FILE: str(progress_path(target)), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        told = {UNDER_STUDY: "1", PROGRESS_FILE: str(progress_path(destination)), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         with _environment(told):  # without the last, kernels warn of debugging
             failed = _run_papermill(step, part)
         _sign(part)
         if part.exists():
-            os.replace(part, target)
+            os.replace(part, destination)
         if failed:
             raise failed
     finally:
         part.unlink(missing_ok=True)
 
 
-def progress_path(target: Path) -> Path:
-    """The file in which the notebook that runs into `target` says how far it is."""
-    return target.parent.parent / ".progress.json"
+def progress_path(destination: Path) -> Path:
+    """The file in which the notebook that runs into `destination` says how far it is."""
+    return destination.parent.parent / ".progress.json"
 
 
 def unfinished(notebook: Path) -> NotebookFailed | None:

@@ -154,11 +154,11 @@ def library_files(names: Iterable[str], package: str = LIBRARY) -> dict[str, str
     return {path.relative_to(root.parent).as_posix(): file_digest(path) for path in sorted(files) if path.is_file()}
 
 
-def report_key(run: Run, title: str, target: Path, steps: list[Step], made_by: Iterable[str]) -> str:
+def report_key(run: Run, title: str, destination: Path, steps: list[Step], made_by: Iterable[str]) -> str:
     """Digest of all that a report depends on and of its pages: equal keys mean that nothing is to be built.
 
     Args:
-        target: the report's folder.
+        destination: the report's folder.
         made_by: modules that build the report.
     """
     records = run.notebook_records()
@@ -166,7 +166,9 @@ def report_key(run: Run, title: str, target: Path, steps: list[Step], made_by: I
         [s.name, s.state, s.why, records.get(s.name, {}).get("started"), records.get(s.name, {}).get("outputs")]
         for s in states(run, steps)
     ]
-    pages = {path.relative_to(target).as_posix(): file_digest(path) for path in target.rglob("*") if path.is_file()}
+    pages = {
+        path.relative_to(destination).as_posix(): file_digest(path) for path in destination.rglob("*") if path.is_file()
+    }
     executed = {step.name: Digests(run.folder).of(f"notebooks/{step.name}.ipynb") for step in steps}
     content = [title, library_files(made_by), shown, dict(sorted(pages.items())), executed]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -136,14 +136,14 @@ def spoken(message: str, names: Iterable[str]) -> str:
     """
     names = set(names)
 
-    def plain(match: re.Match[str]) -> str:
+    def single(match: re.Match[str]) -> str:
         return f"-p {match[1]}={match[2] or match[3]}" if match[1] in names else match[0]
 
     def pair(match: re.Match[str]) -> str:
         return f"-p {match[1]}={match[2]}:{match[3]}" if match[1] in names else match[0]
 
     message = re.sub(r"(?<![\w-])(\w+)=\{'([^']*)': '([^']*)'\}", pair, message)
-    return re.sub(r"(?<![\w-])(?<!-p )(\w+)=(?:'([^'\n]*)'|(-?\d[\d.e-]*))(?![\w'])", plain, message)
+    return re.sub(r"(?<![\w-])(?<!-p )(\w+)=(?:'([^'\n]*)'|(-?\d[\d.e-]*))(?![\w'])", single, message)
 
 
 def _declared(statement: ast.stmt, lines: list[str], notebook: str) -> Parameter:

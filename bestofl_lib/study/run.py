@@ -107,14 +107,14 @@ def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say:
     _mark_report(reports / run.name, step)
     began = time.monotonic()
     failure: StudyError | None = None
-    target = executed_path(run, step.name)
-    with watching(step.name, execution.progress_path(target), say) as seen:
+    destination = executed_path(run, step.name)
+    with watching(step.name, execution.progress_path(destination), say) as seen:
         try:
-            execution.execute(step, target)
+            execution.execute(step, destination)
             record["status"] = "done"
         except NotebookFailed as failed:
             record |= {"status": "failed", "error": {"cell": failed.cell, "message": failed.short}}
-            failure = StudyError(spoken(failed.message(step.name, target), step.effective), failed.exit_code)
+            failure = StudyError(spoken(failed.message(step.name, destination), step.effective), failed.exit_code)
         except OSError as error:
             raise StudyError(f"{step.name}: {explain(error, run.folder, 'finished notebooks are kept')}") from error
     record |= {"seconds": round(time.monotonic() - began, 1), "peak_memory_mb": round(seen.peak / 2**20)}
@@ -124,13 +124,13 @@ def _bring_up_to_date(run: Run, step: Step, steps: list[Step], force: bool, say:
     say(f"  {step.name}: done in {record['seconds']:.0f} s, at most {record['peak_memory_mb']:,} MB")
 
 
-def _mark_report(target: Path, step: Step) -> None:
+def _mark_report(destination: Path, step: Step) -> None:
     """The pages of an earlier report say from now on that they are older than the run, until it is built again."""
     from bestofl_lib.display.report.build import mark_unfinished
 
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     mark_unfinished(
-        target,
+        destination,
         f"These pages may be older than their run: {step.name} was started on {when} and has not been reported since.",
     )
 
@@ -167,19 +167,21 @@ def _claim_outputs(run: Run, name: str, record: dict[str, Any], before: dict[str
 
 def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Say) -> Path:
     """Bring the report up to date; nothing is built when neither its pages nor what they show has changed."""
-    target = folders.reports / run.name
-    index = target / "index.html"
-    if index.exists() and run.recorded().get("report", {}).get("key") == report_key(run, title, target, steps, REPORT):
+    destination = folders.reports / run.name
+    index = destination / "index.html"
+    if index.exists() and run.recorded().get("report", {}).get("key") == report_key(
+        run, title, destination, steps, REPORT
+    ):
         say(f"  report: up to date, {index}")
         return index
     from bestofl_lib.display.report.build import LARGEST, build_report
 
     began = time.monotonic()
     now = {state.name: (state.state, state.why) for state in states(run, steps)}
-    build_report(run, target, title=title, states=now)
-    key = report_key(run, title, target, steps, REPORT)
+    build_report(run, destination, title=title, states=now)
+    key = report_key(run, title, destination, steps, REPORT)
     run.record("report", {"key": key, "seconds": round(time.monotonic() - began, 1)})
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in destination.rglob("*") if path.is_file())
     say(f"  report: {index} ({size / 1e6:.1f} MB)")
     if size > LARGEST:
         say(f"  report: larger than {LARGEST / 1e6:.0f} MB; show shorter tables or fewer charts in the notebooks")

@@ -13,7 +13,7 @@ from pathlib import Path
 from bestofl_lib.progress import read_snapshot
 
 LOOK = 0.5  # seconds between two looks
-PLAIN = 30.0  # seconds between two lines where there is no terminal
+EVERY = 30.0  # seconds between two lines where there is no terminal
 
 
 @dataclass
@@ -56,7 +56,7 @@ def _watch(name: str, progress: Path, say: Callable[[str], None], seen: Watched,
         if live and line != shown:
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
             shown = line
-        elif not live and line and time.monotonic() - said >= PLAIN and line != shown:
+        elif not live and line and time.monotonic() - said >= EVERY and line != shown:
             said, shown = time.monotonic(), line
             say(line)
     if live and shown:

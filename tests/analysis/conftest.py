@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from made_up_world import World, make_world
 
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.arrays import CandidateArrays
 
 
 def simulate(
@@ -80,10 +80,10 @@ def make_tables():
 
 
 @pytest.fixture(scope="session")
-def make_pool():
-    def make(**settings) -> Pool:
+def make_arrays():
+    def make(**settings) -> CandidateArrays:
         tables = simulate(**settings)
-        return Pool.of(tables["candidates"], tables["readings"], tables["rewards"], tables["problems"])
+        return CandidateArrays.of(tables["candidates"], tables["readings"], tables["rewards"], tables["problems"])
 
     return make
 

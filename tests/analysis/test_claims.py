@@ -10,28 +10,30 @@ from bestofl_lib.analysis.verdicts import verdict_of
 from bestofl_lib.tables import SCHEMAS
 
 
-def verdicts(pool, **settings):
+def verdicts(arrays, **settings):
     """Headline verdicts, and the rows behind them."""
-    table = claims_of(pool, replicates=2000, draws=60, **settings).claims
-    table = table.filter((pl.col("part") == "total") & (pl.col("reading").is_null() | (pl.col("reading") == "fixed")))
+    table = claims_of(arrays, replicates=2000, draws=60, **settings).claims
+    table = table.filter(
+        (pl.col("part") == "total") & (pl.col("high_resource").is_null() | (pl.col("high_resource") == "fixed"))
+    )
     return dict(table.select("claim", "verdict").iter_rows()), table
 
 
 @pytest.fixture(scope="module")
-def true_pool(make_pool):
+def true_pool(make_arrays):
     """Languages succeed on different problems and the cross-lingual reward can tell."""
     rng = np.random.default_rng(1)
     rates = {code: np.where(rng.random(200) < 0.6, 0.9, 0.03) for code in ("en", "de", "sw", "th")}
-    return make_pool(n_problems=200, n=4, rates=rates, quality={"mono": 0.5, "cross": 3})
+    return make_arrays(n_problems=200, n=4, rates=rates, quality={"mono": 0.5, "cross": 3})
 
 
 @pytest.fixture(scope="module")
-def false_pool(make_pool):
+def false_pool(make_arrays):
     """Other languages succeed only where English does, less often, and the cross-lingual reward is blind."""
     rng = np.random.default_rng(2)
     english = np.where(rng.random(200) < 0.7, 0.75, 0.1)
     rates = {"en": english, "de": 0.75 * english, "sw": 0.3 * english, "th": 0.3 * english}
-    return make_pool(n_problems=200, n=4, rates=rates, quality={"mono": 3, "cross": 0})
+    return make_arrays(n_problems=200, n=4, rates=rates, quality={"mono": 3, "cross": 0})
 
 
 def test_claims_that_are_true_of_a_pool_are_supported(true_pool):
@@ -49,18 +51,18 @@ def test_claims_that_are_false_of_a_pool_are_not_supported(false_pool):
     assert table["sentence"][0].endswith("Not supported: this is a loss.")
 
 
-def test_too_few_problems_leave_a_claim_undecided_and_say_what_would_be_found(make_pool):
+def test_too_few_problems_leave_a_claim_undecided_and_say_what_would_be_found(make_arrays):
     same = np.full(12, 0.5)
     rates = dict.fromkeys(("en", "de", "sw", "th"), same)
-    pool = make_pool(n_problems=12, rates=rates, quality={"mono": 1, "cross": 1})
-    got, table = verdicts(pool)
+    arrays = make_arrays(n_problems=12, rates=rates, quality={"mono": 1, "cross": 1})
+    got, table = verdicts(arrays)
     assert got["H1"] in ("undecided", "no room")
     assert table["mde"][3] > 0.05
     assert "with 80 % power" in table["sentence"][3]
 
 
-def test_a_pool_without_reward_models_tests_what_it_can(make_pool):
-    got, table = verdicts(make_pool(n_problems=30))
+def test_a_pool_without_reward_models_tests_what_it_can(make_arrays):
+    got, table = verdicts(make_arrays(n_problems=30))
     assert got["H1"] == got["H2"] == "not tested"
     assert "not tested" not in (got["H3"], got["H4"])
     assert "no rewards by 'cross' and 'mono'" in table["sentence"][0]
@@ -80,8 +82,8 @@ def test_a_pool_without_reward_models_tests_what_it_can(make_pool):
     ],
     ids=["one language", "no English", "one candidate", "one problem", "never correct", "unequal"],
 )
-def test_thin_pools_get_a_verdict_or_a_reason(make_pool, settings, untested, why):
-    got, table = verdicts(make_pool(**({"n_problems": 10} | settings), quality={"mono": 1, "cross": 1}))
+def test_thin_pools_get_a_verdict_or_a_reason(make_arrays, settings, untested, why):
+    got, table = verdicts(make_arrays(**({"n_problems": 10} | settings), quality={"mono": 1, "cross": 1}))
     assert {claim for claim, verdict in got.items() if verdict == "not tested"} == set(untested.split())
     assert why in " ".join(table["sentence"])
     for column in table.select(pl.selectors.float()).columns:
@@ -89,13 +91,13 @@ def test_thin_pools_get_a_verdict_or_a_reason(make_pool, settings, untested, why
     assert table.schema == SCHEMAS["claims"]
 
 
-def test_break_even_is_stated_in_completions_and_tokens(make_pool):
+def test_break_even_is_stated_in_completions_and_tokens(make_arrays):
     """A mixed pool whose languages solve half of the problems each beats English early and loses late."""
     rng = np.random.default_rng(3)
     easy = rng.random(150) < 0.5
     rates = {"en": np.full(150, 0.45), "th": np.where(easy, 0.95, 0.0)}
-    pool = make_pool(languages=("en", "th"), n_problems=150, rates=rates, n=8, quality={"mono": 8, "cross": 8})
-    row = verdicts(pool)[1].row(2, named=True)
+    arrays = make_arrays(languages=("en", "th"), n_problems=150, rates=rates, n=8, quality={"mono": 8, "cross": 8})
+    row = verdicts(arrays)[1].row(2, named=True)
     assert 2 < row["break_even"] < 8
     assert row["break_even_low"] is None or row["break_even_low"] <= row["break_even"]
     assert row["break_even_tokens"] == pytest.approx(60 * row["break_even"], rel=0.1)
@@ -111,7 +113,7 @@ def test_details_stand_behind_the_headline_and_one_comparison_has_one_verdict(tr
         assert rows["effect"].mean() == pytest.approx(head["effect"][0], abs=1e-12)
         second = found.claims.filter((pl.col("claim") == "H2") & (pl.col("part") == part))
         for reading in ("fixed", "strongest"):
-            row = second.filter(pl.col("reading") == reading).row(0, named=True)
+            row = second.filter(pl.col("high_resource") == reading).row(0, named=True)
             counted = rows.filter(pl.col("high_resource").str.contains(reading))
             weakest = counted.filter(pl.col("language") == row["language"]).row(0, named=True)
             assert row["effect"] == weakest["effect"] and row["p"] == counted["p"].max()
@@ -119,12 +121,12 @@ def test_details_stand_behind_the_headline_and_one_comparison_has_one_verdict(tr
     assert (found.details["p_holm"] >= found.details["p"] - 1e-12).all()
 
 
-def test_h2_is_lost_by_a_single_high_resource_language(make_pool):
+def test_h2_is_lost_by_a_single_high_resource_language(make_arrays):
     rng = np.random.default_rng(1)
     rates = {code: np.where(rng.random(200) < 0.6, 0.9, 0.03) for code in ("en", "sw", "th")}
     rates["de"] = np.full(200, 0.97)
-    pool = make_pool(n_problems=200, n=4, rates=rates, quality={"mono": 0.5, "cross": 0.7})
-    got, table = verdicts(pool)
+    arrays = make_arrays(n_problems=200, n=4, rates=rates, quality={"mono": 0.5, "cross": 0.7})
+    got, table = verdicts(arrays)
     assert got["H1"] == "supported" and got["H2"] == "not supported"
     row = table.filter(pl.col("claim") == "H2").row(0, named=True)
     assert (row["language"], row["losing"]) == ("de", "de")
@@ -142,20 +144,20 @@ def test_the_verdict_follows_its_rule_and_the_smallest_gain_moves_it():
     assert verdict_of(0.02, **told | {"p_gain": 0.01, "smallest_gain": 0.03}) == "not supported"
 
 
-def test_near_the_ceiling_there_is_no_room(make_pool):
+def test_near_the_ceiling_there_is_no_room(make_arrays):
     rates = dict.fromkeys(("en", "de", "sw", "th"), np.full(60, 0.995))
-    got, table = verdicts(make_pool(n_problems=60, rates=rates, quality={"mono": 1, "cross": 1}))
+    got, table = verdicts(make_arrays(n_problems=60, rates=rates, quality={"mono": 1, "cross": 1}))
     assert set(got.values()) == {"no room"}
     assert table["sentence"].str.contains("No room: even a perfect arm").all()
 
 
-def simulated(make_pool, pool_effect: bool, reward_effect: bool):
+def simulated(make_arrays, pool_effect: bool, reward_effect: bool):
     """English solves little unless the pool has an effect; cross tells right from wrong better if rewards have one."""
     rng = np.random.default_rng(5)
     part = rng.random(240) < 0.5
     low, high = np.where(part, 0.85, 0.15), np.where(part, 0.15, 0.85)
     rates = {"en": low, "de": high if pool_effect else low}
-    return make_pool(
+    return make_arrays(
         languages=("en", "de"),
         n_problems=240,
         n=4,
@@ -167,8 +169,8 @@ def simulated(make_pool, pool_effect: bool, reward_effect: bool):
 
 @pytest.mark.parametrize("pool_effect", [False, True])
 @pytest.mark.parametrize("reward_effect", [False, True])
-def test_a_pool_effect_and_a_reward_effect_are_told_apart(make_pool, pool_effect, reward_effect):
-    found = claims_of(simulated(make_pool, pool_effect, reward_effect), replicates=2000, draws=20).claims
+def test_a_pool_effect_and_a_reward_effect_are_told_apart(make_arrays, pool_effect, reward_effect):
+    found = claims_of(simulated(make_arrays, pool_effect, reward_effect), replicates=2000, draws=20).claims
     got = dict(found.filter(pl.col("claim") == "H1").select("part", "verdict").iter_rows())
     assert (got["pool"] == "supported") == pool_effect
     assert (got["reward"] == "supported") == reward_effect

@@ -15,13 +15,13 @@ from bestofl_lib.analysis.votes import majority_of_shares, weighted_vote_of_shar
 
 
 @pytest.fixture(scope="module")
-def pool(make_pool):
-    return make_pool(n_problems=25, n=4, quality={"mono": 1, "multi": 1.2, "cross": 1.5})
+def arrays(make_arrays):
+    return make_arrays(n_problems=25, n=4, quality={"mono": 1, "multi": 1.2, "cross": 1.5})
 
 
 @pytest.fixture(scope="module")
-def table(pool):
-    return curves(pool, budgets=[1, 2, 4, 8, 16], draws=60, replicates=500)
+def table(arrays):
+    return curves(arrays, budgets=[1, 2, 4, 8, 16], draws=60, replicates=500)
 
 
 def pick(table, pool, strategy, model, budget):
@@ -58,20 +58,20 @@ def test_at_budget_1_every_strategy_is_a_random_draw(table):
     assert (spread["accuracy"] <= 6 * spread["mc_error"] + 1e-12).all()
 
 
-def test_figures_are_those_of_the_estimators(pool, table):
-    correct = {c: pool.is_correct[c] for c in pool.languages}
-    want = best_of_shares(pool.rewards["cross"], correct, 8).mean()
+def test_figures_are_those_of_the_estimators(arrays, table):
+    correct = {c: arrays.is_correct[c] for c in arrays.languages}
+    want = best_of_shares(arrays.rewards["cross"], correct, 8).mean()
     assert pick(table, "mixed", "best_of_k", "cross", 8)["accuracy"] == pytest.approx(want)
-    want = best_of_k(pool.rewards["mono-th"]["th"], correct["th"], 2).mean()
+    want = best_of_k(arrays.rewards["mono-th"]["th"], correct["th"], 2).mean()
     assert pick(table, "th", "best_of_k", "mono", 2)["accuracy"] == pytest.approx(want)
     without = {c: v for c, v in correct.items() if c != "en"}
     want = coverage_of_shares(without, 4).mean()
     assert pick(table, "mixed-en", "oracle", None, 4)["accuracy"] == pytest.approx(want)
 
 
-def test_tokens_are_those_of_the_completions_drawn(pool, table):
+def test_tokens_are_those_of_the_completions_drawn(arrays, table):
     got = pick(table, "mixed", "random", None, 8)["tokens"]
-    assert got == pytest.approx(8 * np.mean([np.nanmean(pool.tokens[c]) for c in pool.languages]))
+    assert got == pytest.approx(8 * np.mean([np.nanmean(arrays.tokens[c]) for c in arrays.languages]))
 
 
 def test_selector_efficiency_runs_from_random_to_oracle(table):
@@ -82,14 +82,14 @@ def test_selector_efficiency_runs_from_random_to_oracle(table):
     assert planned.height and planned["efficiency"].null_count() == planned.height
 
 
-def test_a_budget_that_no_arm_can_serve_names_problem_and_language(pool):
+def test_a_budget_that_no_arm_can_serve_names_problem_and_language(arrays):
     with pytest.raises(ValueError, match=r"budget 17 .*exceeds the 4 candidates of problem p000 \(de\)"):
-        curves(pool, budgets=[4, 17])
+        curves(arrays, budgets=[4, 17])
 
 
-def test_budgets_are_refused_per_arm_with_problem_and_language(pool):
+def test_budgets_are_refused_per_arm_with_problem_and_language(arrays):
     with pytest.raises(ValueError, match=r"budget 5 exceeds the 4 candidates of problem p000 \(sw\)"):
-        arm_values(pool, "sw", "majority", None, [5])
+        arm_values(arrays, "sw", "majority", None, [5])
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_budgets_are_refused_per_arm_with_problem_and_language(pool):
     ],
     ids=["one problem", "one candidate", "one language", "never correct", "unequal"],
 )
-def test_thin_pools_give_finite_figures_in_every_arm(make_pool, settings, pools):
-    got = curves(make_pool(**settings, quality={"cross": 1}), draws=20, replicates=200)
+def test_thin_pools_give_finite_figures_in_every_arm(make_arrays, settings, pools):
+    got = curves(make_arrays(**settings, quality={"cross": 1}), draws=20, replicates=200)
     assert set(got["pool"]) == pools
     for column in ("accuracy", "low", "high", "tokens", "mc_error"):
         assert got[column].is_finite().all()
@@ -118,21 +118,21 @@ def test_thin_pools_give_finite_figures_in_every_arm(make_pool, settings, pools)
 
 
 def test_a_pool_without_rewards_logprobs_equations_or_tokens_still_has_its_votes(make_tables):
-    from bestofl_lib.analysis.pool import Pool
+    from bestofl_lib.analysis.arrays import CandidateArrays
 
     tables = make_tables(n_problems=4, tokens=False)
     bare = tables["candidates"].drop("logprob", "n_tokens", "completion")
-    got = curves(Pool.of(bare, tables["readings"].drop("false_equations")), draws=20, replicates=200)
+    got = curves(CandidateArrays.of(bare, tables["readings"].drop("false_equations")), draws=20, replicates=200)
     assert set(got["strategy"]) == {"random", "oracle", "majority"}
     assert got["tokens"].is_null().all()
 
 
 def test_equal_rewards_make_best_of_k_a_random_draw(make_tables):
-    from bestofl_lib.analysis.pool import Pool
+    from bestofl_lib.analysis.arrays import CandidateArrays
 
     tables = make_tables(n_problems=6, quality={"cross": 1})
     flat = tables["rewards"].with_columns(reward=pl.lit(0.0))
-    got = curves(Pool.of(tables["candidates"], tables["readings"], flat), strategies=["random", "best_of_k"])
+    got = curves(CandidateArrays.of(tables["candidates"], tables["readings"], flat), strategies=["random", "best_of_k"])
     wide = got.filter(pl.col("pool") != "planned").pivot("strategy", index=["pool", "budget"], values="accuracy")
     assert wide["best_of_k"].to_numpy() == pytest.approx(wide["random"].to_numpy())
 
@@ -155,29 +155,29 @@ def test_default_budgets_cover_small_ones_densely_and_stop_in_time():
         ("random", None),
     ],
 )
-def test_picks_come_from_the_draw_and_are_right_as_often_as_the_curve_says(pool, strategy, model):
+def test_picks_come_from_the_draw_and_are_right_as_often_as_the_curve_says(arrays, strategy, model):
     allocation = {"en": 2, "th": 2}
-    held = draw_once(pool, allocation, seed=4)
-    got = pick_candidates(pool, allocation, strategy, model, seed=4)
+    held = draw_once(arrays, allocation, seed=4)
+    got = pick_candidates(arrays, allocation, strategy, model, seed=4)
     key = ["problem_id", "language", "sample_index"]
     assert len(got.join(held, on=key, how="semi")) == len(got)
     assert held.group_by("problem_id", "language").len()["len"].unique().to_list() == [2]
     share = [
-        pick_candidates(pool, allocation, strategy, model, seed=s)["is_correct"].sum() / pool.n_problems
+        pick_candidates(arrays, allocation, strategy, model, seed=s)["is_correct"].sum() / arrays.n_problems
         for s in range(16)
     ]
-    want = arm_values(pool, "en+th", strategy, model, [4], draws=400).accuracy.mean()
+    want = arm_values(arrays, "en+th", strategy, model, [4], draws=400).accuracy.mean()
     assert np.mean(share) == pytest.approx(want, abs=0.05)
 
 
-def test_the_same_seed_gives_the_same_draw_and_another_seed_another(pool):
-    assert draw_once(pool, {"en": 2}, seed=1).equals(draw_once(pool, {"en": 2}, seed=1))
-    assert not draw_once(pool, {"en": 2}, seed=1).equals(draw_once(pool, {"en": 2}, seed=2))
+def test_the_same_seed_gives_the_same_draw_and_another_seed_another(arrays):
+    assert draw_once(arrays, {"en": 2}, seed=1).equals(draw_once(arrays, {"en": 2}, seed=1))
+    assert not draw_once(arrays, {"en": 2}, seed=1).equals(draw_once(arrays, {"en": 2}, seed=2))
 
 
-def test_selected_shares_sum_to_1_and_follow_an_offset(make_pool):
-    plain = make_pool(n_problems=20, quality={"cross": 1}, seed=5)
-    raised = make_pool(n_problems=20, quality={"cross": 1}, shift={"cross": {"sw": 50}}, seed=5)
+def test_selected_shares_sum_to_1_and_follow_an_offset(make_arrays):
+    plain = make_arrays(n_problems=20, quality={"cross": 1}, seed=5)
+    raised = make_arrays(n_problems=20, quality={"cross": 1}, shift={"cross": {"sw": 50}}, seed=5)
     got = selected_languages(plain, budgets=[1, 4])
     assert got.group_by("budget").agg(pl.col("share").sum())["share"].to_numpy() == pytest.approx(1)
     assert got.filter(pl.col("budget") == 1)["share"].to_numpy() == pytest.approx(0.25)
@@ -193,23 +193,23 @@ def test_selected_shares_sum_to_1_and_follow_an_offset(make_pool):
         ("best_of_k", "croos", "no rewards by 'croos'; known: mono, multi, cross"),
     ],
 )
-def test_an_arm_that_makes_no_sense_is_refused(pool, strategy, model, said):
+def test_an_arm_that_makes_no_sense_is_refused(arrays, strategy, model, said):
     with pytest.raises(ValueError, match=said):
-        arm_values(pool, "en", strategy, model, [1])
+        arm_values(arrays, "en", strategy, model, [1])
 
 
-def test_vote_weights_change_the_weighted_vote(pool):
+def test_vote_weights_change_the_weighted_vote(arrays):
     one, other = (
-        arm_values(pool, "mixed", "weighted", "cross", [8], vote_weights=w).accuracy.mean()
+        arm_values(arrays, "mixed", "weighted", "cross", [8], vote_weights=w).accuracy.mean()
         for w in ("logistic", "reward")
     )
     assert one != other
     with pytest.raises(ValueError, match="unknown vote_weights"):
-        arm_values(pool, "mixed", "weighted", "cross", [8], vote_weights="softmax")
+        arm_values(arrays, "mixed", "weighted", "cross", [8], vote_weights="softmax")
 
 
-def test_an_interval_comes_from_problems_and_a_little_from_draws(make_pool):
-    table = interval_sources(make_pool(n_problems=60, quality={"cross": 1}), budget=4)
+def test_an_interval_comes_from_problems_and_a_little_from_draws(make_arrays):
+    table = interval_sources(make_arrays(n_problems=60, quality={"cross": 1}), budget=4)
     assert table.select("pool", "strategy", "reward_model").unique().height == 4
     width = {
         kind: (part["high"] - part["low"]).to_numpy()
@@ -221,19 +221,19 @@ def test_an_interval_comes_from_problems_and_a_little_from_draws(make_pool):
     assert inside.all()
 
 
-def test_without_rewards_the_sources_of_coverage_are_told(make_pool):
-    table = interval_sources(make_pool(n_problems=20), budget=99)
+def test_without_rewards_the_sources_of_coverage_are_told(make_arrays):
+    table = interval_sources(make_arrays(n_problems=20), budget=99)
     assert set(table["strategy"]) == {"oracle"}
     assert table["budget"].unique().len() == 1 and table["budget"][0] < 99
 
 
-def test_sources_for_a_model_that_covers_no_language_are_refused(make_pool):
+def test_sources_for_a_model_that_covers_no_language_are_refused(make_arrays):
     with pytest.raises(ValueError, match="reward model 'cross' does not cover"):
-        interval_sources(make_pool(n_problems=20), reward_model="cross")
+        interval_sources(make_arrays(n_problems=20), reward_model="cross")
 
 
-def test_the_monte_carlo_error_of_several_trainings_is_that_of_their_mean_on_the_same_draws(make_pool):
-    one = make_pool(n_problems=15, n=12, quality={"cross": 1.5})
+def test_the_monte_carlo_error_of_several_trainings_is_that_of_their_mean_on_the_same_draws(make_arrays):
+    one = make_arrays(n_problems=15, n=12, quality={"cross": 1.5})
     same = replace(one, other_seeds=(one.rewards,) * 2, seeds=(0, 1, 2), _kept={})
     how = ("mixed", "weighted", "cross", [4], 60)
     alone, thrice = arm_values(one, *how), arm_values(same, *how)
@@ -242,13 +242,13 @@ def test_the_monte_carlo_error_of_several_trainings_is_that_of_their_mean_on_the
     assert alone.mc_error[0] > 0
 
 
-def test_votes_of_all_reward_models_at_once_are_those_of_each_alone(make_pool):
-    pool = make_pool(n_problems=12, n=12, quality={"multi": 1.0, "cross": 1.5})
-    every = votes_of(pool, "mixed", [3, 8], 40)
-    answers = {code: pool.answers[code] for code in pool.languages}
-    alone = majority_of_shares(answers, pool.reference, [3, 8], 40)
+def test_votes_of_all_reward_models_at_once_are_those_of_each_alone(make_arrays):
+    arrays = make_arrays(n_problems=12, n=12, quality={"multi": 1.0, "cross": 1.5})
+    every = votes_of(arrays, "mixed", [3, 8], 40)
+    answers = {code: arrays.answers[code] for code in arrays.languages}
+    alone = majority_of_shares(answers, arrays.reference, [3, 8], 40)
     np.testing.assert_array_equal(every[None].accuracy, alone.value)
     for model in ("multi", "cross"):
-        weights = {code: vote_weight(table) for code, table in pool.rewards[model].items()}
-        alone = weighted_vote_of_shares(weights, answers, pool.reference, [3, 8], 40)
+        weights = {code: vote_weight(table) for code, table in arrays.rewards[model].items()}
+        alone = weighted_vote_of_shares(weights, answers, arrays.reference, [3, 8], 40)
         np.testing.assert_array_equal(every[model].accuracy, alone.value)

@@ -14,8 +14,8 @@ from bestofl_lib.analysis.figures import Figures, best_on_other_folds, folds_of
 
 
 @pytest.fixture(scope="module")
-def pool(make_pool):
-    return make_pool(languages=("en", "de"), n_problems=12, n=3, quality={"mono": 1, "cross": 1, "multi": 1})
+def arrays(make_arrays):
+    return make_arrays(languages=("en", "de"), n_problems=12, n=3, quality={"mono": 1, "cross": 1, "multi": 1})
 
 
 def slow_best(rewards, correct, draws):
@@ -37,50 +37,50 @@ def mixed_draws(k):
             yield [("en", c) for c in x] + [("de", c) for c in y]
 
 
-def candidates(pool, rewards, problem):
-    keys = [(code, i) for code in pool.languages for i in range(3)]
-    return {k: rewards[k[0]][problem, k[1]] for k in keys}, {k: pool.is_correct[k[0]][problem, k[1]] for k in keys}
+def candidates(arrays, rewards, problem):
+    keys = [(code, i) for code in arrays.languages for i in range(3)]
+    return {k: rewards[k[0]][problem, k[1]] for k in keys}, {k: arrays.is_correct[k[0]][problem, k[1]] for k in keys}
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_every_cell_equals_enumeration(pool, k):
-    cells = de.cells_of(pool, pool.languages, k)
+def test_every_cell_equals_enumeration(arrays, k):
+    cells = de.cells_of(arrays, arrays.languages, k)
     for model, own, mixed in (
         ("mono", cells.own_mono, cells.mixed_mono),
         ("cross", cells.own_cross, cells.mixed_cross),
     ):
-        rewards = pool.reward(model, pool.languages)
-        for problem in range(pool.n_problems):
-            reward, correct = candidates(pool, rewards, problem)
+        rewards = arrays.reward(model, arrays.languages)
+        for problem in range(arrays.n_problems):
+            reward, correct = candidates(arrays, rewards, problem)
             want = slow_best(reward, correct, mixed_draws(k))
             assert mixed.of_problems[problem, 0] == pytest.approx(want, abs=1e-12)
-            for column, code in enumerate(pool.languages):
+            for column, code in enumerate(arrays.languages):
                 draws = [[(code, i) for i in c] for c in combinations(range(3), k)]
                 want = slow_best(reward, correct, draws)
                 assert own.of_problems[problem, column] == pytest.approx(want, abs=1e-12)
 
 
-def test_refitted_rewards_equal_enumeration_and_use_other_folds_only(pool):
-    fold = folds_of(pool.n_problems)
-    cross = pool.reward("cross", pool.languages)
-    got = de._refitted(pool, 2, "cross", de.without_language_means, fold).of_problems[:, 0]
-    for problem in range(pool.n_problems):
+def test_refitted_rewards_equal_enumeration_and_use_other_folds_only(arrays):
+    fold = folds_of(arrays.n_problems)
+    cross = arrays.reward("cross", arrays.languages)
+    got = de._refitted(arrays, 2, "cross", de.without_language_means, fold).of_problems[:, 0]
+    for problem in range(arrays.n_problems):
         inside = fold != fold[problem]
-        moved = {code: cross[code] - cross[code][inside].mean() for code in pool.languages}
-        reward, correct = candidates(pool, moved, problem)
+        moved = {code: cross[code] - cross[code][inside].mean() for code in arrays.languages}
+        reward, correct = candidates(arrays, moved, problem)
         assert got[problem] == pytest.approx(slow_best(reward, correct, mixed_draws(2)), abs=1e-12)
-    got = de._refitted(pool, 2, "cross", de.language_prior, fold).of_problems[:, 0]
-    for problem in range(pool.n_problems):
+    got = de._refitted(arrays, 2, "cross", de.language_prior, fold).of_problems[:, 0]
+    for problem in range(arrays.n_problems):
         inside = fold != fold[problem]
-        share = {code: pool.is_correct[code][inside].mean() for code in pool.languages}
-        reward, correct = candidates(pool, {c: np.full((12, 3), s) for c, s in share.items()}, problem)
+        share = {code: arrays.is_correct[code][inside].mean() for code in arrays.languages}
+        reward, correct = candidates(arrays, {c: np.full((12, 3), s) for c, s in share.items()}, problem)
         assert got[problem] == pytest.approx(slow_best(reward, correct, mixed_draws(2)), abs=1e-12)
 
 
-def test_fitted_intercepts_undo_an_offset_between_languages(make_pool):
+def test_fitted_intercepts_undo_an_offset_between_languages(make_arrays):
     settings = {"languages": ("en", "de"), "n_problems": 150, "n": 4, "quality": {"mono": 1, "cross": 1, "multi": 3}}
-    plain = make_pool(**settings)
-    shifted = make_pool(**settings, shift={"multi": {"de": 20.0}})
+    plain = make_arrays(**settings)
+    shifted = make_arrays(**settings, shift={"multi": {"de": 20.0}})
     fold = folds_of(150)
     fair = de._refitted(plain, 4, "multi", de.with_intercepts, fold).of_problems.mean()
     mended = de._refitted(shifted, 4, "multi", de.with_intercepts, fold).of_problems.mean()
@@ -89,14 +89,14 @@ def test_fitted_intercepts_undo_an_offset_between_languages(make_pool):
     assert broken < fair - 0.03
 
 
-def test_the_controls_hold_every_arm_once_per_language_and_for_the_mean(pool):
-    cells = de.cells_of(pool, pool.languages, 2)
-    table = de.control_table(pool, cells, replicates=200)
+def test_the_controls_hold_every_arm_once_per_language_and_for_the_mean(arrays):
+    cells = de.cells_of(arrays, arrays.languages, 2)
+    table = de.control_table(arrays, cells, replicates=200)
     mean = table.filter(pl.col("language").is_null())
     assert len(table) == 3 * len(mean)
     accuracy = dict(mean.select(pl.format("{}, {}", "pool", "selector"), "accuracy").iter_rows())
     assert accuracy["own, mono"] == pytest.approx(cells.own_mono.of_problems.mean())
-    assert accuracy["en, one draw"] == pytest.approx(np.mean(pool.is_correct["en"]))
+    assert accuracy["en, one draw"] == pytest.approx(np.mean(arrays.is_correct["en"]))
     assert mean["gain"].to_list() == pytest.approx(mean["accuracy"] - accuracy["own, mono"])
     assert set(table.filter(pl.col("fitted"))["selector"]) == {
         "multi with intercepts", "cross without language means", "language prior", "best way",
@@ -112,15 +112,15 @@ def test_what_is_chosen_on_other_folds_is_judged_on_problems_it_was_not_chosen_o
     assert found.of_problems[:, 0].tolist() == [0.4, 0.4, 0.0, 0.0]
 
 
-def test_mixes_hold_the_base_language_and_half_of_it_equals_enumeration(make_pool):
-    pool = make_pool(languages=("en", "de", "th"), n_problems=8, n=3, quality={"mono": 1, "cross": 1})
-    assert reach(pool) == 3
-    found = base_mixes(pool, [2, 3])
+def test_mixes_hold_the_base_language_and_half_of_it_equals_enumeration(make_arrays):
+    arrays = make_arrays(languages=("en", "de", "th"), n_problems=8, n=3, quality={"mono": 1, "cross": 1})
+    assert reach(arrays) == 3
+    found = base_mixes(arrays, [2, 3])
     assert set(found.mixes) == {"en+de", "en+th", "half-en", "planned", "best pair", BEST_MIX}
     assert set(found.ways) == {"majority", "logprob", "arithmetic", "mono", "cross"}
-    rewards = pool.reward("cross", pool.languages)
-    for problem in range(pool.n_problems):
-        reward, correct = candidates(pool, rewards, problem)
+    rewards = arrays.reward("cross", arrays.languages)
+    for problem in range(arrays.n_problems):
+        reward, correct = candidates(arrays, rewards, problem)
         for column, (own, other) in enumerate([(1, 1), (2, 1)]):
             draws = [
                 [("en", i) for i in a] + [(code, j)]

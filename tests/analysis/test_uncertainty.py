@@ -193,7 +193,7 @@ def test_resampling_candidates_too_is_conservative_and_candidates_alone_narrower
     drawn = rng.random((N, 8)) < rates
     exists = np.ones_like(drawn)
 
-    again = np.stack([np.take_along_axis(drawn, un.redrawn(exists, rng), 1).mean(1) for _ in range(500)])
+    again = np.stack([np.take_along_axis(drawn, un.resampled_places(exists, rng), 1).mean(1) for _ in range(500)])
     plain = un.mean_interval(drawn.mean(1))
     both = un.two_level_interval(drawn.mean(1), again)
     same_problems = un.two_level_interval(drawn.mean(1), again, problems=False)

@@ -93,7 +93,7 @@ def _times(ours: str, factor: int, theirs: str) -> bool:
     return Fraction(ours) == factor * Fraction(theirs)
 
 
-def compare(pool: pl.DataFrame) -> pl.DataFrame:
+def compare_readers(pool: pl.DataFrame) -> pl.DataFrame:
     """One row per completion: language, reference, ours, rule, note, theirs, and the kind where the two differ (else null)."""
     read = read_completions(pool["completion_tail"], pool["question_language"])
     texts = pool["completion_tail"].to_list()
@@ -166,7 +166,7 @@ def main() -> None:
     pool = pl.read_parquet(arguments.pool).filter(pl.col("model").is_in(arguments.models))
     if arguments.rows:
         pool = pool.gather_every(max(1, pool.height // arguments.rows))
-    table = compare(pool)
+    table = compare_readers(pool)
     text = report(table)
     for row in table.filter(pl.col("kind") == "other").iter_rows(named=True):
         text += f"\nother: {row['language']} ours {row['answer']} ({row['rule']}) theirs {row['theirs']}: {row['completion'][-200:]!r}\n"

@@ -41,7 +41,7 @@ def test_every_judged_disagreement_reads_as_it_was_judged(audit) -> None:
 
 
 def test_a_sample_of_real_completions_shows_no_kind_that_was_not_judged(audit, pool: pl.DataFrame) -> None:
-    table = audit.compare(pool.gather_every(pool.height // 150))
+    table = audit.compare_readers(pool.gather_every(pool.height // 150))
     assert set(table["kind"].drop_nulls()) <= set(audit.judged()["kind"])
     assert "| language" in audit.report(table)
 

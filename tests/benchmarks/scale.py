@@ -81,17 +81,17 @@ def step_baseline(run: Run, folder: Path) -> str:
 
 
 def step_complementarity(run: Run, folder: Path) -> str:
+    from bestofl_lib.analysis.arrays import arrays_of_run
     from bestofl_lib.analysis.complementarity import gain_over_resampling
-    from bestofl_lib.analysis.pool import pool_of_run
 
-    return f"{len(gain_over_resampling(pool_of_run(run))):,} gains"
+    return f"{len(gain_over_resampling(arrays_of_run(run))):,} gains"
 
 
 def step_curves(run: Run, folder: Path) -> str:
+    from bestofl_lib.analysis.arrays import arrays_of_run
     from bestofl_lib.analysis.curves import curves
-    from bestofl_lib.analysis.pool import pool_of_run
 
-    return f"{len(curves(pool_of_run(run), [1, 4, 16])):,} points"
+    return f"{len(curves(arrays_of_run(run), [1, 4, 16])):,} points"
 
 
 STEPS = {

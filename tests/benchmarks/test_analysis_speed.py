@@ -10,16 +10,16 @@ import pytest
 
 from bestofl_lib.analysis import complementarity, uncertainty
 from bestofl_lib.analysis.arms import contest_of
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.best_of_k import best_of_k
 from bestofl_lib.analysis.curves import curves
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.problems import lab
 
 BUDGETS = list(range(1, 65))
 EXACT = ["random", "oracle", "logprob", "shortest", "best_of_k"]
 
 
-def big_pool(n_problems: int = 250, n: int = 64, seed: int = 0) -> Pool:
+def big_arrays(n_problems: int = 250, n: int = 64, seed: int = 0) -> CandidateArrays:
     rng = np.random.default_rng(seed)
     codes = tuple(lab.languages())
     shape = (n_problems, n)
@@ -30,7 +30,7 @@ def big_pool(n_problems: int = 250, n: int = 64, seed: int = 0) -> Pool:
     } | {f"mono-{c}": {c: rng.normal(right[c])} for c in codes}
     every = {c: np.ones(shape, bool) for c in codes}
     tokens = {c: rng.integers(40, 160, shape).astype(float) for c in codes}
-    return Pool(
+    return CandidateArrays(
         problem_ids=tuple(f"p{p:05}" for p in range(n_problems)),
         languages=codes,
         exists=every,
@@ -46,16 +46,16 @@ def big_pool(n_problems: int = 250, n: int = 64, seed: int = 0) -> Pool:
     )
 
 
-def study(pool: Pool) -> int:
+def study(arrays: CandidateArrays) -> int:
     """All exact strategies at all budgets, with 2,000 bootstrap replicates."""
-    several = [*pool.languages, "mixed", "mixed-en"]
-    return len(curves(pool, BUDGETS, several, EXACT)) + len(curves(pool, BUDGETS, pool.languages, ["majority"]))
+    several = [*arrays.languages, "mixed", "mixed-en"]
+    return len(curves(arrays, BUDGETS, several, EXACT)) + len(curves(arrays, BUDGETS, arrays.languages, ["majority"]))
 
 
 @pytest.mark.slow
 def test_all_exact_curves_of_a_study_take_at_most_5_seconds_and_2_gb(benchmark):
-    pool = big_pool()
-    rows = benchmark.pedantic(study, (pool,), rounds=1)
+    arrays = big_arrays()
+    rows = benchmark.pedantic(study, (arrays,), rounds=1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     benchmark.extra_info |= {"rows": rows, "peak_gb": round(peak, 2)}
     print(f"{rows} curve points with intervals, peak memory {peak:.2f} GB")
@@ -67,10 +67,10 @@ def test_all_exact_curves_of_a_study_take_at_most_5_seconds_and_2_gb(benchmark):
 def test_ten_times_the_problems_take_at_most_eleven_times_as_long(benchmark):
     seconds = []
     for n_problems in (250, 2500):
-        pool = big_pool(n_problems, n=16)
+        arrays = big_arrays(n_problems, n=16)
         uncertainty.resampling_weights.cache_clear()
         start = time.process_time()
-        curves(pool, BUDGETS[:16], ["en", "mixed"], EXACT)
+        curves(arrays, BUDGETS[:16], ["en", "mixed"], EXACT)
         seconds.append(time.process_time() - start)
     benchmark.extra_info["growth"] = seconds[1] / seconds[0]
     benchmark.pedantic(lambda: None, rounds=1)
@@ -81,9 +81,9 @@ def test_ten_times_the_problems_take_at_most_eleven_times_as_long(benchmark):
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["oracle", "cross"])
 def test_shapley_over_11_languages(benchmark, objective):
-    pool = big_pool(n=8)
-    contest_of(pool, objective, pool.languages)
-    table = benchmark.pedantic(complementarity.shapley, (pool, 8, objective), rounds=3)
+    arrays = big_arrays(n=8)
+    contest_of(arrays, objective, arrays.languages)
+    table = benchmark.pedantic(complementarity.shapley, (arrays, 8, objective), rounds=3)
     assert len(table) == 11
 
 
@@ -99,8 +99,8 @@ def monte_carlo(rewards, correct, budgets, subsets, rng):
 
 @pytest.mark.slow
 def test_exact_best_of_k_is_at_least_50_times_faster_than_1000_subsets_per_budget(benchmark):
-    pool = big_pool()
-    rewards, correct = pool.rewards["cross"]["en"], pool.is_correct["en"]
+    arrays = big_arrays()
+    rewards, correct = arrays.rewards["cross"]["en"], arrays.is_correct["en"]
     start = time.process_time()
     exact = benchmark.pedantic(best_of_k, (rewards, correct), {"budgets": BUDGETS}, rounds=5)
     own = benchmark.stats.stats.min if benchmark.stats else (time.process_time() - start) / 5

@@ -21,7 +21,7 @@ ALL = ("bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory):
     found = what_if.Numbers(run_scan.open_run(write_run(tmp_path_factory.mktemp("runs"))))
-    found.pool()
+    found.arrays()
     return found
 
 

@@ -23,7 +23,7 @@ from bestofl_lib.candidates.sampling import candidate_seed  # noqa: E402
 from bestofl_lib.candidates.transformers_sampler import TransformersSampler  # noqa: E402
 from bestofl_lib.models import decoding, opening  # noqa: E402
 from bestofl_lib.models.contract import Completion, Request, Sampling  # noqa: E402
-from bestofl_lib.models.plain_decoding import SlowSamplingWarning  # noqa: E402
+from bestofl_lib.models.generate_decoding import SlowSamplingWarning  # noqa: E402
 
 SETTINGS = Sampling(max_new_tokens=24)
 TEMPLATE = "{% for message in messages %}<|user|>{{ message['content'] }}{% endfor %}<|assistant|>"

@@ -11,12 +11,12 @@ import polars as pl
 from made_up_runs import write_run
 
 from bestofl_lib.analysis import complementarity
+from bestofl_lib.analysis.arrays import CandidateArrays, arrays_of_run
 from bestofl_lib.analysis.claims import claims_of
 from bestofl_lib.analysis.comparison import curves_side_by_side
 from bestofl_lib.analysis.curves import curves, interval_sources
 from bestofl_lib.analysis.picks import selected_by_every_rule
 from bestofl_lib.analysis.planner import plans
-from bestofl_lib.analysis.pool import Pool, pool_of_run
 from bestofl_lib.analysis.reading_quality import accuracy_by_language, accuracy_by_reader
 from bestofl_lib.analysis.reward_quality import calibration, within_problem_auc
 from bestofl_lib.answers.other_readers import read_with_others
@@ -50,13 +50,13 @@ STORED = {
 
 def produce(run: Run) -> dict[str, pl.DataFrame]:
     """Chart or sentence to its table, as the notebooks make it."""
-    pool, problems, candidates = pool_of_run(run), run.read("problems"), run.candidates()
+    arrays, problems, candidates = arrays_of_run(run), run.read("problems"), run.candidates()
     readings, rewards = run.read("readings"), run.read("rewards")
     judged = readings.join(candidates.select("problem_id", "language", "sample_index", "finish_reason"), on=KEYS)
     others = read_with_others(candidates, problems, limit=12)
     alone = curves_side_by_side([run], replicates=200)
     reliability, _ = calibration(rewards.filter(pl.col("reward_model").is_in(["multi", "cross"])), readings)
-    return _of_pool(pool) | {
+    return _of_arrays(arrays) | {
         "accuracy_by_language": accuracy_by_language(judged, problems),
         "reading_rules": judged.group_by("language", "rule").agg(n=pl.len()),
         "accuracy_by_reader": accuracy_by_reader(others),
@@ -67,22 +67,22 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
     }
 
 
-def _of_pool(pool: Pool) -> dict[str, pl.DataFrame]:
-    table, judged, made = curves(pool), claims_of(pool), plans(pool, [2, 4], "cross", 3)
+def _of_arrays(arrays: CandidateArrays) -> dict[str, pl.DataFrame]:
+    table, judged, made = curves(arrays), claims_of(arrays), plans(arrays, [2, 4], "cross", 3)
     return {
         "claims": judged.claims,
         "claims_forest": judged.details,
         "claim_controls": judged.controls,
-        "added_languages": complementarity.added_languages(pool),
+        "added_languages": complementarity.added_languages(arrays),
         "budget_curves": table,
         "english_against_mixed": table,
-        "interval_sources": interval_sources(pool),
-        "selected_languages": selected_by_every_rule(pool),
-        "exclusive_solves": complementarity.exclusive_solves(pool),
-        "gain_over_resampling": complementarity.gain_over_resampling(pool),
-        "greedy_order": complementarity.greedy_order(pool),
-        "shapley": pl.concat(complementarity.shapley(pool, objective=name) for name in ("oracle", "cross")),
-        "sole_solvers": complementarity.sole_solvers(pool),
+        "interval_sources": interval_sources(arrays),
+        "selected_languages": selected_by_every_rule(arrays),
+        "exclusive_solves": complementarity.exclusive_solves(arrays),
+        "gain_over_resampling": complementarity.gain_over_resampling(arrays),
+        "greedy_order": complementarity.greedy_order(arrays),
+        "shapley": pl.concat(complementarity.shapley(arrays, objective=name) for name in ("oracle", "cross")),
+        "sole_solvers": complementarity.sole_solvers(arrays),
         "planner_regret": made.plan,
         "allocation": made.allocations,
     }

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from made_up_runs import write_run
 
-from bestofl_lib.analysis.comparison import compare, completions_side_by_side, curves_side_by_side, settings
+from bestofl_lib.analysis.comparison import compare_runs, completions_side_by_side, curves_side_by_side, settings
 from bestofl_lib.display.origin import Origin
 from bestofl_lib.display.report.compare import names_of, page, summary, write_page
 from bestofl_lib.runs import Run
@@ -37,7 +37,7 @@ def root(tmp_path_factory):
 
 
 def against_base(root, name):
-    return compare(Run("base", root), Run(name, root))
+    return compare_runs(Run("base", root), Run(name, root))
 
 
 def test_a_change_of_reading_is_put_down_to_reading(root):
@@ -91,7 +91,7 @@ def test_one_flipped_problem_is_never_significant(root, tmp_path):
             is_correct=pl.col("is_correct") & ~hit, answer=pl.when(hit).then(pl.lit("7")).otherwise("answer")
         ),
     )
-    found = compare(Run("one", tmp_path), run)
+    found = compare_runs(Run("one", tmp_path), run)
     assert found.languages["p"].to_list() == [1.0, 1.0] and (found.arms["p_holm"] == 1.0).all()
 
 
@@ -124,7 +124,7 @@ def test_the_page_holds_no_script_and_asks_for_nothing(root, tmp_path):
     runs = [Run("base", root), Run("rescored", root)]
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "atlas.html").write_text("")
-    text = write_page(runs, [compare(*runs)], tmp_path).read_text("utf8")
+    text = write_page(runs, [compare_runs(*runs)], tmp_path).read_text("utf8")
     assert "<script" not in text and "http" not in text.replace("http-equiv", "") and "default-src 'none'" in text
     assert 'href="base/atlas.html#lab-test-' in text and 'href="rescored/atlas.html' not in text
     assert (tmp_path / "compare-base-rescored.html").exists()
@@ -132,7 +132,7 @@ def test_the_page_holds_no_script_and_asks_for_nothing(root, tmp_path):
 
 def test_several_runs_stand_in_one_chart_and_side_by_side(root, tmp_path):
     runs = [Run(name, root) for name in ("base", "rescored", "redrawn")]
-    found = [compare(runs[0], other) for other in runs[1:]]
+    found = [compare_runs(runs[0], other) for other in runs[1:]]
     text = write_page(runs, found, tmp_path).read_text("utf8")
     assert (tmp_path / "compare-base-rescored-redrawn.html").exists()
     for name in ("rescored", "redrawn"):
@@ -154,7 +154,7 @@ def test_several_runs_stand_in_one_chart_and_side_by_side(root, tmp_path):
 @pytest.mark.slow
 def test_each_difference_is_drawn_in_its_own_row(root, tmp_path, opened):
     runs = [Run("base", root), Run("rescored", root)]
-    page, _, said = opened(write_page(runs, [compare(*runs)], tmp_path))
+    page, _, said = opened(write_page(runs, [compare_runs(*runs)], tmp_path))
     outside = page.evaluate("""() => Array.from(document.querySelectorAll('.forest .dot')).filter((dot) => {
         const [a, b] = [dot.getBoundingClientRect(), dot.closest('tr').getBoundingClientRect()];
         return a.top < b.top || a.bottom > b.bottom;
@@ -165,7 +165,7 @@ def test_each_difference_is_drawn_in_its_own_row(root, tmp_path, opened):
 def test_curves_side_by_side_are_those_of_each_run(root):
     runs = [Run(name, root) for name in ("base", "redrawn")]
     table = curves_side_by_side(runs, replicates=100)
-    found = compare(*runs)
+    found = compare_runs(*runs)
     for row in found.arms.iter_rows(named=True):
         mine = table.filter(
             (pl.col("strategy") == row["strategy"])
@@ -212,7 +212,7 @@ def test_runs_about_different_problems_are_refused(root, tmp_path, change, messa
         if name == "problems" or "other" in str(change(run.read("problems"))["problem_id"][0]):
             run.write(name, change(table) if "reference" in table.columns or message == "share no problem" else table)
     with pytest.raises(ValueError, match=message):
-        compare(Run("here", tmp_path), run)
+        compare_runs(Run("here", tmp_path), run)
 
 
 def test_a_run_is_not_compared_with_itself_or_with_none(root):

@@ -213,10 +213,10 @@ def test_each_strategy_picks_what_the_library_picks(run, source):
     allocation = {"bn": 1, "en": 2, "sw": 1, "th": 1}
     view = problem_page.problem_view(source, "lab-test-0011", allocation=allocation, seed=3, reward_model="cross")
     table = run_scan.candidates_of(source, "lab-test-0011")
-    pool = problem_page._one_problem(table, "cross", {})[0]
+    arrays = problem_page._one_problem(table, "cross", {})[0]
     for pick in view["picks"]:
         model = "cross" if pick["strategy"] in what_if.NEEDS_REWARD else None
-        row = pick_candidates(pool, allocation, pick["strategy"], model, 3).row(0, named=True)
+        row = pick_candidates(arrays, allocation, pick["strategy"], model, 3).row(0, named=True)
         if pick["card"]:
             assert pick["card"] == f"{row['language']}-{row['sample_index']}"
         else:
@@ -261,7 +261,7 @@ def test_a_problem_without_candidates_is_named(source):
 def test_equal_shares_give_the_library_s_figure(numbers, strategy):
     model = "cross" if strategy in what_if.NEEDS_REWARD else None
     found = what_if.what_if(numbers, setting(strategy=strategy))
-    exact = arm_values(numbers.pool(), "mixed", strategy, model, [6], draws=400)
+    exact = arm_values(numbers.arrays(), "mixed", strategy, model, [6], draws=400)
     tolerance = 1e-12 if found["error"] is None else 5 * found["error"] + 0.002
     assert found["accuracy"] == pytest.approx(exact.accuracy.mean(), abs=tolerance)
     assert found["low"] <= found["accuracy"] <= found["high"]
@@ -273,7 +273,7 @@ def test_equal_shares_give_the_library_s_figure(numbers, strategy):
 def test_all_candidates_of_one_language_by_hand_equal_that_language_s_curve(numbers, strategy):
     model = "cross" if strategy in what_if.NEEDS_REWARD else None
     by_hand = what_if.what_if(numbers, setting(strategy=strategy, allocation={"bn": 0, "en": 6, "sw": 0, "th": 0}))
-    exact = arm_values(numbers.pool(), "en", strategy, model, [6], draws=400)
+    exact = arm_values(numbers.arrays(), "en", strategy, model, [6], draws=400)
     tolerance = 1e-9 if by_hand["error"] is None else 5 * by_hand["error"] + 0.002
     assert by_hand["accuracy"] == pytest.approx(exact.accuracy.mean(), abs=tolerance)
 
@@ -290,7 +290,7 @@ def test_a_language_with_a_great_offset_wins_everything(numbers):
 
 def test_selected_shares_equal_the_library_s(numbers):
     found = what_if.what_if(numbers, setting())
-    exact = selected_languages(numbers.pool(), "mixed", "cross", [6])
+    exact = selected_languages(numbers.arrays(), "mixed", "cross", [6])
     assert {row["language"]: pytest.approx(row["share"]) for row in found["selected"]} == dict(
         zip(exact["language"], exact["share"], strict=True)
     )
@@ -416,7 +416,7 @@ def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_probl
 
 def test_two_settings_are_compared_problem_by_problem(numbers):
     first, second = setting(strategy="random", reward_model=None), setting()
-    test = what_if.compare_settings(numbers, first, second)
+    test = what_if.settings_difference(numbers, first, second)
     apart = what_if.problem_values(numbers, second)[0] - what_if.problem_values(numbers, first)[0]
     assert float(test.effect) == pytest.approx(float(apart.mean()), abs=1e-12) and test.low < test.effect < test.high
     view = what_if_view(numbers, second, first)

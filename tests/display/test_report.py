@@ -11,7 +11,7 @@ import pytest
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.report import build as report_build
 from bestofl_lib.display.report.build import LARGEST, build_report
-from bestofl_lib.display.text import plain_text
+from bestofl_lib.display.text import inert_text
 from bestofl_lib.runs import Run
 from bestofl_lib.text import signed
 
@@ -169,7 +169,7 @@ def test_what_a_model_wrote_is_shown_as_text(run, tmp_path):
 
 
 def test_terminal_escapes_and_overwritten_lines_are_dropped_from_plain_text():
-    assert plain_text("\x1b[1;31ma\x1b[0m\x07 1 %\r2 %\r\n<b>\x00") == "2 %\n&lt;b&gt;"
+    assert inert_text("\x1b[1;31ma\x1b[0m\x07 1 %\r2 %\r\n<b>\x00") == "2 %\n&lt;b&gt;"
 
 
 def test_every_page_ends_with_where_it_comes_from(run, tmp_path):

@@ -104,7 +104,7 @@ def report(tmp_path_factory, tables):
         title="A study",
         states=dict.fromkeys(("03_check_answers", "06_all_charts"), ("up to date", "")),
     ).parent
-    compare.write_page(comparison.compare(run, other), folder / "reports")
+    compare.write_page(comparison.compare_runs(run, other), folder / "reports")
     return built
 
 

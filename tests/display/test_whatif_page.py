@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
+from bestofl_lib.analysis.arrays import arrays_of_run
 from bestofl_lib.analysis.best_of_k import best_of_allocation
 from bestofl_lib.analysis.coverage import coverage_of_allocation
-from bestofl_lib.analysis.pool import pool_of_run
 from bestofl_lib.analysis.votes import majority_of_allocation
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.report.pages import Link
@@ -34,13 +34,13 @@ COMPUTE = """([data, way, allocation]) => data.ids.map((id, p) => {
 
 
 @pytest.fixture(scope="module")
-def pool(small):
-    return pool_of_run(small)
+def arrays(small):
+    return arrays_of_run(small)
 
 
 @pytest.fixture(scope="module")
-def data(pool):
-    return json.loads(json.dumps(whatif_data(pool, "atlas.html#{}")))
+def data(arrays):
+    return json.loads(json.dumps(whatif_data(arrays, "atlas.html#{}")))
 
 
 @pytest.fixture
@@ -51,16 +51,16 @@ def page(opened, tmp_path):
 
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
-def test_the_page_computes_what_the_library_computes(page, data, pool, allocation):
-    vector = [allocation.get(code, 0) for code in pool.languages]
-    correct = {code: pool.is_correct[code] for code in allocation}
+def test_the_page_computes_what_the_library_computes(page, data, arrays, allocation):
+    vector = [allocation.get(code, 0) for code in arrays.languages]
+    correct = {code: arrays.is_correct[code] for code in allocation}
     k = sum(allocation.values())
     wanted = {
         "oracle": coverage_of_allocation(correct, allocation),
-        "random": sum(k_l / k * np.nanmean(pool.is_correct[code], 1) for code, k_l in allocation.items()),
+        "random": sum(k_l / k * np.nanmean(arrays.is_correct[code], 1) for code, k_l in allocation.items()),
     }
     for name in data["ranks"]:
-        rewards = pool.reward(name, tuple(allocation))
+        rewards = arrays.reward(name, tuple(allocation))
         wanted[name] = best_of_allocation(rewards, correct, allocation)
     assert {"cross", "multi", "mono", "logprob", "shortest", "arithmetic"} <= set(wanted)
     for way, values in wanted.items():
@@ -69,10 +69,10 @@ def test_the_page_computes_what_the_library_computes(page, data, pool, allocatio
 
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
-def test_the_page_votes_as_the_library_votes(page, data, pool, allocation):
-    vector = [allocation.get(code, 0) for code in pool.languages]
-    answers = {code: pool.answers[code] for code in allocation}
-    wanted = majority_of_allocation(answers, pool.reference, allocation, draws=4000)
+def test_the_page_votes_as_the_library_votes(page, data, arrays, allocation):
+    vector = [allocation.get(code, 0) for code in arrays.languages]
+    answers = {code: arrays.answers[code] for code in allocation}
+    wanted = majority_of_allocation(answers, arrays.reference, allocation, draws=4000)
     found = np.array(page.evaluate(COMPUTE, [data, "majority", vector]))
     assert wanted.value.std() > 0.1
     assert np.abs(found - wanted.value).max() < 5 * np.sqrt(2 * 0.25 / 4000)
@@ -90,15 +90,15 @@ def test_ties_across_languages_share_the_win(page):
     assert found == pytest.approx(float(wanted[0]), abs=1e-12)
 
 
-def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_flip(opened_alone, data, pool):
+def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_flip(opened_alone, data, arrays):
     page, _, said = opened_alone(whatif_body(data), "whatif.js")
     page.wait_for_function("document.documentElement.dataset.whatif === 'drawn'")
     read = lambda: float(page.get_attribute(".whatif", "data-accuracy"))  # noqa: E731
     first = read()
-    allocation = dict.fromkeys(pool.languages, 2)
-    correct = {c: pool.is_correct[c] for c in pool.languages}
+    allocation = dict.fromkeys(arrays.languages, 2)
+    correct = {c: arrays.is_correct[c] for c in arrays.languages}
     assert first == pytest.approx(
-        best_of_allocation(pool.reward("cross", pool.languages), correct, allocation).mean(), abs=1e-9
+        best_of_allocation(arrays.reward("cross", arrays.languages), correct, allocation).mean(), abs=1e-9
     )
     page.click(".whatif .bar button")
     page.select_option(".whatif select", "random")
@@ -110,17 +110,17 @@ def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_fl
     assert page.evaluate("document.documentElement.scrollWidth") <= 1000
 
 
-def test_a_point_of_a_chart_opens_as_a_setting_beside_the_base_language(opened_alone, data, pool):
+def test_a_point_of_a_chart_opens_as_a_setting_beside_the_base_language(opened_alone, data, arrays):
     page, _, said = opened_alone(whatif_body(data), "whatif.js")
     page.wait_for_function("document.documentElement.dataset.whatif === 'drawn'")
     read = lambda: float(page.get_attribute(".whatif", "data-accuracy"))  # noqa: E731
-    for name, codes in (("mixed", pool.languages), (f"mixed-{pool.base}", pool.languages[1:]), ("sw", ("sw",))):
+    for name, codes in (("mixed", arrays.languages), (f"mixed-{arrays.base}", arrays.languages[1:]), ("sw", ("sw",))):
         page.evaluate("(hash) => { window.location.hash = hash }", f"{name}/cross/3")
         page.wait_for_function(
             "(n) => document.querySelectorAll('.whatif th input:checked').length === n", arg=len(codes)
         )
         if name == "sw":
-            rewards, correct = pool.reward("cross", codes), {c: pool.is_correct[c] for c in codes}
+            rewards, correct = arrays.reward("cross", codes), {c: arrays.is_correct[c] for c in codes}
             assert read() == pytest.approx(best_of_allocation(rewards, correct, {"sw": 3}).mean(), abs=1e-9)
         assert "best of k by cross reward, en 3" in page.inner_text(".whatif")
     assert page.locator(".flips a").count() and not said

@@ -21,8 +21,8 @@ from architectures import ARCHITECTURES, SWITCH, VOCABULARY, WINDOW, Architectur
 from bestofl_lib.models import self_check  # noqa: E402
 from bestofl_lib.models.contract import Completion, Sampling  # noqa: E402
 from bestofl_lib.models.decoding import Decoder  # noqa: E402
+from bestofl_lib.models.generate_decoding import GenerateDecoder, SlowSamplingWarning  # noqa: E402
 from bestofl_lib.models.opening import Opening, UnfitWeights, open_language_model  # noqa: E402
-from bestofl_lib.models.plain_decoding import PlainDecoder, SlowSamplingWarning  # noqa: E402
 from bestofl_lib.models.work import Group, Queue, Row, Shape  # noqa: E402
 from bestofl_lib.models.writers import open_writer  # noqa: E402
 
@@ -59,14 +59,14 @@ def prompts() -> list[Group]:
     return [Group(tokens, [Row(2 * i, 7 * i), Row(2 * i + 1, 7 * i + 1)]) for i, tokens in enumerate(ids)]
 
 
-def write(writer: Decoder | PlainDecoder, groups: list[Group], settings: Sampling) -> dict[int, Completion]:
+def write(writer: Decoder | GenerateDecoder, groups: list[Group], settings: Sampling) -> dict[int, Completion]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SlowSamplingWarning)
         written = list(writer.run(Queue(groups).take, Shape.of(groups), settings))
     return {index: found for index, found in written if isinstance(found, Completion)}
 
 
-def open_quietly(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder | PlainDecoder:
+def open_quietly(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder | GenerateDecoder:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SlowSamplingWarning)
         return open_writer(Opening(str(folder), None, "cpu", dtype))
@@ -88,7 +88,7 @@ def generated(model, ids: list[int], new_tokens: int) -> tuple[list[int], float]
 def test_greedy_texts_and_log_probabilities_are_those_of_generate(architecture: Architecture, folder):
     make(architecture, folder)
     writer = open_quietly(folder)
-    assert isinstance(writer, {"loop": Decoder, "generate": PlainDecoder}[architecture.served_by])
+    assert isinstance(writer, {"loop": Decoder, "generate": GenerateDecoder}[architecture.served_by])
     found = write(writer, prompts(), Sampling(temperature=0, max_new_tokens=NEW_TOKENS))
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     for group in prompts():
@@ -131,7 +131,7 @@ def test_an_attention_argument_that_the_loop_does_not_know_sends_the_model_to_ge
     monkeypatch.setattr(transformers.models.llama.modeling_llama.LlamaAttention, "forward", with_bias)
     with pytest.warns(SlowSamplingWarning, match="head_bias"):
         writer = open_writer(Opening(str(folder), None, "cpu", torch.float32))
-    assert isinstance(writer, PlainDecoder)
+    assert isinstance(writer, GenerateDecoder)
     slow = write(writer, prompts(), Sampling(temperature=0, max_new_tokens=9))
     assert {i: c.text for i, c in slow.items()} == {i: c.text for i, c in plain.items()}
 
@@ -159,7 +159,7 @@ def test_both_decoders_draw_the_same_candidates(folder):
     settings = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=20)
     fast = write(open_quietly(folder), prompts(), settings)
     slow = write(
-        PlainDecoder(open_language_model(Opening(str(folder), None, "cpu", torch.float32))), prompts(), settings
+        GenerateDecoder(open_language_model(Opening(str(folder), None, "cpu", torch.float32))), prompts(), settings
     )
     assert {i: (c.text, c.n_tokens, c.finish_reason) for i, c in fast.items()} == {
         i: (c.text, c.n_tokens, c.finish_reason) for i, c in slow.items()

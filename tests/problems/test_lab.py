@@ -30,7 +30,7 @@ def test_every_language_asks_with_the_same_numbers_and_people(code):
     assert set(other) == set(english)
     for name in lab.TEMPLATES:
         assert stated(other[name]["question"]) == stated(english[name]["question"]), name
-        assert stated(other[name]["question"]) - {"f", "m", "f2", "m2"} == set(lab.TEMPLATES[name].draw), name
+        assert stated(other[name]["question"]) - {"f", "m", "f2", "m2"} == set(lab.TEMPLATES[name].ranges), name
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -50,7 +50,7 @@ def test_every_equation_of_a_solution_is_true_and_the_last_result_is_the_answer(
 
 
 def stated_numbers(problem: lab.Problem) -> dict[str, int]:
-    return {key: value for key, value in problem.numbers if key in lab.TEMPLATES[problem.template].draw}
+    return {key: value for key, value in problem.numbers if key in lab.TEMPLATES[problem.template].ranges}
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -73,7 +73,7 @@ def test_names_are_six_of_each_gender_and_no_text_is_left_in_english(code):
 
 def test_there_are_at_least_thirty_templates_of_two_to_four_steps():
     assert len(lab.TEMPLATES) >= 30
-    steps = {len(t.steps(**{k: 12 for k in t.draw})) for t in lab.TEMPLATES.values()}
+    steps = {len(t.steps(**{k: 12 for k in t.ranges})) for t in lab.TEMPLATES.values()}
     assert steps == {2, 3, 4}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bestofl_lib.analysis.pool import Pool
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.reward_quality import within_problem_auc
 from bestofl_lib.rewards.combination import combine_rewards
 from bestofl_lib.tables import KEY
@@ -48,8 +48,8 @@ def test_a_combination_tells_right_from_wrong_better_than_its_parts(tables):
     )  # fmt: skip
     assert auc["cross"] + 0.05 < auc["logprob+cross"] < auc["arithmetic+logprob+cross"] - 0.03
     assert (weights["low"] > 0).all() and set(weights["seed"]) == {0, 1}
-    pool = Pool.of(candidates, readings, pl.concat([rewards, combined]))
-    assert {"cross", "logprob+cross"} <= set(pool.reward_models) and pool.seeds == (0, 1)
+    arrays = CandidateArrays.of(candidates, readings, pl.concat([rewards, combined]))
+    assert {"cross", "logprob+cross"} <= set(arrays.reward_models) and arrays.seeds == (0, 1)
 
 
 def test_a_problem_has_no_say_in_the_weights_it_is_judged_by(tables):

@@ -126,8 +126,8 @@ def _rows(table: pl.DataFrame) -> pl.DataFrame:
     name = pl.col("claim")
     if "part" in table.columns:
         name = name + pl.when(pl.col("part") == "total").then(pl.lit("")).otherwise(pl.lit(" ") + pl.col("part"))
-    if "reading" in table.columns:
-        name = name + pl.when(pl.col("reading") == "strongest").then(pl.lit(" (strongest)")).otherwise(pl.lit(""))
+    if "high_resource" in table.columns:
+        name = name + pl.when(pl.col("high_resource") == "strongest").then(pl.lit(" (strongest)")).otherwise(pl.lit(""))
     if "language_name" in table.columns:
         name = name + pl.lit(" ") + pl.col("language_name").fill_null("")
     table = table.with_columns(row=name.str.strip_chars())

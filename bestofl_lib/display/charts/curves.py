@@ -83,12 +83,12 @@ def budget_curves(
     names = [words.arm(*arm) for arm in shown]
     colours = [COLOURS.get(arm, (SKY, VOTE, PLANNED)[place % 3]) for place, arm in enumerate(shown)]
     look = _Look(alt.Scale(domain=names, range=colours), accuracy_domain(table), table["budget"])
-    drawn = [_own_panel(table.filter(pl.col("panel") == code), code, gaps.get(code), names, look) for code in order]
+    layers = [_own_panel(table.filter(pl.col("panel") == code), code, gaps.get(code), names, look) for code in order]
     won = sum(gap > 0 for gap, _ in gaps.values())
     budget = max((at for _, at in gaps.values()), default=0)
     mean = sum(gap for gap, _ in gaps.values()) / max(len(gaps), 1)
     return finish(
-        alt.concat(*drawn, columns=3, spacing=24),
+        alt.concat(*layers, columns=3, spacing=24),
         "budget_curves",
         f"At {budget} completions the mixed pool is ahead for {won} of {len(gaps)} languages, by {signed(mean)} points on average"
         if gaps

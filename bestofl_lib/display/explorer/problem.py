@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.picks import draw_once, pick_candidates
-from bestofl_lib.analysis.pool import Pool
 from bestofl_lib.analysis.run_scan import KEYS, Source, candidates_of, reward_of, tally
 from bestofl_lib.analysis.what_if import NEEDS_REWARD, shifted
 from bestofl_lib.display.text import segments
@@ -48,12 +48,12 @@ def problem_view(
         row["language"]: row for row in source.problems.filter(pl.col("problem_id") == problem_id).iter_rows(named=True)
     }
     offsets = offsets or {}
-    pool, trouble = _one_problem(table, reward_model, offsets)
+    arrays, trouble = _one_problem(table, reward_model, offsets)
     available = {code: int((table["language"] == code).sum()) for code in source.languages}
     allocation = {code: min(k, available[code]) for code, k in allocation.items() if min(k, available.get(code, 0))}
     drawn = set()
-    if pool and allocation:
-        drawn = set(draw_once(pool, allocation, seed).select("language", "sample_index").iter_rows())
+    if arrays and allocation:
+        drawn = set(draw_once(arrays, allocation, seed).select("language", "sample_index").iter_rows())
     judged = _judged(labels, problem_id)
     cards: dict[tuple[str, int], dict[str, Any]] = {}
     taken: dict[tuple[str, int], dict[str, Any]] = {}
@@ -69,9 +69,9 @@ def problem_view(
         if strategy in NEEDS_REWARD and not reward_model:
             continue
         chosen, why = None, trouble or "nothing was drawn; give a language a completion"
-        if pool and taken:
+        if arrays and taken:
             chosen, why = _pick(
-                pool, allocation, strategy, reward_model if strategy in NEEDS_REWARD else None, seed, taken
+                arrays, allocation, strategy, reward_model if strategy in NEEDS_REWARD else None, seed, taken
             )
         entry: dict[str, Any] = {"strategy": strategy, "label": label, "why": why, "card": None}
         if chosen is not None:
@@ -184,19 +184,21 @@ def _judged(labels: pl.DataFrame | None, problem_id: str) -> dict[tuple[str, int
     }
 
 
-def _one_problem(table: pl.DataFrame, model: str | None, offsets: Mapping[str, float]) -> tuple[Pool | None, str]:
+def _one_problem(
+    table: pl.DataFrame, model: str | None, offsets: Mapping[str, float]
+) -> tuple[CandidateArrays | None, str]:
     """The pool of one problem's candidates, or None and the reason why there is none."""
     rewards = table.select(*KEYS, "rewards").explode("rewards").drop_nulls("rewards").unnest("rewards")
     # set aside here; other problems may have rewards
     rewards = rewards.with_columns(pl.col("reward").fill_null(-math.inf))
     try:
-        return shifted(Pool.of(table, table, rewards, split=None), model, offsets), ""
+        return shifted(CandidateArrays.of(table, table, rewards, split=None), model, offsets), ""
     except ValueError as error:
         return None, str(error)
 
 
 def _pick(
-    pool: Pool,
+    arrays: CandidateArrays,
     allocation: Mapping[str, int],
     strategy: str,
     model: str | None,
@@ -204,7 +206,7 @@ def _pick(
     taken: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> tuple[tuple[str, int] | None, str]:
     try:
-        found = pick_candidates(pool, allocation, strategy, model, seed)
+        found = pick_candidates(arrays, allocation, strategy, model, seed)
     except ValueError as error:
         return None, str(error)
     if found.is_empty():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bestofl_lib.analysis.what_if import Numbers, Setting, compare_settings, what_if
+from bestofl_lib.analysis.what_if import Numbers, Setting, settings_difference, what_if
 from bestofl_lib.display import words
 from bestofl_lib.languages import english_name
 from bestofl_lib.text import signed_interval, signed_points
@@ -20,7 +20,7 @@ def what_if_view(numbers: Numbers, setting: Setting, kept: Setting | None = None
     lines = [line | {"name": _line(place, line["languages"])} for place, line in enumerate(found["lines"])]
     against = None
     if kept is not None and kept != setting:
-        test = compare_settings(numbers, kept, setting)
+        test = settings_difference(numbers, kept, setting)
         interval = signed_interval(float(test.low), float(test.high))
         against = f"{signed_points(float(test.effect))} {interval} against {describe(kept)}"
     return found | {"lines": lines, "against": against}

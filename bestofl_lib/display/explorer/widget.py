@@ -125,9 +125,9 @@ class Explorer(anywidget.AnyWidget):
         state, most = self._state, self._numbers.most
         setting = choices.setting_of(state)
         model = setting.reward_model if setting.strategy in NEEDS_REWARD else None
-        pool = self._numbers.ranked(model, setting.offsets if model else {})
+        arrays = self._numbers.ranked(model, setting.offsets if model else {})
         used = {code: k for code, k in choices.allocation_of(state, most).items() if k}
-        found = pick_candidates(pool, used, setting.strategy, model, state.seed)
+        found = pick_candidates(arrays, used, setting.strategy, model, state.seed)
         key = list(run_scan.KEYS)
         texts = self._source.candidates().select(*key, "completion").unique(key, keep="first")
         read = self._source.readings.select(*key, "answer")

@@ -19,13 +19,13 @@ import nbformat
 import polars as pl
 from markupsafe import Markup
 
-from bestofl_lib.analysis.pool import pool_of_run
+from bestofl_lib.analysis.arrays import arrays_of_run
 from bestofl_lib.display import embed, words
 from bestofl_lib.display.origin import footer_of
 from bestofl_lib.display.report import atlas, whatif
 from bestofl_lib.display.report.overview import overview
 from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Table, render
-from bestofl_lib.display.text import plain_text, written_markdown
+from bestofl_lib.display.text import inert_text, written_markdown
 from bestofl_lib.files import replace_file
 from bestofl_lib.runs import Run
 from bestofl_lib.text import signed, signed_interval
@@ -57,12 +57,12 @@ class Page:
     scripts: tuple[str, ...]
 
 
-def build_report(run: Run, target: Path, *, title: str, states: States) -> Path:
+def build_report(run: Run, destination: Path, *, title: str, states: States) -> Path:
     """Write a run's report.
 
     Args:
         run: with executed notebooks in `notebooks/` and, once the last one has run, a table `claims`.
-        target: the report's folder; replaced as a whole.
+        destination: the report's folder; replaced as a whole.
         title: of the study.
         states: notebook name to (state, why), in order. Notebooks that are up to date get a page, one that failed gets
             a page with a banner, others are listed as not run: nothing stale is shown as if it were fresh.
@@ -74,7 +74,7 @@ def build_report(run: Run, target: Path, *, title: str, states: States) -> Path:
         OSError: the pages cannot be written; the old report is intact.
     """
     pages = report_pages(run, title, states)
-    new = target.with_name(f".{target.name}.{os.getpid()}.part")
+    new = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     shutil.rmtree(new, ignore_errors=True)
     try:
         (new / "assets").mkdir(parents=True)
@@ -85,20 +85,20 @@ def build_report(run: Run, target: Path, *, title: str, states: States) -> Path:
         for name, parts in ((name, parts) for name, parts in ASSETS.items() if name in needed):
             (new / "assets" / name).write_text(asset(parts), "utf8")
         (new / "assets" / STATE).write_text("", "utf8")
-        _put_in_place(new, target)
+        _put_in_place(new, destination)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return target / "index.html"
+    return destination / "index.html"
 
 
-def mark_unfinished(target: Path, why: str) -> None:
+def mark_unfinished(destination: Path, why: str) -> None:
     """Make the pages of a written report say that they may be older than their run, until it is built again.
 
     Called before a notebook runs: a run that is interrupted or killed then leaves pages that say so. Nothing where there is no report.
     """
-    if (target / "assets").is_dir():
+    if (destination / "assets").is_dir():
         text = f"document.documentElement.dataset.unfinished = {embed.inert_json(why)};\n"
-        replace_file(target / "assets" / STATE, text.encode())
+        replace_file(destination / "assets" / STATE, text.encode())
 
 
 def report_pages(
@@ -123,12 +123,12 @@ def asset(parts: tuple[str, ...]) -> str:
     return text + ('\naddEventListener("load", () => window.bestofl.drawAll());\n' if "charts.js" in parts else "")
 
 
-def _put_in_place(new: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+def _put_in_place(new: Path, destination: Path) -> None:
+    old = destination.with_name(f".{destination.name}.{os.getpid()}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
+    if destination.exists():
+        os.replace(destination, old)
+    os.replace(new, destination)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -156,7 +156,7 @@ def _chart_scripts(body: str) -> tuple[str, ...]:
 
 
 def _notebook_page(name: str, notebook: Any, state: tuple[str, str], record: dict[str, Any]) -> Page:
-    text, question = _head(notebook, name)
+    text, question = _title_and_question(notebook, name)
     why = state[1] if state[0] == FAILED else None
     body = render("notebook.html.j2", name=name, why=why, cells=Markup(_cells(notebook)))
     return Page(name, text, question, body, "Where this page comes from", _provenance(record), _chart_scripts(body))
@@ -169,7 +169,7 @@ def _cells(notebook: Any) -> str:
     exporter = HTMLExporter(
         template_name="bestofl",
         extra_template_basedirs=[str(TEMPLATES / "nbconvert")],
-        filters={"plain_text": plain_text, "written_markdown": written_markdown},
+        filters={"inert_text": inert_text, "written_markdown": written_markdown},
     )
     body, _ = exporter.from_notebook_node(_prepared(notebook))
     return body
@@ -196,7 +196,7 @@ def _prepared(notebook: Any) -> Any:
     return notebook
 
 
-def _head(notebook: Any, name: str) -> tuple[str, str]:
+def _title_and_question(notebook: Any, name: str) -> tuple[str, str]:
     """Title and question of a notebook, from its first Markdown cell."""
     text = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source), "")
     title = next((line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")), name)
@@ -230,7 +230,7 @@ def _whatif_page(run: Run, states: States, link: str) -> Page | None:
     if any(state != FRESH for state, _ in states.values()):
         return None
     try:
-        data = whatif.whatif_data(pool_of_run(run), link)
+        data = whatif.whatif_data(arrays_of_run(run), link)
     except (ValueError, FileNotFoundError):
         return None  # no complete pool of test problems: the notebooks that need one say why
     if data is None:
@@ -291,11 +291,11 @@ class _ClaimTable:
 def _claim_table(claims: pl.DataFrame, columns: list[str]) -> Table:
     if not columns:
         return Table([], [])
-    heads = [
+    headings = [
         Column(words.HEADINGS.get(name, name.replace("_", " ")), claims[name].dtype.is_numeric()) for name in columns
     ]
     return Table(
-        heads, [[_claim_cell(name, row) for name in columns] for row in claims.iter_rows(named=True)], "claims"
+        headings, [[_claim_cell(name, row) for name in columns] for row in claims.iter_rows(named=True)], "claims"
     )
 
 

@@ -138,9 +138,9 @@ def _differences(
 ) -> Table:
     """One tested difference per row, with its place on a line from −reach to +reach."""
     reach = max([0.01, *(max(abs(row["low"]), abs(row["high"])) for _, row in rows)])
-    heads = [names[found.first], names[found.second], f"difference, ±{100 * reach:.0f} points wide", "points [95 %]"]
-    heads += ["by sampling", "by reading"] if parts else []
-    columns = [Column(what, head=True), *(Column(head, number=place != 2) for place, head in enumerate(heads))]
+    names_of = [names[found.first], names[found.second], f"difference, ±{100 * reach:.0f} points wide", "points [95 %]"]
+    names_of += ["by sampling", "by reading"] if parts else []
+    columns = [Column(what, row_header=True), *(Column(head, number=place != 2) for place, head in enumerate(names_of))]
     columns += [Column(name, number=True) for name in ("p (Holm)", "detectable", "problems")]
     told = []
     for name, row in rows:
@@ -181,13 +181,13 @@ def _flips(found: Comparison, names: Mapping[str, str], reports: Path) -> Table:
         )
         chances = [f"{100 * row[key]:.0f} %" for key in ("first", "second")]
         rows.append([row["problem_id"], verdict, *chances, row["why"] or "", read])
-    heads = [
-        Column("problem", head=True),
+    columns = [
+        Column("problem", row_header=True),
         Column("now"),
         Column(names[found.first], number=True),
         Column(names[found.second], number=True),
     ]
-    return Table([*heads, Column("what differs"), Column("read")], rows)
+    return Table([*columns, Column("what differs"), Column("read")], rows)
 
 
 def _sentences(found: Comparison, names: Mapping[str, str]) -> list[str]:

@@ -108,7 +108,7 @@ def _warning(accuracy: pl.DataFrame | None) -> str:
 def _claim(claims: pl.DataFrame, claim: str, part: str = "total") -> Mapping[str, Any] | None:
     """One headline row of the claims table; None where it has none."""
     rows = claims.filter(
-        (pl.col("claim") == claim) & (pl.col("part") == part) & pl.col("reading").ne_missing(pl.lit("strongest"))
+        (pl.col("claim") == claim) & (pl.col("part") == part) & pl.col("high_resource").ne_missing(pl.lit("strongest"))
     )
     return rows.row(0, named=True) if len(rows) else None
 

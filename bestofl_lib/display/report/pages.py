@@ -34,7 +34,7 @@ class Column:
 
     text: str  # its heading
     number: bool = False  # aligned to the right
-    head: bool = False  # its cells name their rows
+    row_header: bool = False  # its cells name their rows
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def defined(text: str) -> Markup:
         return str(Markup('<abbr title="{}">{}</abbr>').format(meanings[word], Markup(found[0])))
 
     names = "|".join(re.escape(word) for word in sorted(meanings, key=len, reverse=True))
-    return Markup(re.sub(rf"\b({names})s?\b", shown, str(escape(_plain(text))), flags=re.IGNORECASE))
+    return Markup(re.sub(rf"\b({names})s?\b", shown, str(escape(_printable(text))), flags=re.IGNORECASE))
 
 
 @lru_cache(maxsize=1)
@@ -87,12 +87,12 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_plain,
+        finalize=_printable,
         trim_blocks=False,
     )
     made.filters["defined"] = defined
     return made
 
 
-def _plain(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     return value if isinstance(value, Markup) or not isinstance(value, str) else without_controls(value)

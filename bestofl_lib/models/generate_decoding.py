@@ -28,7 +28,7 @@ class SlowSamplingWarning(UserWarning):
     """A model, or some of its prompts, are sampled by `generate` instead of the faster loop; the candidates are the same."""
 
 
-class PlainDecoder:
+class GenerateDecoder:
     """Writes with `model.generate`, one prompt at a time."""
 
     def __init__(self, opened: LanguageModel):

@@ -1,4 +1,4 @@
-"""One stored pool as arrays: made once from tables, used by everything else in this folder.
+"""The stored candidates of a run as arrays: made once from tables, used by everything else in this folder.
 
 It aligns candidates, readings and rewards by key, per language as (problems, candidates), and refuses what does not
 fit, by name. It deliberately computes no figure.
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from bestofl_lib.analysis.uncertainty import redrawn
+from bestofl_lib.analysis.uncertainty import resampled_places
 from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import PIVOT, in_order
@@ -39,7 +39,7 @@ _PER_LANGUAGE = (
 
 
 @dataclass(frozen=True)
-class Pool:
+class CandidateArrays:
     """All candidates of a set of problems in several languages.
 
     Arrays per language are (problems, candidates) with existing candidates first in each row; `exists` says which do.
@@ -76,7 +76,7 @@ class Pool:
         split: str | None = "test",
         languages: Sequence[str] | None = None,
         drop_incomplete: bool = False,
-    ) -> Pool:
+    ) -> CandidateArrays:
         """Align the tables of a run.
 
         Args:
@@ -142,13 +142,13 @@ class Pool:
             doubtful[at] = part["doubtful"].to_numpy()
             columns[code] = {
                 "exists": exists,
-                "is_correct": _spread(part["is_correct"], at, shape),
-                "answers": _spread(part["code"], at, shape),
-                "sample_index": np.nan_to_num(_spread(part["sample_index"], at, shape), nan=-1).astype(int),
-                "tokens": _spread(part["n_tokens"], at, shape),
-                "length": _spread(part["length"], at, shape),
-                "logprob": _spread(part["logprob"], at, shape),
-                "arithmetic": _spread(part["arithmetic"], at, shape),
+                "is_correct": _placed(part["is_correct"], at, shape),
+                "answers": _placed(part["code"], at, shape),
+                "sample_index": np.nan_to_num(_placed(part["sample_index"], at, shape), nan=-1).astype(int),
+                "tokens": _placed(part["n_tokens"], at, shape),
+                "length": _placed(part["length"], at, shape),
+                "logprob": _placed(part["logprob"], at, shape),
+                "arithmetic": _placed(part["arithmetic"], at, shape),
                 "doubtful": doubtful,
             }
         revised = {code: np.zeros(len(ids), bool) for code in chosen}
@@ -181,7 +181,7 @@ class Pool:
         return max(self.languages, key=lambda code: float(np.nanmean(self.is_correct[code])))
 
     @property
-    def by_seed(self) -> tuple[Pool, ...]:
+    def by_seed(self) -> tuple[CandidateArrays, ...]:
         """One pool per training seed; this pool alone where there is one seed or none is known."""
         if not self.other_seeds:
             return (self,)
@@ -213,7 +213,7 @@ class Pool:
         return int(self.n_candidates(code).min())
 
     def members(self, name: str) -> tuple[str, ...]:
-        """The languages of an arm's name: a code, "mixed", "mixed-en", "half-en" or codes joined by "+" such as "en+th".
+        """The languages of a pool's name: a code, "mixed", "mixed-en", "half-en" or codes joined by "+" such as "en+th".
 
         Raises:
             ValueError: an unknown name or language, with what there is.
@@ -236,7 +236,7 @@ class Pool:
         return codes
 
     def half(self, name: str) -> str | None:
-        """The language that gets half of the budget of an arm named "half-<language>"; None for other arms."""
+        """The language that gets half of the budget of a pool named "half-<language>"; None for other pools."""
         code = name.removeprefix("half-")
         if code == name:
             return None
@@ -286,7 +286,7 @@ class Pool:
             return None
         return np.stack([np.nansum(self.tokens[c], 1) / self.n_candidates(c) for c in members], 1)
 
-    def subset(self, problems: Array) -> Pool:
+    def subset(self, problems: Array) -> CandidateArrays:
         """The pool of some problems only, by index or mask."""
         index = np.arange(self.n_problems)[problems]
         part: dict[str, Any] = {
@@ -295,9 +295,9 @@ class Pool:
         ids = tuple(self.problem_ids[i] for i in index)
         return replace(self, problem_ids=ids, **part)._with_rewards(lambda code, table: table[index])
 
-    def redrawn(self, rng: np.random.Generator) -> Pool:
+    def resampled(self, rng: np.random.Generator) -> CandidateArrays:
         """The pool after drawing each problem's candidates again from those stored, with replacement, per language."""
-        places = {code: redrawn(exists, rng) for code, exists in self.exists.items()}
+        places = {code: resampled_places(exists, rng) for code, exists in self.exists.items()}
 
         part: dict[str, Any] = {
             name: {code: np.take_along_axis(table, places[code], 1) for code, table in getattr(self, name).items()}
@@ -306,7 +306,7 @@ class Pool:
         }
         return replace(self, **part)._with_rewards(lambda code, table: np.take_along_axis(table, places[code], 1))
 
-    def with_offsets(self, model: str, offsets: Mapping[str, float]) -> Pool:
+    def with_offsets(self, model: str, offsets: Mapping[str, float]) -> CandidateArrays:
         """The pool with an offset per language added to the rewards of one model ("mono": each language's own)."""
 
         def moved(rewards: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
@@ -320,14 +320,14 @@ class Pool:
         others = tuple(moved(rewards) for rewards in self.other_seeds)
         return replace(self, rewards=moved(self.rewards), other_seeds=others, _kept={})
 
-    def _with_rewards(self, change: Callable[[str, Array], Array]) -> Pool:
+    def _with_rewards(self, change: Callable[[str, Array], Array]) -> CandidateArrays:
         first, *others = (
             {m: {code: change(code, table) for code, table in tables.items()} for m, tables in rewards.items()}
             for rewards in (self.rewards, *self.other_seeds)
         )
         return replace(self, rewards=first, other_seeds=tuple(others), _kept={})
 
-    def without_revised(self) -> Pool:
+    def without_revised(self) -> CandidateArrays:
         """The pool without the problems whose question was replaced in any of its languages."""
         return self.subset(~np.any([self.is_revised[code] for code in self.languages], 0))
 
@@ -358,13 +358,13 @@ class Pool:
         )
 
 
-def pool_of_run(
+def arrays_of_run(
     run: Run,
     unrevised_only: bool = False,
     own_language_only: bool = False,
     split: str = "test",
     base: str = "",
-) -> Pool:
+) -> CandidateArrays:
     """The pool of a run folder: its candidates, readings and, where it has them, rewards.
 
     Candidates that ended in an error are left out. Problems that lack candidates in some language are left out and
@@ -386,14 +386,14 @@ def pool_of_run(
     if own_language_only:
         stray = readings.filter(pl.col("trace_language") != pl.col("language"))
         candidates = candidates.join(stray, on=KEYS, how="anti")
-    pool = Pool.of(candidates, readings, rewards, run.read("problems"), split=split, drop_incomplete=True)
-    if base and base not in pool.languages:
-        raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(pool.languages)}")
-    pool = replace(pool, named_base=base or None)
-    return pool.without_revised() if unrevised_only else pool
+    arrays = CandidateArrays.of(candidates, readings, rewards, run.read("problems"), split=split, drop_incomplete=True)
+    if base and base not in arrays.languages:
+        raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(arrays.languages)}")
+    arrays = replace(arrays, named_base=base or None)
+    return arrays.without_revised() if unrevised_only else arrays
 
 
-def _spread(column: pl.Series, at: tuple[Array, Array], shape: tuple[int, int]) -> Array:
+def _placed(column: pl.Series, at: tuple[Array, Array], shape: tuple[int, int]) -> Array:
     """The column at its places, NaN elsewhere; all NaN where any value is unknown."""
     array = np.full(shape, np.nan)
     if not column.null_count():
