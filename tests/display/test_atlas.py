@@ -136,7 +136,7 @@ def test_a_run_without_readings_has_no_atlas(tmp_path):
 
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory):
-    """A run in which one text is drawn three times, one has no answer and one another number."""
+    """A run in which one text is drawn three times, one has no answer and one a false sum."""
     texts = {
         **{("lab-test-0000", "en", i): "3 + 3 = 6. The answer is 6." for i in (0, 2, 3)},
         ("lab-test-0001", "en", 0): "I do not know.",
@@ -166,7 +166,5 @@ def test_equal_completions_are_folded_and_failures_of_one_kind_are_shown_togethe
     page.select_option("[aria-label=failures]", "")
     page.select_option(".atlas select >> nth=1", label="lab-test-0002")
     page.locator(".board .card", has_text="999").locator("button", has_text="failures like this").click()
-    assert (
-        page.input_value("[aria-label=failures]") == "other" and page.input_value("[aria-label='failures in']") == "1"
-    )
+    assert page.input_value("[aria-label=failures]") == "sums" and page.input_value("[aria-label='failures in']") == "1"
     assert not said

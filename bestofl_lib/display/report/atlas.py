@@ -193,13 +193,14 @@ def _problems(source: run_scan.Source, rows: pl.DataFrame, ids: list[str], cap: 
 
 
 def _candidate(row: Mapping[str, Any], models: list[str], characters: int) -> list[Any]:
-    """[number, pieces, answer, correct, rule, note, rewards, log-probability, tokens, finish, trace language, condition]:
+    """[number, pieces, answer, correct, rule, note, rewards, log-probability, tokens, finish, trace language, condition,
+    whether a written equation is false]:
     positions that `atlas.js` knows by the same names; pieces as `text.segments` makes them."""
     return [
         row["sample_index"], _around(row["completion"] or "", row["start"], row["end"], characters),
         row["answer"], int(bool(row["is_correct"])), row["rule"] or "", row["note"] or "",
         [_number(row[f"reward: {model}"], 3) for model in models], _number(row["logprob"], 1), row["n_tokens"],
-        row["finish_reason"] or "", row["trace_language"], row["condition"],
+        row["finish_reason"] or "", row["trace_language"], row["condition"], int(bool(row["false_equations"])),
     ]  # fmt: skip
 
 
