@@ -273,14 +273,17 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     above = (
         rows.filter(pl.col("arm").is_in(early)).sort(look.x).group_by("arm", maintain_order=True).last().sort(look.x)
     )
-    heights = rows.group_by(look.x).agg(label_y=pl.col("accuracy").max())
-    above = above.join(heights, on=look.x, how="left", maintain_order="left")
+    span = float(np.ptp(np.log2(look.across.to_numpy())))
+    late = (pl.col(look.x).log(2) > np.log2(look.across.min()) + 0.7 * span).alias("late")  # its label ends there
+    apart = pl.col("x").log(2) - pl.col(look.x).log(2)  # a label is about two thirds as wide as the plot
+    under = pl.when("late").then(apart.is_between(-span * 2 / 3, 0)).otherwise(apart.abs() <= span / 3)
+    near = above.select("arm", look.x, late).join(rows.select(x=look.x, label_y="accuracy"), how="cross").filter(under)
+    heights = near.group_by("arm").agg(pl.col("label_y").max())
+    above = above.join(heights, on="arm", how="left", maintain_order="left")
     line = 14 * (look.domain[1] - look.domain[0]) / height  # each label stands one line of text above the one before
     above = above.with_columns(label_y=pl.col("label_y") + line * pl.int_range(pl.len()))
     ends = pl.concat([ends, above.select(ends.columns)])
     label = pl.format("{} {} %", pl.col("arm"), (100 * pl.col("accuracy")).round(1))
-    span = np.log2(look.across.to_numpy())
-    late = pl.col(look.x).log(2) > 0.7 * span.max() + 0.3 * span.min()
     side = pl.when(~pl.col("arm").is_in(early)).then(pl.lit("left")).when(late).then(pl.lit("right"))
     ends = ends.select("arm", look.x, "label_y", label=label, side=side.otherwise(pl.lit("center")))
     colour = alt.Color("arm:N", scale=look.colours, legend=None)
