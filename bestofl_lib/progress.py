@@ -45,12 +45,19 @@ class Snapshot:
         if self.at_start:
             text += f" ({self.at_start:,} held already)"
         if seconds > 0 and new > 0:
-            text += f", {new / seconds:.2g}/s" if new < 10 * seconds else f", {new / seconds:,.0f}/s"
+            text += f", {_speed(new / seconds)}"
             if self.tokens:
                 text += f", {self.tokens / seconds:,.0f} tokens/s"
             if self.done < self.total and seconds >= SURE_SECONDS and new >= SURE_SHARE * (self.total - self.at_start):
                 text += f", about {duration((self.total - self.done) * seconds / new)} left"
         return text
+
+
+def _speed(rate: float) -> str:
+    """So many a second, or how long each takes where that says more."""
+    if rate < 0.5:
+        return f"{duration(1 / rate)} each"
+    return f"{rate:.2g}/s" if rate < 10 else f"{rate:,.0f}/s"
 
 
 class Progress:

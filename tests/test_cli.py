@@ -152,7 +152,7 @@ def test_the_help_of_a_study_lists_its_parameters_with_values_and_help(tiny):
 
 
 def test_a_dry_run_says_what_would_run_and_is_refused_like_the_run(tiny):
-    assert "would run: it has not run" in call("run", "tiny", "--dry-run").output
+    assert "would run: not run yet" in call("run", "tiny", "--dry-run").output
     assert call("run", "tiny").exit_code == 0
     assert "01_make_numbers                  up to date" in call("run", "tiny", "--dry-run").output
     answer = call("run", "tiny", "-p", "rows=9", "--dry-run")

@@ -24,6 +24,7 @@ def test_progress_is_noted_where_the_runner_wants_to_be_told_and_nowhere_else(tm
 def test_words_give_speed_time_left_and_what_was_held_already():
     text = Snapshot("candidates", 700, 35_200, 300, 7600, 1000.0, 1400.0).words()
     assert text == "700 of 35,200 candidates (300 held already), 1/s, 19 tokens/s, about 9.6 h left"
+    assert "20 min each" in Snapshot("models", 1, 13, 0, 0, 0.0, 1200.0).words()
     assert "left" not in Snapshot("candidates", 2, 4, 0, 0, 0.0, 19.0).words()
     assert "left" not in Snapshot("candidates", 9, 1000, 0, 0, 0.0, 100.0).words()
     assert Snapshot("candidates", 3, 3, 3, 0, 0.0, 0.0).words() == "3 of 3 candidates (3 held already)"

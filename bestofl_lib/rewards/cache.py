@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.files import replace_file
+from bestofl_lib.progress import Progress
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.text import key_digest
 
@@ -34,7 +35,11 @@ class Values:
 
 
 def cached_values(
-    backbone: RewardBackbone, candidates: pl.DataFrame, problems: pl.DataFrame, folder: Path | None
+    backbone: RewardBackbone,
+    candidates: pl.DataFrame,
+    problems: pl.DataFrame,
+    folder: Path | None,
+    counted_as: str = "completions read by the model",
 ) -> Values:
     """One vector per candidate, from the cache where it is known, else computed and added to it.
 
@@ -45,6 +50,7 @@ def cached_values(
         candidates: rows of a candidates table.
         problems: rows of a problems table that hold every (problem_id, language) of the candidates.
         folder: where caches are kept, one sub-folder per model; None keeps nothing.
+        counted_as: what the progress counts, in the plural.
 
     Raises:
         ValueError: naming the first candidate without a question.
@@ -84,11 +90,13 @@ def cached_values(
         ]
         new: list[tuple[list[str], np.ndarray, np.ndarray]] = []
         flushed = time.monotonic()
-        for batch, part, cut in backbone.batches(list(prompts), owner, need["completion"].to_list()):
-            new.append(([wanted[i] for i in batch], part, cut))
-            if time.monotonic() - flushed > _FLUSH_SECONDS:
-                _flush(home, new, index, table, cuts)
-                flushed = time.monotonic()
+        with Progress(counted_as, len(missing), shown=False) as progress:
+            for batch, part, cut in backbone.batches(list(prompts), owner, need["completion"].to_list()):
+                new.append(([wanted[i] for i in batch], part, cut))
+                if time.monotonic() - flushed > _FLUSH_SECONDS:
+                    _flush(home, new, index, table, cuts)
+                    flushed = time.monotonic()
+                progress.update(len(batch))
         _flush(home, new, index, table, cuts)
     seconds = time.monotonic() - started
     place = np.array([index[key] for key in keys], dtype=int)

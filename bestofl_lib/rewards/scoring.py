@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 
 from bestofl_lib.problems.folds import check_disjoint, fold_of
-from bestofl_lib.progress import tracked
 from bestofl_lib.rewards.cache import Values, cached_values
 from bestofl_lib.rewards.opening import head_weights, open_reward_model
 from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
@@ -93,7 +92,7 @@ def score(
     )
     # models on one base come after each other, so that one pass and one set of features is in memory at a time
     ordered = sorted(models, key=lambda m: (not m[1].is_frozen, _group(m[1]), m[1].name, m[1].fold or 0))
-    for place, spec in tracked(ordered, "reward models asked", shown=False):
+    for number, (place, spec) in enumerate(ordered, 1):
         mine = _of_model(table, spec, scope)
         if not mine.height:
             continue
@@ -101,6 +100,7 @@ def score(
             mine.select("problem_id", "language").unique(), on=["problem_id", "language"], how="semi"
         )
         check_disjoint(spec.trained_problems, spec.trained_questions, scored, spec.name)
+        reader.counted_as = f"completions scored by reward model {number} of {len(ordered)}, {spec.name}"
         part = _score_one(reader, place, spec, mine)
         parts.append(part.rewards)
         steps.append(part.steps)
@@ -153,7 +153,7 @@ class _Reader:
         opening: dict[str, Any],
     ):
         self._models, self._table, self._problems, self._scope = models, table, problems, scope
-        self._cache, self._opening = folder / "cache", opening
+        self._cache, self._opening, self.counted_as = folder / "cache", opening, ""
         self._shared: tuple[tuple[str, ...], pl.DataFrame, Values] | None = None
         self.steps: np.ndarray | None = None  # of the last model: (candidates, steps); None: it rewards no steps
 
@@ -164,7 +164,7 @@ class _Reader:
         self.steps = None
         if not spec.is_frozen:
             backbone = open_reward_model(place, spec, **self._opening)
-            values = cached_values(backbone, finished, self._problems, self._cache)
+            values = cached_values(backbone, finished, self._problems, self._cache, self.counted_as)
             if spec.way in STEP_WAYS:
                 self.steps = values.values
                 return aggregate_steps(values.values, spec.aggregation), values.truncated, values.seconds
@@ -185,7 +185,7 @@ class _Reader:
         languages = [other.language for _, other in self._models if _group(other) == _group(spec)]
         if self._scope == "own" and None not in languages:
             needed = needed.filter(pl.col("language").is_in(languages))
-        features = cached_values(backbone, needed, self._problems, self._cache)
+        features = cached_values(backbone, needed, self._problems, self._cache, self.counted_as)
         return needed.select(*KEY).with_row_index("row"), features
 
 

@@ -65,7 +65,7 @@ def state_of(run: Run, step: Step, steps: list[Step], records: dict[str, Any], d
     """
     record = records.get(step.name)
     if record is None:
-        return State(step.name, "missing", "it has not run")
+        return State(step.name, "missing", "not run yet")
     if record["status"] == "failed":
         return State(step.name, "failed", f"cell {record['error']['cell']}: {record['error']['message']}")
     if record["status"] != "done":

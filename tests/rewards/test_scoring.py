@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 
 
 from bestofl_lib.analysis.reward_quality import within_problem_auc
+from bestofl_lib.progress import PROGRESS_FILE, read_snapshot
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
 from bestofl_lib.rewards.opening import head_weights
@@ -145,3 +146,12 @@ def test_bad_input_is_named(world, folder, tmp_path):
         score(world.candidates, test, folder)
     with pytest.raises(FileNotFoundError, match="run 04_train_reward_models first"):
         score(world.candidates, test, tmp_path / "nothing")
+
+
+def test_scoring_says_how_many_completions_are_done(world, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "p.json"))
+    score(world.candidates, world.split("test"), folder, device="cpu")
+    found = read_snapshot(tmp_path / "p.json")
+    assert (
+        found and found.done == found.total > 100 and found.unit.startswith("completions scored by reward model 1 of ")
+    )
