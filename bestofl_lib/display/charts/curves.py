@@ -273,8 +273,9 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     above = (
         rows.filter(pl.col("arm").is_in(early)).sort(look.x).group_by("arm", maintain_order=True).last().sort(look.x)
     )
-    span = float(np.ptp(np.log2(look.across.to_numpy())))
-    late = (pl.col(look.x).log(2) > np.log2(look.across.min()) + 0.7 * span).alias("late")  # its label ends there
+    powers = np.log2(look.across.to_numpy())
+    span = float(np.ptp(powers))
+    late = (pl.col(look.x).log(2) > float(powers.min()) + 0.7 * span).alias("late")  # its label ends there
     apart = pl.col("x").log(2) - pl.col(look.x).log(2)  # a label is about two thirds as wide as the plot
     under = pl.when("late").then(apart.is_between(-span * 2 / 3, 0)).otherwise(apart.abs() <= span / 3)
     near = above.select("arm", look.x, late).join(rows.select(x=look.x, label_y="accuracy"), how="cross").filter(under)
