@@ -1,4 +1,4 @@
-"""The command line: `bestofl run | check | status | runs | open | copy | rm | explore | compare | share | figures | doctor`.
+"""The command line: `bestofl run | check | status | runs | open | copy | rm | explore | compare | share | figures | export | doctor`.
 
 Each command is a few lines over the library. An error of the user's or the machine's is one clear message and an exit
 status that is not 0; `bestofl --debug …` shows the traceback. Nothing heavy is imported before a command needs it.
@@ -278,6 +278,21 @@ def figures(
     look = Look(inches(width) if width else None, font, title)
     wanted, chosen = ([part.strip() for part in text.split(",") if part.strip()] for text in (formats, only))
     typer.echo(f"{len(export_figures(made, destination, wanted, look, chosen, say=typer.echo))} files in {destination}")
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.")],
+    reward_model: Annotated[str, typer.Argument(help="A folder in the run's reward_models, such as cross.")],
+    to: Annotated[str, typer.Option("--to", help="The new folder.")],
+) -> None:
+    """Write a reward model of a run as a Hugging Face checkpoint that AutoModelForSequenceClassification opens."""
+    from bestofl_lib.rewards.opening import export_reward_model
+    from bestofl_lib.runs import Folders
+    from bestofl_lib.study.status import existing_run
+
+    models = existing_run(run, Folders.default()).folder / "reward_models"
+    typer.echo(str(export_reward_model(models / reward_model, to)))
 
 
 @app.command()

@@ -17,7 +17,10 @@ from bestofl_lib.text import key_digest, stable_integer
 def fold_of(problem_ids: Iterable[str], folds: int, seed: int = 0) -> list[int]:
     """Fold of each problem, by a hash of its id: the same in every language, whatever else is in the table.
 
-    >>> fold_of(["p1", "p2", "p1"], 5)[0] == fold_of(["p1"], 5)[0]
+    scikit-learn's `GroupKFold` deals out the problems at hand: a 251st problem moves 169 of 250 to another fold, and reward
+    models would then judge what they learnt from. A hash of the id moves none.
+
+    >>> fold_of(["p0", "p1", "p2", "p1"], 5)[1:2] == fold_of(["p1"], 5)
     True
 
     Raises:

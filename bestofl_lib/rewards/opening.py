@@ -32,9 +32,10 @@ from bestofl_lib.models.identity import fingerprint, folder_hash, locate
 from bestofl_lib.problems.files import find
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.readouts import HeadReward, Likelihood, Probe, Readout, StepRewards, TokenValue
-from bestofl_lib.rewards.spec import RewardModelSpec
+from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
 from bestofl_lib.rewards.step_texts import QWEN_SYSTEM, STEP_TEXTS, MarkedTexts
 from bestofl_lib.rewards.ways import STEP_WAYS, ExternalModel, way_of
+from bestofl_lib.text import suggestion
 
 _BROUGHT = "brought_from"  # a file that says where a copied reward model stands
 
@@ -172,14 +173,23 @@ def export_reward_model(folder: str | Path, destination: str | Path) -> Path:
         destination, which `AutoModelForSequenceClassification.from_pretrained` opens.
 
     Raises:
-        ValueError: another readout than "head": it reads what a sequence classifier does not compute.
+        ValueError: there is no such reward model; another readout than "head": it reads what a sequence classifier does
+            not compute; or something is in the destination already.
     """
     folder, destination = Path(folder), Path(destination)
+    if not (folder / "reward_model.json").exists():
+        known = [path.name for path, _ in reward_models(folder.parent)]
+        raise ValueError(
+            f"no reward model {folder.name!r} in {folder.parent}; {suggestion(folder.name, known)}"
+            f"it has {', '.join(known) or 'none'}"
+        )
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise ValueError(f"{destination} exists already; name a new folder")
     spec = RewardModelSpec.read(folder)
     if spec.readout != "head":
         raise ValueError(
-            f"reward model {spec.name!r} has readout {spec.readout!r}, which is no sequence classifier; train with readout "
-            "'head' to export"
+            f"reward model {spec.name!r} has readout {spec.readout!r}, which a sequence classifier cannot compute; train it "
+            "with readout='head' to export it"
         )
     backbone = open_reward_model(folder, spec, device="cpu", dtype="float32")
     destination.parent.mkdir(parents=True, exist_ok=True)

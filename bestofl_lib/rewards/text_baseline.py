@@ -11,18 +11,26 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from sklearn.feature_extraction.text import HashingVectorizer
 
 from bestofl_lib.languages import check_languages
 from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.rewards.heads import fit_head
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
+from bestofl_lib.text import valid_unicode
 
 NGRAM_BUCKETS = 512
 NGRAM_SIZES = (2, 3)
 ENDING = 300  # characters at the end whose n-grams are counted: what is specific to a problem stands earlier
 _STRENGTH = 0.1
 _SHAPE = 10
+_CHUNK = 10_000  # texts at once, to bound memory
+_ONE_DIGIT = dict.fromkeys(map(ord, "123456789"), "0")
+_NGRAMS = HashingVectorizer(
+    analyzer="char", ngram_range=NGRAM_SIZES, lowercase=False, n_features=NGRAM_BUCKETS, alternate_sign=False, norm=None,
+    dtype=np.float32,
+)  # fmt: skip
 
 
 def score_text_baseline(
@@ -93,44 +101,42 @@ def score_text_baseline(
 
 
 def text_features(completions: Sequence[str], has_answer: np.ndarray) -> np.ndarray:
-    """(completions, 10 + 512) float32: shape of the text, and hashed character n-grams of its ending.
+    """(completions, 10 + 512) float32: shape of the text, and square roots of the counts of hashed n-grams of its ending.
 
-    Digits count as one character, so that no number of a problem is learnt by heart.
+    All digits 0 to 9 count as one character, so that no number of a problem is learnt by heart.
 
     Args:
         completions: raw texts.
         has_answer: (completions,) bool, whether an answer could be read.
     """
-    features = np.zeros((len(completions), _SHAPE + NGRAM_BUCKETS), dtype=np.float32)
-    for i, text in enumerate(completions):
-        points = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
-        tail = points[-ENDING:]
-        is_digit = (tail >= 48) & (tail <= 57)
-        n = max(len(tail), 1)
-        ending = text.rstrip()[-1:]
-        features[i, :_SHAPE] = (
-            has_answer[i],
-            np.log1p(len(points)),
-            np.log1p(text.count("\n")),
-            is_digit.sum() / n,
-            np.log1p(int((tail == ord("=")).sum())),
-            (tail > 127).sum() / n,
-            ending.isdigit(),
-            ending in ".。।!?！？",
-            "\\boxed" in text,
-            len(np.unique(tail)) / n,
-        )
-        tail = np.where(is_digit, np.uint32(48), tail)
-        for size in NGRAM_SIZES:
-            if len(tail) < size:
-                continue
-            hashed = np.full(len(tail) - size + 1, size, dtype=np.uint32)
-            for j in range(size):
-                hashed = (hashed ^ tail[j : len(tail) - size + 1 + j]) * np.uint32(16777619)
-            hashed ^= hashed >> np.uint32(15)
-            features[i, _SHAPE:] += np.bincount(hashed % NGRAM_BUCKETS, minlength=NGRAM_BUCKETS)
-    np.sqrt(features[:, _SHAPE:], out=features[:, _SHAPE:])
+    features = np.empty((len(completions), _SHAPE + NGRAM_BUCKETS), dtype=np.float32)
+    for start in range(0, len(completions), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        texts = [valid_unicode(text) for text in completions[part]]
+        features[part, :_SHAPE] = [
+            _shape(text, answered) for text, answered in zip(texts, has_answer[part], strict=True)
+        ]
+        endings = [text[-ENDING:].translate(_ONE_DIGIT) for text in texts]
+        features[part, _SHAPE:] = np.sqrt(_NGRAMS.transform(endings).toarray())
     return features
+
+
+def _shape(text: str, has_answer: bool) -> tuple[float, ...]:
+    """What the text looks like, whatever its language."""
+    tail, last = text[-ENDING:], text.rstrip()[-1:]
+    n = max(len(tail), 1)
+    return (
+        has_answer,
+        np.log1p(len(text)),
+        np.log1p(text.count("\n")),
+        sum(map(tail.count, "0123456789")) / n,
+        np.log1p(tail.count("=")),
+        (len(tail) - len(tail.encode("ascii", "ignore"))) / n,
+        last.isdigit(),
+        last in ".。।!?！？",
+        "\\boxed" in text,
+        len(set(tail)) / n,
+    )
 
 
 def _rows(pairs: pl.DataFrame, side: str, table: pl.DataFrame) -> np.ndarray:

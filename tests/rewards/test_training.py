@@ -8,11 +8,13 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc  # noqa: E402
+from bestofl_lib.cli import app  # noqa: E402
 from bestofl_lib.rewards.opening import export_reward_model, import_reward_model, open_reward_model  # noqa: E402
 from bestofl_lib.rewards.scoring import score  # noqa: E402
 from bestofl_lib.rewards.spec import RewardModelSpec, TrainingSettings, reward_models  # noqa: E402
@@ -84,6 +86,18 @@ def test_an_exported_head_is_an_ordinary_checkpoint_with_the_same_rewards(world,
     theirs = theirs.sort("problem_id", "language", "sample_index")
     offset = RewardModelSpec.read(folder / "cross").offset
     assert np.allclose(ours["reward"] - offset, theirs["reward"], atol=1e-4)
+
+
+def test_a_reward_model_is_exported_from_the_command_line(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("BESTOFL_RUNS", str(tmp_path / "runs"))
+    run = tmp_path / "runs" / "mine"
+    shutil.copytree(trained[0], run / "reward_models")
+    (run / "run.json").write_text("{}")
+    asked = ["export", "mine", "cross", "--to", str(tmp_path / "out")]
+    answer = CliRunner().invoke(app, asked)
+    assert answer.exit_code == 0 and (tmp_path / "out" / "model.safetensors").exists(), answer.output
+    assert "exists already" in CliRunner().invoke(app, asked).stderr
+    assert "did you mean 'cross'" in CliRunner().invoke(app, ["export", "mine", "crss", "--to", "x"]).stderr
 
 
 def test_a_probe_learns_too_and_says_that_it_is_no_ordinary_checkpoint(world, tiny_policy, tmp_path):
