@@ -116,7 +116,7 @@ def claims_of(
         what = f"one language only ({arrays.languages[0]})" if len(arrays.languages) < 2 else "one problem only"
         entries = [_untested(claim, f"the pool has {what}") for claim in STATEMENTS]
         return ClaimTables(_claim_table(arrays, entries, settings, trained), _details([]), _controls())
-    own, details, controls = _own_pools(arrays, settings)
+    own, details, controls = _own_pools(arrays, settings, trained)
     entries = list(own)
     for test in (_small_budgets, _allocation):
         entry, rows = test(arrays, settings)
@@ -125,14 +125,16 @@ def claims_of(
     return ClaimTables(_claim_table(arrays, entries, settings, trained), _details(details), controls)
 
 
-def _own_pools(arrays: CandidateArrays, settings: _Settings) -> tuple[list[_Entry], list[dict], pl.DataFrame]:
+def _own_pools(
+    arrays: CandidateArrays, settings: _Settings, trained: pl.DataFrame | None
+) -> tuple[list[_Entry], list[dict], pl.DataFrame]:
     """H1 and H2."""
     cross, mono = settings.cross, settings.mono
     lacking = [m for m in (cross, mono) if m not in arrays.reward_models]
     targets = [code for code in arrays.languages if not lacking and arrays.reward(mono, [code]) is not None]
     if lacking or any(arrays.reward(model, arrays.languages) is None for model in (cross, mono)):
         names = " and ".join(repr(m) for m in lacking) or f"{cross!r} and {mono!r}"
-        why = f"the pool has no rewards by {names} for all its languages"
+        why = f"the pool has no rewards by {names} for all its languages" + _needed_for_training(trained)
         return [_untested("H1", why), _untested("H2", why)], [], _controls()
     cells = cells_of(arrays, targets, settings.budget, cross, mono)
     groups = _high_resource(arrays, targets)
@@ -277,6 +279,17 @@ def _entry(claim: str, part: str, first: Figures, second: Figures, budget: str, 
 def _untested(claim: str, why: str, high_resource: str | None = None) -> _Entry:
     nan = float("nan")
     return _Entry(claim, "total", "", "", nan, nan, nan, nan, nan, nan, high_resource=high_resource, why=why)
+
+
+def _needed_for_training(trained: pl.DataFrame | None) -> str:
+    """Why reward models are missing and what they would need, for a sentence; empty where training left no trace."""
+    failed = None if trained is None else trained.filter(pl.col("rows") == 0)
+    if failed is None or failed.is_empty():
+        return ""
+    return (
+        f" ({failed['status'][0]}). Each needs problems with a correct and a wrong candidate in its languages: draw more candidates, or "
+        "take easier problems or a stronger model"
+    )
 
 
 def _how(settings: _Settings) -> dict:

@@ -34,7 +34,7 @@ def doubt(opened: LanguageModel) -> str | None:
     The model is left as it was found.
     """
     try:
-        with torch.inference_mode(), _shrunk_windows(opened.model):
+        with torch.inference_mode(), shrunk_windows(opened.model):
             expected = _eager(opened)
             found = _shared(opened)
     except Exception as error:  # an architecture may fail in any way; whatever it is, the loop cannot serve it
@@ -98,7 +98,7 @@ def _shared(opened: LanguageModel) -> list[torch.Tensor]:
 
 
 @contextlib.contextmanager
-def _shrunk_windows(model: Any) -> Iterator[None]:
+def shrunk_windows(model: Any) -> Iterator[None]:
     """Every sliding window and chunk at most a few tokens long, in modules and configurations."""
     configs = {id(c): c for c in (model.config, model.config.get_text_config())}
     holders = [*configs.values(), *model.modules()]

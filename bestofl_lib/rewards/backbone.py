@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,21 +27,39 @@ from transformers import (
     AutoTokenizer,
     DynamicCache,
 )
-from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GenericForSequenceClassification, GenericForTokenClassification
 from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.models.identity import fingerprint, locate
-from bestofl_lib.models.opening import choose_device, choose_dtype, is_out_of_memory, loading, rotary_switch
+from bestofl_lib.models.opening import (
+    choose_device,
+    choose_dtype,
+    is_out_of_memory,
+    loading,
+    refuse_unfit,
+    rotary_switch,
+)
+from bestofl_lib.models.self_check import shrunk_windows
+from bestofl_lib.rewards.logits import base_of, refuse_other_logits
 from bestofl_lib.rewards.readouts import Batch, HeadReward, LastState, Readout
 from bestofl_lib.rewards.texts import CandidateTexts
 
+_HEAD = re.compile(
+    r"(^|\.)(score|classifier|pre_classifier|pooler|summary)(\.|$)"
+)  # what a classifier adds to its base
 _PADDING = 0.8  # prompts down to this share of the longest are run with it, padded
+
+
+_EXACT, _COARSE = 1e-3, 0.05  # allowed difference of a state when prompts are shared, as a share of the largest number
+
+
+class SlowScoringWarning(UserWarning):
+    """A model computes each prompt once for every completion, because it cannot be shared; the rewards are the same."""
 
 
 @dataclass(frozen=True)
 class _Prefilled:
-    """What several prompts leave behind, padded on the right to the longest."""
+    """What several prompts leave behind, padded on the left to the longest: distances between tokens are then true ones."""
 
     layers: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values: (prompts, heads, tokens, size)
     last: torch.Tensor  # (prompts, hidden), the state after the last token
@@ -95,6 +115,8 @@ class RewardBackbone:
         self.texts = CandidateTexts(tokenizer, str(source), style)
         self._set_padding()
         self.model.to(self.device).eval()
+        if is_language_model:
+            refuse_other_logits(self.model, self.source)
         self.is_causal = is_language_model or (
             isinstance(self.model, GenericForSequenceClassification | GenericForTokenClassification)
             and isinstance(getattr(self.model, "score", None), torch.nn.Linear)
@@ -133,9 +155,9 @@ class RewardBackbone:
 
     def _set_padding(self) -> None:
         config = self.model.config.get_text_config()
-        if config.pad_token_id is None:
+        if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = self.texts.pad
-        if self.model.config.pad_token_id is None:
+        if getattr(self.model.config, "pad_token_id", None) is None:  # of a model with vision it may be missing
             self.model.config.pad_token_id = config.pad_token_id
         self.texts.pad = config.pad_token_id
 
@@ -166,8 +188,8 @@ class RewardBackbone:
 
         Args:
             prompts, prompt_of, completions: as for `CandidateTexts.encode`.
-            share: compute each prompt once for all its completions where the architecture allows (causal, full
-                attention). False is the plain way; the numbers are the same up to rounding.
+            share: compute each prompt once for all its completions where the architecture allows (attention, with
+                sliding windows or without). False is the plain way; the numbers are the same up to rounding.
 
         Returns:
             (candidates, width) float32, NaN where a single row did not fit in memory (see `set_aside`), and (candidates,)
@@ -261,20 +283,29 @@ class RewardBackbone:
     def _prefill_or_none(self, ids: list[list[int]]) -> _Prefilled | None:
         try:
             with torch.inference_mode():
-                cache = DynamicCache(config=self.model.config.get_text_config())
-                # right padding and a causal mask: padding cannot reach a prompt's own tokens, so no mask is needed
-                hidden = self.model.base_model(
-                    self._padded(ids), past_key_values=cache, use_cache=True
-                ).last_hidden_state
-                layers: list[Any] = cache.layers
-                lengths = torch.tensor([len(row) for row in ids], device=self.device)
-                last = hidden[torch.arange(len(ids), device=self.device), lengths - 1]
-                return _Prefilled([(layer.keys, layer.values) for layer in layers], last, lengths)
+                return self._prefill(ids)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             self._free()
             return None
+
+    def _prefill(self, ids: list[list[int]]) -> _Prefilled:
+        """Run prompts together. Every layer keeps all their keys, those with a sliding window too."""
+        cache = DynamicCache()
+        # right padding and a causal mask: padding cannot reach a prompt's own tokens, so no mask is needed
+        hidden = base_of(self.model)(self._padded(ids), past_key_values=cache, use_cache=True).last_hidden_state
+        layers: list[Any] = cache.layers
+        lengths = torch.tensor([len(row) for row in ids], device=self.device)
+        rows, longest = torch.arange(len(ids), device=self.device), hidden.shape[1]
+        source = (torch.arange(longest, device=self.device)[None] - (longest - lengths)[:, None]).clamp(min=0)
+
+        def moved(kept: torch.Tensor) -> torch.Tensor:
+            return kept[rows[:, None], :, source].transpose(1, 2)
+
+        return _Prefilled(
+            [(moved(layer.keys), moved(layer.values)) for layer in layers], hidden[rows, lengths - 1], lengths
+        )
 
     def _continue(
         self, prompts: _Prefilled, slots: list[int], ids: list[list[int]], marks: list[list[int]] | None = None
@@ -282,31 +313,34 @@ class RewardBackbone:
         """Values of completions after prompts that are computed already; slots: the prompt of each."""
         with torch.inference_mode():
             tokens = self._padded(ids)
-            cache = DynamicCache(config=self.model.config.get_text_config())
-            index = torch.tensor(slots, device=self.device)
-            lengths = prompts.lengths[index][:, None]
-            longest = int(lengths.max())
-            for layer, (keys, values) in enumerate(prompts.layers):
-                cache.update(keys[index, :, :longest], values[index, :, :longest], layer)
-            # a completion sees its prompt without the padding after it; its own padding comes last and reaches nothing
-            new = torch.arange(tokens.shape[1], device=self.device)[None]
-            mask = None
-            if int(lengths.min()) < longest:
-                prompt = torch.arange(longest, device=self.device)[None] < lengths
-                mask = torch.cat([prompt, torch.ones_like(tokens, dtype=torch.bool)], 1).long()
-            positions = lengths + new
-            hidden = self.model.base_model(
-                tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-            ).last_hidden_state
-            states = torch.cat([prompts.last[index][:, None], hidden], 1)
+            states = self._states_after(prompts, slots, tokens)
             return self._read(states, Batch(tokens, [0] * len(ids), [len(row) for row in ids], marks))
+
+    def _states_after(self, prompts: _Prefilled, slots: list[int], tokens: torch.Tensor) -> torch.Tensor:
+        """States of tokens (rows, tokens) after their prompts: (rows, 1 + tokens, hidden), the first of the prompt's end."""
+        cache = DynamicCache()
+        index = torch.tensor(slots, device=self.device)
+        lengths = prompts.lengths[index][:, None]
+        longest = int(lengths.max())
+        for layer, (keys, values) in enumerate(prompts.layers):
+            cache.update(keys[index, :, -longest:], values[index, :, -longest:], layer)
+        # a completion sees its prompt without the padding before it; its own padding comes last and reaches nothing
+        mask = None
+        if int(lengths.min()) < longest:
+            prompt = torch.arange(longest, device=self.device)[None] >= longest - lengths
+            mask = torch.cat([prompt, torch.ones_like(tokens, dtype=torch.bool)], 1).long()
+        positions = lengths + torch.arange(tokens.shape[1], device=self.device)[None]
+        hidden = base_of(self.model)(
+            tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        return torch.cat([prompts.last[index][:, None], hidden], 1)
 
     def _whole_texts(self, ids: list[list[int]], starts: list[int], marks: list[list[int]] | None = None) -> np.ndarray:
         """Values of whole texts whose completions begin at `starts`."""
         with torch.inference_mode():
             tokens = self._padded(ids)
             mask = torch.arange(tokens.shape[1])[None] < torch.tensor([len(row) for row in ids])[:, None]
-            hidden = self.model.base_model(
+            hidden = base_of(self.model)(
                 tokens, attention_mask=mask.long().to(self.device), use_cache=False
             ).last_hidden_state
             states = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], 1)
@@ -336,20 +370,38 @@ class RewardBackbone:
             yield rows, self._halving(rows, run), cut[rows]
 
     def _can_share(self) -> bool:
-        """Whether every layer of the cache is plain full attention (no sliding window, no recurrent state)."""
+        """Whether states after shared prompts are those of whole texts: tried once, beyond a (shrunk) sliding window."""
         if self._shares_prompts is None:
-            try:
-                with torch.inference_mode():
-                    cache = DynamicCache(config=self.model.config.get_text_config())
-                    self.model.base_model(
-                        torch.tensor([[self.texts.pad]], device=self.device), past_key_values=cache, use_cache=True
-                    )
-                self._shares_prompts = bool(cache.layers) and all(
-                    type(layer) is DynamicLayer and layer.get_seq_length() == 1 for layer in cache.layers
+            reason = self._doubt_of_sharing()
+            self._shares_prompts = reason is None
+            if reason is not None:
+                warnings.warn(
+                    f"{self.source} computes each prompt anew for every completion, which takes longer, because {reason} "
+                    "when prompts are shared; the rewards are the same",
+                    SlowScoringWarning,
+                    stacklevel=4,
                 )
-            except (TypeError, ValueError, AttributeError):  # an architecture without such a cache
-                self._shares_prompts = False
         return self._shares_prompts
+
+    def _doubt_of_sharing(self) -> str | None:
+        vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
+        texts = [[(7 * i + 3 + 11 * row) % vocabulary for i in range(n)] for row, n in enumerate((16, 13))]
+        try:
+            with torch.inference_mode(), shrunk_windows(self.model):
+                prefilled = self._prefill([texts[0][:9], texts[1][:6]])
+                found = self._states_after(prefilled, [0, 1], self._padded([texts[0][9:], texts[1][6:]]))[:, 1:]
+                plain = [base_of(self.model)(self._padded([ids]), use_cache=False).last_hidden_state for ids in texts]
+                expected = torch.cat([plain[0][:, 9:], plain[1][:, 6:]]).float()
+        except Exception as error:  # an architecture may fail in any way; whatever it is, it cannot share prompts
+            if is_out_of_memory(error):
+                raise
+            return f"it fails with {type(error).__name__}"
+        if not bool(expected.isfinite().all()):
+            return None  # weights that give no numbers say nothing about sharing
+        gaps = (found.float() - expected).abs().amax(-1) / max(1.0, float(expected.abs().max()))
+        exact = self.dtype == torch.float32
+        gap = float(gaps.max() if exact else gaps.median())
+        return None if gap <= (_EXACT if exact else _COARSE) else f"its states differ by {gap:.2g} of the largest"
 
     def _halving(self, rows: np.ndarray, run: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """run(rows), in halves when memory runs out; a single row that does not fit is NaN and noted."""
@@ -433,6 +485,13 @@ def _open(
         )
     if is_language_model and report["missing_keys"]:
         raise ValueError(f"model {source!r} is no causal language model: it lacks {', '.join(report['missing_keys'])}")
+    refuse_unfit(
+        source,
+        {
+            "missing_keys": [name for name in report["missing_keys"] if not _HEAD.search(name)],
+            "unexpected_keys": [] if layers is not None else report["unexpected_keys"],
+        },
+    )
     if not is_language_model and model.config.num_labels != labels:
         raise ValueError(
             f"model {source!r} has {model.config.num_labels} outputs; a reward model has {labels} (num_labels={labels})"

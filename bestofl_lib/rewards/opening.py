@@ -31,6 +31,7 @@ from bestofl_lib.languages import PIVOT
 from bestofl_lib.models.identity import fingerprint, folder_hash, locate
 from bestofl_lib.problems.files import find
 from bestofl_lib.rewards.backbone import RewardBackbone
+from bestofl_lib.rewards.logits import own_logits
 from bestofl_lib.rewards.readouts import HeadReward, Likelihood, Probe, Readout, StepRewards, TokenValue
 from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
 from bestofl_lib.rewards.step_texts import QWEN_SYSTEM, STEP_TEXTS, MarkedTexts
@@ -272,10 +273,7 @@ def _step_readout(backbone: RewardBackbone, spec: RewardModelSpec) -> StepReward
         good, bad = texts.one_token("+"), texts.one_token("-")
     else:
         good, bad = texts.ids("Yes")[0], texts.ids("No")[0]
-    return StepRewards(
-        f"{spec.way} {good} {bad}", lambda model, states: model.get_output_embeddings()(states), good, [good, bad],
-        needs_language_model=True,
-    )  # fmt: skip
+    return StepRewards(f"{spec.way} {good} {bad}", own_logits, good, [good, bad], needs_language_model=True)
 
 
 def two_layer_head(source: str | Path, revision: str | None, labels: int) -> torch.nn.Module:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from bestofl_lib.rewards.logits import own_logits
 from bestofl_lib.rewards.steps import MOST_STEPS
 
 _STATISTICS = 8
@@ -196,10 +197,10 @@ def token_likelihoods(model: Any, before: torch.Tensor, tokens: torch.Tensor) ->
     Returns:
         Two (tokens,) float32.
     """
-    head = model.get_output_embeddings()
+    vocabulary = int(model.get_output_embeddings().weight.shape[0])
     logprob, entropy = [], []
-    for part in torch.arange(len(tokens), device=tokens.device).split(max(1, _LOGITS_AT_ONCE // head.weight.shape[0])):
-        logs = head(before[part]).float().log_softmax(-1)
+    for part in torch.arange(len(tokens), device=tokens.device).split(max(1, _LOGITS_AT_ONCE // vocabulary)):
+        logs = own_logits(model, before[part]).log_softmax(-1)
         logprob.append(logs.gather(1, tokens[part][:, None])[:, 0])
         entropy.append(-(logs.exp() * logs).sum(-1))
     return torch.cat(logprob), torch.cat(entropy)

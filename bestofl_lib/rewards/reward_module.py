@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
+from bestofl_lib.rewards.logits import base_of, own_logits
 from bestofl_lib.rewards.spec import TrainingSettings
 
 _SCALE, _OFFSET = 0.3, 2.0  # where the implicit reward starts: about even odds for a typical completion
@@ -85,7 +86,7 @@ class RewardModule(torch.nn.Module):
             raise ValueError(f"readout {self.settings.readout!r} needs to know where completions begin")
         tokens, mask = inputs["input_ids"], inputs["attention_mask"].bool()
         base = self.model.get_base_model() if self.settings.tuning == "lora" else self.model
-        hidden = base.base_model(
+        hidden = base_of(base)(
             input_ids=tokens, attention_mask=inputs["attention_mask"], use_cache=False
         ).last_hidden_state
         place = torch.arange(tokens.shape[1], device=tokens.device)[None]
@@ -110,7 +111,7 @@ class RewardModule(torch.nn.Module):
     ) -> torch.Tensor:
         """(rows,) float32: summed over the tokens of each completion."""
         later = inside[:, 1:]
-        logits = base.get_output_embeddings()(hidden[:, :-1][later]).float()
+        logits = own_logits(base, hidden[:, :-1][later])
         logprob = -cross_entropy(logits, tokens[:, 1:][later], reduction="none")
         rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(later)[later]
         return torch.zeros(len(tokens), device=tokens.device).index_add(0, rows, logprob)

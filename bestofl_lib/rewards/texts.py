@@ -52,9 +52,12 @@ class CandidateTexts:
         chat = messages(question, language, self.style)
         if self.system is not None:
             chat = [{"role": "system", "content": self.system}, *chat]
+        begun = chat.pop()["content"] if chat[-1]["role"] == "assistant" else ""  # the completion goes on with it
         if self.tokenizer.chat_template is None:
+            if begun:  # as it was sampled
+                return "\n\n".join([*(message["content"] for message in chat), begun])
             return "\n".join(message["content"] for message in chat) + "\n"
-        return self._rendered([*chat, {"role": "assistant", "content": _MARK}]).split(_MARK)[0]
+        return self._rendered([*chat, {"role": "assistant", "content": begun + _MARK}]).split(_MARK)[0]
 
     @cached_property
     def ending(self) -> tuple[str, bool]:

@@ -25,6 +25,7 @@ from bestofl_lib.models.generate_decoding import GenerateDecoder, SlowSamplingWa
 from bestofl_lib.models.opening import Opening, UnfitWeights, open_language_model  # noqa: E402
 from bestofl_lib.models.work import Group, Queue, Row, Shape  # noqa: E402
 from bestofl_lib.models.writers import open_writer  # noqa: E402
+from bestofl_lib.rewards.logits import refuse_other_logits  # noqa: E402
 
 LENGTHS = (2, 5, WINDOW - 4, 40, 127)  # tokens of the prompts
 NEW_TOKENS = WINDOW + 8
@@ -91,6 +92,7 @@ def test_greedy_texts_and_log_probabilities_are_those_of_generate(architecture: 
     assert isinstance(writer, {"loop": Decoder, "generate": GenerateDecoder}[architecture.served_by])
     found = write(writer, prompts(), Sampling(temperature=0, max_new_tokens=NEW_TOKENS))
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    refuse_other_logits(model, architecture.kind)  # the probe of a reward model computes what the model computes
     for group in prompts():
         own, logprob = generated(model, group.ids, NEW_TOKENS)
         text = writer.opened.tokenizer.decode(own[: len(own) - (own[-1] == 1)], skip_special_tokens=True)

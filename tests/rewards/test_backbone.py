@@ -143,18 +143,6 @@ def test_fewer_layers_are_read_when_asked(tiny_policy, texts):
         RewardBackbone(tiny_policy, device="cpu", layers=9)
 
 
-def test_a_sliding_window_model_is_read_the_plain_way(tiny_policy, tmp_path, texts):
-    config = transformers.MistralConfig(
-        vocab_size=260, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=512, sliding_window=16, num_labels=1, pad_token_id=0,
-    )  # fmt: skip
-    transformers.MistralForSequenceClassification(config).save_pretrained(tmp_path)
-    transformers.AutoTokenizer.from_pretrained(tiny_policy).save_pretrained(tmp_path)
-    model = RewardBackbone(tmp_path, device="cpu")
-    assert not model._can_share()
-    assert np.isfinite(model.values(*texts)[0]).all()
-
-
 def test_an_encoder_scores_question_and_completion_as_a_pair(tmp_path, texts):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 

@@ -13,6 +13,7 @@ from bestofl_lib.display.charts.style import (
     interval_dots,
     label_room,
     need,
+    nothing,
     panel_title,
     points_axis,
     spelled_range,
@@ -30,6 +31,8 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
             where known, `part`, `language`, `budget`, `against`, `statement`, `p_holm`, `mde`, `n_problems`. Rows without an effect are
             named with their verdict. Several claims become panels, each sorted by effect.
     """
+    if table.is_empty():
+        return nothing("no claim could be tested")
     need(table, "claim", "effect", "low", "high", "verdict")
     table = _rows(table)
     sure = table.filter(pl.col("verdict") == "supported")
@@ -72,6 +75,8 @@ def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
         table: one row per arm and language (null: the mean over languages, which is shown): `language`, `pool`, `selector`, `gain`,
             `gain_low`, `gain_high`, `p_holm`, `budget`, `n_problems`.
     """
+    if table.is_empty():
+        return nothing("no reward models to compare with simpler rules")
     need(table, "language", "pool", "selector", "gain", "gain_low", "gain_high", "p_holm", "budget", "n_problems")
     means = table.filter(pl.col("language").is_null()).drop_nulls("gain").drop("low", "high")
     need(means, "gain")
