@@ -18,7 +18,7 @@ from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import PIVOT, in_order
 from bestofl_lib.runs import Run
-from bestofl_lib.text import suggestion
+from bestofl_lib.text import counted, suggestion
 
 Array = np.ndarray
 Kept = TypeVar("Kept")
@@ -99,24 +99,8 @@ class CandidateArrays:
         absent = [code for code in chosen if code not in found]
         if absent:
             raise ValueError(f"no candidates in {', '.join(absent)}; the pool has {', '.join(sorted(found)) or 'none'}")
-        table = candidates.filter(pl.col("language").is_in(chosen))
-        if problems is not None and split is not None:
-            kept = problems.filter(pl.col("split") == split)["problem_id"].unique()
-            if not len(kept):
-                splits = ", ".join(sorted(problems["split"].unique()))
-                raise ValueError(f"no problems in split {split!r}; the table has {splits or 'no rows'}")
-            table = table.filter(pl.col("problem_id").is_in(kept.implode()))
-        if table.is_empty():
-            raise ValueError("no candidates left to analyse; draw some first, or choose another split")
-        false = pl.col("false_equations") > 0 if "false_equations" in readings.columns else pl.lit(None, pl.Boolean)
-        judged = readings.select(
-            *KEYS, "answer", "is_correct", doubtful=is_doubtful(readings), arithmetic=-false.cast(pl.Float64)
-        )
-        table = _slim(table).join(judged, on=KEYS, how="left", validate="1:1")
-        unread = table.filter(pl.col("is_correct").is_null())
-        if len(unread):
-            raise ValueError(f"{len(unread)} candidates have no reading, such as {_who(unread)}; read them again")
-        table = without_vain_doubts(table, candidates, problems)
+        table = _of_split(candidates.filter(pl.col("language").is_in(chosen)), problems, split)
+        table = without_vain_doubts(_with_readings(table, readings), candidates, problems)
         table, n_dropped = _complete(table, chosen, drop_incomplete)
         table = table.sort(KEYS).with_columns(
             place=pl.int_range(pl.len()).over("problem_id", "language"),
@@ -130,39 +114,13 @@ class CandidateArrays:
         ids = table["problem_id"].unique(maintain_order=True).to_list()
         row = {problem: p for p, problem in enumerate(ids)}
         table = table.with_columns(row=pl.col("problem_id").replace_strict(row, return_dtype=pl.Int64))
-        columns: dict[str, dict[str, Array]] = {}
-        for code in chosen:
-            part = table.filter(pl.col("language") == code)
-            at = (part["row"].to_numpy(), part["place"].to_numpy())
-            shape = (len(ids), int(at[1].max()) + 1)
-
-            exists = np.zeros(shape, bool)
-            exists[at] = True
-            doubtful = np.zeros(shape, bool)
-            doubtful[at] = part["doubtful"].to_numpy()
-            columns[code] = {
-                "exists": exists,
-                "is_correct": _placed(part["is_correct"], at, shape),
-                "answers": _placed(part["code"], at, shape),
-                "sample_index": np.nan_to_num(_placed(part["sample_index"], at, shape), nan=-1).astype(int),
-                "tokens": _placed(part["n_tokens"], at, shape),
-                "length": _placed(part["length"], at, shape),
-                "logprob": _placed(part["logprob"], at, shape),
-                "arithmetic": _placed(part["arithmetic"], at, shape),
-                "doubtful": doubtful,
-            }
-        revised = {code: np.zeros(len(ids), bool) for code in chosen}
-        if problems is not None and "is_revised" in problems.columns:
-            marked = problems.filter(pl.col("is_revised") & pl.col("language").is_in(chosen))
-            for problem, code in marked.select("problem_id", "language").iter_rows():
-                if problem in row:
-                    revised[code][row[problem]] = True
+        columns = {code: _columns(table.filter(pl.col("language") == code), len(ids)) for code in chosen}
         aligned: dict[str, Any] = {name: {code: columns[code][name] for code in chosen} for name in columns[chosen[0]]}
         return cls(
             problem_ids=tuple(ids),
             languages=tuple(chosen),
             **_seeded_rewards(rewards, table, columns),
-            is_revised=revised,
+            is_revised=_revised(problems, row, chosen),
             n_dropped=n_dropped,
             **aligned,
         )
@@ -391,6 +349,64 @@ def arrays_of_run(
         raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(arrays.languages)}")
     arrays = replace(arrays, named_base=base or None)
     return arrays.without_revised() if unrevised_only else arrays
+
+
+def _of_split(table: pl.DataFrame, problems: pl.DataFrame | None, split: str | None) -> pl.DataFrame:
+    """The candidates of the problems of one split."""
+    if problems is not None and split is not None:
+        kept = problems.filter(pl.col("split") == split)["problem_id"].unique()
+        if not len(kept):
+            splits = ", ".join(sorted(problems["split"].unique()))
+            raise ValueError(f"no problems in split {split!r}; the table has {splits or 'no rows'}")
+        table = table.filter(pl.col("problem_id").is_in(kept.implode()))
+    if table.is_empty():
+        raise ValueError("no candidates left to analyse; draw some first, or choose another split")
+    return table
+
+
+def _with_readings(table: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
+    """Each candidate's key, numbers and reading."""
+    false = pl.col("false_equations") > 0 if "false_equations" in readings.columns else pl.lit(None, pl.Boolean)
+    judged = readings.select(
+        *KEYS, "answer", "is_correct", doubtful=is_doubtful(readings), arithmetic=-false.cast(pl.Float64)
+    )
+    table = _slim(table).join(judged, on=KEYS, how="left", validate="1:1")
+    unread = table.filter(pl.col("is_correct").is_null())
+    if len(unread):
+        raise ValueError(
+            f"{counted(len(unread), 'candidate')} without a reading, such as {_who(unread)}; read them again"
+        )
+    return table
+
+
+def _columns(part: pl.DataFrame, n_problems: int) -> dict[str, Array]:
+    """The arrays of one language, by field of `CandidateArrays`."""
+    at = (part["row"].to_numpy(), part["place"].to_numpy())
+    shape = (n_problems, int(at[1].max()) + 1)
+    exists, doubtful = np.zeros(shape, bool), np.zeros(shape, bool)
+    exists[at], doubtful[at] = True, part["doubtful"].to_numpy()
+    return {
+        "exists": exists,
+        "is_correct": _placed(part["is_correct"], at, shape),
+        "answers": _placed(part["code"], at, shape),
+        "sample_index": np.nan_to_num(_placed(part["sample_index"], at, shape), nan=-1).astype(int),
+        "tokens": _placed(part["n_tokens"], at, shape),
+        "length": _placed(part["length"], at, shape),
+        "logprob": _placed(part["logprob"], at, shape),
+        "arithmetic": _placed(part["arithmetic"], at, shape),
+        "doubtful": doubtful,
+    }
+
+
+def _revised(problems: pl.DataFrame | None, row: Mapping[str, int], languages: Sequence[str]) -> dict[str, Array]:
+    """Per language (problems,) bool: whether its question was replaced in a revised edition."""
+    revised = {code: np.zeros(len(row), bool) for code in languages}
+    if problems is not None and "is_revised" in problems.columns:
+        marked = problems.filter(pl.col("is_revised") & pl.col("language").is_in(languages))
+        for problem, code in marked.select("problem_id", "language").iter_rows():
+            if problem in row:
+                revised[code][row[problem]] = True
+    return revised
 
 
 def _placed(column: pl.Series, at: tuple[Array, Array], shape: tuple[int, int]) -> Array:

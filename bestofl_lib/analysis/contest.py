@@ -55,19 +55,8 @@ class Contest:
                 wrong. Any float serves: with tokens instead, `allocation` gives the winner's expected tokens.
         """
         languages = tuple(payoff)
-        if not languages:
-            raise ValueError("no languages given; a pool needs at least one")
-        checked = [checked_rewards(rewards[c], payoff[c], problem_ids, c) for c in languages]
-        sizes = {len(values) for values, _, _ in checked}
-        if len(sizes) > 1:
-            shapes = ", ".join(f"{c} {len(v)}" for c, (v, _, _) in zip(languages, checked, strict=True))
-            raise ValueError(f"languages differ in their number of problems ({shapes}); align them by problem_id")
-        n_problems, n_languages = sizes.pop(), len(languages)
-        reward = np.concatenate([values for values, _, _ in checked], 1)
-        value = np.concatenate([values for _, values, _ in checked], 1)
-        exists = np.concatenate([mask for _, _, mask in checked], 1)
-        column = np.repeat(np.arange(n_languages), [values.shape[1] for values, _, _ in checked])
-        n = np.stack([mask.sum(1) for _, _, mask in checked], 1)
+        reward, value, exists, column, n = _side_by_side(rewards, payoff, problem_ids)
+        n_problems, n_languages = n.shape
 
         order = np.argsort(reward, axis=1, kind="stable")
         kept = np.take_along_axis(exists, order, 1)
@@ -268,6 +257,23 @@ class Contest:
     def below(self, position: int, k: int, part: slice = slice(None)) -> Array:
         """(entries,) chance that k draws of one language all rank at or below the entry."""
         return self.ratios.of(self.at_most[part, position], self.row[part], position, k)
+
+
+def _side_by_side(
+    rewards: Mapping[str, Array], payoff: Mapping[str, Array], problem_ids: Sequence[str] | None
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Rewards, payoffs and existence as (problems, candidates of all languages); (candidates,) position of each one's
+    language; and (problems, languages) numbers of candidates."""
+    languages = tuple(payoff)
+    if not languages:
+        raise ValueError("no languages given; a pool needs at least one")
+    checked = [checked_rewards(rewards[c], payoff[c], problem_ids, c) for c in languages]
+    if len({len(values) for values, _, _ in checked}) > 1:
+        shapes = ", ".join(f"{c} {len(v)}" for c, (v, _, _) in zip(languages, checked, strict=True))
+        raise ValueError(f"languages differ in their number of problems ({shapes}); align them by problem_id")
+    reward, value, exists = (np.concatenate(parts, 1) for parts in zip(*checked, strict=True))
+    column = np.repeat(np.arange(len(languages)), [values.shape[1] for values, _, _ in checked])
+    return reward, value, exists, column, np.stack([mask.sum(1) for _, _, mask in checked], 1)
 
 
 @dataclass(frozen=True)

@@ -68,53 +68,10 @@ def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Serie
     Returns:
         One row per completion, in order: answer (canonical or null), rule (null where the answer is), start, end, note.
     """
-    text = pl.col("completion")
     frame = pl.DataFrame(
         {"completion": completions.cast(pl.String), "language": languages.cast(pl.String)}
     ).with_row_index("row")
-    plain_rows = frame.filter(text.is_not_null() & ~text.str.contains(_ODD))
-    lone_box = ~text.str.contains(_BOXES_ON_A_LINE)
-    has_box = text.str.contains("boxed", literal=True)
-    boxes = (
-        plain_rows.filter(has_box & lone_box)
-        .with_columns(groups=text.str.extract_groups(_BOX_AT_END))
-        .select(
-            "row",
-            "language",
-            behind=pl.col("groups").struct.field("2"),
-            piece=pl.col("groups").struct.field("1"),
-            length=text.str.len_chars(),
-        )
-        .drop_nulls("piece")
-        .select(
-            "row",
-            "language",
-            before=pl.col("length") - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
-            piece="piece",
-            behind=pl.col("behind").str.slice(0, BEHIND_BOX),
-            wanted=pl.lit("boxed"),
-        )
-        .with_columns(
-            piece=pl.when(pl.col("behind").str.contains_any(phrases().scale_words))
-            .then(pl.col("piece") + pl.col("behind"))
-            .otherwise("piece")
-        )
-        .drop("behind")
-    )
-    cues = (
-        plain_rows.filter(~has_box)
-        .with_columns(at=text.str.find_many(phrases().cue_words, overlapping=True).list.max())
-        .drop_nulls("at")
-        .with_columns(piece=text.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String))
-        .select(
-            "row",
-            "language",
-            before=text.str.len_chars() - pl.col("piece").str.len_chars(),
-            piece="piece",
-            wanted=pl.lit("cue"),
-        )
-    )
-    pieces = pl.concat([boxes, cues])
+    pieces = _deciding_pieces(frame)
     by_shape = _read_by_shape(pieces)
     left = pieces.join(by_shape, on="row", how="anti")
     distinct = left.select("language", "piece", "wanted").unique(maintain_order=True)
@@ -140,6 +97,54 @@ def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Serie
     ).select("row", *_READ)
     table = pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow]).sort("row")
     return _without_what_the_cut_took(table.select(list(_READ)), frame["completion"], cut)
+
+
+def _deciding_pieces(frame: pl.DataFrame) -> pl.DataFrame:
+    """The text from the last box or cue on, where there is one: row, language, before (characters), piece, wanted."""
+    text = pl.col("completion")
+    usual = frame.filter(text.is_not_null() & ~text.str.contains(_ODD))
+    lone_box = ~text.str.contains(_BOXES_ON_A_LINE)
+    has_box = text.str.contains("boxed", literal=True)
+    boxes = (
+        usual.filter(has_box & lone_box)
+        .with_columns(groups=text.str.extract_groups(_BOX_AT_END))
+        .select(
+            "row",
+            "language",
+            behind=pl.col("groups").struct.field("2"),
+            piece=pl.col("groups").struct.field("1"),
+            length=text.str.len_chars(),
+        )
+        .drop_nulls("piece")
+        .select(
+            "row",
+            "language",
+            before=pl.col("length") - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
+            piece="piece",
+            behind=pl.col("behind").str.slice(0, BEHIND_BOX),
+            wanted=pl.lit("boxed"),
+        )
+        .with_columns(
+            piece=pl.when(pl.col("behind").str.contains_any(phrases().scale_words))
+            .then(pl.col("piece") + pl.col("behind"))
+            .otherwise("piece")
+        )
+        .drop("behind")
+    )
+    cues = (
+        usual.filter(~has_box)
+        .with_columns(at=text.str.find_many(phrases().cue_words, overlapping=True).list.max())
+        .drop_nulls("at")
+        .with_columns(piece=text.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String))
+        .select(
+            "row",
+            "language",
+            before=text.str.len_chars() - pl.col("piece").str.len_chars(),
+            piece="piece",
+            wanted=pl.lit("cue"),
+        )
+    )
+    return pl.concat([boxes, cues])
 
 
 def _without_what_the_cut_took(read: pl.DataFrame, completions: pl.Series, cut: pl.Series | None) -> pl.DataFrame:

@@ -156,26 +156,10 @@ def _serve() -> None:
     import logging
     import signal
 
-    import sympy
     from math_verify import parse
     from math_verify.errors import TimeoutException
 
     logging.disable(logging.CRITICAL)
-
-    def rational(value: object) -> str | None:
-        if isinstance(value, sympy.Eq):
-            value = value.rhs
-        value = sympy.nsimplify(value, rational=True) if isinstance(value, sympy.Float) else value
-        if (
-            isinstance(value, sympy.Expr)
-            and not value.is_Rational
-            and not value.is_irrational
-            and not value.free_symbols
-        ):
-            value = sympy.simplify(value)
-        if isinstance(value, sympy.Float):
-            value = sympy.Rational(str(value))
-        return f"{value.p}/{value.q}" if isinstance(value, sympy.Rational) else None
 
     parse(r"$\frac{1}{\sqrt{4}}$", parsing_timeout=None)  # the first use builds tables and takes seconds
     if hasattr(signal, "setitimer"):
@@ -194,7 +178,7 @@ def _serve() -> None:
             text = f"${request['expression']}$" if "expression" in request else request["completion"]
             parsed = parse(text, parsing_timeout=None)
             first = next((item for item in parsed if not isinstance(item, str)), None)
-            written = rational(first) if first is not None else None
+            written = _rational(first) if first is not None else None
             if written is not None:
                 answer = {"value": written}
             elif first is not None:
@@ -207,6 +191,20 @@ def _serve() -> None:
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         print(json.dumps(answer), flush=True)
+
+
+def _rational(value: object) -> str | None:
+    """What a parsed expression is worth, as "p/q"; None where it is not rational."""
+    import sympy
+
+    if isinstance(value, sympy.Eq):
+        value = value.rhs
+    value = sympy.nsimplify(value, rational=True) if isinstance(value, sympy.Float) else value
+    if isinstance(value, sympy.Expr) and not value.is_Rational and not value.is_irrational and not value.free_symbols:
+        value = sympy.simplify(value)
+    if isinstance(value, sympy.Float):
+        value = sympy.Rational(str(value))
+    return f"{value.p}/{value.q}" if isinstance(value, sympy.Rational) else None
 
 
 if __name__ == "__main__":

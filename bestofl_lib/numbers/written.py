@@ -153,21 +153,27 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
             return Number(value + Fraction(int(mixed[1]), int(mixed[2])), at, mixed.end(), note)
     if power := _POWER_OF_TEN.match(text, end):
         return Number(value * Fraction(10) ** int(power[1]), at, power.end(), note)
-    pattern, table = _scales(code)
-    if scale := pattern.match(text, end):
-        factor = table[scale[1] or scale[2] or scale[3]]
-        value, end, note = value * factor, scale.end(), ""
-        while more := _BLANK.match(text, end):  # 3 lakh 50 thousand, 5 thousand 600
-            part = _NUMBER.match(text, more.end())
-            inner_value = value_of(part[0], code)[0] if part else None
-            if part is None or inner_value is None:
-                break
-            step = pattern.match(text, part.end())
-            inner_factor = table[step[1] or step[2] or step[3]] if step else 1
-            if inner_value * inner_factor >= factor or (step is None and factor > 1000):
-                break
-            value, end, factor = value + inner_value * inner_factor, step.end() if step else part.end(), inner_factor
+    if scale := _scales(code)[0].match(text, end):
+        return _scaled(text, at, value, scale, code)
     return Number(value, at, end, note)
+
+
+def _scaled(text: str, at: int, value: Fraction, scale: re.Match[str], code: str) -> Number:
+    """A number that starts at `at` times its scale word and what follows: 3 lakh 50 thousand, 5 thousand 600."""
+    pattern, table = _scales(code)
+    factor = table[scale[1] or scale[2] or scale[3]]
+    value, end = value * factor, scale.end()
+    while more := _BLANK.match(text, end):
+        part = _NUMBER.match(text, more.end())
+        inner_value = value_of(part[0], code)[0] if part else None
+        if part is None or inner_value is None:
+            break
+        step = pattern.match(text, part.end())
+        inner_factor = table[step[1] or step[2] or step[3]] if step else 1
+        if inner_value * inner_factor >= factor or (step is None and factor > 1000):
+            break
+        value, end, factor = value + inner_value * inner_factor, step.end() if step else part.end(), inner_factor
+    return Number(value, at, end)
 
 
 def _fraction(match: re.Match[str], at: int, whole: Fraction, code: str) -> Number:

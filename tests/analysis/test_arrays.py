@@ -69,7 +69,7 @@ def test_a_problem_without_candidates_in_some_language_is_named_or_dropped(make_
 def test_a_candidate_without_reading_or_reward_is_named(make_tables):
     tables = make_tables(n_problems=4, quality={"cross": 1})
     one = (pl.col("problem_id") == "p003") & (pl.col("language") == "de") & (pl.col("sample_index") == 2)
-    with pytest.raises(ValueError, match=r"1 candidates have no reading, such as p003 \(de\) number 2"):
+    with pytest.raises(ValueError, match=r"1 candidate without a reading, such as p003 \(de\) number 2"):
         build(tables, readings=tables["readings"].filter(~one))
     with pytest.raises(ValueError, match=r"'cross' lacks rewards for 1 of 16 candidates in de, such as p003 \(de\)"):
         build(tables, rewards=tables["rewards"].filter(~one))

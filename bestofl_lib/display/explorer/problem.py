@@ -65,41 +65,19 @@ def problem_view(
         if at in drawn:
             taken[at] = row | {"reward": reward, "where": f"{code} #{row['sample_index']}"}
     picks = []
-    for strategy, label in STRATEGIES.items():
+    for strategy in STRATEGIES:
         if strategy in NEEDS_REWARD and not reward_model:
             continue
         chosen, why = None, trouble or "nothing was drawn; give a language a completion"
         if arrays and taken:
-            chosen, why = _pick(
-                arrays, allocation, strategy, reward_model if strategy in NEEDS_REWARD else None, seed, taken
-            )
-        entry: dict[str, Any] = {"strategy": strategy, "label": label, "why": why, "card": None}
-        if chosen is not None:
-            cards[chosen]["picked"].append(strategy)
-            row = taken[chosen]
-            entry |= {
-                "card": cards[chosen]["id"], "language": row["language"], "where": row["where"], "answer": row["answer"],
-                "correct": bool(row["is_correct"]),
-            }  # fmt: skip
-        picks.append(entry)
-    columns = []
-    for code in source.languages:
-        mine = [card for (language, _), card in cards.items() if language == code]
-        question = questions.get(code, {})
-        columns.append({
-            "language": code,
-            "question": segments(question.get("question") or ""),
-            "revised": bool(question.get("is_revised", False)),
-            "n": len(mine),
-            "correct": sum(card["correct"] for card in mine),
-            "unread": sum(not card["read"] for card in mine),
-            "drawn": sum(card["drawn"] for card in mine),
-            "cards": sorted(mine, key=lambda card: (not card["drawn"], -(card["reward"] or 0.0), card["index"])),
-        })  # fmt: skip
+            model = reward_model if strategy in NEEDS_REWARD else None
+            chosen, why = _pick(arrays, allocation, strategy, model, seed, taken)
+        found = (cards[chosen], taken[chosen]) if chosen is not None else (None, None)
+        picks.append(_picked(strategy, why, *found))
     return {
         "id": problem_id,
         "reference": next((row["reference"] for row in questions.values()), None),
-        "columns": columns,
+        "columns": [_column(code, questions.get(code, {}), cards) for code in source.languages],
         "picks": picks,
         "votes": tally(table, list(taken.values())),
         "n_drawn": len(taken),
@@ -116,6 +94,35 @@ def precision(table: pl.DataFrame) -> str:
         return f"{counted(row['n_outdated'], 'judgement')} outdated: the answers are read otherwise now"
     share = f"{row['n_right']} of {counted(row['n'], 'reading')} right, {100 * row['precision']:.1f} % [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
     return share + (f"; {row['n_outdated']} outdated" if row["n_outdated"] else "")
+
+
+def _picked(
+    strategy: str, why: str, card: dict[str, Any] | None = None, row: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a strategy chose, if anything; the card that it chose is marked."""
+    entry: dict[str, Any] = {"strategy": strategy, "label": STRATEGIES[strategy], "why": why, "card": None}
+    if card is None or row is None:
+        return entry
+    card["picked"].append(strategy)
+    return entry | {
+        "card": card["id"], "language": row["language"], "where": row["where"], "answer": row["answer"],
+        "correct": bool(row["is_correct"]),
+    }  # fmt: skip
+
+
+def _column(code: str, question: Mapping[str, Any], cards: Mapping[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
+    """One language: its question, counts, and its cards with those drawn first."""
+    mine = [card for (language, _), card in cards.items() if language == code]
+    return {
+        "language": code,
+        "question": segments(question.get("question") or ""),
+        "revised": bool(question.get("is_revised", False)),
+        "n": len(mine),
+        "correct": sum(card["correct"] for card in mine),
+        "unread": sum(not card["read"] for card in mine),
+        "drawn": sum(card["drawn"] for card in mine),
+        "cards": sorted(mine, key=lambda card: (not card["drawn"], -(card["reward"] or 0.0), card["index"])),
+    }
 
 
 def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strategy: str) -> str:
