@@ -104,7 +104,7 @@ def _values(
         return Values(_random(arrays, name, ks), exact)
     if strategy == "oracle":
         if half:
-            return Values(contest_of(arrays, "oracle", members).shares(ks, half=half), exact)
+            return Values(contest_of(arrays, "oracle", members).shares(ks, members, half), exact)
         correct = {code: arrays.is_correct[code] for code in members}
         return Values(coverage_of_shares(correct, budgets=ks, problem_ids=ids), exact)
     if strategy == "majority":
@@ -120,7 +120,9 @@ def _values(
         return Values(
             best_of_k(rewards[name], arrays.is_correct[name], budgets=ks, problem_ids=ids, language=name), exact
         )
-    return Values(contest_of(arrays, model, members).shares(ks, half=half), exact)
+    every = arrays.languages  # most of them: the ranking of all serves, rather than one more
+    ranked = every if 2 * len(members) > len(every) and arrays.reward(model, every) is not None else members
+    return Values(contest_of(arrays, model, ranked).shares(ks, members, half), exact)
 
 
 def votes_of(

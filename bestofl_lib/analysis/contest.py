@@ -12,10 +12,10 @@ import scipy.sparse
 from bestofl_lib.analysis.checks import check_budget, check_shares, checked_allocation, checked_rewards
 from bestofl_lib.analysis.hypergeometric import Ratios
 from bestofl_lib.analysis.shares import over_shares
-from bestofl_lib.analysis.ties import Ties
+from bestofl_lib.analysis.ties import NEGLIGIBLE, Ties
 
 Array = np.ndarray
-_BLOCK = 8_192  # entries worked on at once, so that they stay in the processor's cache
+_BLOCK = 4_096  # entries worked on at once, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Contest:
     last: Array  # (problems,) share correct in the top group
     step: scipy.sparse.csr_matrix  # (problems, entries): m_g − m_{g+1}
     row: Array  # (entries,) problem of the entry
-    at_most: Array  # (entries, languages) candidates at or below the entry's reward
+    at_most: Array  # (entries, languages) candidates at or below the entry's reward; of the smallest integer type
     ties: Ties  # groups tied across languages whose shares correct differ
     problem_ids: Sequence[str] | None = None
 
@@ -66,43 +66,38 @@ class Contest:
         flat_language = column[order][kept]
         first = np.ones(len(row), bool)
         first[1:] = (flat_reward[1:] != flat_reward[:-1]) | (row[1:] != row[:-1])
-        group = np.cumsum(first) - 1
-        group_row = row[first]
-        n_groups = len(group_row)
-        cell = group * n_languages + flat_language
-        tied = np.bincount(cell, minlength=n_groups * n_languages).reshape(n_groups, n_languages)
-        worth = np.bincount(cell, flat_value, minlength=n_groups * n_languages).reshape(n_groups, n_languages)
-        at_most = np.cumsum(tied, 0)
-        top = np.ones(n_groups, bool)
+        start = np.flatnonzero(first)
+        end = np.append(start[1:], len(row))
+        group_row = row[start]
+        mean = np.add.reduceat(flat_value, start) / (end - start)
+        top = np.ones(len(start), bool)
         top[:-1] = group_row[1:] != group_row[:-1]
-        drawn = np.zeros((n_problems, n_languages), int)
-        drawn[group_row[top]] = at_most[top]
-        before = np.concatenate([np.zeros((1, n_languages), int), np.cumsum(n, 0)[:-1]])
-        at_most = at_most - before[group_row]
-
-        mean = worth.sum(1) / tied.sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            own = np.where(tied > 0, worth / tied, np.nan)
-        crossing = (tied > 0).sum(1) > 1
-        uneven = np.zeros(n_groups, bool)
-        if crossing.any():
-            spread = own[crossing]
-            uneven[crossing] = np.nanmax(spread, 1) - np.nanmin(spread, 1) > 0
         last = np.zeros(n_problems)
         last[group_row[top]] = mean[top]
-        step = np.zeros(n_groups)
+        step = np.zeros(len(start))
         step[:-1] = mean[:-1] - mean[1:]
         entry = ~top & (step != 0)
         rows = group_row[entry]
         matrix = scipy.sparse.csr_matrix((step[entry], (rows, np.arange(len(rows)))), shape=(n_problems, len(rows)))
+        crossing = np.minimum.reduceat(flat_language, start) != np.maximum.reduceat(flat_language, start)
+        shape, size = (len(rows), n_languages), int(n.max(initial=0))
+        at_most = np.empty(shape, np.min_scalar_type(size), order="F")  # columns are read one by one
+        below, tied, excess = (np.empty((crossing.sum(), n_languages), kind, "F") for kind in (int, int, float))
+        for position in range(n_languages):
+            mine = flat_language == position
+            so_far = np.append(0, np.cumsum(mine))
+            before = np.append(0, np.cumsum(n[:, position]))
+            at_most[:, position] = so_far[end[entry]] - before[rows]
+            below[:, position] = so_far[start[crossing]] - before[group_row[crossing]]
+            tied[:, position] = so_far[end[crossing]] - so_far[start[crossing]]
+            worth = np.add.reduceat(np.where(mine, flat_value, 0.0), start)[crossing]
+            own = worth / np.maximum(tied[:, position], 1)
+            excess[:, position] = np.where(tied[:, position] > 0, own - mean[crossing], 0.0)
+        uneven = np.abs(excess).max(1, initial=0) > 0
         ties = Ties(
-            Ratios(n),
-            group_row[uneven],
-            np.asfortranarray((at_most - tied)[uneven]),  # columns are read one by one
-            np.asfortranarray(tied[uneven]),
-            np.asfortranarray(np.where(tied > 0, own - mean[:, None], 0.0)[uneven]),
+            Ratios(n), group_row[crossing][uneven], *(np.asfortranarray(x[uneven]) for x in (below, tied, excess))
         )
-        return cls(languages, Ratios(n), last, matrix, rows, np.asfortranarray(at_most[entry]), ties, problem_ids)
+        return cls(languages, Ratios(n), last, matrix, rows, at_most, ties, problem_ids)
 
     def allocation(self, allocation: Mapping[str, int]) -> Array:
         """(problems,) expected payoff of the winner when each language gives its number of the allocation."""
@@ -132,17 +127,42 @@ class Contest:
         first = None if half is None else self.languages.index(half)
         if first is not None:
             check_budget(self.n_candidates[:, first], int(given.max()), self.problem_ids, half)
-        below = np.empty((len(self.row), len(ks)))
-        for start in range(0, len(self.row), _BLOCK):
-            part = slice(start, start + _BLOCK)
-
-            def factor(position: int, k: int, part: slice = part) -> Array:
-                return self.below(chosen[position], k, part)
-
-            below[part] = over_shares(factor, len(chosen), ks)
-            if first is not None:
-                below[part] *= np.stack([self.below(first, int(k), part) for k in given], 1)
+        below = self._below_shares(chosen, ks)
+        if first is not None:
+            below *= np.stack([self.below(first, int(k)) for k in given], 1)
         return self.last[:, None] + self.step @ below + self.ties.shares(chosen, ks, first, given)
+
+    def _below_shares(self, chosen: Sequence[int], ks: Array) -> Array:
+        """(entries, budgets) chance that no drawn candidate ranks above the entry, with equal shares over `chosen`.
+
+        With q = k // L each and r more: Π_l C(b_l, q) / C(n_l, q) times e_r(x) / C(L, r), where e_r is an elementary
+        symmetric polynomial and x_l = (b_l − q) / (n_l − q) is what one more draw of a language costs.
+        """
+        below = np.zeros((len(self.row), len(ks)))
+        q_of, extra = ks // len(chosen), ks % len(chosen)
+        reach = np.zeros(len(self.row))  # log of a bound: below ≤ exp(q × reach)
+        for position in chosen:
+            with np.errstate(divide="ignore"):
+                reach += np.log(self.at_most[:, position] / self.n_candidates[self.row, position])
+        for q in np.unique(q_of):
+            at = np.flatnonzero(q_of == q)
+            top = int(extra[at].max())
+            possible = np.flatnonzero(q * reach > NEGLIGIBLE) if q else np.arange(len(self.row))
+            for start in range(0, len(possible), _BLOCK):
+                part = possible[start : start + _BLOCK]
+                product, sums = np.ones(len(part)), [np.ones(len(part)), *np.zeros((top, len(part)))]
+                for done, position in enumerate(chosen):
+                    b = self.at_most[part, position]
+                    if q:
+                        product *= self.ratios.of(b, self.row[part], position, int(q))
+                    if top:
+                        x = np.maximum(b - float(q), 0.0) / (self.n_candidates[self.row[part], position] - q)
+                        for r in range(min(done + 1, top), 0, -1):
+                            sums[r] += sums[r - 1] * x
+                for column in at:
+                    r = int(extra[column])
+                    below[part, column] = product * sums[r] / comb(len(chosen), r)
+        return below
 
     def one_more(self, allocation: Mapping[str, int]) -> dict[str, Array]:
         """Per language that can still give one: (problems,) expected payoff of the winner with one more of it.

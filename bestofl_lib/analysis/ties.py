@@ -16,6 +16,7 @@ import numpy as np
 from bestofl_lib.analysis.hypergeometric import Ratios, hypergeometric
 
 Array = np.ndarray
+NEGLIGIBLE = -46.0  # log of a chance that changes no figure: 1e-20
 _BLOCK = 8_192  # groups × nodes worked on at once, so that they stay in the processor's cache
 
 
@@ -47,47 +48,68 @@ class Ties:
         return total
 
     def shares(self, chosen: Sequence[int], budgets: Array, first: int | None, given: Array) -> Array:
-        """(problems, budgets) what ties add with equal shares over `chosen`, and `given` of the language `first`."""
+        """(problems, budgets) what ties add with equal shares over `chosen`, and `given` of the language `first`.
+
+        With q = k // L of each language and r more, drawn at random: the product of the languages' generating functions
+        is L × e_r(x), see `Contest._below_shares`; its derivative towards the languages whose tied candidates are worth
+        more is L × (Σ s × e_r + d_r), with s the logarithmic derivatives and d_r the derivative of e_r.
+        """
         total = np.zeros((self.n_problems, len(budgets)))
-        shares, counts = budgets // len(chosen), given * (first is not None)
-        for q, count in sorted(set(zip(shares.tolist(), counts.tolist(), strict=True))):
-            at = np.flatnonzero((shares == q) & (counts == count))
-            extra = budgets[at] % len(chosen)
-            for rows, nodes, weights in self.batches(int((budgets + given)[at].max())):
-                product, win = [np.ones((len(rows), len(nodes)))], [np.zeros((len(rows), len(nodes)))]
-                if first is not None:
-                    product[0], slope = self.generating(rows, first, count, nodes)
-                    win[0] = slope * self.excess[rows, first, None]
-                for position in chosen:
-                    product, win = self._joined(product, win, rows, position, q, int(extra.max()), nodes)
-                for column, r in zip(at, extra, strict=True):
-                    share = win[r] @ weights / comb(len(chosen), int(r))
+        q_of, extra = budgets // len(chosen), budgets % len(chosen)
+        reach = np.zeros(len(self.row))
+        for position in chosen:
+            with np.errstate(divide="ignore"):
+                n = self.ratios.n_candidates[self.row, position]
+                reach += np.log((self.below[:, position] + self.tied[:, position]) / n)
+        for q in np.unique(q_of):
+            at = np.flatnonzero(q_of == q)
+            top = int(extra[at].max())
+            for rows, nodes, weights in self.batches(int((budgets + given)[at].max()), q * reach if q else None):
+                base, slope, sums, slopes = self._symmetric(rows, nodes, chosen, int(q), top)
+                for column in at:
+                    r = int(extra[column])
+                    product, win = base * sums[r], base * (slope * sums[r] + slopes[r])
+                    if first is not None:
+                        value, rise = self.generating(rows, first, int(given[column]), nodes)
+                        win = win * value + product * rise * self.excess[rows, first, None]
+                    share = win @ weights / comb(len(chosen), r)
                     total[:, column] += np.bincount(self.row[rows], share, minlength=len(total))
         return total
 
-    def _joined(
-        self, product: list[Array], win: list[Array], rows: Array, position: int, q: int, top: int, nodes: Array
-    ) -> tuple[list[Array], list[Array]]:
-        """Coefficients of y^0, y^1, … up to `top` after one more language that gives q or, with y, q + 1."""
-        worth = self.excess[rows, position, None]
-        low, low_slope = self.generating(rows, position, q, nodes)
-        new_product = [p * low for p in product]
-        new_win = [w * low + p * (low_slope * worth) for p, w in zip(product, win, strict=True)]
-        if top:
-            high, high_slope = self.generating(rows, position, q + 1, nodes)
-            for r, (p, w) in enumerate(zip(product, win, strict=True), 1):
-                if r > top:
-                    break
-                more, more_win = p * high, w * high + p * (high_slope * worth)
-                if r < len(new_product):
-                    new_product[r], new_win[r] = new_product[r] + more, new_win[r] + more_win
-                else:
-                    new_product.append(more)
-                    new_win.append(more_win)
-        return new_product, new_win
+    def _symmetric(
+        self, rows: Array, nodes: Array, chosen: Sequence[int], q: int, top: int
+    ) -> tuple[Array, Array, list[Array], list[Array]]:
+        """Product, sum of logarithmic derivatives, e_0 … e_top and their derivatives, each (groups, nodes)."""
+        shape = (len(rows), len(nodes))
+        base, slope = np.ones(shape), np.zeros(shape)
+        sums, slopes = [np.ones(shape), *np.zeros((top, *shape))], [*np.zeros((top + 1, *shape))]
+        for done, position in enumerate(chosen):
+            worth = self.excess[rows, position, None]
+            low, low_rise = self.generating(rows, position, q, nodes)
+            base *= low
+            if q:
+                low_rise = np.divide(low_rise, low, out=np.zeros(shape), where=low > 0)
+                slope += worth * low_rise
+            if not top:
+                continue
+            x, x_rise = self.generating(rows, position, q + 1, nodes)
+            if q:
+                x = np.divide(x, low, out=np.zeros(shape), where=low > 0)
+                x_rise = np.divide(x_rise, low, out=np.zeros(shape), where=low > 0) - x * low_rise
+            x_rise = x_rise * worth
+            for r in range(min(done + 1, top), 0, -1):
+                slopes[r] += slopes[r - 1] * x + sums[r - 1] * x_rise
+                sums[r] += sums[r - 1] * x
+        return base, slope, sums, slopes
 
-    def batches(self, budget: int) -> Iterator[tuple[Array, Array, Array]]:
-        """Groups that need the same number of quadrature nodes, with the nodes and weights on 0..1."""
+    def batches(self, budget: int, chance: Array | None = None) -> Iterator[tuple[Array, Array, Array]]:
+        """Groups that need the same number of quadrature nodes, with the nodes and weights on 0..1.
+
+        Args:
+            budget: completions drawn.
+            chance: (groups,) log of a bound on the chance that no drawn candidate ranks above the group; groups that are
+                all but impossible winners are left out.
+        """
         if not len(self.row):
             return
         degree = np.minimum(self.tied.sum(1), budget)
@@ -95,7 +117,7 @@ class Ties:
         needed = np.where(least <= 4, least, 2 ** np.ceil(np.log2(least)).astype(int))
         for count in np.unique(needed):
             nodes, weights = np.polynomial.legendre.leggauss(int(count))
-            rows = np.flatnonzero(needed == count)
+            rows = np.flatnonzero(needed == count if chance is None else (needed == count) & (chance > NEGLIGIBLE))
             size = max(1, 4 * _BLOCK // int(count))
             for start in range(0, len(rows), size):
                 yield rows[start : start + size], (nodes + 1) / 2, weights / 2
