@@ -66,8 +66,13 @@ TABLES: dict[str, Table] = {
             "seed": pl.Int64,
             "seconds": pl.Float64,  # its share of its batch's wall time
             "condition": pl.String,  # null, or what set this candidate apart in an imported pool
+            # the three axes, as asked; null in runs made before they were kept: all are `language`
+            "question_language": pl.String,  # the question's text
+            "thinking_language": pl.String,  # what the instruction or the begun solution asks to think in
+            "answer_language": pl.String,  # what the last line is asked in
         },
         tuple(KEY),
+        ("question_language", "thinking_language", "answer_language"),
     ),
     "readings": Table(
         "one row per candidate",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bestofl_lib.candidates.store import Store
+from bestofl_lib.candidates.store import Store, asked_for, scan_shards
 from bestofl_lib.languages import in_order
 from bestofl_lib.runs import Run
 
@@ -68,11 +68,10 @@ class Source:
     def candidates(self) -> pl.LazyFrame:
         """One row per candidate that the run asked for, scanned from its shards."""
         store = Store(self.run.folder / "candidates")
-        asked = store.asked().lazy()
+        asked = store.asked()
         if not store.shards():
             raise FileNotFoundError(f"no candidates in {store.folder}; run 01_generate_candidates first")
-        rows = pl.scan_parquet(store.shards()).join(asked, on=["problem_id", "language", "draw"])
-        return rows.filter(pl.col("sample_index") < pl.col("n"))
+        return asked_for(scan_shards(store.shards()), asked)
 
 
 def open_run(run: Run | str, split: str | None = "test") -> Source:

@@ -11,6 +11,7 @@ import polars as pl
 from bestofl_lib.candidates.sampling import requested
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.models.contract import Request, Sampler, Sampling
+from bestofl_lib.problems.prompts import Asking
 from bestofl_lib.tables import KEY
 
 
@@ -53,13 +54,14 @@ def forecast(
     seed: int = 0,
     style: str = "native",
     system: str = "",
+    asking: Asking | None = None,
 ) -> Forecast:
     """What `generate` with the same arguments would take. It loads the model and writes a few tokens, which are not kept.
 
     Raises:
         ValueError: as `generate`, and for a prompt that leaves no room in the model's context.
     """
-    prompts, _, wanted = requested(problems, sampler.identity, n, settings, seed, style, system)
+    prompts, _, wanted = requested(problems, sampler.identity, n, settings, seed, style, system, asking or Asking())
     missing = wanted.join(store.peek(), on=[*KEY, "draw"], how="anti", maintain_order="left")
     left = missing.height
     speed, weights, cache = None, 0, 0

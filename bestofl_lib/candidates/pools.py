@@ -218,7 +218,10 @@ def _with_languages(
         other = pl.when(pl.col(here) != pl.col(there)).then(pl.format(words + " {}", pl.col(there)))
         condition = pl.col("condition") if "condition" in rows.columns else pl.lit(None, pl.String)
         joined = pl.concat_str(condition, other, separator=", ", ignore_nulls=True)
-        rows = rows.with_columns(pl.when(joined != "").then(joined).alias("condition"), language=pl.col(here))
+        rows = rows.with_columns(
+            pl.when(joined != "").then(joined).alias("condition"), language=pl.col(here),
+            question_language="language", thinking_language="trace_language",
+        )  # fmt: skip
     unsaid = rows.filter(pl.col("language").is_null())
     if len(unsaid):
         raise ValueError(
@@ -288,7 +291,7 @@ def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
         pl.lit(None, dtype).alias(name)
         for name, dtype in (
             ("condition", pl.String), ("sample_index", pl.Int64), ("n_tokens", pl.Int32), ("logprob", pl.Float64),
-            ("finish_reason", pl.String),
+            ("finish_reason", pl.String), ("question_language", pl.String), ("thinking_language", pl.String),
         )
         if name not in rows.columns
     )  # fmt: skip

@@ -13,14 +13,15 @@ from typing import Any
 
 import polars as pl
 
-from bestofl_lib.candidates.store import Store
+from bestofl_lib.candidates.store import ASKED_SCHEMA, Store
 from bestofl_lib.candidates.writers import Share
 from bestofl_lib.models.contract import Request, Sampler, Sampling, Unfinished
-from bestofl_lib.problems.prompts import messages, stops
+from bestofl_lib.problems.prompts import Asking, messages, stops
 from bestofl_lib.progress import Progress
 from bestofl_lib.tables import KEY, SPLITS
 from bestofl_lib.text import key_digest, stable_integer
 
+AXES = ("question_language", "thinking_language", "answer_language")  # of a candidate
 _KEPT = ("n_tokens", "finish_reason", "logprob", "seconds", "token_ids", "token_logprobs")  # of a completion
 
 
@@ -34,6 +35,7 @@ def generate(
     seed: int = 0,
     style: str = "native",
     system: str = "",
+    asking: Asking | None = None,
     progress: bool = True,
 ) -> pl.DataFrame:
     """Draw n candidates for every row of problems, skipping what the store already holds.
@@ -52,6 +54,8 @@ def generate(
         settings: temperature and so on; by default `Sampling()`.
         seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
         style, system: of the prompt, see `problems.prompts.messages`.
+        asking: languages of question, thinking and answer where they are not the row's. Of questions that are thought about in
+            several languages, n candidates are drawn in each, and their indices take turns.
         progress: whether to show a progress bar.
 
     Returns:
@@ -62,16 +66,17 @@ def generate(
         RuntimeError: another process writes to the same store.
     """
     settings = settings or Sampling()
-    prompts, asked, wanted = requested(problems, sampler.identity, n, settings, seed, style, system)
+    asking = asking or Asking()
+    prompts, asked, wanted = requested(problems, sampler.identity, n, settings, seed, style, system, asking)
     with store.writing():
         missing = wanted.join(
             store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left"
         )
-        store.ask(asked.select("problem_id", "language", "draw", "n"))
+        store.ask(asked)
         if store.share is not None:
             missing = missing.filter(_in_share(missing, store.share))
         if missing.height:
-            _draw(missing, prompts, store, sampler, settings, seed, style, len(wanted), progress)
+            _draw(missing, prompts, store, sampler, settings, seed, (style, asking), len(wanted), progress)
     return store.candidates(partial=store.share is not None)
 
 
@@ -83,12 +88,13 @@ def requested(
     seed: int,
     style: str,
     system: str,
+    asking: Asking,
 ) -> tuple[list[tuple[Mapping[str, str], ...]], pl.DataFrame, pl.DataFrame]:
     """What a call of `generate` with these arguments asks for.
 
     Returns:
-        The prompts; one row per problem and language asked, with columns draw and n; and one row per completion wanted, with
-        key, draw and row, the place of its prompt.
+        The prompts; one row per prompt, as the store notes it; and one row per completion wanted, with key, draw, the three
+        languages and row, the place of its prompt.
     """
     counted = _with_n(problems, n)
     if settings.temperature == 0 and counted["n"].max() != 1:
@@ -97,18 +103,27 @@ def requested(
             "draw 1 candidate, or set a temperature above 0"
         )
 
-    prompts: list[tuple[Mapping[str, str], ...]] = [
-        tuple(messages(question, language, style, system))
-        for question, language in counted.select("question", "language").iter_rows()
-    ]
-    asked = counted.with_columns(
-        pl.Series("draw", [draw_hash(identity, p, settings, seed) for p in prompts], pl.String)
+    asking.check(style)
+    turns = len(asking.think_in) or 1
+    thought = pl.DataFrame(
+        [(code, asking.question_language or code, thinking, asking.answer_in or thinking, first)
+         for code in counted["language"].unique(maintain_order=True) for first, thinking in enumerate(asking.thinking(code))],
+        schema=["language", *AXES, "first"], orient="row",
+    )  # fmt: skip
+    asked = counted.join(thought, on="language", how="left", maintain_order="left_right").with_columns(
+        pl.col("first").cast(pl.Int32), step=pl.lit(turns, pl.Int32)
     )
+    prompts: list[tuple[Mapping[str, str], ...]] = [
+        tuple(messages(question, thinking, style, system, answer_language=answer, opening=asking.opening(thinking)))
+        for question, thinking, answer in asked.select("question", "thinking_language", "answer_language").iter_rows()
+    ]
+    asked = asked.with_columns(pl.Series("draw", [draw_hash(identity, p, settings, seed) for p in prompts], pl.String))
     wanted = asked.with_columns(
         pl.Series("row", range(len(asked)), pl.Int64), sample_index=pl.int_ranges("n", dtype=pl.Int32)
     )
-    wanted = wanted.explode("sample_index").select("problem_id", "language", "sample_index", "draw", "row")
-    return prompts, asked, wanted
+    wanted = wanted.explode("sample_index").with_columns(pl.col("first") + pl.col("sample_index") * pl.col("step"))
+    wanted = wanted.with_columns(sample_index="first").select(*KEY, "draw", "row", *AXES)
+    return prompts, asked.select(ASKED_SCHEMA.names()), wanted
 
 
 def draw_hash(identity: str, prompt: Sequence[Mapping[str, str]], settings: Sampling, seed: int) -> str:
@@ -134,11 +149,12 @@ def _draw(
     sampler: Sampler,
     settings: Sampling,
     seed: int,
-    style: str,
+    how: tuple[str, Asking],
     n_wanted: int,
     progress: bool,
 ) -> None:
     """Draw the missing candidates into the store, which is open for writing."""
+    style, asking = how
     requests = [
         Request(
             problem_id,
@@ -146,12 +162,15 @@ def _draw(
             index,
             prompts[row],
             candidate_seed(seed, problem_id, code, index),
-            stop=stops(code, style),
+            stop=stops(thinking, style),
             begun=store.begun(draw, (problem_id, code, index)),
         )
-        for problem_id, code, index, draw, row in missing.select(*KEY, "draw", "row").iter_rows()
+        for problem_id, code, index, draw, row, thinking in missing.select(
+            *KEY, "draw", "row", "thinking_language"
+        ).iter_rows()
     ]
     draws = dict(zip(missing.select(*KEY).iter_rows(), missing["draw"], strict=True))
+    axes = dict(zip(missing.select(*KEY).iter_rows(), missing.select(AXES).iter_rows(), strict=True))
     bar = Progress("candidates", n_wanted, n_wanted - len(requests), shown=progress)
     try:
         with bar:
@@ -163,7 +182,8 @@ def _draw(
                 store.add(
                     dict(zip(KEY, key, strict=True))
                     | {"draw": draws.pop(key), "model": sampler.name, "seed": request.seed}
-                    | {"completion": completion.text}
+                    | dict(zip(AXES, axes[key], strict=True))
+                    | {"completion": asking.opening(axes[key][1]) + completion.text}
                     | {field: getattr(completion, field) for field in _KEPT}
                 )
                 bar.update(tokens=completion.n_tokens or 0)

@@ -27,11 +27,17 @@ from bestofl_lib.candidates.unfinished import UnfinishedRows
 from bestofl_lib.candidates.writers import Share, sole_writer
 from bestofl_lib.files import explain, read_checked, replace_file, write_checked
 from bestofl_lib.models.contract import Unfinished
-from bestofl_lib.tables import KEY, SCHEMAS, check_table
+from bestofl_lib.tables import KEY, SCHEMAS, TABLES, check_table
 from bestofl_lib.text import content_digest, valid_unicode
 
 SCHEMA = SCHEMAS["candidates"]
-ASKED_SCHEMA = pl.Schema({"problem_id": pl.String, "language": pl.String, "draw": pl.String, "n": pl.Int32})
+ASKED_SCHEMA = pl.Schema(  # one row per problem, language and prompt
+    {"problem_id": pl.String, "language": pl.String, "draw": pl.String, "n": pl.Int32}
+    | {
+        "first": pl.Int32,
+        "step": pl.Int32,
+    }  # its sample_index are first, first + step, …: prompts of one question take turns
+)
 TOKENS_FOLDER = "tokens"  # in the store's folder: what servers said about tokens, read by nobody by default
 TOKENS_SCHEMA = pl.Schema(  # one row per candidate
     {"draw": pl.String}
@@ -82,13 +88,7 @@ class Store:
         """
         asked = self.asked()
         stored = self._read(repair=False)
-        table = (
-            stored.join(asked, on=["problem_id", "language", "draw"], how="semi")
-            .join(asked.select("problem_id", "language", "n"), on=["problem_id", "language"])
-            .filter(pl.col("sample_index") < pl.col("n"))
-            .drop("n")
-            .sort(*KEY)
-        )
+        table = asked_for(stored.lazy(), asked).sort(*KEY).collect()
         wanted = int(asked["n"].sum() or 0)
         if len(table) < wanted and not partial:
             raise ValueError(
@@ -98,7 +98,7 @@ class Store:
         return check_table("candidates", table)
 
     def asked(self) -> pl.DataFrame:
-        """What the latest `generate` asked for: one row per problem and language, with its draw and how many.
+        """What the latest `generate` asked for: one row per problem, language and prompt, with its draw and how many.
 
         Raises:
             FileNotFoundError: nothing was ever asked for here.
@@ -107,7 +107,7 @@ class Store:
         path = self.folder / _ASKED
         if not path.exists():
             raise FileNotFoundError(f"no candidates in {self.folder}; run 01_generate_candidates first")
-        return read_checked(path).select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items())
+        return _asked(read_checked(path))
 
     def held(self) -> pl.DataFrame:
         """Keys and finish reasons of everything stored, whatever its draw; damaged shards are set aside first.
@@ -245,10 +245,12 @@ class Store:
                 self._is_open = False
 
     def ask(self, asked: pl.DataFrame) -> None:
-        """Note what is wanted now: columns problem_id, language, draw, n. `candidates()` returns these and no others."""
+        """Note what is wanted now: columns of `ASKED_SCHEMA`, first and step being 0 and 1 where they are not there.
+
+        `candidates()` returns these and no others.
+        """
         self._need_lock()
-        table = asked.select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items())
-        write_checked(self.folder / _ASKED, table, "nothing was drawn")
+        write_checked(self.folder / _ASKED, _asked(asked), "nothing was drawn")
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Keep what a sampler says about a call: servers, versions, faults. One line, never changed afterwards."""
@@ -342,6 +344,28 @@ class Store:
             raise RuntimeError(f"{self.folder} is not open for writing; use `with store.writing():`")
 
 
+def asked_for(candidates: pl.LazyFrame, asked: pl.DataFrame) -> pl.LazyFrame:
+    """The stored candidates that were asked for, by draw and place."""
+    place = pl.col("sample_index") - pl.col("first")
+    return (
+        candidates.join(asked.lazy(), on=["problem_id", "language", "draw"])
+        .filter((place >= 0) & (place % pl.col("step") == 0) & (place // pl.col("step") < pl.col("n")))
+        .drop("n", "first", "step")
+    )
+
+
+def scan_shards(paths: list[Path]) -> pl.LazyFrame:
+    """The rows of shards, unread; columns that shards of earlier versions lack are null."""
+    return pl.scan_parquet(paths, schema=SCHEMA, missing_columns="insert")
+
+
+def _asked(table: pl.DataFrame) -> pl.DataFrame:
+    for column, usual in (("first", 0), ("step", 1)):
+        if column not in table.columns:
+            table = table.with_columns(pl.lit(usual, pl.Int32).alias(column))
+    return table.select(pl.col(c).cast(t) for c, t in ASKED_SCHEMA.items())
+
+
 class _DamagedShard(Exception):
     """Why a shard cannot be trusted."""
 
@@ -361,6 +385,8 @@ def _read_shard(path: Path, schema: pl.Schema = SCHEMA) -> pl.DataFrame:
         table = pl.read_parquet(io.BytesIO(_checked_bytes(path)))
     except pl.exceptions.PolarsError as error:
         raise _DamagedShard(f"is not readable Parquet ({error})") from error
+    added = [pl.lit(None).alias(c) for c in TABLES["candidates"].optional if c in schema and c not in table.columns]
+    table = table.with_columns(added)
     if missing := [column for column in schema if column not in table.columns]:
         raise ValueError(
             f"{path} was written by another version: it lacks {', '.join(missing)}; "

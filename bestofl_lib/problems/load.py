@@ -61,6 +61,7 @@ def load(
     revised: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     decimal_mark: str = "",
+    question_language: str = "",
 ) -> pl.DataFrame:
     """Problems, one row per problem and language (schema "problems").
 
@@ -79,6 +80,8 @@ def load(
         revised: which of MGSM's questions MGSM-Rev2 replaced: its JSON list of question numbers per language (counted
             from 1), or a folder with its TSV files, or "mgsm-rev2" for the Hub's copy, whose questions are then compared;
             by default `is_revised` is null (the lab: false).
+        question_language: take all questions in this language and give them to each of `languages`, which are then those of
+            the thinking; the source needs no questions in them.
         columns: for a table of your own: our column -> yours, such as {"question": "prompt"}; usual names are known.
         decimal_mark: "." or ",", where references as text leave in doubt what 1,234 or 18.000 is; the benchmarks write
             ".".
@@ -90,6 +93,11 @@ def load(
         OSError: the source cannot be reached or read.
     """
     codes = check_languages(languages) if languages is not None else None
+    if question_language:
+        one = load(source, [question_language], split, limit, folder, revised, columns, decimal_mark)
+        codes = codes or [question_language]
+        each = pl.DataFrame({"language": codes}, schema={"language": pl.String})
+        return check_table("problems", one.drop("language").join(each, how="cross", maintain_order="left_right"))
     per_language = "{language}" in source
     own = source not in SOURCES and not per_language and (is_remote(source) or find(source).is_file())
     unused = {

@@ -24,7 +24,16 @@ TYPES: dict[str, type] = {
     "str": str, "int": int, "float": float, "bool": bool,
     "list[str]": list[str], "list[int]": list[int], "list[float]": list[float],
 }  # fmt: skip
-LANGUAGE_PARAMETERS = ("language", "languages", "target", "targets", "base")  # values are language codes
+LANGUAGE_PARAMETERS = (
+    "language",
+    "languages",
+    "target",
+    "targets",
+    "base",
+    "question_language",
+    "think_in",
+    "answer_in",
+)  # values are language codes
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ RANGES: dict[str, Any] = {
     "scope": Literal["own", "all"],
     "axis": Literal["question", "reasoning"],
     "decimal_mark": Literal["", ".", ","],
+    "think_by": Literal["instruction", "prefill"],
 }
 
 

@@ -117,8 +117,10 @@ def _candidates(run: Run, steps: list[Step]) -> list[str]:
     values = next((step.effective for step in steps if "test_candidates" in step.effective), None)
     if values is None:
         return []
-    wanted = len(values["languages"]) * sum(
-        values[f"{split}_problems"] * values[f"{split}_candidates"] for split in ("train", "test")
+    wanted = (
+        len(values["languages"])
+        * (len(values.get("think_in", [])) or 1)
+        * sum(values[f"{split}_problems"] * values[f"{split}_candidates"] for split in ("train", "test"))
     )
     held = len(run.store().candidates(partial=True)) if (run.store().folder / "asked.parquet").exists() else 0
     return [f"candidates: at most {wanted:,} wanted, {held:,} stored"]
