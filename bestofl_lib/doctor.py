@@ -18,13 +18,18 @@ from urllib.parse import urlsplit
 import psutil
 
 from bestofl_lib.files import ROOT
-from bestofl_lib.languages import english_name, needing_fonts
+from bestofl_lib.languages import PIVOT, english_name, needing_fonts
 from bestofl_lib.runs import Folders
 from bestofl_lib.study.execution import VERSIONS
 from bestofl_lib.study.guards import shared_without_locks
 from bestofl_lib.text import content_digest
 
 REACH = 3.0  # seconds to wait for the hub
+TRIED_PROMPTS, TRIED_EACH, TRIED_TOKENS = (
+    64,
+    8,
+    512,
+)  # what a model that is examined is asked for; little of it is written
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish
 
 
@@ -51,7 +56,7 @@ def examine(root: Path = ROOT, folders: Folders | None = None, model: str = "") 
         _adapters(),
         _hub(),
         *([_locks(folders.runs)] if shared_without_locks(folders.runs) else []),
-        *([_model(model)] if model else []),
+        *(_model(model) if model else []),
     ]
     return [f"{mark:<4} {text}" for mark, text in findings], all(mark != "FAIL" for mark, _ in findings)
 
@@ -198,21 +203,50 @@ def _locks(folder: Path) -> Finding:
     return "note", f"{folder} is on {kind}, where locks are not dependable: run one study at a time there"
 
 
-def _model(name: str) -> Finding:
-    """Size of a model's weights where they are on this machine."""
-    folder = Path(name).expanduser()
-    folder = folder if folder.is_dir() else ROOT / folder
-    if not folder.is_dir():
-        cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
-        snapshots = sorted((cache / f"models--{name.replace('/', '--')}" / "snapshots").glob("*"), key=os.path.getmtime)
-        if not snapshots:
-            return "note", f"model {name}: neither a folder nor in the cache; it will be downloaded from the hub"
-        folder = snapshots[-1]
-    weights = [path for path in folder.rglob("*.safetensors") if path.is_file()]
-    if not weights:
-        return "FAIL", f"model {name}: no *.safetensors in {folder}; only that format is read, finish its download"
-    size = sum(path.stat().st_size for path in weights)
-    return (
-        "ok",
-        f"model {name}: {size / 2**30:.1f} GB of weights in {folder}; sampling needs that and memory for its rows",
-    )
+def _model(name: str) -> list[Finding]:
+    """What a study with this model would meet: where its weights are, its memory and speed on this machine."""
+    from bestofl_lib.candidates.forecast import memory_words
+    from bestofl_lib.candidates.transformers_sampler import TransformersSampler
+    from bestofl_lib.models.contract import Request, Sampling
+    from bestofl_lib.models.opening import context_length
+
+    try:
+        sampler = TransformersSampler(name, chat_template="plain")
+        memory, place = sampler.memory(), f"{sampler.device.type}, {str(sampler.dtype).removeprefix('torch.')}"
+        most = context_length(sampler.source, sampler.revision) or 4 * TRIED_TOKENS
+        settings = Sampling(max_new_tokens=min(TRIED_TOKENS, most // 2))
+        chat = [({"role": "user", "content": f"{i} + {i}"},) for i in range(TRIED_PROMPTS)]
+        asked = [Request(str(i), PIVOT, k, prompt, k) for i, prompt in enumerate(chat) for k in range(TRIED_EACH)]
+        free, rows = sampler.fitting(asked, settings)
+    except (ValueError, OSError) as error:
+        return [("FAIL", f"model {name}: {error}")]
+    words = f"model {name}: {memory_words(memory.weights, memory.cache_per_token, free, rows, place)}"
+    if not rows:
+        return [("FAIL", f"{words}; take a smaller model or dtype, a device with more memory, or a server")]
+    found = [("ok", f"{words} (up to {settings.max_new_tokens} tokens each)")]
+    if not Path(sampler.source).is_dir() and not _is_cached(sampler.source):
+        return [
+            *found,
+            ("note", f"model {name}: its weights will be downloaded from the hub; its speed is measured then"),
+        ]
+    try:
+        speed = sampler.tokens_per_second(asked, settings)
+    except (ValueError, OSError) as error:
+        return [*found, ("FAIL", f"model {name}: {error}")]
+    hours = 1000 * settings.max_new_tokens / speed / 3600
+    told = f"{hours:.1f} hours" if hours > 1.5 else f"{60 * hours:.0f} minutes"
+    return [
+        *found,
+        (
+            "ok",
+            f"model {name}: {speed:,.0f} tokens/s (measured now): 1,000 completions of {settings.max_new_tokens} tokens in {told}",
+        ),
+    ]
+
+
+def _is_cached(model: str) -> bool:
+    """Whether the hub's cache holds weights of this model."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}" / "snapshots"
+    return any(folder.glob("*/*.safetensors"))

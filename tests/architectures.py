@@ -1,4 +1,7 @@
-"""Architectures of Transformers, tiny and random: one row per configuration class, with what served it when last run."""
+"""Architectures of Transformers, tiny and random: one row per configuration class, with what served it when last run.
+
+`python tests/architectures.py` writes the table for readers, reports/ARCHITECTURES.md.
+"""
 
 from __future__ import annotations
 
@@ -201,3 +204,41 @@ ARCHITECTURES = (
         name="phimoe with longrope",
     ),
 )
+
+PAGE = Path(__file__).resolve().parents[1] / "reports" / "ARCHITECTURES.md"
+_ABOVE = """# Architectures that are sampled right
+
+Every row was tried with Transformers {transformers}: a tiny random model, prompts of 2 to 127 tokens in one batch, beyond every
+sliding window and chunk (shrunk to {window} tokens). Greedy texts must equal those of `generate` one prompt at a time, and their
+log-probabilities those of the model's own logits within 1e-4, in float32; a handful is tried in bfloat16. The test is
+`tests/models/test_architectures.py`; `python tests/architectures.py` writes this page.
+
+*loop*: the fast loop of this project. *generate*: Transformers' own `generate`, one prompt at a time, several times slower, with the
+same candidates; a warning says so. An architecture that is not in this table is tried before anything is written: the loop against
+the model's own eager attention, then `generate` against itself, and it is refused in words where neither is right.
+
+The loop leans on internals of Transformers: the signature of attention functions, `AttentionInterface`, `AttentionMaskInterface`,
+`sdpa_mask`, `sdpa_attention_forward`, `CacheLayerMixin`, `keys` and `values` of a cache's layers, `logits_to_keep`, `rope_parameters`.
+Reward models lean on one more: a language model computes logits from the last hidden state of its base model. Therefore
+pyproject.toml has an upper bound, and a new release is tried by running the table.
+
+| Sampled by | Architectures (`model_type` of config.json) |
+| --- | --- |
+"""
+
+
+def page() -> str:
+    """The table for readers."""
+    import transformers
+
+    rows = []
+    for way in ("loop", "generate"):
+        names = sorted({str(a) for a in ARCHITECTURES if a.served_by == way})
+        rows.append(f"| {way} ({len(names)}) | {', '.join(names)} |")
+    version = ".".join(transformers.__version__.split(".")[:2])
+    return _ABOVE.format(transformers=version, window=WINDOW) + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf8")
+    print(PAGE)

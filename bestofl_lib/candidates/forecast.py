@@ -25,6 +25,9 @@ class Forecast:
     tokens_per_second: float | None  # measured on this machine; None: nothing is missing, or a server writes
     weights: int  # bytes; 0 where nothing was measured
     cache_per_token: int  # bytes
+    free: int = 0  # bytes on the device before the model is loaded
+    rows: int = 0  # completions written at once in this memory
+    place: str = ""  # device and number format
 
     @property
     def most_seconds(self) -> float:
@@ -40,7 +43,7 @@ class Forecast:
         time = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} minutes"
         return (
             f"{said}; at most {self.most_tokens:,} tokens for the rest, at {self.tokens_per_second:,.0f} tokens/s (measured now) "
-            f"at most {time}; memory: weights {self.weights / 1e9:.1f} GB, cache {self.cache_per_token / 1e3:.0f} kB per token"
+            f"at most {time}; {memory_words(self.weights, self.cache_per_token, self.free, self.rows, self.place)}"
         )
 
 
@@ -59,19 +62,40 @@ def forecast(
     """What `generate` with the same arguments would take. It loads the model and writes a few tokens, which are not kept.
 
     Raises:
-        ValueError: as `generate`, and for a prompt that leaves no room in the model's context.
+        ValueError: as `generate`; a prompt that leaves no room in the model's context; a model that does not fit in memory.
     """
     prompts, _, wanted = requested(problems, sampler.identity, n, settings, seed, style, system, asking or Asking())
     missing = wanted.join(store.peek(), on=[*KEY, "draw"], how="anti", maintain_order="left")
     left = missing.height
-    speed, weights, cache = None, 0, 0
+    speed, weights, cache, free, rows, place = None, 0, 0, 0, 0, ""
     if left and (measured := _as_measurable(sampler)) is not None:
         memory = measured.memory()
         weights, cache = memory.weights, memory.cache_per_token
-        rows = missing.select(*KEY, "row").iter_rows()
-        requests = [Request(problem, language, k, prompts[row], k) for problem, language, k, row in rows]
+        keys = missing.select(*KEY, "row").iter_rows()
+        requests = [Request(problem, language, k, prompts[row], k) for problem, language, k, row in keys]
+        place = f"{measured.device.type}, {str(measured.dtype).removeprefix('torch.')}"
+        free, rows = measured.fitting(requests, settings)
+        if not rows:
+            raise ValueError(
+                f"{measured.name} does not fit: {memory_words(weights, cache, free, rows, place)}; take a smaller model or dtype, "
+                "a device with more memory, or a server (model: http://host:8000/v1)"
+            )
         speed = measured.tokens_per_second(requests, settings)
-    return Forecast(wanted.height, wanted.height - left, left * settings.max_new_tokens, speed, weights, cache)
+    most = left * settings.max_new_tokens
+    return Forecast(wanted.height, wanted.height - left, most, speed, weights, cache, free, rows, place)
+
+
+def memory_words(weights: int, cache_per_token: int, free: int, rows: int, place: str) -> str:
+    """What a model takes and what fits, in one phrase.
+
+    >>> memory_words(15_230_000_000, 57_344, 80_000_000_000, 512, "cuda, bfloat16")
+    'memory (cuda, bfloat16): weights 15.2 GB, cache 57 kB per token; in 80.0 GB free 512 completions are written at once'
+    """
+    fit = f"{rows:,} completions are written at once" if rows else "not one completion fits"
+    return (
+        f"memory ({place}): weights {weights / 1e9:.1f} GB, cache {cache_per_token / 1e3:.0f} kB per token; "
+        f"in {free / 1e9:.1f} GB free {fit}"
+    )
 
 
 def _as_measurable(sampler: Sampler) -> Any:

@@ -22,7 +22,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from bestofl_lib.models.contract import Completion, Request, Sampling, Unfinished
-from bestofl_lib.models.decoding import Decoder
+from bestofl_lib.models.decoding import Decoder, free_bytes
 from bestofl_lib.models.estimate import Memory, memory, tokens_per_second
 from bestofl_lib.models.generate_decoding import GenerateDecoder
 from bestofl_lib.models.identity import folder_hash, hub_commit, locate
@@ -140,6 +140,13 @@ class TransformersSampler:
     def memory(self) -> Memory:
         """The memory of weights and cache, by the configuration: no weights are read."""
         return memory(self.source, self.revision, self.dtype)
+
+    def fitting(self, requests: Sequence[Request], settings: Sampling) -> tuple[int, int]:
+        """Bytes free on the device, to be asked before the model is loaded, and how many of these completions fit in them
+        at once, the weights included; 0: the weights alone do not."""
+        free = free_bytes(self.device)
+        rows = self.memory().rows(free, self.device, Shape.of(self._groups(requests, settings)), settings)
+        return free, min(self.batch_rows, len(requests)) if rows and self.batch_rows else rows
 
     def tokens_per_second(self, requests: Sequence[Request], settings: Sampling) -> float:
         """The speed of this model in this process on some of these requests; nothing of it is kept."""

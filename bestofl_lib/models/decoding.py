@@ -12,6 +12,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+import psutil
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
@@ -24,10 +25,37 @@ from bestofl_lib.models.tokens import choose_tokens
 from bestofl_lib.models.work import Group, Queue, Row, Shape
 
 _PREFILL_TOKENS = 4096  # in one forward pass, padding included
-_CPU_CACHE_BYTES = 2 << 30
+_CPU_CACHE_BYTES = 2 << 30  # at most
+_CACHE_SHARE = 0.7  # of free memory
 _REFILL = 0.7  # share of the rows in use below which new ones are started
 _ROWS = 512  # at once, memory allowing
 _HAND_OVER_SECONDS = 20.0  # between two times that what is unfinished is handed over
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free now on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def cache_room(free: int, device: torch.device) -> int:
+    """How many of the bytes that are free beside the weights may hold prompts and rows."""
+    return int(free * _CACHE_SHARE) if device.type == "cuda" else min(_CPU_CACHE_BYTES, int(free * _CACHE_SHARE))
+
+
+def rows_that_fit(room: int, token_bytes: int, vocabulary: int, shape: Shape, settings: Sampling) -> int:
+    """How many completions can be written at once; the prompts of twice as many groups as needed are counted in.
+
+    Args:
+        room: bytes for their keys, values and logits.
+        token_bytes: of keys and values, per token.
+
+    >>> rows_that_fit(10_000_000, 1_000, 500, Shape(prompt=50, width=4, rows=99), Sampling(max_new_tokens=200))
+    42
+    """
+    row = token_bytes * (settings.max_new_tokens + 2 * math.ceil(shape.prompt / shape.width)) + 16 * vocabulary
+    return max(0, min(_ROWS, room // row, shape.rows))
 
 
 class Decoder:
@@ -37,18 +65,11 @@ class Decoder:
         self.opened = opened
 
     def rows_for(self, shape: Shape, settings: Sampling, token_bytes: int) -> int:
-        """How many rows fit; the prompts of twice as many groups as needed are counted in."""
-        wanted = self.opened.batch_rows or _ROWS
-        if self.opened.batch_rows is None:
-            row = (
-                token_bytes * (settings.max_new_tokens + 2 * math.ceil(shape.prompt / shape.width))
-                + 16 * self.opened.vocabulary
-            )
-            free = _CPU_CACHE_BYTES
-            if self.opened.device.type == "cuda":
-                free = int(torch.cuda.mem_get_info(self.opened.device)[0] * 0.7)
-            wanted = max(1, min(wanted, free // row))
-        return min(wanted, shape.rows)
+        """How many rows are written at once: as asked for, or as many as fit."""
+        if self.opened.batch_rows is not None:
+            return min(self.opened.batch_rows, shape.rows)
+        room = cache_room(free_bytes(self.opened.device), self.opened.device)
+        return max(1, rows_that_fit(room, token_bytes, self.opened.vocabulary, shape, settings))
 
     def run(
         self, take: Callable[[int], list[Group]], shape: Shape, settings: Sampling

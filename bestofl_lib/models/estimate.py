@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bestofl_lib.models.contract import Completion, Sampling, Unfinished
-from bestofl_lib.models.decoding import Decoder
+from bestofl_lib.models.decoding import Decoder, cache_room, rows_that_fit
 from bestofl_lib.models.generate_decoding import GenerateDecoder
 from bestofl_lib.models.opening import loading
 from bestofl_lib.models.work import Group, Queue, Shape
@@ -26,15 +26,12 @@ class Memory:
 
     weights: int  # bytes
     cache_per_token: int  # bytes of keys and values, of one token of a prompt (held once) or of a completion
+    vocabulary: int  # tokens that have a logit
 
-    def rows(self, free: int, prompt_tokens: int, new_tokens: int, per_prompt: int) -> int:
-        """How many completions can be written at once in so many free bytes, the weights included; 0: none.
-
-        Args:
-            per_prompt: completions that share a prompt's cache.
-        """
-        row = self.cache_per_token * (new_tokens + prompt_tokens / max(1, per_prompt))
-        return max(0, int((free - self.weights) // max(row, 1)))
+    def rows(self, free: int, device: torch.device, shape: Shape, settings: Sampling) -> int:
+        """How many completions can be written at once where so many bytes are free for weights and all; 0: none."""
+        room = cache_room(free - self.weights, device)
+        return rows_that_fit(room, self.cache_per_token, self.vocabulary, shape, settings) if room > 0 else 0
 
 
 def memory(source: str, revision: str | None, dtype: torch.dtype) -> Memory:
@@ -56,7 +53,7 @@ def memory(source: str, revision: str | None, dtype: torch.dtype) -> Memory:
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", 0) or 0
     size = getattr(text, "head_dim", None) or text.hidden_size // max(1, getattr(text, "num_attention_heads", 1))
-    return Memory(weights, 2 * text.num_hidden_layers * heads * size * dtype.itemsize)
+    return Memory(weights, 2 * text.num_hidden_layers * heads * size * dtype.itemsize, text.vocab_size)
 
 
 def tokens_per_second(writer: Decoder | GenerateDecoder, groups: Sequence[Group], settings: Sampling) -> float:

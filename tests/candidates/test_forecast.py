@@ -14,6 +14,7 @@ from bestofl_lib.candidates.store import Store  # noqa: E402
 from bestofl_lib.candidates.transformers_sampler import TransformersSampler  # noqa: E402
 from bestofl_lib.models.contract import Completion, Request, Sampling  # noqa: E402
 from bestofl_lib.models.estimate import memory  # noqa: E402
+from bestofl_lib.models.work import Shape  # noqa: E402
 
 
 def problems(count: int) -> pl.DataFrame:
@@ -44,8 +45,41 @@ def test_memory_is_that_of_the_loaded_model_and_its_cache(tiny_policy):
     held = sum(x.numel() * x.element_size() for layer in cache.layers for x in (layer.keys, layer.values))
     assert found.cache_per_token == held / 10
     assert memory(str(tiny_policy), None, torch.bfloat16).weights == found.weights / 2
-    assert found.rows(found.weights + 100 * found.cache_per_token, prompt_tokens=8, new_tokens=8, per_prompt=4) == 10
-    assert found.rows(found.weights - 1, prompt_tokens=8, new_tokens=8, per_prompt=4) == 0
+    shape, settings, cpu = Shape(prompt=8, width=4, rows=9), Sampling(max_new_tokens=8), torch.device("cpu")
+    row = found.cache_per_token * (8 + 2 * 2) + 16 * found.vocabulary
+    assert found.rows(found.weights + round(5.01 * row / 0.7), cpu, shape, settings) == 5
+    assert found.rows(found.weights + 10**12, cpu, shape, settings) == 9
+    assert found.rows(found.weights - 1, cpu, shape, settings) == 0
+
+
+def test_what_does_not_fit_is_said_before_anything_is_loaded(tiny_policy, tmp_path, monkeypatch):
+    from bestofl_lib.candidates import transformers_sampler
+
+    sampler, settings = TransformersSampler(tiny_policy, device="cpu"), Sampling(max_new_tokens=20)
+    told = str(forecast(problems(4), Store(tmp_path), sampler, 3, settings))
+    assert "12 completions are written at once" in told and "(cpu, float32)" in told
+    monkeypatch.setattr(transformers_sampler, "free_bytes", lambda device: 1000)
+    fresh = TransformersSampler(tiny_policy, device="cpu")
+    with pytest.raises(ValueError, match="does not fit.*not one completion fits.*smaller model or dtype"):
+        forecast(problems(4), Store(tmp_path), fresh, 3, settings)
+    assert "writer" not in fresh.__dict__, "the model was loaded"
+
+
+def test_the_doctor_says_of_a_model_what_the_forecast_says(tiny_policy, monkeypatch):
+    from bestofl_lib import doctor
+    from bestofl_lib.candidates import transformers_sampler
+
+    memory_line, speed = doctor._model(str(tiny_policy))
+    assert memory_line[0] == speed[0] == "ok"
+    assert (
+        "memory (cpu, float32): weights 0.0 GB" in memory_line[1]
+        and "completions are written at once" in memory_line[1]
+    )
+    assert "tokens/s (measured now)" in speed[1]
+    monkeypatch.setattr(transformers_sampler, "free_bytes", lambda device: 1000)
+    [(mark, told)] = doctor._model(str(tiny_policy))
+    assert mark == "FAIL" and "not one completion fits" in told
+    assert doctor._model("no/such-model-anywhere")[0][0] == "FAIL"
 
 
 def test_a_completion_ends_at_a_text_that_stops_it(tiny_policy):

@@ -16,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from architectures import ARCHITECTURES, SWITCH, VOCABULARY, WINDOW, Architecture, make  # noqa: E402
+from architectures import ARCHITECTURES, PAGE, SWITCH, VOCABULARY, WINDOW, Architecture, make, page  # noqa: E402
 
 from bestofl_lib.models import self_check  # noqa: E402
 from bestofl_lib.models.contract import Completion, Sampling  # noqa: E402
@@ -120,6 +120,10 @@ def test_in_bfloat16_the_loop_serves_and_writes_nearly_what_generate_writes(kind
 def test_the_table_covers_at_least_45_architectures():
     assert len({a.kind for a in ARCHITECTURES}) >= 45
     assert {a.served_by for a in ARCHITECTURES} == {"loop", "generate"}
+
+
+def test_the_page_for_readers_is_that_of_the_table():
+    assert PAGE.read_text("utf8") == page(), "run: python tests/architectures.py"
 
 
 def test_an_attention_argument_that_the_loop_does_not_know_sends_the_model_to_generate(folder, monkeypatch):

@@ -1,7 +1,12 @@
-"""SmolLM2-135M-Instruct, real weights, from its prompt to the report. Run by `make real`, some 15 minutes on 2 busy cores."""
+"""SmolLM2-135M-Instruct, real weights, from its prompt to the report. Run by `make real`, some minutes on 2 cores.
+
+The model is right in few of MGSM's problems (in none of 72 completions of the first six), so its study asks problems of one
+step, written for this test.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,16 +26,19 @@ from bestofl_lib.candidates.transformers_sampler import TransformersSampler  # n
 from bestofl_lib.models.contract import Completion, Request, Sampling  # noqa: E402
 from bestofl_lib.problems.load import load  # noqa: E402
 from bestofl_lib.problems.prompts import messages  # noqa: E402
+from bestofl_lib.rewards.backbone import RewardBackbone  # noqa: E402
 from bestofl_lib.runs import Run  # noqa: E402
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
-PROBLEMS = Path(__file__).resolve().parents[1] / "data" / "mgsm"
+MGSM = Path(__file__).resolve().parents[1] / "data" / "mgsm"
+PROBLEMS = Path(__file__).with_name("problems.jsonl")
 ROOT = Path(__file__).resolve().parents[2]
+SIZE = 6 * 3 * 4  # problems, languages, candidates of each
 
 
 def test_ten_prompts_in_five_languages_are_continued_as_by_generate():
-    table = load(PROBLEMS, ["en", "de", "es", "ru", "zh"], limit={"test": 2})
+    table = load(MGSM, ["en", "de", "es", "ru", "zh"], limit={"test": 2})
     asked = [
         Request(row["problem_id"], row["language"], 0, tuple(messages(row["question"], row["language"])), 1)
         for row in table.iter_rows(named=True)
@@ -53,45 +61,61 @@ def test_ten_prompts_in_five_languages_are_continued_as_by_generate():
     print(f"\n{tokens / ours:.0f} tokens/s, generate {tokens / (time.perf_counter() - start):.0f}")
 
 
-def test_a_study_runs_to_its_report_and_a_classifier_scores_it(tmp_path):
-    model, folders = (
-        str(smollm2()),
-        {"BESTOFL_RUNS": str(tmp_path / "runs"), "BESTOFL_REPORTS": str(tmp_path / "reports")},
-    )
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("study")
+    return {"runs": place / "runs", "reports": place / "reports"}
+
+
+def study(folders: dict[str, Path], *options: str, **parameters: object) -> None:
+    """`bestofl run mgsm` with this model and these problems, and the time it took."""
     parameters = {
-        "run": "real", "source": str(PROBLEMS), "languages": "en,es,fr", "model": model, "reward_base": model,
-        "test_problems": 6, "test_candidates": 4, "max_new_tokens": 160, "folds": 2, "device": "cpu",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "bestofl_lib.cli", "run", "mgsm"]
+        "run": "real", "source": PROBLEMS, "languages": "en,es,fr", "model": smollm2(), "reward_base": smollm2(),
+        "reward_models": json.dumps([str(reward_model())]), "test_problems": 6, "test_candidates": 4, "max_new_tokens": 96,
+        "folds": 2, "device": "cpu",
+    } | parameters  # fmt: skip
+    command = [sys.executable, "-m", "bestofl_lib.cli", "run", "mgsm", *options]
     for name, value in parameters.items():
         command += ["-p", f"{name}={value}"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | folders, capture_output=True, text=True, check=False)
+    places = {"BESTOFL_RUNS": str(folders["runs"]), "BESTOFL_REPORTS": str(folders["reports"])}
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | places, capture_output=True, text=True, check=False)
+    print(f"\n{done.stdout}{time.perf_counter() - start:.0f} s")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    run = Run("real", tmp_path / "runs")
-    table = run.store().candidates()
-    assert table.height == 6 * 3 * 4 and set(table["finish_reason"]) <= {"stop", "length"}
+
+
+def test_a_study_with_a_probe_runs_to_its_report(folders):
+    study(folders, readout="probe")
+    run = Run("real", folders["runs"])
+    table, readings = run.candidates(), run.read("readings")
+    print(readings.group_by("language").agg(pl.col("is_correct").sum(), pl.len()).sort("language"))
+    assert table.height == SIZE and set(table["finish_reason"]) <= {"stop", "length"}
+    assert readings["is_correct"].any(), "not one of 72 answers to problems of one step is right"
+    assert {"probe"} == set(run.read("trained")["readout"])
+    assert set(run.read("claims")["claim"]) == {"H1", "H2", "H3", "H4"}
+    page = (folders["reports"] / "real" / "index.html").read_text("utf8")
+    assert "SmolLM2-135M-Instruct" in page and "Not all of the study has run" not in page
+
+
+def test_a_classifier_made_elsewhere_is_scored_by_the_study_as_by_its_own_forward(folders):
+    run = Run("real", folders["runs"])
+    name = reward_model().name
+    rewards = run.read("rewards").filter(reward_model=name)
+    assert rewards.height == SIZE and rewards["reward"].is_finite().all()
+    keys = ["problem_id", "language", "sample_index"]
+    rows = rewards.join(run.candidates(), on=keys).join(run.read("problems"), on=keys[:2]).head(4)
+    backbone = RewardBackbone(reward_model(), style="question", device="cpu", require_head=True)
+    for row in rows.iter_rows(named=True):
+        text, _ = backbone.whole_texts([(row["question"], row["language"])], [0], [row["completion"]])
+        with torch.inference_mode():
+            own = backbone.model(input_ids=torch.tensor([text[0]["input_ids"]])).logits
+        assert row["reward"] == pytest.approx(float(own), abs=2e-4)
+
+
+def test_the_same_study_with_a_head_keeps_the_candidates(folders):
+    before = Run("real", folders["runs"]).candidates()
+    study(folders, "--replace", readout="head")
+    run = Run("real", folders["runs"])
+    assert run.candidates().equals(before)
+    assert {"head"} == set(run.read("trained")["readout"])
     assert run.read("curves").height
-    pages = list((tmp_path / "reports" / "real").glob("*.html"))
-    assert pages, "no report"
-
-    from bestofl_lib.rewards.backbone import RewardBackbone
-
-    scorer = RewardBackbone(reward_model(), device="cpu", require_head=True)
-    texts = table.filter(pl.col("language") == "en").head(4)
-    prompts = list(dict.fromkeys(texts["problem_id"]))
-    questions = dict(
-        run.read("problems").filter(pl.col("language") == "en").select("problem_id", "question").iter_rows()
-    )
-    values, cut = scorer.values(
-        [(questions[p], "en") for p in prompts],
-        [prompts.index(p) for p in texts["problem_id"]],
-        texts["completion"].to_list(),
-    )
-    assert values.shape[0] == 4 and not cut.any()
-    rewards = values if values.shape[1] == 1 else values @ scorer.model.score.weight.detach().numpy().T
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(reward_model()).eval()
-    with torch.inference_mode():
-        for row, text in enumerate(texts["completion"]):
-            head, body, _ = scorer.encode([(questions[texts["problem_id"][row]], "en")], [0], [text])
-            own = model(torch.tensor([head[0] + body[0]])).logits
-            assert float(rewards[row, 0]) == pytest.approx(float(own), abs=2e-4)
