@@ -135,6 +135,20 @@ def _seed_shifts(of_seeds: Array | None, replicates: int, seed: int) -> Array:
     return error[:, None] * np.random.default_rng([seed, 2]).standard_t(len(of_seeds) - 1, (1, replicates))
 
 
+def joint_seed_shifts(of_seeds: Array, replicates: int, seed: int) -> Array:
+    """(replicates, figures) what other training seeds would add to several means at once, such as those of one curve.
+
+    Multivariate t with the covariance of the seeds' means and as many degrees of freedom as there are seeds but one.
+
+    Args:
+        of_seeds: (seeds, figures) mean over problems per training seed; at least two seeds.
+    """
+    n = len(of_seeds)
+    rng = np.random.default_rng([seed, 3])
+    lots = rng.standard_normal((replicates, n)) * np.sqrt((n - 1) / rng.chisquare(n - 1, (replicates, 1)))
+    return lots @ (of_seeds - of_seeds.mean(0)) / np.sqrt(n * (n - 1))
+
+
 def _bca(
     block: Array, tail: float, replicates: int, seed: int, bounds: tuple[float, float], null: float, shift: Array
 ) -> Resampled:

@@ -32,13 +32,16 @@ def break_even(
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = 0,
+    shifts: Array | None = None,
 ) -> BreakEven:
-    """The spend up to which curve `first` is ahead of `second`, with an interval over problems.
+    """The spend up to which curve `first` is ahead of `second`, with an interval over problems and training seeds.
 
     Args:
         first, second: (problems, budgets) per-problem values; the two may have different budgets.
         spend_first: (budgets,) completions, or (problems, budgets) tokens; increasing along budgets.
         spend_second: the same for `second`; by default that of `first`.
+        shifts: (replicates, budgets) what other training seeds would add to `first` − `second`, where both have the same
+            budgets; see `bootstrap.joint_seed_shifts`. None: one seed.
 
     Returns:
         BreakEven: curves are means over problems, linear between budgets; `end` is the last spend at which `first`
@@ -54,6 +57,8 @@ def break_even(
             raise ValueError(f"spend is {x.shape} for a curve of {curve.shape}; give (budgets,) or (problems, budgets)")
     weights = np.concatenate([np.full((1, n), 1 / n), resampling_weights(n, replicates, seed)])
     ya, yb, xa, xb = (weights @ table for table in (first, second, *spend))
+    if shifts is not None:
+        ya[1:] += shifts
     spans = np.array([_lead(*row) for row in zip(xa, ya, xb, yb, strict=True)])  # start, end; ±inf
     smallest, largest = max(xa[0, 0], xb[0, 0]), min(xa[0, -1], xb[0, -1])
     low, high = np.quantile(spans[1:, 1], [(1 - level) / 2, (1 + level) / 2], method="nearest")

@@ -94,7 +94,7 @@ def claims_of(
     mono: str = "mono",
     smallest_gain: float = SMALLEST_GAIN,
     draws: int = DRAWS,
-    replicates: int = 10_000,
+    replicates: int = un.REPLICATES,
     seed: int = 0,
     trained: pl.DataFrame | None = None,
 ) -> ClaimTables:
@@ -221,7 +221,7 @@ def _small_budgets(arrays: CandidateArrays, settings: _Settings) -> tuple[_Entry
                 "n_problems": arrays.n_problems,
             }
         )
-    breaks = break_evens(arrays, found, min(settings.replicates, un.REPLICATES), settings.seed)
+    breaks = break_evens(arrays, found, settings.replicates, settings.seed)
     name = "majority" if found.chooser == "majority" else f"best of k by {found.chooser}"
     return replace(entry, strategy=name, n_arms=len(tried) - 1 + len(found.ways), breaks=breaks), rows
 

@@ -6,6 +6,7 @@ import pytest
 
 from bestofl_lib.analysis import decomposition
 from bestofl_lib.analysis.claims import claims_of
+from bestofl_lib.analysis.complementarity import gain_over_resampling
 from bestofl_lib.analysis.verdicts import verdict_of
 from bestofl_lib.tables import SCHEMAS
 
@@ -196,3 +197,14 @@ def test_what_bounds_a_verdict_names_the_training_data(true_pool):
     assert "900 rows, 260 to 438 distinct candidates of 55 to 60 problems" in row["bounded_by"]
     assert "200 problems with 4 candidates" in row["bounded_by"]
     assert "vote over the mixed pool" in row["not_evidence_for"]
+
+
+def test_the_gains_of_h4_are_the_same_wherever_they_stand(make_arrays):
+    arrays = make_arrays(languages=("en", "de", "th"), n_problems=40, n=4)
+    found = claims_of(arrays)
+    details = found.details.filter(pl.col("claim") == "H4")
+    gains = gain_over_resampling(arrays).filter(pl.col("budget") == details["budget"][0])
+    assert details["language"].to_list() == gains["language"].to_list()
+    for one, other in (("effect", "gain"), ("low", "low"), ("high", "high"), ("p_holm", "p_holm"), ("mde", "mde")):
+        assert details[one].to_list() == gains[other].to_list()
+    assert details["verdict"].to_list() == gains["verdict"].to_list()

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from bestofl_lib.analysis import decomposition as de
+from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.base_mixes import BEST_MIX, base_mixes, reach
 from bestofl_lib.analysis.figures import Figures, best_on_other_folds, folds_of
 
@@ -129,3 +130,29 @@ def test_mixes_hold_the_base_language_and_half_of_it_equals_enumeration(make_arr
             del other
             want = slow_best(reward, correct, draws)
             assert found.mixes["half-en"].of_problems[problem, column] == pytest.approx(want, abs=1e-12)
+
+
+def test_a_majority_over_half_english_agrees_with_enumeration_within_its_own_error(make_arrays):
+    arrays = make_arrays(languages=("en", "de", "th"), n_problems=10, n=4, wrong_answers=2)
+    got = arm_values(arrays, "half-en", "majority", budgets=[2, 3, 4, 5], draws=3000)
+    for column, k in enumerate([2, 3, 4, 5]):
+        own, others = (k + 1) // 2, k // 2
+        extra = [("de",), ("th",)] if others % 2 else [()]
+        want = []
+        for problem in range(arrays.n_problems):
+            shares = []
+            for more in extra:
+                each = {"en": own} | {code: others // 2 + (code in more) for code in ("de", "th")}
+                hands = [combinations([int(a) for a in arrays.answers[c][problem]], n) for c, n in each.items()]
+                shares += [majority_share([a for hand in draw for a in hand if a >= 0]) for draw in product(*hands)]
+            want.append(np.mean(shares))
+        assert abs(got.accuracy[:, column].mean() - np.mean(want)) <= 4.5 * got.mc_error[column] + 1e-12
+        assert np.abs(got.accuracy[:, column] - want).max() < 0.05
+    assert (got.mc_error > 0).all()
+
+
+def majority_share(votes):
+    """Share of the win that answer 0 has among these votes."""
+    most = max((votes.count(answer) for answer in votes), default=0)
+    winners = {answer for answer in votes if votes.count(answer) == most}
+    return 1 / len(winners) if 0 in winners else 0.0

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from bestofl_lib.analysis import uncertainty as un
-from bestofl_lib.analysis.bootstrap import _bca, resampling_weights
+from bestofl_lib.analysis.bootstrap import _bca, joint_seed_shifts, resampling_weights
 from bestofl_lib.analysis.break_even import break_even
 
 N = 250
@@ -214,3 +214,23 @@ def test_resampling_candidates_too_is_conservative_and_candidates_alone_narrower
 def test_a_wrong_call_says_what_is_expected(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_other_training_seeds_widen_a_break_even_as_they_move_the_curve():
+    rng = np.random.default_rng(0)
+    budgets = np.array([1, 2, 4, 8.0])
+    noise = rng.normal(0, 0.05, (300, 1))
+    first, second = np.array([0.6, 0.65, 0.69, 0.7]) + noise, np.array([0.5, 0.6, 0.68, 0.74]) + noise
+    of_seeds = np.array([[0.1], [0.12], [0.08]]) * np.ones(4)
+    alone = break_even(first, second, budgets)
+    moved = break_even(first, second, budgets, shifts=joint_seed_shifts(of_seeds, 2000, 0))
+    assert (alone.low, alone.high) == (pytest.approx(alone.end), pytest.approx(alone.end))  # all problems agree
+    assert moved.end == alone.end
+    assert moved.low < alone.end < (moved.high or np.inf)
+
+
+def test_joint_seed_shifts_have_the_covariance_of_the_means_over_seeds():
+    of_seeds = np.random.default_rng(1).normal(size=(12, 3)) @ np.array([[1, 0.5, 0], [0, 1, 0], [0, 0, 2]])
+    shifts = joint_seed_shifts(of_seeds, 200_000, 0)
+    want = np.cov(of_seeds.T) / 12 * 11 / 9  # a t with 11 degrees of freedom has 11 / 9 times the variance
+    np.testing.assert_allclose(np.cov(shifts.T), want, rtol=0.05, atol=0.01)
