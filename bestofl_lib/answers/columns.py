@@ -9,10 +9,10 @@ import polars as pl
 
 from bestofl_lib.answers.equations import count_equations
 from bestofl_lib.answers.phrases import phrases
-from bestofl_lib.answers.reading import Reading, found_by, if_cut, read_answer
+from bestofl_lib.answers.reading import Cues, Reading, found_by, if_cut, read_answer
 from bestofl_lib.answers.statements import BEHIND_BOX
 from bestofl_lib.languages import language
-from bestofl_lib.numbers.marks import THREE_DIGITS
+from bestofl_lib.numbers.marks import THREE_DIGITS, written_forms
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical
 from bestofl_lib.tables import KEY, SCHEMAS
@@ -47,11 +47,14 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
 
 
 _READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
-_ODD = "[<◁\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # thinking tags, invisible characters
+_UNSEEN = "[\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # invisible characters
+_THINKING = r"</?think|</?reasoning|<\|(?:begin|end)_of_thought|◁"
 _BOXES_ON_A_LINE = r"boxed\s?\{[^\n]{1,85}\\f?boxed"
 _ONE_WHOLE_NUMBER = r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
 # the last box with nothing behind it that could overrule it: no digit, no other box
-_BOX_AT_END = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\<]|\\[^bf\p{N}])*)$"
+_BOX_AT_END = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\]|\\[^bf\p{N}])*)$"
+_BEFORE_CUE = 201  # characters before a cue that can matter to its sentence: its clause and where its line opens
+_TEXT = pl.col("completion")
 
 
 def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Series | None = None) -> pl.DataFrame:
@@ -73,54 +76,34 @@ def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Serie
     ).with_row_index("row")
     pieces = _deciding_pieces(frame)
     by_shape = _read_by_shape(pieces)
-    left = pieces.join(by_shape, on="row", how="anti")
-    distinct = left.select("language", "piece", "wanted").unique(maintain_order=True)
-    read = [_piece(piece, code, wanted) for code, piece, wanted in distinct.iter_rows()]
-    decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("note").is_not_null())
-    by_piece = left.join(decided, on=["language", "piece", "wanted"], how="inner").select(
-        "row",
-        "answer",
-        "rule",
-        (pl.col("start") + pl.col("before")).cast(pl.Int32),
-        (pl.col("end") + pl.col("before")).cast(pl.Int32),
-        "note",
-    )
+    by_piece = _read_by_piece(pieces.join(by_shape, on="row", how="anti"), frame)
     fast = pl.concat([by_shape, by_piece])
-    others = frame.join(fast, on="row", how="anti")
-    whole = others.select("language", "completion").unique(maintain_order=True)
-    readings: list[Reading | None] = [read_answer(completion, code) for code, completion in whole.iter_rows()]
-    slow = others.join(
-        pl.concat([whole, _rows(readings)], how="horizontal"),
-        on=["language", "completion"],
-        how="left",
-        nulls_equal=True,
-    ).select("row", *_READ)
+    slow = _read_whole(frame.join(fast, on="row", how="anti"))
     table = pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow]).sort("row")
     return _without_what_the_cut_took(table.select(list(_READ)), frame["completion"], cut)
 
 
 def _deciding_pieces(frame: pl.DataFrame) -> pl.DataFrame:
-    """The text from the last box or cue on, where there is one: row, language, before (characters), piece, wanted."""
-    text = pl.col("completion")
-    usual = frame.filter(text.is_not_null() & ~text.str.contains(_ODD))
-    lone_box = ~text.str.contains(_BOXES_ON_A_LINE)
-    has_box = text.str.contains("boxed", literal=True)
+    """What may decide by itself: the last box with nothing doubtful behind it, or the text from the last cue on.
+
+    Args:
+        frame: row, completion, language.
+
+    Returns:
+        One row per completion that has a piece: row, language, before (characters before it), piece, wanted (its rule).
+    """
+    usual = frame.filter(_TEXT.is_not_null() & ~_TEXT.str.contains(f"{_UNSEEN}|{_THINKING}"))
+    has_box = _TEXT.str.contains("boxed", literal=True)
     boxes = (
-        usual.filter(has_box & lone_box)
-        .with_columns(groups=text.str.extract_groups(_BOX_AT_END))
+        usual.filter(has_box)
+        .filter(~_TEXT.str.contains(_BOXES_ON_A_LINE))
+        .with_columns(groups=_TEXT.str.extract_groups(_BOX_AT_END))
         .select(
-            "row",
-            "language",
-            behind=pl.col("groups").struct.field("2"),
-            piece=pl.col("groups").struct.field("1"),
-            length=text.str.len_chars(),
+            "row", "language", "completion", pl.col("groups").struct.rename_fields(["piece", "behind"]).struct.unnest()
         )
         .drop_nulls("piece")
-        .select(
-            "row",
-            "language",
-            before=pl.col("length") - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
-            piece="piece",
+        .with_columns(
+            before=_TEXT.str.len_chars() - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
             behind=pl.col("behind").str.slice(0, BEHIND_BOX),
             wanted=pl.lit("boxed"),
         )
@@ -129,22 +112,86 @@ def _deciding_pieces(frame: pl.DataFrame) -> pl.DataFrame:
             .then(pl.col("piece") + pl.col("behind"))
             .otherwise("piece")
         )
-        .drop("behind")
     )
     cues = (
         usual.filter(~has_box)
-        .with_columns(at=text.str.find_many(phrases().cue_words, overlapping=True).list.max())
+        .with_columns(at=_last(phrases().cue_words))
         .drop_nulls("at")
-        .with_columns(piece=text.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String))
-        .select(
-            "row",
-            "language",
-            before=text.str.len_chars() - pl.col("piece").str.len_chars(),
-            piece="piece",
-            wanted=pl.lit("cue"),
+        .with_columns(piece=_TEXT.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String), wanted=pl.lit("cue"))
+        .with_columns(before=_TEXT.str.len_chars() - pl.col("piece").str.len_chars())
+    )
+    return pl.concat([part.select("row", "language", "before", "piece", "wanted") for part in (boxes, cues)])
+
+
+def _last(words: list[str]) -> pl.Expr:
+    """The place, in bytes, where the last of some words starts in a completion; null where there is none."""
+    return _TEXT.str.find_many([form for word in words for form in written_forms(word)], overlapping=True).list.max()
+
+
+def _read_by_piece(pieces: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
+    """Read each distinct piece once; a cue's piece is preceded by what matters to its sentence.
+
+    Returns:
+        One row per piece that decides: row, answer, rule, start, end, note.
+    """
+    before = pl.min_horizontal("before", pl.lit(_BEFORE_CUE))
+    pieces = (
+        pieces.join(frame.select("row", "completion"), on="row", how="left", maintain_order="left")
+        .with_columns(at=pl.when(pl.col("wanted") == "cue").then(before).otherwise(0))
+        .with_columns(
+            piece=pl.when(pl.col("at") > 0)
+            .then(_TEXT.str.slice(pl.col("before") - pl.col("at"), pl.col("at")) + pl.col("piece"))
+            .otherwise("piece"),
+            before=pl.col("before") - pl.col("at"),
         )
     )
-    return pl.concat([boxes, cues])
+    distinct = pieces.select("language", "piece", "wanted", "at").unique(maintain_order=True)
+    read = [_piece(piece, code, wanted, at, wanted == "cue") for code, piece, wanted, at in distinct.iter_rows()]
+    decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("note").is_not_null())
+    return pieces.join(decided, on=["language", "piece", "wanted", "at"], how="inner").select(
+        "row",
+        "answer",
+        "rule",
+        (pl.col("start") + pl.col("before")).cast(pl.Int32),
+        (pl.col("end") + pl.col("before")).cast(pl.Int32),
+        "note",
+    )
+
+
+def _read_whole(frame: pl.DataFrame) -> pl.DataFrame:
+    """Read completions from their end on, told beforehand where their last cue and heading are.
+
+    Args:
+        frame: row, completion, language.
+
+    Returns:
+        One row per completion: row, answer, rule, start, end, note.
+    """
+    lasts = {"cue": phrases().cue_words, "heading": phrases().heading_words}
+    whole = (
+        frame.select("language", "completion")
+        .unique(maintain_order=True)
+        .with_columns(_last(words).alias(name) for name, words in lasts.items())
+        .with_columns(
+            pl.when(_TEXT.is_null() | _TEXT.str.contains(_UNSEEN))
+            .then(None)  # places in what is seen are others
+            .when(pl.col(name).is_null())
+            .then(-1)
+            .otherwise(_TEXT.cast(pl.Binary).bin.slice(0, pl.col(name)).cast(pl.String).str.len_chars())
+            .alias(name)
+            for name in lasts
+        )
+    )
+    readings: list[Reading | None] = [
+        read_answer(text, code) if cue is None else found_by(text, code, Cues(0, cue, heading))[1]
+        for code, text, cue, heading in whole.iter_rows()
+    ]
+    return frame.join(
+        pl.concat([whole.select("language", "completion"), _rows(readings)], how="horizontal"),
+        on=["language", "completion"],
+        how="left",
+        nulls_equal=True,
+    ).select("row", *_READ)
 
 
 def _without_what_the_cut_took(read: pl.DataFrame, completions: pl.Series, cut: pl.Series | None) -> pl.DataFrame:
@@ -205,10 +252,16 @@ def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _piece(piece: str, code: str, wanted: str) -> Reading | None:
-    """The reading of the end of a completion; None where it does not decide what the whole is read as."""
-    rule, reading = found_by(piece, code)
-    return reading if rule == wanted and THREE_DIGITS not in reading.note else None
+def _piece(piece: str, code: str, wanted: str, at: int = 0, sentences: bool = False) -> Reading | None:
+    """The reading of the end of a completion; None where it does not decide what the whole is read as.
+
+    Args:
+        wanted: "boxed": the piece is a box; "cue": the last cue starts at `at`, and the whole has no box.
+        sentences: whether what stands before `at` is enough for the sentence of the cue.
+    """
+    rule, reading = found_by(piece, code, Cues(at, at, -1) if wanted == "cue" else Cues())
+    decides = rule == wanted or (sentences and rule == "cue_sentence")
+    return reading if decides and THREE_DIGITS not in reading.note else None
 
 
 def _rows(readings: list[Reading | None]) -> pl.DataFrame:

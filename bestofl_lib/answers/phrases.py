@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from bestofl_lib.languages import LANGUAGES, remembered
 from bestofl_lib.numbers.written import SIGNS
+from bestofl_lib.text import trie
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Phrases:
 
     cue_words: list[str]  # what announces an answer, in every spelling
     scale_words: list[str]  # what may multiply a number
+    heading_words: list[str]  # what heads an explanation more often than an answer, in every spelling
+    longest_cue: int  # characters of the longest cue or heading
     cue: re.Pattern[str]  # any cue
     heading: re.Pattern[str]  # a word that heads an explanation more often than an answer
     negative: re.Pattern[str]  # "minus" in words, before a number
@@ -46,25 +49,6 @@ def spellings(words: Iterable[str]) -> list[str]:
     return sorted(forms, key=lambda form: (-len(form), form))
 
 
-def trie(words: list[str]) -> str:
-    """A pattern for any of the words, longest first, that looks at each letter once."""
-    tree: dict[str, dict] = {}
-    for word in words:
-        node = tree
-        for letter in word:
-            node = node.setdefault(letter, {})
-        node[""] = {}
-
-    def write(node: dict[str, dict]) -> str:
-        branches = [re.escape(letter) + write(child) for letter, child in sorted(node.items()) if letter]
-        if not branches:
-            return ""
-        body = branches[0] if len(branches) == 1 and "" not in node else f"(?:{'|'.join(branches)})"
-        return body + "?" if "" in node else body
-
-    return write(tree)
-
-
 @remembered
 def phrases() -> Phrases:
     """The patterns of the records as they are now."""
@@ -73,6 +57,7 @@ def phrases() -> Phrases:
     # A cue that holds another one further inside ("final answer") is dropped: the inner one is found anyway, and then the
     # last cue of a text is the last place where any cue starts, which is what the fast path looks for.
     cue_words = [cue for cue in cues if not any(inner in cue[1:] for inner in cues)]
+    headings = spellings({w for r in records for w in r.headings})
     copulas = spellings({w for r in records for w in r.copulas})
     cased = [w for w in copulas if w[0].upper() != w[0].lower()]
     free = [w for w in copulas if w[0].upper() == w[0].lower()]
@@ -91,8 +76,10 @@ def phrases() -> Phrases:
     return Phrases(
         cue_words=cue_words,
         scale_words=spellings({w for r in records for w, _ in (*r.scales, *r.leading_scales)}),
+        heading_words=headings,
+        longest_cue=max(len(word) for word in (*cue_words, *headings)),
         cue=re.compile(trie(cue_words)),
-        heading=re.compile(trie(spellings({w for r in records for w in r.headings}))),
+        heading=re.compile(trie(headings)),
         negative=re.compile(rf"{negative}[\s:]{{0,2}}(?=[\d\\$]|[^\W\d_])"),
         negated=re.compile(rf"(?:^|[^\w)]){negative}\s?$"),
         range_joint=re.compile(rf"\s?[^\W\d_]{{0,6}}?\s?(?:[~〜]|{joints})\s?(?=[\d$])"),

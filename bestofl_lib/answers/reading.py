@@ -32,7 +32,8 @@ the mark is the language's own decimal mark, the note says that the rule decided
 from __future__ import annotations
 
 import re
-from collections import deque
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -118,7 +119,16 @@ def read_visible(completion: str, code: str) -> Reading:
     return found_by(completion, code)[1]
 
 
-def found_by(completion: str, code: str) -> tuple[str | None, Reading]:
+@dataclass(frozen=True)
+class Cues:
+    """What is known beforehand about the cues of a completion, in characters."""
+
+    first: int = 0  # those before it are not looked at
+    last: int = sys.maxsize  # none starts behind it; -1: there is none
+    last_heading: int = sys.maxsize  # the same of headings
+
+
+def found_by(completion: str, code: str, known: Cues = Cues()) -> tuple[str | None, Reading]:
     """The same, and the rule that decided: unlike the reading's own rule, it is also known where the decision was "no answer"."""
     begin = 0
     if "<" in completion or "◁" in completion:
@@ -129,7 +139,7 @@ def found_by(completion: str, code: str) -> tuple[str | None, Reading]:
     if not completion[begin:].strip():
         return None, Reading(None, note="empty")
     text = uniform(completion)
-    rule, found = _find(text, begin, code)
+    rule, found = _find(text, begin, code, known)
     if found is None:
         return None, Reading(None, note="no number")
     if THREE_DIGITS in found.note:
@@ -142,18 +152,16 @@ def found_by(completion: str, code: str) -> tuple[str | None, Reading]:
     return rule, Reading(found.value, completion[start:end], start, end, named, found.note)
 
 
-def _find(text: str, begin: int, code: str) -> tuple[str | None, Found | None]:
+def _find(text: str, begin: int, code: str, known: Cues) -> tuple[str | None, Found | None]:
     box, box_place = last_box(text, begin, code)
-    known = phrases()
-    cues = deque(known.cue.finditer(text, max(begin, box_place)), maxlen=TRIES)
     if box is not None:
-        for cue in reversed(cues):
+        for cue in cues_from_the_end(phrases().cue, text, max(begin, box_place), known.last):
             later = direct_number(text, cue.end(), code, digits_only=True)
             if later is not None and later.value is not None and closes(text, later, text[box.start : box.end]):
                 return "cue", later
         return "boxed", total_of_boxes(text, begin, box_place, box, code) or box
-    for pattern in (known.cue, known.heading):
-        for cue in reversed(cues if pattern is known.cue else deque(pattern.finditer(text, begin), maxlen=TRIES)):
+    for pattern, last in ((phrases().cue, known.last), (phrases().heading, known.last_heading)):
+        for cue in cues_from_the_end(pattern, text, max(begin, known.first), last):
             direct = direct_number(text, cue.end(), code)
             if direct is not None and not asks(text, direct.end):
                 return "cue", direct
@@ -161,6 +169,22 @@ def _find(text: str, begin: int, code: str) -> tuple[str | None, Found | None]:
             if between is not None:
                 return between
     return without_cue(text, begin, code)
+
+
+_STEP = 500  # characters searched for cues at a time
+
+
+def cues_from_the_end(pattern: re.Pattern[str], text: str, begin: int, last: int) -> Iterator[re.Match[str]]:
+    """The last `TRIES` matches of a pattern of cues, last first; what stands before the match that decides is not searched.
+
+    Each step starts at a line break where there is one: no cue runs over it, so the matches are those of a search of the whole.
+    """
+    end, left, over = min(len(text), last + 1), TRIES, phrases().longest_cue - 1
+    while end > begin and left > 0:
+        start = max(text.rfind("\n", max(begin, end - 4 * _STEP), max(begin, end - _STEP)), end - 4 * _STEP, begin)
+        found = [cue for cue in pattern.finditer(text, start, end + over) if cue.start() < end]
+        yield from reversed(found[-left:])
+        end, left = start, left - len(found)
 
 
 _THREE = re.compile(r"\D*?(\d{1,3})([.,])(\d{3})(?!\d)\D*")

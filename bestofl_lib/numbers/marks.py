@@ -5,6 +5,7 @@ It knows no signs before a number and no words behind it; those are read in `wri
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import unicodedata
@@ -64,9 +65,24 @@ _UNIFORM = {
     }.items()
 }
 
+_UNIFORM_TEXT = {chr(code): chr(to) if isinstance(to, int) else to for code, to in _UNIFORM.items()}
 # two patterns, because a class that reaches beyond the basic plane is tried range by range, forty times slower
 _NOT_UNIFORM = re.compile("[" + "".join(re.escape(chr(code)) for code in sorted(_UNIFORM) if code < 0x10000) + "]")
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
+
+_WRITTEN = {
+    to: [to, *(char for char, becomes in _UNIFORM_TEXT.items() if becomes == to)] for to in set(_UNIFORM_TEXT.values())
+}
+
+
+def written_forms(text: str) -> list[str]:
+    """Every text that `uniform` makes into this one: what to look for in a text as it was written.
+
+    >>> written_forms("a:b")
+    ['a:b', 'a：b', 'a∶b']
+    """
+    return ["".join(form) for form in itertools.product(*(_WRITTEN.get(char, [char]) for char in text))]
+
 
 _SPACE = r"(?:[ \u00a0\u2007-\u200a\u202f'’]|\\[,;:! ]|~|\{ \}|\\thinspace )"
 _MARK = r"(?:[,.]|\{[,.]\}|\{\\[,]\}|,\\!)"
@@ -97,9 +113,12 @@ def uniform(text: str) -> str:
     >>> uniform("১৮ und −５６００")
     '18 und -5600'
     """
-    if text.isascii() or not (_NOT_UNIFORM.search(text) or _ASTRAL.search(text)):
+    if text.isascii():
         return text
-    return text.translate(_UNIFORM)
+    odd = set(text) & _UNIFORM_TEXT.keys() if _ASTRAL.search(text) else set(_NOT_UNIFORM.findall(text))
+    for char in odd:
+        text = text.replace(char, _UNIFORM_TEXT[char])
+    return text
 
 
 def value_of(written: str, code: str) -> tuple[Fraction | None, str]:

@@ -11,9 +11,10 @@ import unicodedata
 from fractions import Fraction
 
 from bestofl_lib.languages import LANGUAGES, PIVOT, remembered
-from bestofl_lib.numbers.kanji import KANJI_NUMBER, KANJI_PARTS, kanji_at, kanji_parts, kanji_value
+from bestofl_lib.numbers.kanji import KANJI_NEXT, KANJI_NUMBER, KANJI_PARTS, kanji_at, kanji_parts, kanji_value
 from bestofl_lib.numbers.marks import MAX_DIGITS, NUMBER, Number, value_of
 from bestofl_lib.numbers.words import words_of
+from bestofl_lib.text import trie
 
 _NUMBER = re.compile(NUMBER)
 
@@ -32,6 +33,7 @@ _MINUS = re.compile(r"[-–](?=\d)")
 _MARKED = re.compile(r"[\d.,]+")
 _FRAC_BEHIND = re.compile(r"\s*+(?:\\[,; ]\s*+)?(?=\\[dtc]?frac)")
 _BLANK = re.compile(r"\s")
+_NOTHING_MORE = frozenset(",.;:!?()[]{}$%=+-–<>|\"'&#@_^~`。、，")  # behind digits: no fraction, power or scale follows
 
 
 @remembered
@@ -62,9 +64,8 @@ def _scales(code: str) -> tuple[re.Pattern[str], dict[str, int]]:
                 unicodedata.normalize("NFC", word),
             }:
                 table.setdefault(form, scale)
-    words = sorted(table, key=len, reverse=True)
-    cased = "|".join(re.escape(w) for w in words if w[0].upper() != w[0].lower() and w != "k")
-    free = "|".join(re.escape(w) for w in words if w[0].upper() == w[0].lower())
+    cased = trie(w for w in table if w[0].upper() != w[0].lower() and w != "k")
+    free = trie(w for w in table if w[0].upper() == w[0].lower())
     return re.compile(rf"(?:\s|\\[, ]|\\text\{{\s*)?\s?(?:({cased})(?![^\W\d_])|({free})(?![るりっ]))|(k)(?!\w)"), table
 
 
@@ -116,17 +117,19 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
     match = _NUMBER.match(text, at)
     if match is None:
         return None
-    if text[match.end() : match.end() + 1] == "分" and (parts := KANJI_PARTS.match(text, at)):
+    follows = text[match.end() : match.end() + 2]
+    if follows[:1] == "分" and (parts := KANJI_PARTS.match(text, at)):
         return kanji_parts(parts, code)
-    if char != "." and (kanji := KANJI_NUMBER.match(text, at)) and kanji.end() > match.end():
-        return Number(kanji_value(kanji[0], code), at, kanji.end())
-    if (repeating := _REPEATING.match(text, at)) and len(repeating[0]) <= MAX_DIGITS:
+    if char != "." and KANJI_NEXT.match(follows):
+        kanji = KANJI_NUMBER.match(text, at)
+        if kanji and kanji.end() > match.end():
+            return Number(kanji_value(kanji[0], code), at, kanji.end())
+    if "\\" in follows and (repeating := _REPEATING.match(text, at)) and len(repeating[0]) <= MAX_DIGITS:
         whole, fixed, period = repeating[1], repeating[2], repeating[3]
         nines = 10 ** len(fixed) * (10 ** len(period) - 1)
         return Number(Fraction(int(whole + fixed + period) - int(whole + fixed), nines), at, repeating.end())
     end = match.end()
     value, note = value_of(match[0], code)
-    follows = text[end : end + 2]
     if follows[:1] in (",", ".") and follows[1:].isdigit():
         rest = _MARKED.match(text, end)
         return Number(None, at, rest.end() if rest else end, f"{text[at : end + 8]!r}: marks in no known order")
@@ -134,7 +137,7 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
         return Number(None, at, end, note)
     if follows[:1] == ":" and follows[1:].isdigit():
         return Number(None, at, end, f"{text[at : end + 3]!r}: a time or a ratio")
-    if not follows:
+    if not follows or follows[0] in _NOTHING_MORE:
         return Number(value, at, end, note)
     if follows[0] in _VULGAR:
         return Number(value + _VULGAR[follows[0]], at, end + 1, note)
@@ -270,8 +273,11 @@ def numbers_in(text: str, start: int, end: int, code: str, limit: int = 200) -> 
     return found
 
 
+_DIGIT = r"\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+# each alternative starts with its character and looks behind it then: the search passes over all others at once
 _START = re.compile(
-    rf"(?:(?<![\w)\]}}$%])[-–](?=\\?[{SIGNS}]?\d))|(?<![A-Za-z0-9_^])(?<![A-Za-z]\{{)[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]|\\[dtc]?frac|(?<![\d\w.])\.(?=\d)"
+    rf"[-–](?<![\w)\]}}$%][-–])(?=\\?[{SIGNS}]?\d)|[{_DIGIT}](?<![A-Za-z0-9_^][{_DIGIT}])(?<![A-Za-z]\{{[{_DIGIT}])"
+    r"|\\[dtc]?frac|\.(?<![\d\w.]\.)(?=\d)"
 )
 
 

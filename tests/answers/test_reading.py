@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from fractions import Fraction
 
@@ -14,7 +15,9 @@ from num2words import num2words
 
 from bestofl_lib.answers.columns import READINGS, read_answers, read_completions
 from bestofl_lib.answers.expressions import Worker, evaluate
-from bestofl_lib.answers.reading import Reading, read_answer
+from bestofl_lib.answers.phrases import phrases
+from bestofl_lib.answers.reading import Reading, cues_from_the_end, read_answer
+from bestofl_lib.answers.statements import TRIES
 from bestofl_lib.languages import LANGUAGES
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical, words_at
@@ -506,3 +509,12 @@ def test_a_number_that_touches_the_cut_or_was_never_announced_is_no_answer(text:
     read = read_answers(rows, PROBLEM)
     assert read["answer"].to_list() == [None if value is None else str(value), read_answer(text, "en").answer]
     assert read["rule"].is_null().to_list() == read["answer"].is_null().to_list()
+
+
+def test_the_last_cues_are_found_from_the_end_as_by_a_search_of_the_whole() -> None:
+    words = ["answer", "答案", "Antwort ", "respuesta final", "\n", "x" * 37, " 12. ", "Solution:", "#### ", "ответ"]
+    chosen = random.Random(0)
+    for _ in range(200):
+        text = "".join(chosen.choice(words) for _ in range(chosen.randrange(400)))
+        last = [(place.start(), place.end()) for place in phrases().cue.finditer(text)][: -TRIES - 1 : -1]
+        assert [(m.start(), m.end()) for m in cues_from_the_end(phrases().cue, text, 0, len(text))] == last

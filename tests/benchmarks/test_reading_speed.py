@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 from babel.numbers import format_decimal
 
-from bestofl_lib.answers.columns import read_answers
+from bestofl_lib.answers.columns import read_answers, read_completions
 from bestofl_lib.answers.expressions import math_verify_reading
 from bestofl_lib.answers.trace import trace_languages
 from bestofl_lib.languages import LANGUAGES
@@ -69,6 +70,27 @@ def test_reading_a_hundred_thousand_completions(benchmark, kind) -> None:
     read = benchmark.pedantic(read_answers, (table, PROBLEMS), rounds=5)
     benchmark.extra_info["completions_per_second"] = round(ROWS / benchmark.stats.stats.min)
     assert read["answer"].null_count() < 0.02 * ROWS
+
+
+LEAST_PER_CPU_SECOND = 20_000  # on the machine of 2026-11-24, shared by many jobs
+
+
+def test_reading_each_real_completion_once(benchmark) -> None:
+    pool = pl.read_parquet(POOL).unique("completion_tail", maintain_order=True)
+    table = _table(pool["completion_tail"].to_list(), pool["question_language"].to_list())
+    read_completions(table["completion"], table["language"])
+    seconds = []
+
+    def read() -> None:
+        start = time.process_time()
+        read_completions(table["completion"], table["language"])
+        seconds.append(time.process_time() - start)
+
+    benchmark.pedantic(read, rounds=7)
+    per_cpu_second = round(table.height / min(seconds))
+    benchmark.extra_info["completions_per_cpu_second"] = per_cpu_second
+    if WHOLE.exists():  # a sample of some hundreds does not repay what is done once per call
+        assert per_cpu_second >= LEAST_PER_CPU_SECOND
 
 
 @pytest.mark.parametrize("kind", [announced, real], ids=["answer-lines", "real-completions"])
