@@ -173,7 +173,7 @@ def _names() -> dict[str, str]:
     """English and own names of languages, in lower case -> their code."""
     from babel import Locale
 
-    names = {name.lower(): key for key, name in Locale.parse(PIVOT).languages.items() if is_language(key)}
+    names = {name.lower(): key for key, name in Locale.parse(PIVOT).languages.items()}
     return names | {record.endonym.lower(): key for key, record in LANGUAGES.items()}
 
 

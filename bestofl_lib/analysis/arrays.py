@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
+from bestofl_lib.analysis.axes import on_axis
 from bestofl_lib.analysis.uncertainty import resampled_places
 from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
 from bestofl_lib.candidates.store import Store
@@ -322,6 +323,7 @@ def arrays_of_run(
     own_language_only: bool = False,
     split: str = "test",
     base: str = "",
+    axis: str = "",
 ) -> CandidateArrays:
     """The pool of a run folder: its candidates, readings and, where it has them, rewards.
 
@@ -335,16 +337,18 @@ def arrays_of_run(
             for (`trace_language` of the readings).
         split: which problems are judged.
         base: the language that others are compared with; empty: the pivot where the pool holds it, else the strongest.
+        axis: what `language` is in every figure: "question", "thinking" or "answer"; empty: as the run keeps it.
 
     Raises:
-        ValueError: `base` is not among the pool's languages.
+        ValueError: no such axis, or `base` is not among the pool's languages.
     """
     candidates = Store(run.folder / "candidates").candidates().filter(pl.col("finish_reason").ne_missing("error"))
     rewards, readings = run.read("rewards") if run.has("rewards") else None, run.read("readings")
     if own_language_only:
         stray = readings.filter(pl.col("trace_language") != pl.col("language"))
         candidates = candidates.join(stray, on=KEYS, how="anti")
-    arrays = CandidateArrays.of(candidates, readings, rewards, run.read("problems"), split=split, drop_incomplete=True)
+    tables = on_axis(axis, candidates, readings, rewards, run.read("problems"))
+    arrays = CandidateArrays.of(*tables, split=split, drop_incomplete=True)
     if base and base not in arrays.languages:
         raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(arrays.languages)}")
     arrays = replace(arrays, named_base=base or None)

@@ -2,7 +2,7 @@
 
 A pool becomes a problems table and a candidates table like those of a run of one's own. Several conditions (prompts,
 seeds, decoding settings) of one model count as samples of one language; the language can be that of the question or
-that of the reasoning. What completions mean is read later: this file knows columns and keys only.
+that of the thinking. What completions mean is read later: this file knows columns and keys only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STOPPED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end_of_text", "true")
 CUT = ("length", "max_tokens", "max_length", "model_length", "max_new_tokens", "false")
-AXES = ("question", "reasoning")
+AXES = ("question", "thinking")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_pool(
         source: a file, several, a folder that holds some, an `hf://` address of one table, or a table in memory.
         model: which model's completions to take; needed where the pool holds several.
         conditions: which conditions count as samples; by default all.
-        axis: "question": the language is that of the question; "reasoning": the one the model was made to reason in.
+        axis: "question": the language is that of the question; "thinking": the one the model was made to think in.
         language: ISO 639-1 code of all rows, for a pool that does not say.
         languages: the languages to take; by default all.
         columns: our column -> the pool's, where its names are not known here: {"completion": "txt"} or
@@ -204,14 +204,14 @@ def _with_languages(
             "the pool has no column of languages; name it with columns={'language': '…'}, or give the language of all "
             "rows with language='en'"
         )
-    if axis == "reasoning" and "trace_language" not in rows.columns:
+    if axis == "thinking" and "trace_language" not in rows.columns:
         raise ValueError(
-            "axis 'reasoning': the pool does not say which language was reasoned in; name the column with "
+            "axis 'thinking': the pool does not say which language was thought in; name the column with "
             "columns={'trace_language': '…'}, or use axis='question'"
         )
     if "trace_language" in rows.columns:
         here, there, words = (
-            ("language", "trace_language", "reasoned in")
+            ("language", "trace_language", "thinking in")
             if axis == "question"
             else ("trace_language", "language", "asked in")
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from bestofl_lib.problems.sets import set_of
 from bestofl_lib.text import key_digest, stable_integer
 
 
@@ -57,9 +58,14 @@ def check_disjoint(
         problems: the problems to be scored.
         name: of the reward model, for the message.
 
+    Sets of one family hold the same problems in other words, other numbers or other languages (`family` in sets.toml), so
+    what learnt from one of them scores none of the others.
+
     Raises:
-        ValueError: naming the first of the shared problems and their number.
+        ValueError: naming the first of the shared problems and their number, or the two sets of one family.
     """
+    trained_ids = list(trained_ids)
+    _refuse_family(trained_ids, problems["problem_id"].unique().to_list(), name)
     ids = sorted(set(trained_ids) & set(problems["problem_id"].unique()))
     if ids:
         raise ValueError(
@@ -73,3 +79,23 @@ def check_disjoint(
             f"the questions of {len(shared)} problems to be scored ({', '.join(shared[:3])}) were in the training data of "
             f"reward model {name!r} under other ids; remove them from one side"
         )
+
+
+def _refuse_family(trained: list[str], scored: list[str], name: str) -> None:
+    """Refuse two sets of one family, and one set whose problems are variants of each other."""
+    found, asked = ({one.name: one for one in map(set_of, ids) if one is not None} for ids in (trained, scored))
+    for mine in found.values():
+        for other in asked.values():
+            if not mine.family or mine.family != other.family:
+                continue
+            if mine.name != other.name:
+                raise ValueError(
+                    f"reward model {name!r} was trained on {mine.name} and is to score {other.name}: both hold the problems "
+                    f"of {mine.family}; train on another set, such as the lab (source lab-train:5000)"
+                )
+            if mine.variants:
+                raise ValueError(
+                    f"reward model {name!r} was trained on problems of {mine.name} and is to score others of it, but they "
+                    f"are variants of the same problems of {mine.family}; train on another set, such as the lab "
+                    "(source lab-train:5000)"
+                )

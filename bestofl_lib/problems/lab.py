@@ -21,6 +21,7 @@ from babel.numbers import format_decimal
 
 from bestofl_lib.files import ROOT
 from bestofl_lib.languages import check_languages, in_order, language
+from bestofl_lib.problems.folds import check_disjoint, question_hashes
 from bestofl_lib.tables import check_table
 
 FOLDER = ROOT / "data" / "lab"
@@ -295,23 +296,64 @@ def policy_problems(seed: int = SEED) -> Iterator[Problem]:
             yield problem
 
 
-def problems(languages: Iterable[str], seed: int = SEED) -> pl.DataFrame:
+def more_training_problems(n: int, seed: int = SEED) -> list[Problem]:
+    """n training problems from the lab's templates; no two of them, and none of them and of any split, share template and
+    numbers. The first so many are the same whatever n is.
+
+    Raises:
+        ValueError: n below 1, or more than the templates give.
+    """
+    if n < 1:
+        raise ValueError(f"lab-train:{n}: give the number of training problems, such as lab-train:5000")
+    seen = {(p.template, p.numbers) for made in splits(seed).values() for p in made}
+    rng, found, missed = random.Random(f"more {seed}"), list[Problem](), 0
+    while len(found) < n:
+        problem = random_problem(rng)
+        if (problem.template, problem.numbers) in seen:
+            missed += 1
+            if missed > 1_000:
+                raise ValueError(
+                    f"lab-train:{n}: the lab's templates give no more than {len(found):,} training problems"
+                )
+            continue
+        missed = 0
+        seen.add((problem.template, problem.numbers))
+        found.append(problem)
+    return found
+
+
+def problems(languages: Iterable[str], seed: int = SEED, more: int = 0) -> pl.DataFrame:
     """The problems table of the lab's train, dev and test splits.
 
     One row per problem and language; `problem_id` is `lab-<split>-<number>`.
+
+    Args:
+        languages: those the lab has texts in.
+        seed: of all that is drawn.
+        more: take so many of `more_training_problems` as the train split, under `lab-more-<number>`; 0: the lab's own.
+
+    Raises:
+        ValueError: a training question reads like one of dev or test in some language.
     """
     codes = check_languages(languages)
+    made = {split: [(f"lab-{split}-{i:04d}", p) for i, p in enumerate(drawn)] for split, drawn in splits(seed).items()}
+    if more:
+        made["train"] = [(f"lab-more-{i:06d}", p) for i, p in enumerate(more_training_problems(more, seed))]
     rows = [
         {
-            "problem_id": f"lab-{split}-{number:04d}",
+            "problem_id": name,
             "language": code,
             "split": split,
             "question": tell(problem, code)[0],
             "reference": str(problem.answer),
             "is_revised": False,
         }
-        for split, made in splits(seed).items()
-        for number, problem in enumerate(made)
+        for split, drawn in made.items()
+        for name, problem in drawn
         for code in codes
     ]
-    return check_table("problems", pl.DataFrame(rows))
+    table = check_table("problems", pl.DataFrame(rows))
+    if more:
+        train, held_out = table.filter(split="train"), table.filter(pl.col("split") != "train")
+        check_disjoint(train["problem_id"].unique(), question_hashes(train), held_out, f"lab-train:{more}")
+    return table

@@ -39,6 +39,7 @@ from bestofl_lib.tables import check_table
 from bestofl_lib.text import suggestion
 
 SOURCES = ("lab", *SETS)
+MORE = "lab-train:"  # and a number: the lab with so many training problems
 
 COLUMNS = ("problem_id", "language", "question", "reference")  # what a table of your own must have
 NAMES = {  # ours -> what others call them
@@ -68,7 +69,7 @@ def load(
     How references are read stands in `numbers/references.py`.
 
     Args:
-        source: "lab"; a benchmark of `sets.SETS` such as "mgsm" or "polymath" (from the Hub, or from `folder`); the path of a
+        source: "lab"; "lab-train:N", the lab with N training problems instead of its 1,000; a benchmark of `sets.SETS` such as "mgsm" or "polymath" (from the Hub, or from `folder`); the path of a
             folder with a benchmark's files; the path or `hf://` address of a table of your own (.tsv, .csv, .jsonl,
             .parquet), whose questions stand one per row, or in one column per language named by its code; or a path or
             address with {language} in it, for one file per language whose lines are the same problems.
@@ -99,7 +100,12 @@ def load(
         each = pl.DataFrame({"language": codes}, schema={"language": pl.String})
         return check_table("problems", one.drop("language").join(each, how="cross", maintain_order="left_right"))
     per_language = "{language}" in source
-    own = source not in SOURCES and not per_language and (is_remote(source) or find(source).is_file())
+    own = (
+        source not in SOURCES
+        and not source.startswith(MORE)
+        and not per_language
+        and (is_remote(source) or find(source).is_file())
+    )
     unused = {
         "columns": bool(columns) and not own,
         "folder": folder is not None and source not in SETS,
@@ -107,23 +113,7 @@ def load(
     }
     for name in (name for name, is_so in unused.items() if is_so):
         raise ValueError(f"{source} has no use for `{name}`; leave it out")
-    if source == "lab":
-        table = lab.problems(codes or lab.languages())
-    elif source in SETS:
-        table = read_set(source, codes, find(folder) if folder is not None else None)
-    elif per_language:
-        if codes is None:
-            raise ValueError(f"{source}: say which languages it has, such as languages=['en', 'sw']")
-        table = read_files(source if is_remote(source) else str(find(source)), codes)
-    elif not is_remote(source) and find(source).is_dir():
-        table = read_set(set_in_folder(find(source)), codes, find(source))
-    elif own:
-        table = _own(source, columns or {})
-    else:
-        raise ValueError(
-            f"no problems at {source!r}; {suggestion(source, SOURCES)}expected {', '.join(SOURCES)}, an existing file or folder, "
-            "or hf://…"
-        )
+    table = _read_source(source, codes, folder, columns or {}, own)
     if revised is not None:
         table = _mark_revised(table, revised)
     if codes is not None:
@@ -138,6 +128,28 @@ def load(
             raise ValueError(f"{source} has no split {split!r}; it has {', '.join(table['split'].unique().sort())}")
         table = table.filter(pl.col("split") == split)
     return first_problems(table, limit) if limit is not None else table
+
+
+def _read_source(
+    source: str, codes: list[str] | None, folder: str | Path | None, columns: Mapping[str, str], own: bool
+) -> pl.DataFrame:
+    """The problems of a source as they stand there."""
+    if source == "lab" or source.startswith(MORE):
+        return lab.problems(codes or lab.languages(), more=_number_of(source) if source != "lab" else 0)
+    if source in SETS:
+        return read_set(source, codes, find(folder) if folder is not None else None)
+    if "{language}" in source:
+        if codes is None:
+            raise ValueError(f"{source}: say which languages it has, such as languages=['en', 'sw']")
+        return read_files(source if is_remote(source) else str(find(source)), codes)
+    if not is_remote(source) and find(source).is_dir():
+        return read_set(set_in_folder(find(source)), codes, find(source))
+    if own:
+        return _own(source, columns)
+    raise ValueError(
+        f"no problems at {source!r}; {suggestion(source, SOURCES)}expected {', '.join(SOURCES)}, an existing file or folder, "
+        "or hf://…"
+    )
 
 
 def first_problems(table: pl.DataFrame, limit: int | Mapping[str, int]) -> pl.DataFrame:
@@ -207,6 +219,13 @@ def check_problems(table: pl.DataFrame, parallel: bool = True, decimal_mark: str
             "language or the problems:\n" + "\n".join(lines)
         )
     return check_table("problems", table)
+
+
+def _number_of(source: str) -> int:
+    number = source.removeprefix(MORE)
+    if not number.isdecimal() or int(number) < 1:
+        raise ValueError(f"{source}: expected a number of training problems, such as {MORE}5000")
+    return int(number)
 
 
 def map_texts(column: str, function: Callable[[str], str | None]) -> pl.Expr:

@@ -8,6 +8,7 @@ knows addresses and columns; what a usable problem is stands in `load.py`.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class ProblemSet:
     family: str = ""
     prefix: str = ""
     digits: int = 3
+    variants: bool = False
 
     def address(self, form: str, code: str, level: str) -> str:
         """Where the questions of one language and level are."""
@@ -56,6 +58,19 @@ def _declared() -> dict[str, ProblemSet]:
 
 
 SETS: dict[str, ProblemSet] = _declared()
+
+
+def set_of(problem_id: str) -> ProblemSet | None:
+    """The benchmark that a problem's id comes from; None for the lab and for tables of one's own.
+
+    >>> set_of("mgsm-pro-symbolic-0007").name, set_of("mgsm-007").name, set_of("lab-test-0007")
+    ('mgsm-pro', 'mgsm', None)
+    """
+    for one in SETS.values():
+        levels = f"({'|'.join(one.levels)})-" if one.levels else ""
+        if re.fullmatch(rf"{one.prefix or one.name}-{levels}\d+", problem_id):
+            return one
+    return None
 
 
 def read_set(name: str, codes: Sequence[str] | None, folder: Path | None) -> pl.DataFrame:

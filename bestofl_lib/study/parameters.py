@@ -79,7 +79,7 @@ RANGES: dict[str, Any] = {
     "device": str,
     "split": Literal["train", "dev", "test"],
     "scope": Literal["own", "all"],
-    "axis": Literal["question", "reasoning"],
+    "axis": Literal["", "question", "thinking", "answer"],
     "decimal_mark": Literal["", ".", ","],
     "think_by": Literal["instruction", "prefill"],
 }

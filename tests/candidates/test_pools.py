@@ -83,16 +83,16 @@ def test_either_language_can_be_the_axis():
     table = rows(question_language=["bn", "bn", "bn", "bn"], reasoning_language=["en", "bn", "en", "bn"], language=None)
     by_question = read_pool(table).candidates
     assert set(by_question["language"]) == {"bn"}
-    assert by_question.filter(problem_id="p1")["condition"].to_list() == [None, "reasoned in en"]
-    by_reasoning = read_pool(table, axis="reasoning").candidates
+    assert by_question.filter(problem_id="p1")["condition"].to_list() == [None, "thinking in en"]
+    by_reasoning = read_pool(table, axis="thinking").candidates
     assert by_reasoning.filter(problem_id="p1").select("language", "condition").rows() == [
         ("bn", None),
         ("en", "asked in bn"),
     ]
-    with pytest.raises(ValueError, match="unknown axis 'trace'; use one of: question, reasoning"):
+    with pytest.raises(ValueError, match="unknown axis 'trace'; use one of: question, thinking"):
         read_pool(table, axis="trace")
-    with pytest.raises(ValueError, match="the pool does not say which language was reasoned in"):
-        read_pool(rows(), axis="reasoning")
+    with pytest.raises(ValueError, match="the pool does not say which language was thought in"):
+        read_pool(rows(), axis="thinking")
 
 
 def test_a_pool_of_several_models_asks_for_one():
@@ -472,7 +472,7 @@ def test_the_s1_pool_is_recognised_by_itself():
     counts = dict(pool.candidates.filter(problem_id="0").group_by("language").len().iter_rows())
     assert counts == dict.fromkeys(sorted(counts), 5) | {"te": 3}
     assert pool.candidates["finish_reason"].null_count() == 530  # the pool does not say what ended a completion
-    reasoning = read_pool(S1, model="32B", axis="reasoning").candidates
+    reasoning = read_pool(S1, model="32B", axis="thinking").candidates
     assert len(reasoning.filter(problem_id="0", language="en")) == 15
 
 

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from bestofl_lib.problems.folds import check_disjoint, fold_of, normalised_question, question_hashes
+from bestofl_lib.problems.sets import SETS
 
 PROBLEMS = pl.DataFrame(
     [
@@ -42,3 +43,41 @@ def test_questions_that_differ_in_a_number_or_a_vowel_sign_are_different():
     assert normalised_question("How many, 3?") == normalised_question("how  many 3")
     assert normalised_question("3 apples") != normalised_question("4 apples")
     assert normalised_question("কি") != normalised_question("কা")
+
+
+def mgsm(name: str, count: int = 4) -> pl.DataFrame:
+    """Problems with the ids of a set, in a language and words that no other set shares."""
+    level = SETS[name].levels[0] + "-" if SETS[name].levels else ""
+    rows = [(f"{SETS[name].prefix or name}-{level}{i:03}", "sw", f"{name} {i}?") for i in range(1, count + 1)]
+    return pl.DataFrame(rows, schema=["problem_id", "language", "question"], orient="row")
+
+
+SAME = ["mgsm", "global-mgsm", "afrimgsm", "mgsm-pro"]
+
+
+@pytest.mark.parametrize("trained", SAME)
+@pytest.mark.parametrize("scored", SAME)
+def test_what_learnt_from_one_set_of_a_family_scores_no_other(trained, scored):
+    mine, other = mgsm(trained), mgsm(scored)
+    if trained == scored == "mgsm-pro":
+        with pytest.raises(ValueError, match="are variants of the same problems of gsm8k-test"):
+            check_disjoint(mine["problem_id"][:2], [], other[2:], "cross")
+    elif trained == scored:
+        check_disjoint(mine["problem_id"][:2], [], other[2:], "cross")  # other folds of one set
+        with pytest.raises(ValueError, match="was trained on 4 of the problems"):
+            check_disjoint(mine["problem_id"], [], other, "cross")
+    else:
+        with pytest.raises(ValueError, match=rf"trained on {trained} and is to score {scored}.*source lab-train:5000"):
+            check_disjoint(mine["problem_id"], question_hashes(mine), other, "cross")
+
+
+def test_sets_of_other_families_and_the_lab_may_be_trained_on():
+    lab = pl.DataFrame({"problem_id": ["lab-train-0001"], "language": ["sw"], "question": ["lab?"]})
+    for one in (mgsm("msvamp"), mgsm("polymath"), lab):
+        check_disjoint(one["problem_id"], question_hashes(one), mgsm("mgsm"), "cross")
+
+
+def test_an_own_table_with_a_question_of_the_test_is_known_by_its_text():
+    own = mgsm("mgsm").with_columns(problem_id=pl.format("mine-{}", "problem_id"))
+    with pytest.raises(ValueError, match="were in the training data of reward model 'cross' under other ids"):
+        check_disjoint(own["problem_id"], question_hashes(own), mgsm("mgsm"), "cross")
