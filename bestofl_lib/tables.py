@@ -121,10 +121,11 @@ TABLES: dict[str, Table] = {
         ("language",),
     ),
     "trained": Table(
-        "one row per reward model and fold",
+        "one row per reward model, training seed and fold",
         "04_train_reward_models",
         {
             "reward_model": pl.String,
+            "seed": pl.Int32,  # of the pairs drawn, of new weights and of the order of training
             "fold": pl.Int32,  # null without cross-fitting
             "rows": pl.Int32,  # training pairs; the same for all models trained together; 0: it could not be trained
             "available": pl.Int64,  # pairs that existed
@@ -139,7 +140,7 @@ TABLES: dict[str, Table] = {
             "status": pl.String,  # "trained", "kept" (it existed with the same recipe) or why it could not be trained
             "folder": pl.String,
         },
-        ("reward_model", "fold"),
+        ("reward_model", "seed", "fold"),
     ),
     "baseline": Table(
         "one row per reward model of the text baseline",

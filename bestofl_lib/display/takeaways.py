@@ -104,8 +104,9 @@ def training(table: pl.DataFrame) -> Markdown:
         pl.col("available").min(),
         pl.col("available").max().alias("many"),
     ).row(0)
+    seeds = made["seed"].n_unique()
     text = (
-        f"{made['reward_model'].n_unique()} reward models, each on {least:,} pairs"
+        f"{made['reward_model'].n_unique()} reward models, each {f'trained {seeds} times ' if seeds > 1 else ''}on {least:,} pairs"
         + ("" if least == most else f" to {most:,} pairs, by fold")
         + f" ({few:,} to {many:,} were available)."
     )

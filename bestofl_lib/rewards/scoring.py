@@ -42,7 +42,10 @@ class Scores:
     """What scoring gives: two tables and one about them."""
 
     rewards: pl.DataFrame  # one row per candidate and reward model; every reward is finite
-    steps: pl.DataFrame  # one row per candidate, process reward model and step: what the reward was computed from
+    steps: (
+        pl.DataFrame
+    )  # one row per candidate, process reward model and step: what the reward was computed from, by the
+    # first training
     set_aside: pl.DataFrame  # one row per candidate and reward model without a usable reward, with the reason
     summary: pl.DataFrame  # one row per reward model: candidates, set_aside, truncated, seconds
 
@@ -91,7 +94,8 @@ def score(
         models, table, problems, folder, scope, {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
     )
     # models on one base come after each other, so that one pass and one set of features is in memory at a time
-    ordered = sorted(models, key=lambda m: (not m[1].is_frozen, _group(m[1]), m[1].name, m[1].fold or 0))
+    ordered = sorted(models, key=lambda m: (not m[1].is_frozen, _group(m[1]), m[1].name, m[1].seed, m[1].fold or 0))
+    first = {spec.name: spec.seed for _, spec in reversed(ordered)}
     for number, (place, spec) in enumerate(ordered, 1):
         mine = _of_model(table, spec, scope)
         if not mine.height:
@@ -103,7 +107,7 @@ def score(
         reader.counted_as = f"completions scored by reward model {number} of {len(ordered)}, {spec.name}"
         part = _score_one(reader, place, spec, mine)
         parts.append(part.rewards)
-        steps.append(part.steps)
+        steps += [part.steps] if spec.seed == first[spec.name] else []
         aside.append(part.set_aside)
         counts.append(part.summary)
     if models and not counts:
@@ -113,7 +117,7 @@ def score(
     return Scores(
         check_table("rewards", pl.concat([pl.DataFrame(schema=SCHEMAS["rewards"]), *parts])),
         pl.concat([pl.DataFrame(schema=SCHEMAS["reward_steps"]), *steps]),
-        pl.concat([pl.DataFrame(schema=SET_ASIDE), *aside]),
+        pl.concat([pl.DataFrame(schema=SET_ASIDE), *aside]).unique(maintain_order=True),
         _summary(counts, known),
     )
 
@@ -134,7 +138,7 @@ def _score_one(reader: _Reader, place: Path, spec: RewardModelSpec, mine: pl.Dat
     reasons = ((bad, "reward is not finite, or the candidate did not fit in memory"), (failed, "no completion"))
     aside = [rows.with_columns(reward_model=pl.lit(spec.name), reason=pl.lit(reason)) for rows, reason in reasons]
     count = pl.DataFrame({
-        "reward_model": spec.name, "candidates": int(good.sum()), "set_aside": bad.height + failed.height,
+        "reward_model": spec.name, "seed": spec.seed, "candidates": int(good.sum()), "set_aside": bad.height + failed.height,
         "truncated": int(truncated.sum()), "seconds": seconds,
     })  # fmt: skip
     return Scores(table, steps, pl.concat(aside), count)
@@ -218,13 +222,17 @@ def _step_table(finished: pl.DataFrame, spec: RewardModelSpec, rewards: np.ndarr
 
 
 def _summary(counts: list[pl.DataFrame], known: list[str]) -> pl.DataFrame:
-    """One row per reward model, its folds added up."""
+    """One row per reward model: its folds added up, and of several trainings the one with the largest numbers."""
     if not counts:
         return pl.DataFrame(schema=SUMMARY)
     order = {name: i for i, name in enumerate(known)}
-    total = pl.concat(counts).group_by("reward_model", maintain_order=True).agg(
-        pl.col("candidates", "set_aside", "truncated").sum(), pl.col("seconds").max()
-    )  # fmt: skip
+    total = (
+        pl.concat(counts)
+        .group_by("reward_model", "seed", maintain_order=True)
+        .agg(pl.col("candidates", "set_aside", "truncated").sum(), pl.col("seconds").max())
+        .group_by("reward_model", maintain_order=True)
+        .agg(pl.exclude("seed").max())
+    )
     return total.sort(pl.col("reward_model").replace_strict(order))
 
 

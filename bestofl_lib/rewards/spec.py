@@ -180,13 +180,14 @@ class RewardModelSpec:
 
 
 def reward_models(folder: str | Path) -> list[tuple[Path, RewardModelSpec]]:
-    """Every finished reward model under a folder, by name and fold.
+    """Every finished reward model under a folder, by name, training seed and fold.
 
     Raises:
         FileNotFoundError: no such folder. A folder without any is what training leaves where no pairs could be formed.
     """
     folder = Path(folder)
-    places = sorted([*folder.glob("*/reward_model.json"), *folder.glob("*/fold-*/reward_model.json")])
+    below = ("", "fold-*/", "seed-*/", "seed-*/fold-*/")
+    places = sorted(place for part in below for place in folder.glob(f"*/{part}reward_model.json"))
     if not folder.is_dir():
         raise FileNotFoundError(f"no reward models in {folder}; run 04_train_reward_models first")
     return [(path.parent, RewardModelSpec.read(path.parent)) for path in places]

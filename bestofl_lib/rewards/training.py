@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ from bestofl_lib.rewards.readouts import Likelihood, Probe
 from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings
 from bestofl_lib.tables import KEY
 
+CHEAP_TRAININGS = 3  # of each reward model where the base is frozen
+
 
 @dataclass(frozen=True)
 class _Data:
@@ -57,6 +60,7 @@ class _Job:
     folder: Path
     spec: RewardModelSpec
     row: dict[str, Any]  # of TRAINED, as far as it is known
+    settings: TrainingSettings  # with the seed of this training
 
     def finish(self, max_tokens: int, scale: float, offset: float, numbers: dict[str, Any]) -> dict[str, Any]:
         """Write reward_model.json, which makes the folder a finished reward model, and return the table's row."""
@@ -76,6 +80,7 @@ def train_reward_models(
     folder: str | Path,
     settings: TrainingSettings | None = None,
     variants: Sequence[str] = ("mono", "multi", "cross"),
+    trainings: int | None = 1,
     device: str = "auto",
     batch_tokens: int | None = None,
 ) -> pl.DataFrame:
@@ -88,14 +93,17 @@ def train_reward_models(
     Args:
         candidates, readings, problems: tables as in `bestofl_lib.tables`.
         base: the model that the reward models start from: the policy, or any folder or Hub id.
-        folder: where they go, one sub-folder per name (with cross-fitting, fold-0, fold-1, … inside it).
+        folder: where they go, one sub-folder per name. Inside it: seed-1, seed-2, … for further trainings, and
+            fold-0, fold-1, … with cross-fitting. Trainings of other seeds that lie there are removed: what is there is scored.
         settings: by default `TrainingSettings()`.
         variants: "mono" (one model per language), "multi", "cross", or single ones such as "mono-en".
+        trainings: of each reward model, with the seeds settings.seed, settings.seed + 1, …; None: 3 where the base is frozen
+            and a training is cheap, else 1.
         device, batch_tokens: see `RewardBackbone`; they change no recipe. Several GPUs: start the process with
             `accelerate launch`.
 
     Returns:
-        TRAINED, one row per reward model and fold.
+        TRAINED, one row per reward model, training seed and fold.
 
     Raises:
         ValueError: an unknown variant; no candidates of these problems; `lora` without peft.
@@ -108,26 +116,42 @@ def train_reward_models(
     table = _training_candidates(candidates, readings, problems)
     names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
     data = _Data(table, problems, base, Path(folder), settings, device, batch_tokens)
-    jobs, found = _plan(data, names)
+    count = trainings or (CHEAP_TRAININGS if settings.tuning == "frozen" else 1)
+    seeds = [settings.seed + i for i in range(count)]
+    _remove_other_seeds(data.folder, names, seeds[1:])
+    jobs, found = _plan(data, names, seeds)
     if jobs:
         found += (_train_heads if settings.tuning == "frozen" else _train_weights)(jobs, data)
     order = {name: i for i, name in enumerate(names)}
-    found.sort(key=lambda row: (order[row["reward_model"]], -1 if row["fold"] is None else row["fold"]))
+    found.sort(key=lambda row: (order[row["reward_model"]], row["seed"], -1 if row["fold"] is None else row["fold"]))
     return pl.DataFrame(found, schema=TRAINED)
 
 
-def _plan(data: _Data, names: Sequence[str]) -> tuple[list[_Job], list[dict[str, Any]]]:
+def _remove_other_seeds(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
+    for place in (place for name in names for place in folder.glob(f"{name}/seed-*")):
+        if place.name not in {f"seed-{seed}" for seed in seeds}:
+            shutil.rmtree(place)
+
+
+def _parts(data: _Data, seeds: Sequence[int]) -> list[tuple[int, int | None, pl.DataFrame]]:
+    """Seed, fold and training candidates of every training of a reward model."""
+    if not data.settings.folds:
+        return [(seed, None, data.table) for seed in seeds]
+    parts: list[tuple[int, int | None, pl.DataFrame]] = []
+    for seed in seeds:
+        folds = pl.Series("fold", fold_of(data.table["problem_id"], data.settings.folds, seed))
+        parts += [(seed, k, data.table.filter(folds != k)) for k in range(data.settings.folds)]
+    return parts
+
+
+def _plan(data: _Data, names: Sequence[str], seeds: Sequence[int]) -> tuple[list[_Job], list[dict[str, Any]]]:
     """What is to be trained, and rows of TRAINED for what is not."""
-    settings, table = data.settings, data.table
-    parts: list[tuple[int | None, pl.DataFrame]] = [(None, table)]
-    if settings.folds:
-        folds = pl.Series("fold", fold_of(table["problem_id"], settings.folds, settings.seed))
-        parts = [(k, table.filter(folds != k)) for k in range(settings.folds)]
-    available = {(name, fold): available_pairs(part, name) for fold, part in parts for name in names}
-    trainable = [name for name in names if all(available[name, fold] for fold, _ in parts)]
+    settings, table, parts = data.settings, data.table, _parts(data, seeds)
+    available = {(name, seed, fold): available_pairs(part, name) for seed, fold, part in parts for name in names}
+    trainable = [name for name in names if all(available[name, seed, fold] for seed, fold, _ in parts)]
     if not trainable:
         data.folder.mkdir(parents=True, exist_ok=True)  # scoring then finds no models, and says so
-    used = min([settings.rows] + [available[name, fold] for name in trainable for fold, _ in parts])
+    used = min([settings.rows] + [available[name, seed, fold] for name in trainable for seed, fold, _ in parts])
     reason = f"no pairs: {int(table['is_correct'].sum())} of {table.height} training candidates are correct"
     weights = fingerprint(data.base, settings.revision)
     content = _content(table, data.problems)
@@ -136,17 +160,19 @@ def _plan(data: _Data, names: Sequence[str]) -> tuple[list[_Job], list[dict[str,
         hashes.setdefault(problem, []).append(digest)
     jobs, found = [], []
     for name in names:
-        for fold, part in parts:
-            place = data.folder / name if fold is None else data.folder / name / f"fold-{fold}"
+        for seed, fold, part in parts:
+            mine = replace(settings, seed=seed)
+            place = data.folder / name / ("" if seed == seeds[0] else f"seed-{seed}")
+            place = place if fold is None else place / f"fold-{fold}"
             row = dict.fromkeys(TRAINED) | {
-                "reward_model": name, "fold": fold, "available": available[name, fold], "loss": settings.loss,
-                "readout": settings.readout, "tuning": settings.tuning, "folder": str(place),
+                "reward_model": name, "seed": seed, "fold": fold, "available": available[name, seed, fold],
+                "loss": settings.loss, "readout": settings.readout, "tuning": settings.tuning, "folder": str(place),
             }  # fmt: skip
             if name not in trainable:
                 found.append(row | {"rows": 0, "status": reason})
                 continue
-            pairs = training_pairs(part, name, used, settings.seed, settings.cross_shares)
-            recipe = settings.recipe(weights, pairs, content)
+            pairs = training_pairs(part, name, used, seed, settings.cross_shares)
+            recipe = mine.recipe(weights, pairs, content)
             if (known := _kept(place, recipe)) is not None:
                 found.append(row | (known.result or {}) | {"status": "kept", "folder": str(place)})
                 continue
@@ -155,10 +181,10 @@ def _plan(data: _Data, names: Sequence[str]) -> tuple[list[_Job], list[dict[str,
             spec = RewardModelSpec(
                 name, settings.readout, settings.tuning, str(data.base), settings.revision, weights, settings.style,
                 settings.layers, 0, settings.dtype, loss=settings.loss, fold=fold, folds=settings.folds,
-                seed=settings.seed, recipe=recipe, trained_problems=tuple(ids),
+                seed=seed, recipe=recipe, trained_problems=tuple(ids),
                 trained_questions=tuple(digest for p in ids for digest in hashes.get(p, [])),
             )  # fmt: skip
-            jobs.append(_Job(pairs, place, spec, row))
+            jobs.append(_Job(pairs, place, spec, row, mine))
     return jobs, found
 
 
@@ -208,10 +234,10 @@ def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
 
 def _train_weights(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
     """Each model on its own, as an adapter ("lora") or with all weights ("full")."""
-    settings, done = data.settings, []
+    done = []
     for number, job in enumerate(tracked(jobs, "reward models trained", shown=False), 1):
-        started = time.monotonic()
-        backbone = _trainable_backbone(data)
+        started, settings = time.monotonic(), job.settings
+        backbone = _trainable_backbone(replace(data, settings=settings))
         chosen, rejected = _sides(job.pairs, data.table)
         rows = np.unique(np.concatenate([chosen, rejected]))
         texts, truncated = _texts(backbone, data, data.table[rows])

@@ -71,6 +71,7 @@ RANGES: dict[str, Any] = {
     "reader_sample": _POSITIVE,
     "rows": _POSITIVE,
     "folds": _COUNT,
+    "trainings": _COUNT,
     "epochs": Annotated[float, Field(ge=0, le=1000)],
     "learning_rate": Annotated[float, Field(ge=0, lt=1)],
     "batch_pairs": _COUNT,

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from bestofl_lib.analysis.arrays import CandidateArrays  # noqa: E402
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc  # noqa: E402
 from bestofl_lib.cli import app  # noqa: E402
 from bestofl_lib.rewards.opening import export_reward_model, import_reward_model, open_reward_model  # noqa: E402
@@ -20,9 +21,12 @@ from bestofl_lib.rewards.scoring import score  # noqa: E402
 from bestofl_lib.rewards.spec import RewardModelSpec, TrainingSettings, reward_models  # noqa: E402
 from bestofl_lib.rewards.training import train_reward_models  # noqa: E402
 from bestofl_lib.rewards.ways import ExternalModel  # noqa: E402
+from bestofl_lib.tables import KEY  # noqa: E402
 
 
-def _train(world, base, folder, *, problems=None, readings=None, variants=("mono", "multi", "cross"), **settings):
+def _train(
+    world, base, folder, *, problems=None, readings=None, variants=("mono", "multi", "cross"), trainings=1, **settings
+):
     return train_reward_models(
         world.candidates,
         world.readings if readings is None else readings,
@@ -31,6 +35,7 @@ def _train(world, base, folder, *, problems=None, readings=None, variants=("mono
         folder=folder,
         variants=variants,
         settings=TrainingSettings(**{"rows": 40} | settings),
+        trainings=trainings,
         device="cpu",
     )
 
@@ -130,6 +135,37 @@ def test_cross_fitting_scores_every_problem_by_a_model_that_did_not_see_it(world
     assert rewards.filter(pl.col("reward_model") == "cross").height == world.candidates.height
     assert rewards.filter(pl.col("reward_model") == "mono-en").height == world.candidates.height // 3
     assert within_problem_auc(rewards, world.readings)["auc"].min() > 0.7
+
+
+def test_a_frozen_base_is_trained_three_times_by_default_and_every_training_scores(world, tiny_policy, tmp_path):
+    table = _train(world, tiny_policy, tmp_path, variants=["mono-en", "cross"], trainings=None)
+    assert table.select("reward_model", "seed").rows() == [(m, s) for m in ("mono-en", "cross") for s in (0, 1, 2)]
+    assert table["rows"].to_list() == [40] * 6
+    test = world.split("test")
+    scores = score(world.candidates, test, tmp_path, device="cpu")
+    cross = scores.rewards.filter(pl.col("reward_model") == "cross")
+    first, second = (cross.filter(pl.col("seed") == seed).sort(*KEY)["reward"] for seed in (0, 1))
+    assert first.len() == second.len() == len(cross) // 3
+    assert not np.allclose(first, second)  # other pairs, another model
+    assert scores.summary.filter(pl.col("reward_model") == "cross")["candidates"].item() == first.len()
+    found = CandidateArrays.of(world.candidates, world.readings, scores.rewards, world.problems)
+    assert found.seeds == (0, 1, 2)
+
+
+def test_trainings_with_other_seeds_are_not_left_behind_to_be_scored(world, tiny_policy, tmp_path):
+    _train(world, tiny_policy, tmp_path, variants=["cross"], trainings=2)
+    again = _train(world, tiny_policy, tmp_path, variants=["cross"])
+    assert again["status"].to_list() == ["kept"]
+    assert score(world.candidates, world.split("test"), tmp_path, device="cpu").rewards["seed"].unique().to_list() == [
+        0
+    ]
+
+
+def test_cross_fitted_trainings_divide_the_problems_each_in_its_own_way(world, tiny_policy, tmp_path):
+    table = _train(world, tiny_policy, tmp_path, problems=world.problems, variants=["cross"], folds=2, trainings=2)
+    assert table.select("seed", "fold").rows() == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    rewards = score(world.candidates, world.problems, tmp_path, device="cpu").rewards
+    assert rewards.height == 2 * world.candidates.height
 
 
 def test_full_tuning_learns_saves_safetensors_and_opens_again(world, tiny_policy, tmp_path):
