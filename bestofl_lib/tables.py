@@ -164,6 +164,13 @@ TABLES: dict[str, Table] = {
         (*KEY, "reward_model", "seed"),
         ("seed",),
     ),
+    "dev_rewards": Table(
+        "one row per candidate of the dev split, reward model and training seed",
+        "05_score_candidates",
+        KEY | {"reward_model": pl.String, "reward": pl.Float64, "seed": pl.Int32},  # as in `rewards`
+        (*KEY, "reward_model", "seed"),
+        ("seed",),
+    ),
     "reward_steps": Table(
         "one row per candidate, process reward model and step of the completion",
         "05_score_candidates",
@@ -370,7 +377,7 @@ TABLES: dict[str, Table] = {
             "language": pl.String,
             "pool": pl.String,  # the language's own code ("own" for the mean), "mixed", or the base language
             "selector": pl.String,  # reward model, strategy, or what was made of a reward model
-            "fitted": pl.Boolean,  # whether something was fitted or chosen, on other folds
+            "fitted": pl.Boolean,  # whether something was fitted or chosen, on problems other than those it is judged on
             "budget": pl.Int32,
             "accuracy": pl.Float64,
             **_INTERVAL,

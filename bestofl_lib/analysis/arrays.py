@@ -343,7 +343,8 @@ def arrays_of_run(
         ValueError: no such axis, or `base` is not among the pool's languages.
     """
     candidates = Store(run.folder / "candidates").candidates().filter(pl.col("finish_reason").ne_missing("error"))
-    rewards, readings = run.read("rewards") if run.has("rewards") else None, run.read("readings")
+    scored = "dev_rewards" if split == "dev" else "rewards"
+    rewards, readings = run.read(scored) if run.has(scored) else None, run.read("readings")
     if own_language_only:
         stray = readings.filter(pl.col("trace_language") != pl.col("language"))
         candidates = candidates.join(stray, on=KEYS, how="anti")
@@ -353,6 +354,18 @@ def arrays_of_run(
         raise ValueError(f"base {base!r} is not a language of this pool; it has {', '.join(arrays.languages)}")
     arrays = replace(arrays, named_base=base or None)
     return arrays.without_revised() if unrevised_only else arrays
+
+
+def outside_of_run(run: Run) -> CandidateArrays | None:
+    """The candidates of a run's problems that are not judged: of the dev split, else of the training split; None: neither.
+
+    Training problems have no rewards: a reward model never scores a problem that it learnt from.
+    """
+    problems, drawn = run.read("problems"), run.candidates()["problem_id"].unique()
+    for split in ("dev", "train"):
+        if problems.filter(pl.col("split") == split)["problem_id"].is_in(drawn.implode()).any():
+            return arrays_of_run(run, split=split)
+    return None
 
 
 def _of_split(table: pl.DataFrame, problems: pl.DataFrame | None, split: str | None) -> pl.DataFrame:

@@ -97,6 +97,7 @@ def claims_of(
     replicates: int = un.REPLICATES,
     seed: int = 0,
     trained: pl.DataFrame | None = None,
+    outside: CandidateArrays | None = None,
 ) -> ClaimTables:
     """All claims on one pool.
 
@@ -107,6 +108,8 @@ def claims_of(
         cross, mono: names of the reward models compared; "mono" is each language's own.
         smallest_gain: a gain worth having, in accuracy; below it a claim counts as not supported.
         trained: table `trained`, to say what the reward models learnt from.
+        outside: candidates of problems that are not judged (`arrays.outside_of_run`): what the controls need to fit is fitted
+            on them, as far as they have the rewards it takes; else on other folds of the judged problems.
     """
     most = min(arrays.fewest(code) for code in arrays.languages)
     settings = _Settings(
@@ -116,7 +119,7 @@ def claims_of(
         what = f"one language only ({arrays.languages[0]})" if len(arrays.languages) < 2 else "one problem only"
         entries = [_untested(claim, f"the pool has {what}") for claim in STATEMENTS]
         return ClaimTables(_claim_table(arrays, entries, settings, trained), _details([]), _controls())
-    own, details, controls = _own_pools(arrays, settings, trained)
+    own, details, controls = _own_pools(arrays, settings, trained, outside)
     entries = list(own)
     for test in (_small_budgets, _allocation):
         entry, rows = test(arrays, settings)
@@ -126,7 +129,7 @@ def claims_of(
 
 
 def _own_pools(
-    arrays: CandidateArrays, settings: _Settings, trained: pl.DataFrame | None
+    arrays: CandidateArrays, settings: _Settings, trained: pl.DataFrame | None, outside: CandidateArrays | None
 ) -> tuple[list[_Entry], list[dict], pl.DataFrame]:
     """H1 and H2."""
     cross, mono = settings.cross, settings.mono
@@ -152,7 +155,7 @@ def _own_pools(
             continue
         for part in PARTS:
             entries.append(_each(part, definition, judged[part], cells, groups[definition], settings))
-    table = control_table(arrays, cells, cross, mono, settings.replicates, settings.seed)
+    table = control_table(arrays, cells, cross, mono, settings.replicates, settings.seed, outside)
     return entries, details, table
 
 

@@ -9,7 +9,9 @@ models of single languages (mono) or by the cross-lingual one (cross).
 
 The controls are what a reader would try instead: voting, log-probability, a model of all languages with fitted language
 intercepts, trusting the language that was best elsewhere, cross without its preference between languages, and asking in
-the base language. Whatever is fitted or chosen is fitted on other folds of problems than those it is judged on.
+the base language. Whatever is fitted is fitted on problems that are not judged: on the dev or training split where the
+run has what it needs there, else on other folds. What is chosen (the best way to use the base language) is chosen on other
+folds.
 """
 
 from __future__ import annotations
@@ -100,14 +102,18 @@ def control_table(
     mono: str = "mono",
     replicates: int = REPLICATES,
     seed: int = 0,
+    outside: CandidateArrays | None = None,
 ) -> pl.DataFrame:
     """Every cell and control: accuracy, and gain over the own pool chosen from by the own model.
+
+    Args:
+        outside: candidates of problems that are not judged, see `claims.claims_of`.
 
     Returns:
         Table `claim_controls`: one row per arm and target language, and one for the mean over languages (language
         null). Holm is over all rows of one language. Arms that the pool has no numbers for are absent.
     """
-    arms = _control_arms(arrays, cells, cross, mono, seed)
+    arms = _control_arms(arrays, cells, cross, mono, seed, outside)
     every = side_by_side([side_by_side([arm, arm.average()]) for arm in arms.values()])
     start = side_by_side([cells.own_mono, cells.own_mono.average()])
     gains = side_by_side([side_by_side([arm, arm.average()]) - start for arm in arms.values()])
@@ -143,9 +149,9 @@ def control_table(
 
 
 def _control_arms(
-    arrays: CandidateArrays, cells: Cells, cross: str, mono: str, seed: int
+    arrays: CandidateArrays, cells: Cells, cross: str, mono: str, seed: int, outside: CandidateArrays | None
 ) -> dict[tuple[str, str, bool], Figures]:
-    """Figures per (pool, selector, whether something was fitted on other folds), one column per target."""
+    """Figures per (pool, selector, whether something was fitted), one column per target."""
     k, count = cells.budget, len(cells.targets)
 
     def wide(figures: Figures) -> Figures:
@@ -167,11 +173,13 @@ def _control_arms(
     multi = arrays.reward("multi", arrays.languages) is not None
     if multi:
         arms["mixed", "multi", False] = wide(arm_figures(arrays, "mixed", "best_of_k", "multi", [k]))
-        arms["mixed", "multi with intercepts", True] = wide(_refitted(arrays, k, "multi", with_intercepts, fold))
+        arms["mixed", "multi with intercepts", True] = wide(
+            _refitted(arrays, k, "multi", with_intercepts, fold, outside)
+        )
     arms["mixed", f"{cross} without language means", True] = wide(
-        _refitted(arrays, k, cross, without_language_means, fold)
+        _refitted(arrays, k, cross, without_language_means, fold, outside)
     )
-    arms["mixed", "language prior", True] = wide(_refitted(arrays, k, cross, language_prior, fold))
+    arms["mixed", "language prior", True] = wide(_refitted(arrays, k, cross, language_prior, fold, outside))
     best, _ = best_on_other_folds(base_ways(arrays, [k], cross, mono, seed), fold)
     arms[arrays.base, "best way", True] = wide(best)
     arms[arrays.base, "one draw", False] = wide(arm_figures(arrays, arrays.base, "random", None, [1]))
@@ -192,23 +200,47 @@ def base_ways(
     return ways
 
 
-def _refitted(arrays: CandidateArrays, budget: int, model: str, refit: Callable[[Seen], Moves], fold: Array) -> Figures:
-    """Best-of-k in the mixed pool by rewards that were refitted without the fold they are used on."""
+def _refitted(
+    arrays: CandidateArrays,
+    budget: int,
+    model: str,
+    refit: Callable[[Seen], Moves],
+    fold: Array,
+    outside: CandidateArrays | None = None,
+) -> Figures:
+    """Best-of-k in the mixed pool by rewards that were refitted on other problems than those they are used on."""
+    every = arrays.by_seed
+    known = [None] * len(every) if outside is None else _seen_outside(outside, arrays, model, refit)
     values = []
-    for one in arrays.by_seed:
+    for one, seen in zip(every, known, strict=True):
         rewards = one.reward(model, one.languages)
         if rewards is None:
             raise ValueError(f"reward model {model!r} does not cover {', '.join(one.languages)}; score its candidates")
         correct = {code: one.is_correct[code] for code in one.languages}
         changed = {code: np.full_like(table, np.nan) for code, table in rewards.items()}
         for part in np.unique(fold):
-            inside = fold != part
-            seen = {code: (table[inside], correct[code][inside]) for code, table in rewards.items()}
-            for code, move in refit(seen).items():
-                kept = rewards[code][~inside]
-                changed[code][~inside] = np.where(np.isneginf(kept), kept, move(kept))
+            judged = fold == part
+            inside = {code: (table[~judged], correct[code][~judged]) for code, table in rewards.items()}
+            for code, move in refit(seen or inside).items():
+                kept = rewards[code][judged]
+                changed[code][judged] = np.where(np.isneginf(kept), kept, move(kept))
         values.append(Contest.of(changed, correct, one.problem_ids).shares([budget]))
     return Figures(np.stack(values))
+
+
+def _seen_outside(
+    outside: CandidateArrays, arrays: CandidateArrays, model: str, refit: Callable[[Seen], Moves]
+) -> list[Seen | None]:
+    """Rewards and correctness of problems outside, per training seed; None where it lacks languages or rewards."""
+    codes, correct = arrays.languages, outside.is_correct
+    if not set(codes) <= set(outside.languages):
+        return [None] * len(arrays.by_seed)
+    if refit is language_prior:  # needs no rewards
+        return [{code: (correct[code], correct[code]) for code in codes}] * len(arrays.by_seed)
+    found = [one.reward(model, codes) for one in outside.by_seed]
+    if outside.seeds != arrays.seeds or any(rewards is None for rewards in found):
+        return [None] * len(arrays.by_seed)
+    return [{code: (rewards[code], correct[code]) for code in codes} for rewards in found if rewards is not None]
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ _SEED = Annotated[int, Field(ge=0, lt=2**63)]
 RANGES: dict[str, Any] = {
     "train_problems": _COUNT,
     "train_candidates": _COUNT,
+    "dev_problems": _COUNT,
+    "dev_candidates": _COUNT,
     "test_problems": _POSITIVE,
     "test_candidates": _POSITIVE,
     "temperature": Annotated[float, AfterValidator(_usable_temperature)],

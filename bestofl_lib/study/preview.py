@@ -13,7 +13,14 @@ from bestofl_lib.study.guards import check_not_finished_otherwise
 from bestofl_lib.study.notebooks import find_notebook
 from bestofl_lib.study.plan import Step, Study, declared_parameters, load_study, plan
 
-TRIAL = {"test_problems": 12, "train_problems": 12, "test_candidates": 4, "train_candidates": 4, "limit": 12}  # at most
+TRIAL = {
+    "test_problems": 12,
+    "train_problems": 12,
+    "dev_problems": 12,
+    "test_candidates": 4,
+    "train_candidates": 4,
+    "limit": 12,
+}  # at most
 TRIAL_LANGUAGES = 2
 
 

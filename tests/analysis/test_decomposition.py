@@ -11,6 +11,7 @@ import pytest
 from bestofl_lib.analysis import decomposition as de
 from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.base_mixes import BEST_MIX, base_mixes, reach
+from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.figures import Figures, best_on_other_folds, folds_of
 
 
@@ -130,6 +131,31 @@ def test_mixes_hold_the_base_language_and_half_of_it_equals_enumeration(make_arr
             del other
             want = slow_best(reward, correct, draws)
             assert found.mixes["half-en"].of_problems[problem, column] == pytest.approx(want, abs=1e-12)
+
+
+def test_controls_are_fitted_on_problems_outside_where_they_have_the_rewards(make_arrays):
+    """The judged problems would make "de" the best language; the ones outside say "en"."""
+    low, high = np.full(30, 0.2), np.full(30, 0.9)
+    how = {"languages": ("en", "de"), "n_problems": 30, "n": 4}
+    judged = make_arrays(**how, rates={"en": low, "de": high}, quality={"mono": 1, "cross": 1, "multi": 1})
+    outside = make_arrays(**how, rates={"en": high, "de": low}, quality={"mono": 1, "cross": 1, "multi": 1}, seed=5)
+    bare = make_arrays(**how, rates={"en": high, "de": low}, seed=5)  # as training problems are: without rewards
+    cells = de.cells_of(judged, ("en", "de"), 2)
+
+    def accuracy(outside, selector):
+        table = de.control_table(judged, cells, replicates=200, outside=outside)
+        return table.filter(pl.col("language").is_null(), pl.col("selector") == selector)["accuracy"].item()
+
+    assert accuracy(None, "language prior") == pytest.approx(judged.is_correct["de"].mean())
+    for known in (outside, bare):
+        assert accuracy(known, "language prior") == pytest.approx(judged.is_correct["en"].mean())
+    means = {code: outside.rewards["cross"][code].mean() for code in ("en", "de")}
+    moved = {code: judged.rewards["cross"][code] - means[code] for code in means}
+    want = Contest.of(moved, judged.is_correct).shares([2]).mean()
+    assert accuracy(outside, "cross without language means") == pytest.approx(want, abs=1e-12)
+    for selector in ("cross without language means", "multi with intercepts"):
+        assert accuracy(bare, selector) == accuracy(None, selector)  # no rewards there: other folds
+        assert accuracy(outside, selector) != accuracy(None, selector)
 
 
 def test_a_majority_over_half_english_agrees_with_enumeration_within_its_own_error(make_arrays):
