@@ -143,20 +143,21 @@ class Contest:
         reach = np.zeros(len(self.row))  # log of a bound: below ≤ exp(q × reach)
         for position in chosen:
             with np.errstate(divide="ignore"):
-                reach += np.log(self.at_most[:, position] / self.n_candidates[self.row, position])
+                reach += np.log(self.at_most[:, position] / self.ratios.sizes(self.row, position))
         for q in np.unique(q_of):
             at = np.flatnonzero(q_of == q)
             top = int(extra[at].max())
             possible = np.flatnonzero(q * reach > NEGLIGIBLE) if q else np.arange(len(self.row))
             for start in range(0, len(possible), _BLOCK):
                 part = possible[start : start + _BLOCK]
+                row = self.row[part]
                 product, sums = np.ones(len(part)), [np.ones(len(part)), *np.zeros((top, len(part)))]
                 for done, position in enumerate(chosen):
-                    b = self.at_most[part, position]
+                    b = self.at_most[:, position].take(part).astype(np.intp)
                     if q:
-                        product *= self.ratios.of(b, self.row[part], position, int(q))
+                        product *= self.ratios.of(b, row, position, int(q))
                     if top:
-                        x = np.maximum(b - float(q), 0.0) / (self.n_candidates[self.row[part], position] - q)
+                        x = np.maximum(b - q, 0) / (self.ratios.sizes(row, position) - q)
                         for r in range(min(done + 1, top), 0, -1):
                             sums[r] += sums[r - 1] * x
                 for column in at:
@@ -178,13 +179,16 @@ class Contest:
             before.append(before[-1] if factor is None else before[-1] * factor)
         for factor in factors[:0:-1]:
             after.append(after[-1] if factor is None else after[-1] * factor)
-        result = {}
-        for position, code in enumerate(self.languages):
-            if ks[position] < self.n_candidates[:, position].min():
-                below = before[position] * after[-1 - position] * self.below(position, ks[position] + 1)
-                more = [k + (i == position) for i, k in enumerate(ks)]
-                result[code] = self.last + self.step @ below + self.ties.allocation(more)
-        return result
+        open_ = [i for i in range(len(ks)) if ks[i] < self.n_candidates[:, i].min()]
+        below = np.empty((len(self.row), len(open_)))
+        for column, position in enumerate(open_):
+            below[:, column] = before[position] * after[-1 - position] * self.below(position, ks[position] + 1)
+        values = self.last[:, None] + self.step @ below
+        return {
+            self.languages[position]: values[:, column]
+            + self.ties.allocation([k + (i == position) for i, k in enumerate(ks)])
+            for column, position in enumerate(open_)
+        }
 
     def shapley(self, budget: int) -> Array:
         """(problems, languages) exact Shapley value of each language for the winner's expected payoff.

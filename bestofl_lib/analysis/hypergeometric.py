@@ -61,6 +61,10 @@ class Ratios:
         self._sizes = np.unique(n_candidates)
         self._tables = {0: np.ones((len(self._sizes), int(self._sizes.max(initial=0)) + 1))}
 
+    def sizes(self, row: Array, position: int) -> Array:
+        """Candidates of the problems of `row` in the language at `position`; a single number where all are equal."""
+        return self._sizes if len(self._sizes) == 1 else self.n_candidates[row, position]
+
     def of(self, b: Array, row: Array, position: int, k: int) -> Array:
         """One ratio per entry: `b` candidates of problem `row` in the language at `position`."""
         if k not in self._tables:
@@ -70,5 +74,5 @@ class Ratios:
                 table = table * np.maximum(np.arange(table.shape[1]) - j, 0) / np.maximum(self._sizes - j, 1)[:, None]
             self._tables[k] = table
         if len(self._sizes) == 1:
-            return self._tables[k][0][b]
+            return self._tables[k][0].take(b)
         return self._tables[k][np.searchsorted(self._sizes, self.n_candidates[row, position]), b]

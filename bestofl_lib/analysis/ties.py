@@ -59,7 +59,7 @@ class Ties:
         reach = np.zeros(len(self.row))
         for position in chosen:
             with np.errstate(divide="ignore"):
-                n = self.ratios.n_candidates[self.row, position]
+                n = self.ratios.sizes(self.row, position)
                 reach += np.log((self.below[:, position] + self.tied[:, position]) / n)
         for q in np.unique(q_of):
             at = np.flatnonzero(q_of == q)
