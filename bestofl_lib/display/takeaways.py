@@ -6,6 +6,8 @@ Tables in, sentences out. It computes no figure that the table does not hold.
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import polars as pl
@@ -17,6 +19,17 @@ from bestofl_lib.languages import PIVOT, english_name
 from bestofl_lib.text import signed
 
 
+def _or_nothing(sentence: Callable[..., Markdown]) -> Callable[..., Markdown]:
+    """The sentence, or none where its table is empty: the chart above says why."""
+
+    @wraps(sentence)
+    def said(table: pl.DataFrame, *args: Any, **kwargs: Any) -> Markdown:
+        return Markdown("") if table.is_empty() else sentence(table, *args, **kwargs)
+
+    return said
+
+
+@_or_nothing
 def accuracy(table: pl.DataFrame) -> Markdown:
     """The spread of accuracy over languages, and the share that could not be read. Table of `accuracy_by_language`."""
     best, worst = table.sort("accuracy", descending=True).row(0, named=True), table.sort("accuracy").row(0, named=True)
@@ -48,6 +61,7 @@ def accuracy(table: pl.DataFrame) -> Markdown:
     return Markdown(text)
 
 
+@_or_nothing
 def readers(table: pl.DataFrame, ours: str = OURS) -> Markdown:
     """How much of the gap between languages is reading. Table of `accuracy_by_reader`."""
     spread = dict(
@@ -91,6 +105,7 @@ def differing(table: pl.DataFrame, most: int = 60) -> HTML:
     return HTML(f"<p>{len(shown)} of {len(table)} differing readings:</p>" + "".join(rows))
 
 
+@_or_nothing
 def training(table: pl.DataFrame) -> Markdown:
     """How many rows each reward model got. Table of `train_reward_models`."""
     made = table.filter(pl.col("rows") > 0)
@@ -114,6 +129,7 @@ def training(table: pl.DataFrame) -> Markdown:
     return Markdown(text + (f" No pairs, and so no model: {', '.join(none)}." if len(none) else ""))
 
 
+@_or_nothing
 def reward_quality(table: pl.DataFrame) -> Markdown:
     """Mean quality of each kind of reward model. Table of `within_problem_auc`."""
     if not table.height:
@@ -176,6 +192,7 @@ def gains(table: pl.DataFrame) -> Markdown:
     )
 
 
+@_or_nothing
 def sole_solvers(table: pl.DataFrame) -> Markdown:
     """What explains the problems that one language alone solves. Table of `complementarity.sole_solvers`."""
     total = table.select(pl.col("problems").sum()).item()
@@ -197,6 +214,7 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
     )
 
 
+@_or_nothing
 def claims(table: pl.DataFrame) -> Markdown:
     """The verdicts, one line each. Table of `claims.claims`."""
     return Markdown(
@@ -215,6 +233,7 @@ def _aspect(row: dict[str, Any]) -> str:
     return f" ({', '.join(told)})" if told else ""
 
 
+@_or_nothing
 def curves(table: pl.DataFrame) -> Markdown:
     """The best arm at the largest budget that all arms reach. Table of `curves.curves`."""
     choices = table.filter(~pl.col("strategy").is_in(["oracle", "random"]))
@@ -233,6 +252,7 @@ def curves(table: pl.DataFrame) -> Markdown:
     )
 
 
+@_or_nothing
 def interval_sources(table: pl.DataFrame) -> Markdown:
     """How far the last arm would move on other problems and on other draws. Table of `curves.interval_sources`."""
     half = {row["resampled"]: 50 * (row["high"] - row["low"]) for row in _of_last_arm(table).iter_rows(named=True)}
@@ -251,6 +271,7 @@ def _of_last_arm(table: pl.DataFrame) -> pl.DataFrame:
     return table.join(last, on=last.columns, how="semi", nulls_equal=True)
 
 
+@_or_nothing
 def plan(table: pl.DataFrame) -> Markdown:
     """What planning buys at the largest budget. Table of `planner.plans`."""
     last = table.filter(pl.col("budget") == pl.col("budget").max())

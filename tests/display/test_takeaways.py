@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from bestofl_lib.display import takeaways
+from bestofl_lib.tables import SCHEMAS
 
 
 def said(markdown) -> str:
@@ -139,3 +140,22 @@ def test_a_plan_is_set_beside_english_and_equal_shares():
     assert text.startswith("With 8 completions the plan is en 8.")
     assert "+0.6 points over English only (95 % interval −2.0 to +3.0); +9.9 points over equal shares" in text
     assert text.endswith("It loses 1.2 points to hindsight.")
+
+
+TABLES = {
+    "accuracy": "accuracy", "training": None, "reward_quality": "reward_quality", "exclusive": "exclusive", "gains": "gains",
+    "sole_solvers": "sole_solvers", "claims": "claims", "curves": "curves", "interval_sources": "interval_sources", "plan": "plan",
+    "readers": None,
+}  # fmt: skip
+
+
+def test_no_sentence_stops_at_an_empty_table():
+    sentences = {
+        n
+        for n, f in vars(takeaways).items()
+        if not n.startswith("_") and getattr(f, "__module__", "") == takeaways.__name__
+    }
+    assert sentences - {"outcomes", "differing"} == set(TABLES)  # a list, and a table of what differs
+    for name, table in TABLES.items():
+        empty = SCHEMAS[table].to_frame() if table else pl.DataFrame()
+        assert getattr(takeaways, name)(empty).data.count("nan") == 0

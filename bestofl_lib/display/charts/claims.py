@@ -13,7 +13,7 @@ from bestofl_lib.display.charts.style import (
     interval_dots,
     label_room,
     need,
-    nothing,
+    or_nothing,
     panel_title,
     points_axis,
     spelled_range,
@@ -23,6 +23,7 @@ from bestofl_lib.display.charts.style import (
 from bestofl_lib.text import signed
 
 
+@or_nothing
 def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What does this run say about each claim, or about a claim in each language?
 
@@ -31,8 +32,6 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
             where known, `part`, `language`, `budget`, `against`, `statement`, `p_holm`, `mde`, `n_problems`. Rows without an effect are
             named with their verdict. Several claims become panels, each sorted by effect.
     """
-    if table.is_empty():
-        return nothing("no claim could be tested")
     need(table, "claim", "effect", "low", "high", "verdict")
     table = _rows(table)
     sure = table.filter(pl.col("verdict") == "supported")
@@ -68,6 +67,7 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What would anyone do instead? Every control beside the claim, over the own pool chosen by the own model.
 
@@ -75,8 +75,6 @@ def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
         table: one row per arm and language (null: the mean over languages, which is shown): `language`, `pool`, `selector`, `gain`,
             `gain_low`, `gain_high`, `p_holm`, `budget`, `n_problems`.
     """
-    if table.is_empty():
-        return nothing("no reward models to compare with simpler rules")
     need(table, "language", "pool", "selector", "gain", "gain_low", "gain_high", "p_holm", "budget", "n_problems")
     means = table.filter(pl.col("language").is_null()).drop_nulls("gain").drop("low", "high")
     need(means, "gain")

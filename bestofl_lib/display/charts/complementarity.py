@@ -19,6 +19,7 @@ from bestofl_lib.display.charts.style import (
     largest,
     names_by,
     need,
+    or_nothing,
     panels,
     points_axis,
     spelled_range,
@@ -30,6 +31,7 @@ from bestofl_lib.languages import english_name
 from bestofl_lib.text import signed
 
 
+@or_nothing
 def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which problems does one language solve that another does not? The diagonal is the same language drawn again.
 
@@ -67,6 +69,7 @@ def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What does each language add beyond drawing the base language again?
 
@@ -110,6 +113,7 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def added_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     """For a speaker of each language, which second language adds most?
 
@@ -141,6 +145,7 @@ def added_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What is each language's fair share of the mixed pool's accuracy?
 
@@ -176,6 +181,7 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which language helps most, then which next?
 
@@ -216,6 +222,7 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def sole_solvers(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Of the problems that one language alone solves, what explains how many?
 

@@ -25,6 +25,7 @@ from bestofl_lib.display.charts.style import (
     finish,
     line_ends,
     need,
+    or_nothing,
     panel_title,
     percent_axis,
     spelled_range,
@@ -52,6 +53,7 @@ PAIRS: tuple[tuple[Arm, Arm], ...] = (  # own against mixed; the first pair that
 )
 
 
+@or_nothing
 def budget_curves(
     curves: pl.DataFrame, targets: Sequence[str] | None = None, arms: Sequence[Arm] | None = None
 ) -> alt.TopLevelMixin:
@@ -100,6 +102,7 @@ def budget_curves(
     )
 
 
+@or_nothing
 def english_against_mixed(
     curves: pl.DataFrame, x: str = "budget", strategies: Iterable[tuple[str, str | None]] | None = None
 ) -> alt.TopLevelMixin:
@@ -152,6 +155,7 @@ def english_against_mixed(
     )
 
 
+@or_nothing
 def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = None) -> alt.TopLevelMixin:
     """How far do several runs come with the same budget? One panel per way of choosing, one line per run.
 
@@ -181,6 +185,7 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
     )  # fmt: skip
 
 
+@or_nothing
 def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How much of an interval is luck of the draw?
 

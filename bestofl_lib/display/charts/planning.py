@@ -15,6 +15,7 @@ from bestofl_lib.display.charts.style import (
     interval_dots,
     languages_in_order,
     need,
+    or_nothing,
     panels,
     points_axis,
     spelled_range,
@@ -25,6 +26,7 @@ from bestofl_lib.display.charts.style import (
 from bestofl_lib.text import signed
 
 
+@or_nothing
 def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How does the planner spread a budget over languages?
 
@@ -69,6 +71,7 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What does planning gain over the plain ways of spending?
 

@@ -20,6 +20,7 @@ from bestofl_lib.display.charts.style import (
     languages_in_order,
     names_by,
     need,
+    or_nothing,
     percent_axis,
     points_axis,
     spelled_range,
@@ -31,6 +32,7 @@ from bestofl_lib.display.words import NOTHING_READ, reader_name, rule_name
 from bestofl_lib.text import signed
 
 
+@or_nothing
 def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How often one candidate is right, per language, and how often nothing could be read.
 
@@ -54,6 +56,7 @@ def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which rule read the answer, in each language?
 
@@ -96,6 +99,7 @@ def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How accurate would the same candidates look to another reader?
 
@@ -143,6 +147,7 @@ def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which language is a completion really written in?
 

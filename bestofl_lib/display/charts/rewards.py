@@ -17,7 +17,7 @@ from bestofl_lib.display.charts.style import (
     largest,
     model_colours,
     need,
-    nothing,
+    or_nothing,
     panels,
     percent_axis,
     spelled_range,
@@ -28,6 +28,7 @@ from bestofl_lib.display.charts.style import (
 ALL = "all languages"
 
 
+@or_nothing
 def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Does a reward model rank correct candidates of the same problem above wrong ones?
 
@@ -35,8 +36,6 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
         table: one row per reward model and language: `reward_model`, `language` (null: all together), `auc`, `low`, `high`;
             and, where known, `n_problems`. The mono model of each language is shown in its own language, as "mono".
     """
-    if table.is_empty():
-        return nothing("no rewards to judge")
     need(table, "reward_model", "language", "auc", "low", "high")
     mono = pl.col("reward_model").str.starts_with("mono-")
     own = pl.col("reward_model") == pl.lit("mono-") + pl.col("language")
@@ -78,6 +77,7 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Of the candidates that a reward model calls likely to be right, how many are?
 
@@ -85,8 +85,6 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
         table: `reward_quality.calibration`'s reliability: one row per reward model and bin: `reward_model`, `probability` (mean
             chance of being correct), `share_correct`, `n_candidates`.
     """
-    if table.is_empty():
-        return nothing("no rewards to calibrate")
     need(table, "reward_model", "probability", "share_correct", "n_candidates")
     models = known_models(table["reward_model"])
     gap = pl.col("share_correct") - pl.col("probability")
@@ -120,6 +118,7 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
+@or_nothing
 def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which languages do the chosen candidates come from?
 

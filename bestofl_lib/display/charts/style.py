@@ -8,12 +8,14 @@ everywhere (see `context`). Nothing here knows what a chart shows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import cycle
 from typing import Any
 
 import altair as alt
 import polars as pl
 
+from bestofl_lib.display import words
 from bestofl_lib.display.charts import context
 from bestofl_lib.languages import english_name
 
@@ -216,22 +218,36 @@ def line_ends(
 # -- tables ----------------------------------------------------------------------------------------------------------------
 
 
+class NoRows(ValueError):
+    """A chart's table is empty: a run without reward models, or a claim that could not be tested."""
+
+
 def need(table: pl.DataFrame, *columns: str) -> None:
     """Refuse a table without a column or without a row.
 
     Raises:
-        ValueError: naming the columns.
+        ValueError: naming the columns; `NoRows` where there is no row.
     """
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"this chart needs {', '.join(missing)}; the table has {', '.join(table.columns)}")
     if table.is_empty():
-        raise ValueError(f"this chart's table has no rows; expected some with {', '.join(columns)}")
+        raise NoRows(f"this chart's table has no rows; expected some with {', '.join(columns)}")
 
 
-def nothing(reason: str) -> alt.Chart:
-    """A chart that says why there is nothing to draw."""
-    return alt.Chart(pl.DataFrame({"reason": [reason]})).mark_text(color=INK).encode(text="reason:N")
+def or_nothing(chart: Callable[..., alt.TopLevelMixin]) -> Callable[..., alt.TopLevelMixin]:
+    """The chart, or one that says why there is nothing to draw: a study never stops at an empty table."""
+
+    @wraps(chart)
+    def made(*args: Any, **kwargs: Any) -> alt.TopLevelMixin:
+        try:
+            return chart(*args, **kwargs)
+        except NoRows:
+            why = words.NOTHING_TO_DRAW.get(chart.__name__, words.NOTHING_TO_DRAW[""])
+            picture = alt.Chart(pl.DataFrame({"reason": [why]})).mark_text(color=INK).encode(text="reason:N")
+            return finish(picture, chart.__name__, "Nothing to show", why, "")
+
+    return made
 
 
 def with_names(table: pl.DataFrame, column: str = "language") -> pl.DataFrame:
