@@ -1,7 +1,8 @@
-"""Fixtures for all tests: a tiny random chat model in Hugging Face format, made once per session."""
+"""Fixtures for all tests: a tiny random chat model in Hugging Face format, made once per session; a browser with the network off."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,48 @@ def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random causal language model with tokenizer and chat template. Do not write to it."""
     pytest.importorskip("transformers")
     return write_tiny_policy(tmp_path_factory.mktemp("models") / "tiny-policy")
+
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+DRAWN = """() => [['.bestofl-chart', 'charts'], ['.atlas', 'atlas']].every(
+    ([what, said]) => !document.querySelector(what) || document.documentElement.dataset[said] === 'drawn')"""
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed; it comes with the extra dev"
+    )
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--headless=new", "--disable-gpu"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Open a page from disk, network off; give it back with what it asked for and complained of."""
+    contexts = []
+
+    def open_page(path, width=1000, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+        page.goto(path.as_uri())
+        page.wait_for_function(DRAWN, timeout=120_000)
+        return page, asked, said
+
+    yield open_page
+    for context in contexts:
+        context.close()

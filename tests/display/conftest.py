@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -28,51 +27,6 @@ def small(tmp_path_factory) -> Run:
 def tables(small) -> dict[str, pl.DataFrame]:
     """Chart or sentence to its table, see `producers.produce`."""
     return producers.produce(small)
-
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-DRAWN = """() => [['.bestofl-chart', 'charts'], ['.atlas', 'atlas']].every(
-    ([what, said]) => !document.querySelector(what) || document.documentElement.dataset[said] === 'drawn')"""
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed; it comes with the extra dev"
-    )
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--headless=new", "--disable-gpu"]
-        )
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def opened(browser):
-    """Open a page from disk, network off; give it back with what it asked for and complained of."""
-    contexts = []
-
-    def open_page(path, width=1000, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        asked, said = [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-        page.goto(path.as_uri())
-        page.wait_for_function(DRAWN, timeout=120_000)
-        return page, asked, said
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 @pytest.fixture
