@@ -58,13 +58,21 @@ def equations(completion: str, code: str) -> list[Equation]:
     >>> [(e.text, e.holds) for e in equations("She has 7 × 4 = 28. Then 77 - 28 = 5, so 5.", "en")]
     [('7 × 4 = 28', True), ('77 - 28 = 5', False)]
     """
+    return [equation for sentence in _sentences(completion) for equation in _equations_of(sentence, code)]
+
+
+# What no equation runs over: a full stop before a blank, and marks that stand neither in numbers nor between them.
+_SENTENCE_ENDS = re.compile(r"(?<=\.)\s|(?<!\\)!|[?。।]")
+
+
+def _sentences(completion: str) -> list[str]:
+    """The sentences of the uniform text that hold an equals sign: the others are not searched for numbers."""
     text = uniform(completion)[-LONGEST:]
-    if "=" not in text:
-        return []
-    found: list[Equation] = []
-    for run in _runs(text, code):
-        found += _judged(run, text)
-    return found
+    return [sentence for sentence in _SENTENCE_ENDS.split(text) if "=" in sentence] if "=" in text else []
+
+
+def _equations_of(sentence: str, code: str) -> list[Equation]:
+    return [equation for run in _runs(sentence, code) for equation in _judged(run, sentence)]
 
 
 def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
@@ -75,7 +83,16 @@ def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFram
     """
     frame = pl.DataFrame({"language": languages.cast(pl.String), "completion": completions.cast(pl.String)})
     distinct = frame.unique().filter(pl.col("completion").str.contains("[=＝]"))
-    judged = [[e.holds for e in equations(text, code)] for code, text in distinct.iter_rows()]
+    known: dict[tuple[str, str], list[bool]] = {}  # samples of one problem write the same equations again and again
+    judged = []
+    for code, text in distinct.iter_rows():
+        row: list[bool] = []
+        for sentence in _sentences(text):
+            key = (code, sentence.strip())
+            if key not in known:
+                known[key] = [equation.holds for equation in _equations_of(sentence, code)]
+            row += known[key]
+        judged.append(row)
     counted = distinct.with_columns(
         equations=pl.Series([len(row) for row in judged], dtype=pl.Int32),
         false_equations=pl.Series([row.count(False) for row in judged], dtype=pl.Int32),
@@ -206,7 +223,7 @@ def _product(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fractio
 
 def _factor(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
     first, rest = tokens[0], tokens[1:]
-    if isinstance(first, Fraction):
+    if not isinstance(first, str):  # quicker than asking for a Fraction, which is an abstract number
         return first, rest
     if first != "(":
         raise ValueError(f"{first!r} where a number was expected")

@@ -229,6 +229,7 @@ def best_of(text: str, start: int, end: int, code: str, line: int | None = None)
 
 # --- no cue
 
+_UNFINISHED = re.compile(r"\s*(?:[=≈+*/×÷]|\\(?:times|div|cdot|approx))[\s$*\\()]*$")  # 15 + 27 =
 _BARE_LINE = re.compile(r"[\s*_#$\\(]*")
 
 
@@ -260,6 +261,10 @@ def without_cue(text: str, begin: int, code: str) -> tuple[str | None, Found | N
     if first is not None:
         return "first_line", first
     last = numbers[-1]
+    if asks(text, last.end):
+        return None, Found(None, last.start, last.end, "a question")
+    if _UNFINISHED.match(text, last.end):
+        return None, Found(None, last.start, last.end, "an equation without result")
     bold = last_match(_BOLD, text, start, len(text))
     if bold is not None:
         group = bold.lastindex or 1
