@@ -15,7 +15,7 @@ from IPython.display import HTML, Markdown
 
 from bestofl_lib.answers.other_readers import OURS
 from bestofl_lib.display import words
-from bestofl_lib.languages import PIVOT, english_name
+from bestofl_lib.languages import PIVOT, english_name, is_language, language
 from bestofl_lib.text import signed
 
 
@@ -58,7 +58,22 @@ def accuracy(table: pl.DataFrame) -> Markdown:
             f" Without the questions that a revised edition replaced ({change['n_unrevised']} problems are left), accuracy changes most "
             f"in {english_name(change['language'])}: by {signed(change['change'])} points."
         )
-    return Markdown(text)
+    return Markdown(text + _generic(table["language"]))
+
+
+def _generic(languages: pl.Series) -> str:
+    """Which languages are read without words of their own, and what to do about it; empty where there are none."""
+    names = [
+        english_name(code)
+        for code in languages.unique(maintain_order=True)
+        if is_language(code) and language(code).generic
+    ]
+    if not names:
+        return ""
+    return (
+        f" Read by generic rules: {', '.join(names)}. Their digits, marks, boxes and English cues are known, but no words of "
+        "their own: an answer that only such a word announces may be missed. A language file adds them."
+    )
 
 
 @_or_nothing

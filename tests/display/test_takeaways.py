@@ -41,6 +41,14 @@ def test_accuracy_leaves_out_what_is_not_known():
     assert "Up to 2.0 % were cut off at the longest length (Swahili)" in text
 
 
+def test_accuracy_says_which_languages_are_read_by_generic_rules_and_what_adds_their_words():
+    text = said(takeaways.accuracy(accuracy_rows(language=["en", "yo", "am"])))
+    assert "Yoruba, Amharic" in text
+    assert "English." not in text.partition("generic")[2]
+    assert "language file" in text
+    assert "generic" not in said(takeaways.accuracy(accuracy_rows()))
+
+
 def test_readers_name_the_gap_and_the_largest_difference():
     table = pl.DataFrame(
         [("en", "ours", 0.9), ("sw", "ours", 0.6), ("en", "after_cue", 0.4), ("sw", "after_cue", 0.5)],
