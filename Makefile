@@ -83,7 +83,9 @@ scale: install
 policy: install
 	$(BIN)/python data/lab/make_policy.py
 
+# The base of the lab's reward models, then recipes for them compared on the dev split.
 rewards: install
+	$(BIN)/python data/lab/make_reward_base.py
 	$(BIN)/python data/lab/make_rewards.py
 
 clean:

@@ -190,6 +190,20 @@ TABLES: dict[str, Table] = {
         },
         ("reward_model", "language"),
     ),
+    "reward_bias": Table(
+        "one row per reward model, trait and value of it",
+        "11_compare_reward_models",
+        {
+            "reward_model": pl.String,
+            "trait": pl.String,  # "language", "length", "place" (in the pool) or "cue" (announces its answer)
+            "value": pl.String,  # a language, or what the candidates with the trait are
+            "bias": pl.Float64,  # mean reward of these candidates minus that of others as right, in standard deviations
+            **_INTERVAL,
+            "n_problems": pl.Int64,
+            "n_candidates": pl.Int64,
+        },
+        ("reward_model", "trait", "value"),
+    ),
     "reward_across": Table(
         "one row per reward model, language of the right and of the wrong candidate, and one over all (both null)",
         "05_score_candidates",

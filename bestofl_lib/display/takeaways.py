@@ -145,6 +145,29 @@ def training(table: pl.DataFrame) -> Markdown:
 
 
 @_or_nothing
+def reward_bias(table: pl.DataFrame, models: list[str]) -> Markdown:
+    """The strongest bias of each reward model at fixed correctness, of those whose interval excludes zero. Table `reward_bias`."""
+    sure = table.filter((pl.col("low") > 0) | (pl.col("high") < 0))
+    parts = []
+    for model in models:
+        mine = sure.filter(pl.col("reward_model") == model).sort(pl.col("bias").abs(), descending=True)
+        if not mine.height:
+            parts.append(f"{model} shows no bias whose interval excludes zero")
+            continue
+        row = mine.row(0, named=True)
+        what = english_name(row["value"]) if row["trait"] == "language" else f"{row['trait']}: {row['value']}"
+        parts.append(
+            f"{model} has {mine.height} such biases, the strongest {_plus(row['bias'])} standard deviations "
+            f"({what}; {_plus(row['low'])} to {_plus(row['high'])})"
+        )
+    return Markdown("At equal correctness, " + "; ".join(parts) + ".")
+
+
+def _plus(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+@_or_nothing
 def reward_quality(table: pl.DataFrame) -> Markdown:
     """Mean quality of each kind of reward model. Table of `within_problem_auc`."""
     if not table.height:

@@ -96,8 +96,8 @@ def import_reward_models(models: Sequence[str], folder: str | Path) -> list[Rewa
     """Add the reward models that a study names, and remove those brought in before that it does not name any more.
 
     Args:
-        models: each "source, key=value, …" (see `ExternalModel.parse`), or the folder of a reward model trained here, such as
-            those of `make rewards`, which is copied.
+        models: each "source, key=value, …" (see `ExternalModel.parse`), or the folder of a reward model that another
+            run trained, which is copied.
         folder: the run's folder of reward models.
     """
     folder = Path(folder)

@@ -103,9 +103,12 @@ class Probe:
         return torch.cat([_last(states, batch.ends).float(), mean, torch.stack(rows)], 1)
 
     def feature_scales(self, hidden_size: int) -> np.ndarray:
-        """(width,) how large each standardised number enters a fit: the many dimensions of a state count less than the
-        few statistics (by the fourth root of their number, the best of five tried on a lab policy)."""
-        return np.concatenate([np.full(2 * hidden_size, hidden_size**-0.25), np.ones(_STATISTICS)])
+        """(width,) how large each standardised number enters a fit; what is large is hardly penalised.
+
+        The summed log-likelihood leads: by itself it is a good reward where the base is good at the task. The other
+        statistics and the many dimensions of the states only correct it. Chosen on the lab's dev split, see reports/LOG.md.
+        """
+        return np.concatenate([np.full(2 * hidden_size, 0.03), [10.0], np.full(_STATISTICS - 1, 0.1)])
 
 
 class Likelihood:

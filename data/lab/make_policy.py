@@ -16,6 +16,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -96,8 +97,14 @@ def equations(rng: random.Random) -> str:
     return ". ".join(parts) + "."
 
 
-def rows(count: int, mix: dict[str, float], phase: int) -> list[tuple[str, str]]:
-    """`count` training rows (question, solution); rows of arithmetic have an empty question."""
+def rows(
+    count: int,
+    mix: dict[str, float],
+    phase: int,
+    arithmetic: float = ARITHMETIC,
+    written: Callable[[random.Random], str] = equations,
+) -> list[tuple[str, str]]:
+    """`count` training rows (question, solution); a share of `arithmetic` is plain equations, with an empty question."""
     rng = random.Random(f"rows {SEED} {phase}")
     by_template: dict[str, list[lab.Problem]] = {name: [] for name in lab.TEMPLATES}
     source = lab.policy_problems()
@@ -105,8 +112,8 @@ def rows(count: int, mix: dict[str, float], phase: int) -> list[tuple[str, str]]
     drawn = rng.choices(list(weights), list(weights.values()), k=count)
     made = []
     for code, name in drawn:
-        if rng.random() < ARITHMETIC:
-            made.append(("", equations(rng)))
+        if rng.random() < arithmetic:
+            made.append(("", written(rng)))
             continue
         while not by_template[name]:
             problem = next(source)

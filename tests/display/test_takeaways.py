@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from bestofl_lib.analysis.reward_choices import reward_bias
 from bestofl_lib.display import takeaways
 from bestofl_lib.tables import SCHEMAS
 
@@ -153,7 +154,7 @@ def test_a_plan_is_set_beside_english_and_equal_shares():
 TABLES = {
     "accuracy": "accuracy", "training": None, "reward_quality": "reward_quality", "exclusive": "exclusive", "gains": "gains",
     "sole_solvers": "sole_solvers", "claims": "claims", "curves": "curves", "interval_sources": "interval_sources", "plan": "plan",
-    "readers": None,
+    "readers": None, "reward_bias": "reward_bias",
 }  # fmt: skip
 
 
@@ -167,3 +168,12 @@ def test_no_sentence_stops_at_an_empty_table():
     for name, table in TABLES.items():
         empty = SCHEMAS[table].to_frame() if table else pl.DataFrame()
         assert getattr(takeaways, name)(empty).data.count("nan") == 0
+
+
+def test_the_strongest_bias_of_each_reward_model_is_named(small):
+    bias = reward_bias(small.rewards(), small.read("readings"), small.candidates())
+    models = bias["reward_model"].unique(maintain_order=True).to_list()[:2]
+    text = takeaways.reward_bias(bias, models).data
+    for model in models:
+        sure = bias.filter((pl.col("reward_model") == model) & ((pl.col("low") > 0) | (pl.col("high") < 0)))
+        assert f"{model} shows no bias" in text if sure.is_empty() else f"{model} has {sure.height} such" in text
