@@ -38,8 +38,10 @@ def make_world(n_problems: int = 24, n_candidates: int = 4, seed: int = 0) -> Wo
                 candidates.append((name, code, j, "d", "m", text, 5, "stop", -1.0, 0, 0.1, None))
                 answer = str(8 * i) if correct[j] else None
                 readings.append((name, code, j, answer, "cue", 0, 1, "", bool(correct[j]), code, 0, 0))
-    return World(
-        pl.DataFrame(problems, schema=SCHEMAS["problems"], orient="row"),
-        pl.DataFrame(candidates, schema=SCHEMAS["candidates"], orient="row"),
-        pl.DataFrame(readings, schema=SCHEMAS["readings"], orient="row"),
-    )
+    return World(_table("problems", problems), _table("candidates", candidates), _table("readings", readings))
+
+
+def _table(name: str, rows: list[tuple]) -> pl.DataFrame:
+    """A table of the first columns of its schema; the others are null."""
+    schema = SCHEMAS[name]
+    return pl.DataFrame([dict(zip(schema, row, strict=False)) for row in rows], schema=schema)

@@ -16,8 +16,11 @@ from bestofl_lib.models.generate_decoding import GenerateDecoder
 from bestofl_lib.models.opening import loading
 from bestofl_lib.models.work import Group, Queue, Shape
 
-_TRIED_ROWS = 64
-_TRIED_TOKENS = 16
+_TRIED = (
+    (4, 4),
+    (64, 16),
+)  # rows and tokens, one after the other until a trial has taken long enough to mean something
+_ENOUGH_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,26 @@ def tokens_per_second(writer: Decoder | GenerateDecoder, groups: Sequence[Group]
 
     It counts generated tokens; their prompts are part of the time, as they will be, though a real completion is longer.
     """
-    tried, rows = [], 0
-    for group in groups:
-        if rows >= _TRIED_ROWS:
+    for rows, tokens in _TRIED:
+        speed, seconds = _tried(writer, groups, settings, rows, tokens)
+        if seconds > _ENOUGH_SECONDS:
             break
-        part = group.rows[: _TRIED_ROWS - rows]
-        tried.append(Group(group.ids, part, group.problem_id, group.language))
-        rows += len(part)
-    short = Sampling(settings.temperature, settings.top_p, settings.top_k, min(_TRIED_TOKENS, settings.max_new_tokens))
-    start, tokens = time.perf_counter(), 0
+    return speed
+
+
+def _tried(
+    writer: Decoder | GenerateDecoder, groups: Sequence[Group], settings: Sampling, rows: int, tokens: int
+) -> tuple[float, float]:
+    """Tokens per second of so many rows and tokens, and the seconds it took."""
+    tried, left = [], rows
+    for group in groups:
+        part = group.rows[:left]
+        left -= len(part)
+        tried.extend([Group(group.ids, part, group.problem_id, group.language)] if part else [])
+    short = Sampling(settings.temperature, settings.top_p, settings.top_k, min(tokens, settings.max_new_tokens))
+    start, written = time.perf_counter(), 0
     found: Completion | Unfinished
     for _, found in writer.run(Queue(tried).take, Shape.of(tried), short):
-        tokens += found.n_tokens if isinstance(found, Completion) else 0
-    return tokens / (time.perf_counter() - start)
+        written += found.n_tokens if isinstance(found, Completion) else 0
+    seconds = time.perf_counter() - start
+    return written / seconds, seconds

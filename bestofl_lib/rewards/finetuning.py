@@ -30,6 +30,7 @@ Pairs = Sequence[tuple[Text, Text]]  # (chosen, rejected)
 
 _TOKENS_AT_ONCE = 8192  # per forward pass at least, as long as memory suffices
 EPOCHS = 2.0  # unless the settings say otherwise
+BATCH_PAIRS = 16  # likewise
 _WARM_UP = 0.05  # share of the steps
 _SAVE_STEPS = 100  # optimiser steps between checkpoints and looks at held-out problems; short trainings: every epoch
 _PATIENCE = 4  # looks without a better held-out loss before training stops
@@ -69,9 +70,9 @@ def finetune(
     """
     module = RewardModule(backbone.model, settings)
     scratch = _checkpoints(folder, recipe)
-    whole = settings.batch_pairs or 16
+    whole = settings.batch_pairs or BATCH_PAIRS
     longest = max(len(text["input_ids"]) for pair in pairs for text in pair)
-    at_once = _divisor(whole, max(backbone.batch_tokens, _TOKENS_AT_ONCE) // (2 * longest))
+    at_once = pairs_at_once(settings.batch_pairs, longest, backbone.batch_tokens)
     with _quiet():
         while True:
             try:
@@ -133,6 +134,17 @@ def _train(
         module.reset()
     trainer.train(resume_from_checkpoint=last)
     return trainer
+
+
+def pairs_at_once(batch_pairs: int | None, longest: int, batch_tokens: int) -> int:
+    """Pairs per forward pass, as long as memory suffices: a divisor of the pairs per step.
+
+    Args:
+        batch_pairs: pairs per step; None: the default.
+        longest: tokens of the longest text.
+        batch_tokens: tokens per forward pass that the backbone was opened for.
+    """
+    return _divisor(batch_pairs or BATCH_PAIRS, max(batch_tokens, _TOKENS_AT_ONCE) // (2 * longest))
 
 
 def _divisor(whole: int, most: int) -> int:

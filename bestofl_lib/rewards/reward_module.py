@@ -38,7 +38,7 @@ class RewardModule(torch.nn.Module):
         super().__init__()
         self.settings = settings
         if settings.tuning == "lora":
-            model = _with_adapter(model, settings)
+            model = with_adapter(model, settings, is_checkpointed(settings, next(model.parameters()).device))
         self.model = model
         is_implicit = settings.readout == "implicit"
         self.scale = torch.nn.Parameter(torch.tensor(_SCALE if is_implicit else 1.0), requires_grad=is_implicit)
@@ -132,14 +132,23 @@ class RewardModule(torch.nn.Module):
         return loss, values[torch.arange(len(tokens), device=tokens.device), last]
 
 
-def _with_adapter(model: Any, settings: TrainingSettings) -> Any:
-    """The model with a float32 adapter over its frozen weights; activations of its layers are computed again, not kept."""
+def is_checkpointed(settings: TrainingSettings, device: torch.device) -> bool:
+    """Whether activations of layers are computed again in the backward pass, because memory is short there."""
+    return settings.tuning == "lora" and device.type == "cuda"
+
+
+def with_adapter(model: Any, settings: TrainingSettings, checkpointed: bool) -> Any:
+    """The model with a float32 adapter over its frozen weights.
+
+    Args:
+        checkpointed: compute activations of layers again instead of keeping them.
+    """
     from peft import LoraConfig, get_peft_model
 
     kind = "SEQ_CLS" if settings.readout == "head" else "CAUSAL_LM"
     config = LoraConfig(task_type=kind, r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear")
     adapted = get_peft_model(model, config)
-    if next(model.parameters()).device.type == "cuda":
+    if checkpointed:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         adapted.enable_input_require_grads()
     return adapted

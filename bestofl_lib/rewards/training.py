@@ -24,15 +24,18 @@ from safetensors.torch import save
 
 from bestofl_lib.files import replace_file
 from bestofl_lib.languages import check_languages
+from bestofl_lib.models.decoding import free_bytes
 from bestofl_lib.models.identity import fingerprint, folder_hash
 from bestofl_lib.problems.folds import fold_of, question_hashes
 from bestofl_lib.progress import tracked
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
-from bestofl_lib.rewards.finetuning import EPOCHS, finetune
+from bestofl_lib.rewards.finetuning import EPOCHS, finetune, pairs_at_once
 from bestofl_lib.rewards.heads import fit_head
+from bestofl_lib.rewards.memory import training_memory
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.rewards.readouts import Likelihood, Probe
+from bestofl_lib.rewards.reward_module import is_checkpointed
 from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings
 from bestofl_lib.tables import KEY
 
@@ -310,9 +313,16 @@ def _announcement(
     tokens = 2 * jobs[0].pairs.height * mean * (settings.epochs or EPOCHS)
     passes = 6 if settings.tuning == "full" else 4
     work = passes * backbone.model.num_parameters() * tokens
+    longest = max(len(text["input_ids"]) for text in texts)
+    together = 2 * longest * pairs_at_once(settings.batch_pairs, longest, backbone.batch_tokens)
+    needed = training_memory(
+        backbone.model.config, settings, backbone.dtype, is_checkpointed(settings, backbone.device)
+    ).total(together)
     return (
         f"{len(jobs)} trainings ({settings.readout}, {settings.tuning}) of {jobs[0].pairs.height:,} pairs: about "
-        f"{tokens:,.0f} tokens and {work:.1e} floating-point operations each, {len(jobs) * work:.1e} in all"
+        f"{tokens:,.0f} tokens and {work:.1e} floating-point operations each, {len(jobs) * work:.1e} in all; memory at most "
+        f"{needed / 1e9:.1f} GB with {together:,} tokens at once, {free_bytes(backbone.device) / 1e9:.1f} GB are free beside the "
+        "loaded model; where it does not suffice, fewer are taken at once"
     )
 
 

@@ -38,7 +38,7 @@ SIZE = 6 * 3 * 4  # problems, languages, candidates of each
 
 
 def test_ten_prompts_in_five_languages_are_continued_as_by_generate():
-    table = load(MGSM, ["en", "de", "es", "ru", "zh"], limit={"test": 2})
+    table = load(str(MGSM), ["en", "de", "es", "ru", "zh"], limit={"test": 2})
     asked = [
         Request(row["problem_id"], row["language"], 0, tuple(messages(row["question"], row["language"])), 1)
         for row in table.iter_rows(named=True)
