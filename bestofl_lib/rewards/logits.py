@@ -103,7 +103,8 @@ class _States:
 @contextlib.contextmanager
 def _returning(model: Any, held: _States) -> Iterator[None]:
     """The model's base model and decoder return `held`, whatever they are asked."""
-    modules = {id(part): part for part in (base_of(model), model.get_decoder()) if part is not model}
+    base, decoder = base_of(model), model.get_decoder()  # which for some classes is the output layer, called "decoder"
+    modules = {id(part): part for part in (base, decoder) if any(part is inner for inner in base.modules())}
     before = {key: part.__dict__.get("forward") for key, part in modules.items()}
     try:
         for part in modules.values():

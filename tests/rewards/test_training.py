@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -14,13 +15,17 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from bestofl_lib.analysis.arrays import CandidateArrays  # noqa: E402
+from bestofl_lib.analysis.claims import claims_of  # noqa: E402
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc  # noqa: E402
 from bestofl_lib.cli import app  # noqa: E402
+from bestofl_lib.display.charts.claims import claim_controls, claims_forest  # noqa: E402
+from bestofl_lib.display.report.overview import overview  # noqa: E402
 from bestofl_lib.rewards.opening import export_reward_model, import_reward_model, open_reward_model  # noqa: E402
 from bestofl_lib.rewards.scoring import score  # noqa: E402
 from bestofl_lib.rewards.spec import RewardModelSpec, TrainingSettings, reward_models  # noqa: E402
 from bestofl_lib.rewards.training import train_reward_models  # noqa: E402
 from bestofl_lib.rewards.ways import ExternalModel  # noqa: E402
+from bestofl_lib.runs import Run  # noqa: E402
 from bestofl_lib.tables import KEY  # noqa: E402
 
 
@@ -232,3 +237,26 @@ def test_a_name_of_a_trained_variant_cannot_be_taken_by_an_import(tiny_policy, t
         import_reward_model(ExternalModel(str(tiny_policy), "mono-en"), tmp_path)
     with pytest.raises(ValueError, match="is a language model; say how its reward is read"):
         import_reward_model(ExternalModel(str(tiny_policy), "tiny"), tmp_path)
+
+
+def test_without_right_answers_the_study_goes_on_and_its_first_page_says_what_is_needed(world, tiny_policy, tmp_path):
+    wrong = world.readings.with_columns(is_correct=pl.lit(False))
+    trained = _train(world, tiny_policy, tmp_path / "reward_models", readings=wrong)
+    scores = score(world.candidates, world.split("test"), tmp_path / "reward_models", device="cpu")
+    assert scores.rewards.is_empty()
+    arrays = CandidateArrays.of(world.candidates, wrong, scores.rewards, world.problems)
+    found = claims_of(arrays, trained=trained)
+    needed = (
+        "0 of 144 training candidates are correct.*draw more candidates, or take easier problems or a stronger model"
+    )
+    for claim in ("H1", "H2"):
+        row = found.claims.filter(claim=claim).row(0, named=True)
+        assert row["verdict"] == "not tested" and re.search(needed, row["sentence"])
+    for chart, table in ((claims_forest, found.details.clear()), (claim_controls, found.controls)):
+        chart(table).to_dict()
+    run = Run("weak", tmp_path / "runs")
+    for name, table in (("problems", world.problems), ("claims", found.claims), ("trained", trained)):
+        run.write(name, table)
+    tiles = overview(run, "", judged=True).tiles
+    assert [tile.verdict for tile in tiles[:2]] == ["not tested", "not tested"]
+    assert all(re.search(needed, tile.sentence) for tile in tiles[:2])

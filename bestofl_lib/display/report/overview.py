@@ -123,8 +123,8 @@ def _tile(question: str, row: Mapping[str, Any] | None, sentence: str) -> Tile:
 def _tiles(claims: pl.DataFrame, added: pl.DataFrame | None, plan: pl.DataFrame | None) -> list[Tile]:
     asked = words.QUESTIONS
     return [
-        _tile(asked["mixing"], _claim(claims, "H1", "pool"), words.TILES["pool"]),
-        _tile(asked["reward"], _claim(claims, "H1", "reward"), words.TILES["reward"]),
+        _tile(asked["mixing"], _claim(claims, "H1", "pool") or _claim(claims, "H1"), words.TILES["pool"]),
+        _tile(asked["reward"], _claim(claims, "H1", "reward") or _claim(claims, "H1"), words.TILES["reward"]),
         _helping_tile(asked["languages"], added, _claim(claims, "H4")),
         _plan_tile(asked["plan"], plan),
     ]
