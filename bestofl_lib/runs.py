@@ -120,6 +120,10 @@ class Run:
         """The rewards: one row per candidate and reward model; no rows where nothing has given any."""
         return self.read("rewards") if self.has("rewards") else TABLES["rewards"].schema.to_frame()
 
+    def given_rewards(self) -> pl.DataFrame:
+        """Rewards that the imported pool brought: one row per candidate and reward model; none where it brought none."""
+        return self.read("given_rewards") if self.has("given_rewards") else TABLES["given_rewards"].schema.to_frame()
+
     @property
     def may_replace(self) -> bool:
         """Whether this process belongs to a study, which may replace what it made before."""

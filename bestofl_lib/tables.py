@@ -171,6 +171,13 @@ TABLES: dict[str, Table] = {
         (*KEY, "reward_model", "seed"),
         ("seed",),
     ),
+    "given_rewards": Table(  # as `rewards`: 06_score_text_baseline and 05_score_candidates take them over
+        "one row per candidate and reward that an imported pool brought; none where it brought none",
+        "02_import_pool",
+        KEY | {"reward_model": pl.String, "reward": pl.Float64, "seed": pl.Int32},
+        (*KEY, "reward_model"),
+        ("seed",),
+    ),
     "reward_steps": Table(
         "one row per candidate, process reward model and step of the completion",
         "05_score_candidates",

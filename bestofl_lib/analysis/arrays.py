@@ -239,6 +239,19 @@ class CandidateArrays:
         first = [name for name in ("multi", "cross") if name in others]
         return (*(["mono"] if mono else []), *first, *sorted(set(others) - set(first)))
 
+    @property
+    def selectors(self) -> tuple[str, str]:
+        """The reward models that claims compare, (own, mixed): mono and cross, where the run has one of them.
+
+        Else the first that covers all languages is both: it came with an imported pool, or was made elsewhere, and scores
+        every language.
+        """
+        if {"mono", "cross"} & set(self.reward_models):
+            return "mono", "cross"
+        covering = [name for name in self.reward_models if self.reward(name, self.languages) is not None]
+        one = next((name for name in covering if name != "multi"), None)
+        return (one, one) if one else ("mono", "cross")
+
     def mean_tokens(self, members: Sequence[str]) -> Array | None:
         """(problems, languages) mean generated tokens per completion; None where any count is unknown."""
         if not all(_known(self.tokens[code], self.exists[code]) for code in members):

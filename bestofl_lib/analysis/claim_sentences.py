@@ -24,16 +24,21 @@ STATEMENTS = {
 }
 
 
-def sentence(row: Mapping[str, Any], breaks: Mapping[str, BreakEven], cross: str, smallest_gain: float) -> str:
+def sentence(
+    row: Mapping[str, Any], breaks: Mapping[str, BreakEven], cross: str, mono: str, smallest_gain: float
+) -> str:
     """The result of one tested claim.
 
     Args:
         row: one row of table `claims`, as far as it is known.
         breaks: break-even budgets by unit (H3).
-        cross: name of the cross-lingual reward model.
+        cross: name of the reward model that chooses from the mixed pool.
+        mono: name of those that choose from each language's own; the same as `cross` where one model does both.
         smallest_gain: a gain worth having.
     """
     text = {"H1": _first, "H2": _second, "H3": _third, "H4": _fourth}[row["claim"]](row, cross)
+    if mono == cross:
+        text = text.replace("with its own model", "with the same model")
     if breaks:
         text += f" {_crossings(breaks)}"
     why = {

@@ -90,8 +90,8 @@ def claims_of(
     arrays: CandidateArrays,
     budget: int | None = None,
     small_budgets: Sequence[int] = (2, 4),
-    cross: str = "cross",
-    mono: str = "mono",
+    cross: str | None = None,
+    mono: str | None = None,
     smallest_gain: float = SMALLEST_GAIN,
     draws: int = DRAWS,
     replicates: int = un.REPLICATES,
@@ -105,13 +105,15 @@ def claims_of(
         arrays: made by `CandidateArrays.of`; without reward models H1 and H2 are "not tested" and H3 compares majorities.
         budget: completions per problem for H1 and H2; by default the most every language can serve. H4 is about the largest power of two up to it.
         small_budgets: H3's budgets from 2; those that both sides can serve count, and are averaged.
-        cross, mono: names of the reward models compared; "mono" is each language's own.
+        cross, mono: names of the reward models compared; "mono" is each language's own. By default those of the pool's
+            `selectors`: where one model scores every language, it is both, and there is no reward effect.
         smallest_gain: a gain worth having, in accuracy; below it a claim counts as not supported.
         trained: table `trained`, to say what the reward models learnt from.
         outside: candidates of problems that are not judged (`arrays.outside_of_run`): what the controls need to fit is fitted
             on them, as far as they have the rewards it takes; else on other folds of the judged problems.
     """
     most = min(arrays.fewest(code) for code in arrays.languages)
+    mono, cross = mono or arrays.selectors[0], cross or arrays.selectors[1]
     settings = _Settings(
         most if budget is None else budget, tuple(small_budgets), cross, mono, smallest_gain, draws, replicates, seed
     )
@@ -142,8 +144,9 @@ def _own_pools(
     cells = cells_of(arrays, targets, settings.budget, cross, mono)
     groups = _high_resource(arrays, targets)
     entries, details = [], []
-    judged = {part: judge(*cells.pair(part), **_how(settings)) for part in PARTS}
-    for part in PARTS:
+    parts = [part for part in PARTS if part != "reward" or mono != cross]  # one model has no other beside it
+    judged = {part: judge(*cells.pair(part), **_how(settings)) for part in parts}
+    for part in parts:
         first, second = cells.pair(part)
         gaining, losing = _sides(judged[part], targets)
         entry = _entry("H1", part, first.average(), second.average(), str(settings.budget), settings)
@@ -153,7 +156,7 @@ def _own_pools(
         if not groups[definition]:
             entries.append(_untested("H2", "none of the pool's languages is a high-resource language", definition))
             continue
-        for part in PARTS:
+        for part in parts:
             entries.append(_each(part, definition, judged[part], cells, groups[definition], settings))
     table = control_table(arrays, cells, cross, mono, settings.replicates, settings.seed, outside)
     return entries, details, table
@@ -407,7 +410,7 @@ def _claim_row(
             f"break_even{suffix}_low": found.low,
             f"break_even{suffix}_high": found.high,
         }
-    return row | {"sentence": sentence(row, entry.breaks, settings.cross, settings.smallest_gain)}
+    return row | {"sentence": sentence(row, entry.breaks, settings.cross, settings.mono, settings.smallest_gain)}
 
 
 def _details(rows: list[dict]) -> pl.DataFrame:

@@ -256,7 +256,9 @@ def _arms(
     name = codes[0] if len(codes) == 1 else "+".join(codes)
     budget = min(int(arrays.n_candidates(code).min()) for arrays in pools for code in codes) * len(codes)
     rows, values = [], {}
-    for strategy, model in ARMS:
+    others = sorted(set(pools[0].reward_models) & set(pools[1].reward_models) - {model for _, model in ARMS})
+    given = [("best_of_k", model) for model in others]
+    for strategy, model in (*ARMS, *given):
         if model is not None and not all(
             model in arrays.reward_models or (model == "mono" and _covers(arrays, codes)) for arrays in pools
         ):
@@ -273,7 +275,7 @@ def _arms(
         )
     choice = next(
         arm
-        for arm in (("best_of_k", "cross"), ("best_of_k", "multi"), ("best_of_k", "mono"), ("majority", None))
+        for arm in (*(("best_of_k", model) for model in ("cross", *others, "multi", "mono")), ("majority", None))
         if arm in values
     )
     judges = [(row["strategy"], row["reward_model"]) == choice for row in rows]

@@ -5,8 +5,9 @@ Which rows are one candidate, and which problem they answer, is decided in `pool
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bestofl_lib.candidates import eval_logs
 from bestofl_lib.problems.files import LINE, FileWarning, find, json_lines, match_columns, place, read_table, read_text
 from bestofl_lib.problems.load import clean_text, map_texts
 from bestofl_lib.problems.references import check_ids, ids_as_text, references_as_text
-from bestofl_lib.text import content_digest
+from bestofl_lib.text import content_digest, suggestion
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,28 @@ NUMBERS = {
     "n_tokens": _Number(pl.Int32(), 0, 2**31 - 1, "a whole number of tokens, 0 or more"),
     "sample_index": _Number(pl.Int64(), 0, 2**53, "a whole number, 0 or more"),
     "logprob": _Number(pl.Float64(), -1e300, 0.01, "a log-probability, 0 or less"),
-    "reward": _Number(pl.Float64(), -1e300, 1e300, "a finite number"),
 }
+_REWARDS = _Number(pl.Float64(), -math.inf, math.inf, "a number")
+REWARD = "reward:"  # begins the columns of given rewards
+WAYS: dict[str, Callable[[pl.Expr], pl.Expr]] = {  # how the steps of a process reward model become one reward
+    "last": lambda steps: steps.list.last(),
+    "min": lambda steps: steps.list.min(),
+    "mean": lambda steps: steps.list.mean(),
+    "max": lambda steps: steps.list.max(),
+    "sum": lambda steps: steps.list.sum(),
+    "product": lambda steps: steps.list.eval(pl.element().product()).list.first(),
+}
+
+
+@dataclass(frozen=True)
+class _Reward:
+    """A reward that the pool brings."""
+
+    name: str  # of the reward model
+    column: str  # of the pool
+    way: str  # one of WAYS
+
+
 ROW = "_row"  # the column that counts rows over all files, from 0
 NAMES = {  # ours -> what others call them, the likeliest first
     "problem_id": ("problem_index", "question_id", "doc_id", "unique_id", "index", "idx", "id", "item_id", "task_id"),
@@ -52,19 +73,19 @@ NAMES = {  # ours -> what others call them, the likeliest first
     "logprob": ("log_prob", "logprobs_sum", "cumulative_logprob", "sum_logprob"),
     "n_tokens": ("completion_tokens", "output_tokens", "num_tokens", "token_count", "tokens"),
     "finish_reason": ("stop_reason", "finished"),
-    "reward": (),  # taken only when named
 }  # fmt: skip
 
 
 def pool_rows(
     source: str | Path | Sequence[str | Path] | pl.DataFrame,
     columns: Mapping[str, str] | Sequence[str],
+    rewards: Sequence[str],
     notes: list[str],
 ) -> pl.DataFrame:
     """One row per completion under the names of `NAMES`, in the order of the files; null completions are set aside.
 
     Args:
-        source, columns: see `pools.read_pool`.
+        source, columns, rewards: see `pools.read_pool`; each reward becomes a column "reward:<name>".
         notes: what was set aside is added here, one sentence each.
 
     Raises:
@@ -72,12 +93,13 @@ def pool_rows(
         OSError: the source cannot be read.
     """
     named = _mapping(columns)
+    given = _rewards([*([named.pop("reward")] if "reward" in named else []), *rewards])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FileWarning)
         if isinstance(source, pl.DataFrame):
-            tables = [_typed(_renamed(source, named, "the table"), "the table")]
+            tables = [_typed(_renamed(source, named, given, "the table"), "the table")]
         else:
-            tables = [_typed(_file_rows(file, named), file) for file in _files(source)]
+            tables = [_typed(_file_rows(file, named, given), file) for file in _files(source)]
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         if issubclass(warning.category, FileWarning):
@@ -99,6 +121,23 @@ def _mapping(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     if wrong:
         raise ValueError(f"columns entry {wrong[0]!r}: write ours:theirs, such as completion:txt")
     return dict(text.split(":", 1) for text in columns)
+
+
+def _rewards(texts: Sequence[str]) -> list[_Reward]:
+    """`column`, `column:way` or `name=column:way`, each a reward model of its own."""
+    found = []
+    for text in texts:
+        name, _, rest = text.rpartition("=") if "=" in text else ("", "", text)
+        column, _, way = rest.rpartition(":") if rest.rpartition(":")[2] in WAYS and ":" in rest else (rest, "", "")
+        if not column.strip():
+            raise ValueError(f"reward {text!r}: write column, column:way or name=column:way")
+        found.append(_Reward((name or column).strip(), column.strip(), way or "last"))
+    names = [one.name for one in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"rewards named {', '.join(twice)} more than once; give them names, such as {twice[0]}-min={twice[0]}:min"
+        )
+    return found
 
 
 def _files(source: object) -> list[str | Path]:
@@ -129,27 +168,39 @@ def _files(source: object) -> list[str | Path]:
     return [path]
 
 
-def _file_rows(file: str | Path, columns: dict[str, str]) -> pl.DataFrame:
+def _file_rows(file: str | Path, columns: dict[str, str], given: Sequence[_Reward]) -> pl.DataFrame:
     kind = Path(str(file)).suffix.lower()
+    if given and (kind in (".eval", ".json") or Path(str(file)).match("samples_*.jsonl")):
+        raise ValueError(
+            f"{file}: rewards are taken from tables, and this is a log of an evaluation tool; found rewards "
+            f"{', '.join(one.name for one in given)}; leave them out"
+        )
     if kind == ".eval" or kind == ".json":
         return pl.DataFrame(eval_logs.inspect_rows(Path(file)), schema=eval_logs.ROWS)
     if kind == ".jsonl" and "://" not in str(file):
         lines = json_lines(read_text(file), file)
         if lines and {"doc_id", "doc", "resps"} <= lines[0].keys():
             return pl.DataFrame(eval_logs.lm_eval_rows(lines, Path(file)), schema=eval_logs.ROWS)
-    return _renamed(read_table(file, numbered=True), columns, str(file))
+    return _renamed(read_table(file, numbered=True), columns, given, str(file))
 
 
-def _renamed(table: pl.DataFrame, columns: dict[str, str], source: str) -> pl.DataFrame:
+def _renamed(table: pl.DataFrame, columns: dict[str, str], given: Sequence[_Reward], source: str) -> pl.DataFrame:
     """A foreign table under our names, a row with a list of completions becoming several."""
     if LINE not in table.columns:
         table = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE))
     theirs_only = table.drop(LINE)
-    known = {ours: names for ours, names in NAMES.items() if ours != "reward" or "reward" in columns}
-    picked = match_columns(columns, theirs_only, known, ("completion",), source)
+    picked = match_columns(columns, theirs_only, NAMES, ("completion",), source)
+    for one in given:
+        if one.column not in theirs_only.columns:
+            raise ValueError(
+                f"{source} has no column {one.column!r} (for the reward {one.name}); "
+                f"{suggestion(one.column, theirs_only.columns, 0.4)}it has {', '.join(theirs_only.columns)}; a reward is "
+                f"named as column, column:way or name=column:way, where a way is one of {', '.join(WAYS)}"
+            )
     if "problem_id" not in picked:
-        match_columns(columns, theirs_only, known, ("question" if "language" not in picked else "problem_id",), source)
-    table = table.select(*(pl.col(theirs).alias(ours) for ours, theirs in picked.items()), LINE)
+        match_columns(columns, theirs_only, NAMES, ("question" if "language" not in picked else "problem_id",), source)
+    chosen = [pl.col(theirs).alias(ours) for ours, theirs in picked.items()]
+    table = table.select(*chosen, *(pl.col(one.column).alias(REWARD + one.name) for one in given), LINE)
     if "problem_id" not in picked:  # one language: a problem is known by its question
         table = table.with_columns(problem_id=map_texts("question", _question_id))
     lists = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.List)]
@@ -157,8 +208,12 @@ def _renamed(table: pl.DataFrame, columns: dict[str, str], source: str) -> pl.Da
         lengths = table.select(pl.col(name).list.len() for name in lists)
         short = [name for name in lists if not (lengths[name] == lengths["completion"]).all()]
         if short:
-            raise ValueError(f"{source}: lists of {picked[short[0]]!r} and {picked['completion']!r} differ in length")
+            theirs = picked.get(short[0], short[0])
+            raise ValueError(f"{source}: lists of {theirs!r} and {picked['completion']!r} differ in length")
         table = table.explode(lists)
+    for one in given:
+        if isinstance(table.schema[REWARD + one.name], pl.List):
+            table = table.with_columns(WAYS[one.way](pl.col(REWARD + one.name)))
     if table.schema["completion"] not in (pl.String, pl.Null):
         raise ValueError(
             f"{source}: column {picked['completion']!r} holds {table.schema['completion']}, not text; turn it into text "
@@ -177,9 +232,9 @@ def _typed(table: pl.DataFrame, source: str | Path) -> pl.DataFrame:
     texts = ("language", "trace_language", "completion", "question", "model", "condition", "finish_reason")
     made = [pl.col(name).cast(pl.String) for name in texts if name in table.columns]
     made += [ids_as_text(table), *([references_as_text(table)] if "reference" in table.columns else [])]
-    if "reward" in table.columns and isinstance(table.schema["reward"], pl.List):
-        table = table.with_columns(pl.col("reward").list.last())
     numbers = [_numbers(table[name], kind, source, lines) for name, kind in NUMBERS.items() if name in table.columns]
+    rewards = [name for name in table.columns if name.startswith(REWARD)]
+    numbers += [_numbers(table[name], _REWARDS, source, lines) for name in rewards]
     typed = table.with_columns(*made, *numbers).drop(LINE, strict=False)
     check_ids(typed, source, lines)
     return typed
@@ -204,4 +259,5 @@ def _numbers(column: pl.Series, kind: _Number, source: str | Path, lines: Sequen
             f"{kind.expected} (of {int(bad.sum()):,} such rows this is the first); correct the values, or name another "
             f"column with columns={{'{column.name}': '…'}}"
         )
-    return values.fill_nan(None).cast(kind.dtype)
+    finite = pl.when(values.is_finite()).then(values).otherwise(None)
+    return pl.select(finite.alias(column.name)).to_series().cast(kind.dtype)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from bestofl_lib.candidates.pool_rows import ROW, pool_rows
+from bestofl_lib.candidates.pool_rows import REWARD, ROW, pool_rows
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import check_languages
 from bestofl_lib.problems.load import check_problems, clean_text, first_problems, map_texts
@@ -37,7 +37,7 @@ class ImportedPool:
 
     problems: pl.DataFrame  # schema "problems": one row per problem and language that has candidates
     candidates: pl.DataFrame  # schema "candidates"; sample_index counts from 0 within problem and language
-    rewards: pl.DataFrame | None = None  # schema "rewards", where the pool holds rewards and they were asked for
+    rewards: pl.DataFrame  # schema "rewards": those that the pool brings and that were asked for, else no rows
     notes: list[str] = field(default_factory=list)  # what was assumed or set aside, one sentence each
 
 
@@ -50,6 +50,7 @@ def read_pool(
     language: str | None = None,
     languages: Sequence[str] | None = None,
     columns: Mapping[str, str] | Sequence[str] | None = None,
+    rewards: Sequence[str] = (),
     problems: pl.DataFrame | None = None,
     set_aside: bool = False,
     limit: int | None = None,
@@ -68,8 +69,10 @@ def read_pool(
         language: ISO 639-1 code of all rows, for a pool that does not say.
         languages: the languages to take; by default all.
         columns: our column -> the pool's, where its names are not known here: {"completion": "txt"} or
-            ["completion:txt"]; ours are the keys of `pool_rows.NAMES`. A `reward` (a number, or a list of a process reward
-            model's steps, of which the last counts) is taken only when named here.
+            ["completion:txt"]; ours are the keys of `pool_rows.NAMES`, and `reward`, which is a first entry of `rewards`.
+        rewards: columns of rewards, each a reward model of its own: "score" is named after its column, "rm=score" is
+            named rm, and "prm:min" says what becomes of the steps of a process reward model (last, min, mean, max, sum or
+            product; the last unless told). What is no finite number is set aside and counted.
         problems: the problems asked, from `problems.load.load`, for question texts, marks of revised questions and
             references. A pool's id joins `problem_id`; where it is a running number, it counts the problems, from 0 or
             1, whichever agrees with the references.
@@ -92,7 +95,7 @@ def read_pool(
     if axis not in AXES:
         raise ValueError(f"unknown axis {axis!r}; use one of: {', '.join(AXES)}")
     notes: list[str] = []
-    rows = pool_rows(source, columns or {}, notes)
+    rows = pool_rows(source, columns or {}, rewards, notes)
     rows = _one_model(rows, model)
     if conditions is not None:
         rows = _some_conditions(rows, conditions)
@@ -104,9 +107,7 @@ def read_pool(
         problems = first_problems(problems, limit)
     rows = rows.join(problems.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
     candidates = _candidates(rows)
-    rewards = None
-    if "reward" in rows.columns:
-        rewards = check_table("rewards", candidates.with_columns(reward_model=pl.lit("pool")))
+    given = _given_rewards(candidates, notes)
     candidates = check_table("candidates", candidates)
     counts = candidates.group_by("problem_id", "language").len()["len"]
     fewest, most = min(counts), max(counts)
@@ -114,14 +115,15 @@ def read_pool(
         f"{counted(len(candidates), 'candidate')} of {counted(candidates['problem_id'].n_unique(), 'problem')} in "
         f"{counted(candidates['language'].n_unique(), 'language')}, {fewest if fewest == most else f'{fewest} to {most}'} each."
     )
-    return ImportedPool(problems, candidates, rewards, notes)
+    return ImportedPool(problems, candidates, given, notes)
 
 
 def store_pool(run: Run, pool: ImportedPool) -> int:
     """Puts a pool into a run folder, where the later notebooks find it; the same pool again changes nothing.
 
     A run holds one pool. A study that imports another one (its file has changed, or `--replace`) takes the place of the
-    first, whose rewards are removed; by hand, a second pool is refused.
+    first, whose rewards are removed; by hand, a second pool is refused. Rewards that the pool brings become the table
+    `given_rewards`.
 
     Returns:
         How many candidates were new to the run's store.
@@ -139,8 +141,7 @@ def store_pool(run: Run, pool: ImportedPool) -> int:
                 )
             run.path("rewards").unlink(missing_ok=True)
         run.write("problems", pool.problems)
-        if pool.rewards is not None:
-            run.write("rewards", pool.rewards)
+        run.write("given_rewards", pool.rewards)
         held = store.held().select("draw", *KEY)
         new = pool.candidates.join(held, on=["draw", *KEY], how="anti", maintain_order="left")
         store.add_table(new)
@@ -307,6 +308,23 @@ def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
         seconds=pl.lit(None, pl.Float64),
     )
     return table.with_columns(draw=pl.lit(_digest(table)))
+
+
+def _given_rewards(candidates: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """The rewards that came with the pool: one row per candidate and reward model."""
+    names = [name for name in candidates.columns if name.startswith(REWARD)]
+    long = candidates.select(*KEY, *names).unpivot(
+        names, index=list(KEY), variable_name="reward_model", value_name="reward"
+    )
+    long = long.with_columns(pl.col("reward_model").str.strip_prefix(REWARD), pl.col("reward").cast(pl.Float64))
+    for name, missing, count in (
+        long.group_by("reward_model", maintain_order=True).agg(pl.col("reward").null_count(), n=pl.len()).iter_rows()
+    ):
+        if missing == count:
+            raise ValueError(f"the pool's reward {name!r} is no finite number in any row; name another column")
+        aside = f", of which {missing:,} are no finite number and are chosen only where nothing else was drawn"
+        notes.append(f"Rewards of {name!r} for {count:,} candidates{aside if missing else ''}.")
+    return check_table("rewards", long)
 
 
 def _digest(table: pl.DataFrame) -> str:

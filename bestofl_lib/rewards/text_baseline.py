@@ -8,6 +8,7 @@ question, and never sees how many candidates agree on an answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -97,7 +98,43 @@ def score_text_baseline(
         }
         for name in names
     ]
-    return check_table("rewards", pl.concat(parts)), pl.DataFrame(told)
+    return check_table("rewards", pl.concat(parts)), check_table("baseline", pl.DataFrame(told))
+
+
+def rewards_of_pool(
+    given: pl.DataFrame, candidates: pl.DataFrame, readings: pl.DataFrame, *, beside: bool = False, **training: Any
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rewards that rank a pool's candidates: those it brought, else the text baseline's.
+
+    Args:
+        given: table `given_rewards`.
+        candidates, readings: see `score_text_baseline`.
+        beside: train the baseline also where rewards were given, as reward models beside them.
+        training: how the baseline is trained, see `score_text_baseline`.
+
+    Returns:
+        As `score_text_baseline`; without a baseline the second table has no rows.
+
+    Raises:
+        ValueError: a given reward is not about these candidates, lacks some, or has the name of a baseline's model.
+    """
+    if given.is_empty():
+        return score_text_baseline(candidates, readings, **training)
+    whole = candidates.filter(pl.col("finish_reason").ne_missing("error")).select(list(KEY))
+    for (name,), part in given.partition_by("reward_model", as_dict=True, maintain_order=True).items():
+        if lacking := len(whole.join(part, on=list(KEY), how="anti")) + len(part.join(whole, on=list(KEY), how="anti")):
+            raise ValueError(
+                f"given rewards of {name!r} do not fit the run's candidates in {lacking:,} rows; run 02_import_pool again"
+            )
+    if not beside:
+        return check_table("rewards", given), SCHEMAS["baseline"].to_frame()
+    made, told = score_text_baseline(candidates, readings, **training)
+    if both := sorted(set(given["reward_model"]) & set(made["reward_model"])):
+        raise ValueError(
+            f"given rewards are named {', '.join(both)} as the baseline's reward models are; name them otherwise, such as "
+            f"rewards='mine={both[0]}'"
+        )
+    return check_table("rewards", pl.concat([check_table("rewards", given), made])), told
 
 
 def text_features(completions: Sequence[str], has_answer: np.ndarray) -> np.ndarray:

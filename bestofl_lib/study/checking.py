@@ -24,7 +24,7 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
     Args:
         source: completions (a pool) or problems, in any form that the importers know.
         options: `model`, `axis`, `language`, `decimal_mark` or `problems`, as for the study `pool`; `columns` as
-            `ours:theirs,…`.
+            `ours:theirs,…`; `rewards` as `column,…`.
 
     Raises:
         StudyError: it can be read as neither; with what each reading lacks.
@@ -36,7 +36,7 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
         try:
             return _as_problems(source, options)
         except (ValueError, OSError) as second:
-            words = ("model", "axis", "language", "columns", "problems", "decimal_mark", "set_aside")
+            words = ("model", "axis", "language", "columns", "rewards", "problems", "decimal_mark", "set_aside")
             raise StudyError(
                 f"{source} can be read neither as completions nor as problems\n"
                 f"  as completions: {spoken(str(first), words)}\n  as problems: {spoken(str(second), words)}"
@@ -44,13 +44,13 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
 
 
 def _as_pool(source: str, options: dict[str, str]) -> list[str]:
-    columns = [part for part in options.get("columns", "").split(",") if part]
+    columns, rewards = ([p for p in options.get(name, "").split(",") if p] for name in ("columns", "rewards"))
     mark = options.get("decimal_mark", "")
     asked = load(options["problems"], None, decimal_mark=mark) if options.get("problems") else None
     known: dict[str, Any] = {
         name: options[name] for name in ("model", "axis", "language", "decimal_mark") if options.get(name)
     }
-    pool = read_pool(source, columns=columns or None, problems=asked, **known)
+    pool = read_pool(source, columns=columns or None, rewards=rewards, problems=asked, **known)
     given = "".join(f" -p {name}={shlex.quote(value)}" for name, value in options.items())
     name = Path(source).stem.lower().replace("_", "-") or "pool"
     name = "".join(c for c in name if c.isalnum() or c in "-.")[:40].strip("-.") or "pool"
@@ -96,8 +96,8 @@ def _lacks(pool: ImportedPool) -> list[str]:
     ):
         if pool.candidates[column].null_count() == len(pool.candidates):
             lines.append(f"no {column}: {cost}")
-    if pool.rewards is None:
-        lines.append("no rewards: a baseline that sees only the text gives them")
+    if pool.rewards.is_empty():
+        lines.append("no rewards named (-p rewards=COLUMN): a baseline that sees only the text gives them")
     return lines
 
 

@@ -71,7 +71,8 @@ def budget_curves(
     need(curves, *COLUMNS)
     known = {*curves["target"].drop_nulls(), *_single(curves)}
     wanted = list(targets) if targets else sorted(known, key=english_name)
-    pairs = [list(arms)] if arms else [list(pair) for pair in PAIRS]
+    given = [(("own", "best_of_k", model), ("mixed", "best_of_k", model)) for model in _other_models(curves)]
+    pairs = [list(arms)] if arms else [list(pair) for pair in (PAIRS[0], *given, *PAIRS[1:])]
     panels = next((found for pair in pairs if not (found := _own_panels(curves, wanted, pair)).is_empty()), None)
     if panels is None:
         told = "; ".join(words.arm(*arm) for arm in pairs[0])
@@ -112,7 +113,7 @@ def english_against_mixed(
         curves: the run's table `curves`.
         x: "budget" (completions per problem) or "tokens" (generated tokens per problem).
         strategies: (strategy, reward model) to draw, one panel each; by default best of k by the cross-lingual reward
-            model, majority and the oracle, as far as the table has them.
+            model (without it by all that came with the pool), majority and the oracle, as far as the table has them.
 
     Raises:
         ValueError: x is something else, or the table has none of these.
@@ -120,7 +121,8 @@ def english_against_mixed(
     if x not in ("budget", "tokens"):
         raise ValueError(f"x is {x!r}; expected 'budget' or 'tokens'")
     need(curves, x, *COLUMNS)
-    chosen = list(strategies or [("best_of_k", "cross"), ("majority", None), ("oracle", None)])
+    models = ["cross"] if "cross" in curves["reward_model"] else [*_other_models(curves), "cross"]
+    chosen = list(strategies or [*(("best_of_k", model) for model in models), ("majority", None), ("oracle", None)])
     base = _base_language(curves)
     names = {base: f"{english_name(base)} only"} | words.POOL_LINES
     kept = curves.filter(pl.col("pool").is_in(list(names)) & (pl.col("target").is_null() | (pl.col("target") == base)))
@@ -183,6 +185,12 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
         "the languages that all runs have; bands are 95 % intervals over problems.",
         room=125,
     )  # fmt: skip
+
+
+def _other_models(curves: pl.DataFrame) -> list[str]:
+    """Reward models that are neither mono, multi nor cross: they came with the pool or were made elsewhere."""
+    named = curves.filter(pl.col("strategy") == "best_of_k")["reward_model"].drop_nulls().unique().sort()
+    return [name for name in named if name not in words.REWARD_MODELS]
 
 
 @or_nothing
