@@ -22,7 +22,7 @@ def written(notebook: Path) -> set[str]:
     """Names of the tables that a notebook writes, directly or by importing a pool."""
     code = "\n".join(cell_source(cell) for cell in read_cells(notebook) if cell["cell_type"] == "code")
     names = set(re.findall(r"""\.write\(\s*["'](\w+)["']""", code))
-    return names | ({"problems"} if "store_pool(" in code else set())
+    return names | ({"problems", "given_rewards"} if "store_pool(" in code else set())
 
 
 def test_each_table_that_a_notebook_writes_is_declared_with_the_notebooks_that_make_it():

@@ -140,7 +140,7 @@ def test_what_the_pool_knows_of_tokens_probabilities_and_ends_is_kept():
 
 def test_rewards_of_the_pool_are_taken_when_named():
     table = rows(scores=[[0.1, 0.9], [0.2], [0.3, 0.4], [0.5]])
-    assert read_pool(table).rewards is None
+    assert read_pool(table).rewards.is_empty()
     rewards = read_pool(table, columns={"reward": "scores"}).rewards
     assert rewards.schema == SCHEMAS["rewards"]
     assert rewards["reward"].to_list() == [0.9, 0.2, 0.4, 0.5]
@@ -498,3 +498,52 @@ def test_pools_in_korean_arabic_and_a_language_without_a_record_of_its_own_are_i
     pool = read_pool(table)
     read = read_answers(pool.candidates, pool.problems)
     assert read["answer"].to_list() == ["5600"] * 3 and read["is_correct"].all()
+
+
+# -- rewards that come with a pool --------------------------------------------------------------------------------------
+
+
+def test_each_given_reward_is_a_reward_model_named_after_its_column_unless_it_has_a_name():
+    table = rows(score=[0.1, 0.2, 0.3, 0.4], prm=[[0.5, 0.2], [0.3], [0.9, 1.0], [0.4, 0.1]])
+    given = read_pool(table, rewards=["score", "worst=prm:min", "prm:product"]).rewards
+    by_model = {name: part["reward"].to_list() for (name,), part in given.group_by("reward_model")}
+    assert by_model["score"] == [0.1, 0.2, 0.3, 0.4]
+    assert by_model["worst"] == [0.2, 0.3, 0.9, 0.1]
+    assert by_model["prm"] == pytest.approx([0.1, 0.3, 0.9, 0.04])
+    assert set(read_pool(table, columns=["reward:score"]).rewards["reward_model"]) == {"score"}
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        (["scroe"], r"no column 'scroe' .*did you mean 'score'"),
+        (["score", "score"], "named score more than once"),
+        (["score:best"], "no column 'score:best'.*last, min, mean, max, sum, product"),
+        (["text"], r"the table, row 1: reward:text good"),
+        (["empty"], "no finite number in any row"),
+    ],
+)
+def test_a_given_reward_that_cannot_be_is_refused(rewards, message):
+    table = rows_with_rewards()
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        read_pool(table, rewards=rewards)
+
+
+def rows_with_rewards() -> pl.DataFrame:
+    empty = pl.Series([None, float("nan"), float("inf"), None], dtype=pl.Float64)
+    return rows(score=[0.1, 0.2, 0.3, 0.4], text=["good"] * 4, empty=empty)
+
+
+def test_rewards_that_are_no_finite_number_are_set_aside_and_counted():
+    pool = read_pool(rows(rm=[0.1, float("nan"), float("inf"), 0.4]), rewards=["rm"])
+    assert pool.rewards["reward"].to_list() == [0.1, None, None, 0.4]
+    assert any("2 are no finite number" in note for note in pool.notes)
+
+
+def test_a_pool_without_rewards_takes_the_place_of_one_with_rewards_and_leaves_none(tmp_path, monkeypatch):
+    run = Run("pool", tmp_path)
+    store_pool(run, read_pool(rows(rm=[0.1, 0.2, 0.3, 0.4]), rewards=["rm"]))
+    assert set(run.given_rewards()["reward_model"]) == {"rm"}
+    monkeypatch.setenv(UNDER_STUDY, "1")
+    store_pool(run, read_pool(rows(completion=["a", "b", "c", "d"])))
+    assert run.given_rewards().is_empty() and run.rewards().is_empty()

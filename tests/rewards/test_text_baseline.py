@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+import pytest
 
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
-from bestofl_lib.rewards.text_baseline import score_text_baseline, text_features
+from bestofl_lib.rewards.text_baseline import rewards_of_pool, score_text_baseline, text_features
 
 
 def test_tell_tale_words_are_learnt_by_cross_fitting_at_equal_rows(world):
@@ -54,3 +55,28 @@ def test_a_pool_too_small_or_uniform_for_pairs_gives_an_empty_table_that_says_so
         quality = within_problem_auc(rewards, right)
         assert "no rewards to judge" in charts.reward_quality(quality).to_json()
         assert "nothing to judge" in takeaways.reward_quality(quality).data
+
+
+def given_by(world, name: str) -> pl.DataFrame:
+    key = world.candidates.select("problem_id", "language", "sample_index")
+    return key.with_columns(reward_model=pl.lit(name), reward=pl.int_range(pl.len()).cast(pl.Float64))
+
+
+def test_given_rewards_take_the_place_of_the_baseline_or_stand_beside_it(world):
+    given = given_by(world, "rm")
+    rewards, told = rewards_of_pool(given, world.candidates, world.readings, variants=["multi"])
+    assert rewards["reward"].to_list() == given["reward"].to_list() and told.is_empty()
+    both, told = rewards_of_pool(given, world.candidates, world.readings, beside=True, variants=["multi"])
+    assert set(both["reward_model"]) == {"rm", "multi"} and len(told) == 1
+    none, told = rewards_of_pool(given.clear(), world.candidates, world.readings, variants=["multi"])
+    assert set(none["reward_model"]) == {"multi"}
+
+
+def test_given_rewards_of_other_candidates_or_under_the_baselines_names_are_refused(world):
+    given = given_by(world, "rm")
+    with pytest.raises(ValueError, match=r"'rm' do not fit .* 1 rows; run 02_import_pool again"):
+        rewards_of_pool(given.head(len(given) - 1), world.candidates, world.readings)
+    with pytest.raises(ValueError, match="multi.*rewards='mine=multi'"):
+        rewards_of_pool(
+            given_by(world, "multi"), world.candidates, world.readings, beside=True, variants=["multi"], rows=40
+        )
