@@ -35,7 +35,7 @@ def make_world(n_problems: int = 24, n_candidates: int = 4, seed: int = 0) -> Wo
             correct = rng.permutation(n_candidates) < n_candidates // 2
             for j in range(n_candidates):
                 text = f"{'so ' * int(rng.integers(1, 4))}{right if correct[j] else wrong}"
-                candidates.append((name, code, j, "d", "m", text, 5, "stop", -1.0, 0, 0.1, None))
+                candidates.append((name, code, j, "d", "m", text, 5, "stop", -1.0, 0, 0.1, None, code, code, code))
                 answer = str(8 * i) if correct[j] else None
                 readings.append((name, code, j, answer, "cue", 0, 1, "", bool(correct[j]), code, 0, 0))
     return World(_table("problems", problems), _table("candidates", candidates), _table("readings", readings))
