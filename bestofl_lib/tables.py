@@ -424,10 +424,14 @@ TABLES: dict[str, Table] = {
             "accuracy": pl.Float64,
             **_INTERVAL,
             "mc_error": pl.Float64,  # Monte Carlo standard error of accuracy; 0 where it is exact
+            "gain": pl.Float64,  # over the base language alone with the same strategy and budget, paired; null where it has none
+            "gain_low": pl.Float64,
+            "gain_high": pl.Float64,
             "efficiency": pl.Float64,  # (strategy - random) / (oracle - random); null where the oracle gains nothing
             "n_problems": pl.Int32,
         },
         ("target", "pool", "strategy", "reward_model", "budget"),
+        ("gain", "gain_low", "gain_high"),
     ),
     "interval_sources": Table(
         "one row per pool, strategy, reward model and what is resampled",

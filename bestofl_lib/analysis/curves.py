@@ -15,7 +15,7 @@ import polars as pl
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arms import REWARDED, STRATEGIES, UNREWARDED, arm_tokens, arm_values, contest_of, votes_of
 from bestofl_lib.analysis.arrays import CandidateArrays
-from bestofl_lib.analysis.figures import Figures, side_by_side
+from bestofl_lib.analysis.figures import Figures, compared, side_by_side
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS, check_table
@@ -133,6 +133,7 @@ def _curve_table(
     arrays: CandidateArrays, found: Sequence[_Curve], served: dict[str, list[int]], replicates: int, seed: int
 ) -> pl.DataFrame:
     base = {name: _ends(arrays, name, ks) for name, ks in served.items()}
+    gains = _gains(arrays, found, replicates, seed)
     frames: dict[int, pl.DataFrame] = {}  # by position, so that the order of arms is kept
     for n_seeds in sorted({len(curve.figures.values) for curve in found}):
         places = [i for i, curve in enumerate(found) if len(curve.figures.values) == n_seeds]
@@ -158,12 +159,40 @@ def _curve_table(
                     "low": np.clip(level.low[part], 0, 1),
                     "high": np.clip(level.high[part], 0, 1),
                     "mc_error": curve.mc_error,
+                    **gains[place],
                     "efficiency": [float(e) if r > 1e-9 else None for e, r in zip(efficiency, room, strict=True)],
                     "n_problems": [arrays.n_problems] * count,
                 },
                 schema=SCHEMAS["curves"],
             )
     return check_table("curves", pl.concat([frames[i] for i in range(len(found))]))
+
+
+def _gains(
+    arrays: CandidateArrays, found: Sequence[_Curve], replicates: int, seed: int
+) -> list[dict[str, list[float | None]]]:
+    """Per curve of several languages its accuracy minus that of the base language alone at the same budgets, in the same way, paired."""
+    alone = {(c.strategy, c.model): c for c in found if c.pool == arrays.base}
+    parts: list[tuple[int, int, Figures]] = []  # place of the curve, budgets that both have, differences
+    for place, curve in enumerate(found):
+        rival = alone.get((curve.strategy, curve.model))
+        if rival is None or curve.pool in arrays.languages:
+            continue
+        both = sum(k in rival.budgets for k in curve.budgets)  # budgets ascend: the first of each
+        if both and curve.budgets[:both] == rival.budgets[:both]:
+            parts.append((place, both, Figures(curve.figures.values[..., :both] - rival.figures.values[..., :both])))
+    made: list[dict[str, list[float | None]]] = [
+        {name: [None] * len(curve.budgets) for name in ("gain", "gain_low", "gain_high")} for curve in found
+    ]
+    for n_seeds in sorted({len(figures.values) for _, _, figures in parts}):
+        group = [part for part in parts if len(part[2].values) == n_seeds]
+        test = compared(side_by_side([figures for _, _, figures in group]), replicates=replicates, seed=seed)
+        done = 0
+        for place, both, _ in group:
+            for name, values in (("gain", test.effect), ("gain_low", test.low), ("gain_high", test.high)):
+                made[place][name][:both] = [float(value) for value in values[done : done + both]]
+            done += both
+    return made
 
 
 def _served(arrays: CandidateArrays, pools: Sequence[str], budgets: Sequence[int] | None) -> dict[str, list[int]]:

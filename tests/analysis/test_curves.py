@@ -252,3 +252,16 @@ def test_votes_of_all_reward_models_at_once_are_those_of_each_alone(make_arrays)
         weights = {code: vote_weight(table) for code, table in arrays.rewards[model].items()}
         alone = weighted_vote_of_shares(weights, answers, arrays.reference, [3, 8], 40)
         np.testing.assert_array_equal(every[model].accuracy, alone.value)
+
+
+def test_gains_over_the_base_language_are_paired_differences_where_both_have_the_budget(arrays):
+    table = curves(arrays, replicates=200)
+    alone = table.filter(pl.col("pool") == arrays.base)
+    assert alone["gain"].null_count() == len(alone)
+    same = ["strategy", "reward_model", "budget"]
+    mixed = table.filter(pl.col("pool") == "mixed").join(alone, on=same, how="left", suffix="_base", nulls_equal=True)
+    both = mixed.filter(pl.col("accuracy_base").is_not_null())
+    assert len(both) > 10 and both["gain"].null_count() == 0
+    assert (both["gain"] - (both["accuracy"] - both["accuracy_base"])).abs().max() < 1e-9
+    assert (both["gain_low"] <= both["gain"]).all() and (both["gain"] <= both["gain_high"]).all()
+    assert mixed.filter(pl.col("accuracy_base").is_null())["gain"].null_count() == len(mixed) - len(both)

@@ -9,11 +9,12 @@
     if (!width) return spec;
     const room = (spec.usermeta && spec.usermeta.room) || 60;
     if (spec.concat) {
-      const most = Math.max.apply(null, spec.concat.map((panel) => panel.width));
+      const plots = spec.concat.flatMap((panel) => panel.vconcat || [panel]);
+      const most = Math.max.apply(null, plots.map((plot) => plot.width));
       const gap = spec.spacing || 20;
       spec.columns = Math.max(1, Math.min(spec.columns || 3, spec.concat.length, Math.floor((width + gap) / (0.72 * most + room + gap))));
       const wide = Math.floor((width - gap * (spec.columns - 1)) / spec.columns) - room;
-      for (const panel of spec.concat) panel.width = Math.max(70, Math.min(wide, 2 * most));
+      for (const plot of plots) plot.width = Math.max(70, Math.min(wide, 2 * most));
     } else if (spec.width && spec.width.step) {
       const x = ((spec.layer || [spec])[0].encoding || {}).x || {};
       const columns = new Set(rows(spec).map((row) => row[x.field])).size || 1;

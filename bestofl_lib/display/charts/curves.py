@@ -16,6 +16,7 @@ from bestofl_lib.display.charts.style import (
     MULTI,
     OWN,
     PLANNED,
+    POINTS,
     SKY,
     VOTE,
     WIDTH,
@@ -37,6 +38,7 @@ from bestofl_lib.languages import english_name, is_language
 from bestofl_lib.text import signed
 
 Arm = tuple[str, str, str | None]  # pool ("own": the target's language), strategy, reward model
+SIMPLE = ("majority", "logprob", "arithmetic")  # ways of choosing that need no reward model
 COLUMNS = ("target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
 COLOURS: dict[Arm, str] = {
     ("own", "best_of_k", "mono"): OWN,
@@ -136,13 +138,26 @@ def english_against_mixed(
     table = table.unique(["panel", "pool", x], maintain_order=True).with_columns(
         arm=pl.col("pool").replace_strict(names), setting=_setting()
     )
+    simple = _strongest_simple_way(kept, base)
+    if simple is not None and found[0][0] not in SIMPLE:
+        label = words.strategy(simple["strategy"][0])
+        extra = thinned(
+            simple.with_columns(panel=pl.lit(words.strategy(*found[0])), arm=pl.lit(label), setting=_setting())
+        )
+        table = pl.concat([table, extra.select(table.columns)])
+        names["simple"] = label
     domain = [name for name in names.values() if name in set(table["arm"])]
-    colours = {names[base]: OWN, words.POOL_LINES["mixed"]: MIXED, words.POOL_LINES["planned"]: PLANNED}
+    colours = {
+        names[base]: OWN,
+        words.POOL_LINES["mixed"]: MIXED,
+        words.POOL_LINES["planned"]: PLANNED,
+        names.get("simple", ""): GREY,
+    }
     look = _Look(
         alt.Scale(domain=domain, range=[colours.get(n, VOTE) for n in domain]), accuracy_domain(table), table[x], x
     )
     panels = [
-        _ended_panel(table.filter(pl.col("panel") == name), name, look)
+        _with_gain(table.filter(pl.col("panel") == name), name, names[base], look)
         for name in table["panel"].unique(maintain_order=True)
     ]
     title = "completions per problem" if x == "budget" else "generated tokens per problem"
@@ -152,7 +167,12 @@ def english_against_mixed(
         _lead(table.filter(pl.col("panel") == words.strategy(*found[0])), names[base], words.strategy(*found[0])),
         f"When does a mixed pool beat a pool of {english_name(base)} alone of the same size?",
         f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against {title}; expectations over all subsets (votes simulated); "
-        f"bands are 95 % intervals over problems; a line ends where its draws end.",
+        f"bands are 95 % intervals over problems; a line ends where its draws end. Below: the difference to {names[base]}, paired by problem."
+        + (
+            f" Grey: {english_name(base)} alone by {names['simple']}, its strongest way without a reward model."
+            if "simple" in names
+            else ""
+        ),
         room=125,
     )
 
@@ -317,6 +337,38 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     ).properties(width=190, height=height, title=panel_title(name))  # fmt: skip
 
 
+def _with_gain(rows: pl.DataFrame, name: str, base: str, look: _Look) -> alt.TopLevelMixin:
+    """One strategy, with the difference to the base language below it where the table has any."""
+    panel = _ended_panel(rows, name, look)
+    if "gain" not in rows.columns or not rows["gain"].count():
+        return panel
+    return alt.vconcat(panel, _gain_panel(rows, base, look), spacing=10)
+
+
+def _gain_panel(rows: pl.DataFrame, base: str, look: _Look) -> alt.LayerChart:
+    """The difference of each mixed pool to the base language alone, with its interval, on the axis of the panel above."""
+    rows = rows.drop_nulls("gain")
+    reach = float(
+        max(0.02, rows.select(pl.max_horizontal(pl.col("gain_low").abs(), pl.col("gain_high").abs()).max()).item())
+    )
+    scale = alt.Scale(domain=[-reach, reach], nice=False)
+    colour = alt.Color("arm:N", scale=look.colours, legend=None)
+    axis = alt.Axis(labelExpr=POINTS, tickCount=3)
+    chart = alt.Chart(rows.drop("panel"))
+    x = alt.X(
+        f"{look.x}:Q",
+        title=None,
+        scale=alt.Scale(type="log", base=2, domain=[look.across.min(), look.across.max()]),
+        axis=None,
+    )
+    tips = tooltips(rows, "arm", look.x, "gain", "gain_low", "gain_high", "n_problems")
+    return alt.layer(  # type: ignore[return-value]
+        alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[4, 3], color=GREY).encode(y=alt.Y("zero:Q", scale=scale, axis=axis, title="")),
+        chart.mark_area(opacity=0.15, clip=True).encode(x=x, y=alt.Y("gain_low:Q", scale=scale, axis=axis, title=""), y2="gain_high:Q", color=colour),
+        chart.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=alt.Y("gain:Q", scale=scale), color=colour, tooltip=tips),
+    ).properties(width=190, height=80, title=panel_title(f"minus {base}, points"))  # fmt: skip
+
+
 def _line_legend() -> alt.Legend:
     """A legend of lines: bands of the same colour would make it pale."""
     return alt.Legend(symbolType="stroke", symbolOpacity=1, symbolSize=300)
@@ -339,6 +391,15 @@ def _own_panels(curves: pl.DataFrame, targets: Sequence[str], arms: Sequence[Arm
         .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
     )
     return panels.select("panel", "arm", "budget", "accuracy", "low", "high", "n_problems", setting=_setting())
+
+
+def _strongest_simple_way(rows: pl.DataFrame, base: str) -> pl.DataFrame | None:
+    """The curve of the base language alone chosen without a reward model that is highest at its largest budget; None without any."""
+    simple = rows.filter((pl.col("pool") == base) & pl.col("strategy").is_in(list(SIMPLE)))
+    if simple.is_empty():
+        return None
+    best = simple.filter(pl.col("budget") == pl.col("budget").max()).sort("accuracy")["strategy"][-1]
+    return simple.filter(strategy=best)
 
 
 def _setting() -> pl.Expr:

@@ -314,8 +314,11 @@ def percent_axis(ticks: int = 5) -> alt.Axis:
     return alt.Axis(format="%", tickCount=ticks)
 
 
+POINTS = "datum.value == 0 ? '0' : format(datum.value * 100, '+.1~f')"  # labels of an axis of differences
+
+
 def points_axis() -> alt.Axis:
-    return alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value * 100, '+.1~f')", tickCount=6)
+    return alt.Axis(labelExpr=POINTS, tickCount=6)
 
 
 def accuracy_domain(table: pl.DataFrame, low: str = "low", high: str = "high") -> tuple[float, float]:
