@@ -96,3 +96,12 @@ def opened(browser):
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def folder(tiny_policy, tmp_path) -> Path:
+    """A tokenizer without a model."""
+    copied = shutil.copytree(tiny_policy, tmp_path / "model")
+    for name in ("config.json", "model.safetensors", "generation_config.json"):
+        (copied / name).unlink()
+    return copied

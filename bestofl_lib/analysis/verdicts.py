@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from bestofl_lib.analysis.figures import Figures, compared
 Array = np.ndarray
 SMALLEST_GAIN = 0.01  # a gain in accuracy or coverage worth having
 LEVEL = 0.05
+_NUMBERS = ("effect", "low", "high", "p", "p_holm", "mde", "room")
 VERDICTS = ("supported", "not supported", "no room", "undecided", "not tested")
 
 
@@ -38,11 +40,15 @@ class Judged:
 
     def rows(self) -> list[dict]:
         """One dictionary per figure."""
-        names = ("effect", "low", "high", "p", "p_holm", "mde", "room")
         return [
-            {name: float(getattr(self, name)[i]) for name in names} | {"verdict": verdict}
+            {name: float(getattr(self, name)[i]) for name in _NUMBERS} | {"verdict": verdict}
             for i, verdict in enumerate(self.verdict)
         ]
+
+    def gains(self) -> dict[str, Any]:
+        """The same as columns of a table that calls the effect a gain."""
+        columns = {name: getattr(self, name) for name in _NUMBERS} | {"verdict": self.verdict}
+        return {"gain": columns.pop("effect")} | columns
 
 
 def judge(

@@ -83,10 +83,3 @@ class UnfinishedRows:
 
     def __len__(self) -> int:
         return len(self._rows)
-
-
-def count_unfinished(folder: Path) -> int:
-    """How many completions of a store have begun and not ended, as of the last time a writer said so."""
-    rows = UnfinishedRows(folder)
-    rows.load()
-    return len(rows)

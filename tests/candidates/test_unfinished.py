@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from bestofl_lib.candidates.sampling import generate
 from bestofl_lib.candidates.store import Store
-from bestofl_lib.candidates.unfinished import UnfinishedWarning, count_unfinished
+from bestofl_lib.candidates.unfinished import UnfinishedRows, UnfinishedWarning
 from bestofl_lib.models.contract import Completion, Sampling, Unfinished
 
 SETTINGS = Sampling(max_new_tokens=60)
+
+
+def count_unfinished(folder: Path) -> int:
+    rows = UnfinishedRows(folder)
+    rows.load()
+    return len(rows)
 
 
 def problems(count: int = 4) -> pl.DataFrame:

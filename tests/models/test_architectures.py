@@ -7,7 +7,6 @@ tried by running them all: a row that fails says which text differs, or that ano
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from pathlib import Path
 
@@ -42,15 +41,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def folder(tiny_policy, tmp_path) -> Path:
-    """A tokenizer without a model."""
-    copied = shutil.copytree(tiny_policy, tmp_path / "model")
-    for name in ("config.json", "model.safetensors", "generation_config.json"):
-        (copied / name).unlink()
-    return copied
 
 
 def prompts() -> list[Group]:

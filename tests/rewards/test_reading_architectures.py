@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from pathlib import Path
 
@@ -38,15 +37,6 @@ READ = [
     Architecture("opt", "loop"),
     Architecture("llama4_text", "generate"),  # chunks
 ]
-
-
-@pytest.fixture
-def folder(tiny_policy, tmp_path) -> Path:
-    """A tokenizer without a model."""
-    copied = shutil.copytree(tiny_policy, tmp_path / "model")
-    for name in ("config.json", "model.safetensors", "generation_config.json"):
-        (copied / name).unlink()
-    return copied
 
 
 def make_gemma3(folder: Path) -> None:
