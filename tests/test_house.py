@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,16 @@ def test_digests_suggestions_and_whole_files_are_written_once(path: Path):
         assert "difflib" not in text
         assert not re.search(r"hashlib\.\w+\([^)\n]+\)\.hexdigest", text), "use text.content_digest or text.key_digest"
         assert not re.search(r"def _(suggest|valid|signed|digest_of|points_of)\b", text)
+
+
+def test_every_package_imported_directly_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in [*project["dependencies"], *extras]}
+    nodes = [node for path in MODULES for node in ast.walk(ast.parse(path.read_text("utf8")))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    packages = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"bestofl_lib"}
+    known = packages_distributions()
+    lacking = {p for p in packages if not declared & {d.lower() for d in known.get(p, [p])}}
+    assert len(packages) > 20 and not lacking
