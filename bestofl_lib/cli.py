@@ -29,7 +29,7 @@ class _SaysErrors(TyperGroup):
             typer.echo(f"bestofl: {error}", err=True)
             ctx.exit(getattr(error, "exit_code", 1))
         except KeyboardInterrupt:
-            typer.echo("bestofl: interrupted; what is done is kept, the same command goes on from there", err=True)
+            typer.echo("bestofl: interrupted; what is done is kept; run the same command to continue", err=True)
             ctx.exit(130)
 
 
@@ -79,7 +79,7 @@ def run(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and change nothing.")] = False,
     trial: Annotated[
-        bool, typer.Option("--trial", help="A slice in a run of its own: 12 problems, 4 candidates, 2 languages.")
+        bool, typer.Option("--trial", help="A small part, in its own run: 12 problems, 4 candidates, 2 languages.")
     ] = False,
     help_wanted: Annotated[
         bool, typer.Option("--help", help="Show this; after a study, its parameters with help and values.")

@@ -95,7 +95,7 @@ def _pinned(root: Path) -> Finding:
 
 
 def _device() -> Finding:
-    """The accelerator as PyTorch sees it, asked in a process of its own."""
+    """The accelerator as PyTorch sees it, asked in a separate process."""
     code = (
         "import torch\n"
         "if torch.cuda.is_available():\n"
@@ -200,7 +200,7 @@ def _hub() -> Finding:
 
 def _locks(folder: Path) -> Finding:
     kind = shared_without_locks(folder)
-    return "note", f"{folder} is on {kind}, where locks are not dependable: run one study at a time there"
+    return "note", f"{folder} is on {kind}, where file locks are unreliable: run one study at a time there"
 
 
 def _model(name: str) -> list[Finding]:

@@ -57,8 +57,8 @@ def explain(error: OSError, path: Path, consequence: str) -> OSError:
         errno.EDQUOT: "the disk quota is used up; free some space",
         errno.EROFS: "the file system is read-only; choose other folders (BESTOFL_RUNS, BESTOFL_REPORTS)",
         errno.EACCES: "permission denied; choose other folders (BESTOFL_RUNS, BESTOFL_REPORTS)",
-        errno.ENOTDIR: "a file is in the way of the folder; move it",
-        errno.EEXIST: "a file is in the way of the folder; move it",
+        errno.ENOTDIR: "a file has the folder's name; move or rename it",
+        errno.EEXIST: "a file has the folder's name; move or rename it",
     }.get(error.errno or 0, str(error))
     return OSError(error.errno, f"cannot write to {path}: {reason} and run again ({consequence})")
 

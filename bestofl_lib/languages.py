@@ -138,7 +138,7 @@ def _forget_patterns() -> None:
 
 
 def english_name(code: str) -> str:
-    """The English name of a language, or the code itself where nobody knows it.
+    """The English name of a language, or the code itself where the name is unknown.
 
     >>> english_name("sw"), english_name("yo"), english_name("xx")
     ('Swahili', 'Yoruba', 'xx')

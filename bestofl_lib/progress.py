@@ -102,7 +102,7 @@ class Progress:
             "unit": self._unit, "done": self._done, "total": self._total, "at_start": self._held, "tokens": self._tokens,
             "began": self._began, "updated": time.time(),
         }  # fmt: skip
-        with contextlib.suppress(OSError):  # a full disk is said by what stores results
+        with contextlib.suppress(OSError):  # whatever stores results reports a full disk
             part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
             part.write_text(json.dumps(content))
             os.replace(part, self._path)

@@ -1,6 +1,6 @@
 """The run folder: the contract between notebooks. Each reads named tables and adds its own.
 
-This file knows where things are; what the columns of a table mean stands in `tables.py`.
+This file knows where things are; `tables.py` says what the columns of a table mean.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ TABLES: dict[str, Table] = {
         ("problem_id", "language"),
         ("level",),
     ),
-    "candidates": Table(  # in the store, not a file of its own
+    "candidates": Table(  # in the store, not a separate file
         "one row per candidate",
         "01_generate_candidates or 02_import_pool",
         KEY
@@ -93,7 +93,7 @@ TABLES: dict[str, Table] = {
         ("equations", "false_equations"),
     ),
     "labels": Table(  # made by hand in the explorer, never by a study
-        "one row per candidate whose reading somebody judged",
+        "one row per candidate whose reading was judged by a person",
         "10_explore_candidates",
         KEY
         | {

@@ -83,7 +83,7 @@ def test_an_interrupt_says_that_nothing_is_lost(monkeypatch):
 
     monkeypatch.setattr(study_run, "run_study", run_study)
     answer = call("run", "lab")
-    assert answer.exit_code == 130 and "goes on from there" in answer.output
+    assert answer.exit_code == 130 and "run the same command to continue" in answer.output
 
 
 def test_a_mistake_in_the_program_itself_is_not_hidden(monkeypatch):
@@ -176,7 +176,7 @@ def test_runs_are_listed_copied_opened_and_removed(tiny, monkeypatch):
     assert Run("scratch", tiny.runs).read("total").equals(Run("tiny", tiny.runs).read("total"))
     Run("scratch", tiny.runs).write("total", pl.DataFrame({"n": [0]}))  # no study owns it
     assert "exists already" in call("copy", "tiny", "scratch").output
-    assert "made by hand" in call("status", "scratch").output
+    assert "not made by a study" in call("status", "scratch").output
     assert call("rm", "scratch").exit_code == 1 and (tiny.runs / "scratch").exists()  # nobody said yes
     assert call("rm", "scratch", "--yes").exit_code == 0 and not (tiny.runs / "scratch").exists()
     assert "no run 'tinny'" in call("rm", "tinny", "--yes").output

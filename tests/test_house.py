@@ -47,14 +47,18 @@ def test_digests_suggestions_and_whole_files_are_written_once(path: Path):
         assert not re.search(r"def _(suggest|valid|signed|digest_of|points_of)\b", text)
 
 
+def normal_name(distribution: str) -> str:
+    return distribution.lower().replace("_", "-")
+
+
 def test_every_package_imported_directly_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
-    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in [*project["dependencies"], *extras]}
+    declared = {normal_name(re.match(r"[\w.-]+", line)[0]) for line in [*project["dependencies"], *extras]}
     nodes = [node for path in MODULES for node in ast.walk(ast.parse(path.read_text("utf8")))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     packages = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"bestofl_lib"}
     known = packages_distributions()
-    lacking = {p for p in packages if not declared & {d.lower() for d in known.get(p, [p])}}
+    lacking = {p for p in packages if not declared & {normal_name(d) for d in known.get(p, [p])}}
     assert len(packages) > 20 and not lacking

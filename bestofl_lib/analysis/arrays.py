@@ -60,7 +60,7 @@ class CandidateArrays:
     rewards: Mapping[str, Mapping[str, Array]]  # reward model → language → float, −∞ set aside; of the first seed
     is_revised: Mapping[str, Array]  # (problems,) bool: this language's question was replaced in a revised edition
     n_dropped: int = 0  # problems left out because a language had no candidate for them
-    named_base: str | None = None  # the language that others are compared with, where somebody named it
+    named_base: str | None = None  # the language that others are compared with, if the user named it
     seeds: tuple[int, ...] = ()  # training seeds of the reward models; empty where none were stored
     other_seeds: tuple[
         Mapping[str, Mapping[str, Array]], ...

@@ -1,4 +1,4 @@
-"""What is said about each claim: its statement, its result in one or two sentences, what it rests on, what it is not.
+"""The sentences about each claim: its statement, its result, what it rests on, and what it is not evidence for.
 
 Sentences are made from the same rows that the tables hold, so they are true for whichever run is shown.
 """

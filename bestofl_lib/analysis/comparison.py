@@ -84,7 +84,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     if len(other):
         row = other.row(0, named=True)
         raise ValueError(
-            f"problem {row['problem_id']!r} has the right answer {row['reference']} in {first.name!r} and {row['reference_second']} in "
+            f"problem {row['problem_id']!r} has the reference {row['reference']} in {first.name!r} and {row['reference_second']} in "
             f"{second.name!r} ({len(other)} such problems); the runs are not about the same problems"
         )
     tables = [_judged(source, codes) for source in sources]

@@ -51,7 +51,7 @@ class Contest:
 
         Args:
             rewards: per language (problems, candidates) float; NaN: does not exist.
-            payoff: per language (problems, candidates): what a win of this candidate is worth; 1 and 0 for correct and
+            payoff: per language (problems, candidates): the payoff if this candidate wins: 1 and 0 for correct and
                 wrong. Any float serves: with tokens instead, `allocation` gives the winner's expected tokens.
         """
         languages = tuple(payoff)

@@ -30,7 +30,7 @@ def majority(
     Args:
         answers: (problems, candidates) int answer codes, -1: no answer could be read. Float with NaN also serves:
             NaN: the candidate does not exist.
-        reference: (problems,) int, the code of the right answer (any code that never occurs, if nobody found it).
+        reference: (problems,) int, the code of the right answer (a code that never occurs, if no candidate has it).
         budget: candidates kept per problem, 1..min(candidates).
         budgets: several of them at once, instead of `budget`.
         exists: (problems, candidates) bool; by default all but NaN.

@@ -160,7 +160,7 @@ def plans(
     seed: int = 0,
     replicates: int = un.REPLICATES,
 ) -> Plans:
-    """What planning buys, beside the base language only, equal shares and the best allocation in hindsight.
+    """What planning gains over the base language only and equal shares, and what the best allocation in hindsight would.
 
     Args:
         budgets: completions per problem; those above the pool are refused.

@@ -181,7 +181,7 @@ class _Ballots:
     languages: tuple[str, ...]
     codes: Array  # (problems, languages, candidates) int, existing ones first; -1: no answer, or no candidate
     weights: list[Array]  # tables of the same shape
-    is_solved: Array  # (problems,) bool: somebody gave the reference
+    is_solved: Array  # (problems,) bool: some candidate has the reference
     sizes: Array  # (problems, languages)
 
     @classmethod
@@ -258,7 +258,7 @@ def _votes(
 def _blocks(ballots: _Ballots, draws: int, length: int) -> Iterator[Array]:
     """Problems to be worked on together: with like numbers of answers, and few enough to stay in the processor's cache.
 
-    Problems that nobody solved are left out: their vote is lost in every draw.
+    Problems that no candidate solves are left out: their vote is lost in every draw.
     """
     cells = draws * np.maximum(ballots.n_answers, length)
     rows = np.flatnonzero(ballots.is_solved)
@@ -375,7 +375,7 @@ def _share_of_win(votes: Array, sums: Array | None = None) -> Array:
     rival = total[1:].max(0) if len(total) > 1 else np.full(votes.shape[1:], -np.inf)
     top = np.maximum(total[0], rival)
     if sums is not None:
-        with np.errstate(invalid="ignore"):  # nobody voted
+        with np.errstate(invalid="ignore"):  # no votes
             top = top - 1e-9 * np.abs(top)
     wins = (votes[0] > 0) & (total[0] >= top)
     share = wins.astype(float)

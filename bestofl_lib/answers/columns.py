@@ -60,7 +60,7 @@ _TEXT = pl.col("completion")
 def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Series | None = None) -> pl.DataFrame:
     """What `read_answer` reads in each completion, for a whole column.
 
-    A box or a cue decides by itself, whatever stands before it. So the text from the last box or cue on is cut out with
+    A box or a cue decides the answer, whatever precedes it. So the text from the last box or cue on is cut out with
     Polars, each distinct piece is read once, and only where the piece does not decide the whole completion is read.
 
     Args:

@@ -28,9 +28,7 @@ _BETWEEN = re.compile(
     rf"(?P<close>(?:{_SPACE}\))*)(?:{_SPACE}{_UNIT}){{0,3}}(?P<close2>(?:{_SPACE}\))*){_SPACE}"
     rf"(?P<sign>{_OPERATION}|(?<![=<>!])=(?!=))(?:{_SPACE}\\?[{SIGNS}])?(?P<open>(?:{_SPACE}\()*){_SPACE}(?:\\?[{SIGNS}])?{_SPACE}"
 )
-_UNKNOWN = re.compile(
-    r"\s*[a-zA-Z](?![^\W\d_])"
-)  # 2x + 3: a letter that stands for a number; also 5 m, which costs little
+_UNKNOWN = re.compile(r"\s*[a-zA-Z](?![^\W\d_])")  # 2x + 3: a letter used as a variable; also 5 m, which costs little
 _OPENED = re.compile(rf"(?:(?<!\\)\({_SPACE}(?:\\?[{SIGNS}])?{_SPACE})+$")
 _CLOSED = re.compile(rf"(?:{_SPACE}\))+")
 _MEANS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
@@ -104,7 +102,7 @@ def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFram
 
 @dataclass(frozen=True)
 class _Term:
-    """A number of a formula, with what stands before it."""
+    """A number of a formula, with the operator before it."""
 
     sign: str  # "=", one of _MEANS (":" may also end a heading), or "" for the first
     opened: int  # parentheses

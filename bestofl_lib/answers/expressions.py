@@ -1,6 +1,6 @@
 """Expressions as answers, by math-verify, in a process that can be killed.
 
-What is not a plain number (a root, a sum in a box) is worth a computer algebra system, and nothing else is: it is slow,
+Only what is not a written number (a root, a sum in a box) goes to a computer algebra system, because that is slow,
 raises in threads and can run for minutes on a tower of powers. One worker process is started at first use, asked one
 expression at a time, interrupted after `CPU_SECONDS` and killed after `SECONDS`. This file knows no language and no cue.
 """
@@ -112,7 +112,7 @@ atexit.register(_WORKER.stop)
 
 @lru_cache(maxsize=20_000)
 def evaluate(expression: str) -> tuple[Fraction | None, str]:
-    """The exact value of an expression, and why there is none.
+    """The exact value of an expression, or why it has none.
 
     Args:
         expression: LaTeX or plain, numbers already in English style.
@@ -194,7 +194,7 @@ def _serve() -> None:
 
 
 def _rational(value: object) -> str | None:
-    """What a parsed expression is worth, as "p/q"; None where it is not rational."""
+    """The value of a parsed expression, as "p/q"; None where it is not rational."""
     import sympy
 
     if isinstance(value, sympy.Eq):

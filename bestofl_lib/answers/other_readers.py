@@ -1,4 +1,4 @@
-"""What other readers would have said: three public styles beside ours, for the audit.
+"""What three public readers would have read, next to ours, for the audit.
 
 They are written as their originals behave, faults included, and nothing else in the project uses them: the last number of
 the text; the last number behind the answer's cue with commas stripped; and math-verify on the raw completion.
@@ -58,7 +58,7 @@ def math_verify(completion: str, language: str) -> Fraction | None:
     return math_verify_reading(completion[-6000:])
 
 
-OURS = "ours"  # our own reader beside them
+OURS = "ours"  # this project's reader
 READERS: dict[str, Callable[[str, str], Fraction | None]] = {
     "last_number": last_number,
     "after_cue": after_cue,

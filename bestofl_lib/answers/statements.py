@@ -59,7 +59,7 @@ def _clause_start(text: str, at: int) -> int:
 
 
 def direct_number(text: str, at: int, code: str, digits_only: bool = False) -> Found | None:
-    """The number directly behind a cue; None where something else stands there."""
+    """The number directly after a cue; None where something else is there."""
     lead = phrases().lead.match(text, at, min(len(text), at + 200))
     place = lead.end() if lead else at
     if place >= len(text):
@@ -106,7 +106,7 @@ def direct_number(text: str, at: int, code: str, digits_only: bool = False) -> F
 
 
 def _minus(text: str, at: int, end: int, code: str) -> Found | None:
-    """What "minus 5 = 3" behind a number comes to; None where no minus in words stands there."""
+    """The value of "minus 5 = 3" after a number; None where there is no minus in words."""
     word = phrases().negative.match(text, at)
     taken = number_at(text, word.end(), code) if word else None
     if taken is None:

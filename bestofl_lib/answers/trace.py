@@ -91,7 +91,7 @@ def _trace(completion: str | None, codes: tuple[str, ...]) -> tuple[str | None, 
 
 
 def _close_to(code: str, codes: tuple[str, ...]) -> bool:
-    """Whether the classifier may well take one of the languages asked for for this one: both are written in its script.
+    """Whether the classifier could confuse this language with one of those asked for: both use its script.
 
     Scripts that one language has for itself tell languages apart; within Latin, Cyrillic or Arabic a short text may not.
     """

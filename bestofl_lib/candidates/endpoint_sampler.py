@@ -73,7 +73,7 @@ class EndpointSampler:
     ):
         self.addresses = read_addresses(addresses)
         if not self.addresses:
-            raise ValueError(f"{addresses!r} is no server address; write it like http://host:8000/v1")
+            raise ValueError(f"{addresses!r} is not a server address; write it like http://host:8000/v1")
         if per_request < 1:
             raise ValueError(f"per_request is {per_request}; at least 1 completion must be asked for at a time")
         if chat_template not in (None, "plain"):

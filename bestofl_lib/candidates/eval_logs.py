@@ -107,11 +107,11 @@ def _eval_parts(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
         names = file.namelist()
         first = next((name for name in ("header.json", "_journal/start.json") if name in names), None)
         if first is None:
-            raise ValueError(f"{path} is a zip file but no log of inspect_ai: it has no header.json")
+            raise ValueError(f"{path} is a zip file but not a log of inspect_ai: it has no header.json")
         header = json.loads(_member(file, first))
     except (zipfile.BadZipFile, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{path} is no whole log of inspect_ai ({error}); copy it again, or recover it with inspect"
+            f"{path} is not a complete log of inspect_ai ({error}); copy it again, or recover it with inspect"
         ) from error
     _check_header(header, path)
 
@@ -132,7 +132,7 @@ def _json_parts(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     try:
         log = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no whole JSON file ({error}); copy it again") from error
+        raise ValueError(f"{path} is not a complete JSON file ({error}); copy it again") from error
     _check_header(log, path)
     return log, iter(log.get("samples") or [])
 
@@ -213,7 +213,7 @@ def _first(target: Any) -> str | None:
 
 
 def _reference(value: Any) -> str:
-    """A reference as text; one that is a number in the log is that number, whatever marks a text of it would have."""
+    """A reference as text; a number in the log keeps its value, however it would be written."""
     return number_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
@@ -284,7 +284,7 @@ def _lm_eval_model(path: Path) -> str:
 
 
 def split_language(name: str) -> tuple[str | None, str]:
-    """The language code that a name holds as a word of its own, the last if several, and the name without it.
+    """The language code that is a separate word of a name (the last if several), and the name without it.
 
     >>> split_language("mgsm_native_cot_de"), split_language("gsm8k")
     (('de', 'mgsm_native_cot'), (None, 'gsm8k'))
@@ -295,7 +295,7 @@ def split_language(name: str) -> tuple[str | None, str]:
 
 
 def without_language(name: str, code: str) -> str:
-    """The name without a language code that stands in it as a word, and without the mark beside it.
+    """The name without a language code that is a word of it, and without the mark next to it.
 
     >>> without_language("mgsm_de_017", "de"), without_language("de-17", "de"), without_language("model", "de")
     ('mgsm_017', '17', 'model')

@@ -1,4 +1,4 @@
-"""Reads somebody else's completions into rows under our names, whatever the file, and refuses values that cannot be.
+"""Reads completions made elsewhere into rows with this project's column names, from any file, and refuses impossible values.
 
 Which rows are one candidate, and which problem they answer, is decided in `pools.py`.
 """
@@ -119,7 +119,7 @@ def _mapping(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
         return dict(columns)
     wrong = [text for text in columns if ":" not in text]
     if wrong:
-        raise ValueError(f"columns entry {wrong[0]!r}: write ours:theirs, such as completion:txt")
+        raise ValueError(f"columns entry {wrong[0]!r}: write our name:their name, such as completion:txt")
     return dict(text.split(":", 1) for text in columns)
 
 
@@ -241,7 +241,7 @@ def _typed(table: pl.DataFrame, source: str | Path) -> pl.DataFrame:
 
 
 def _numbers(column: pl.Series, kind: _Number, source: str | Path, lines: Sequence[int]) -> pl.Series:
-    """A column of numbers, or an error that names the first value that is none or cannot be."""
+    """A column of numbers, or an error that names the first value that is not a number or is impossible."""
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
         raise ValueError(f"{source}: {column.name} holds {column.dtype}, not numbers; name another column for it")
     values = column.cast(pl.Float64, strict=False)

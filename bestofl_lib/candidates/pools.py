@@ -1,6 +1,6 @@
-"""Imports completions that somebody else drew: a table of any shape, or the logs of an evaluation tool.
+"""Imports completions that were sampled elsewhere: a table of any shape, or the logs of an evaluation tool.
 
-A pool becomes a problems table and a candidates table like those of a run of one's own. Several conditions (prompts,
+An imported pool becomes a problems table and a candidates table, like those of any other run. Several conditions (prompts,
 seeds, decoding settings) of one model count as samples of one language; the language can be that of the question or
 that of the thinking. What completions mean is read later: this file knows columns and keys only.
 """
@@ -88,7 +88,7 @@ def read_pool(
 
     Raises:
         ValueError: naming the rows or columns at fault and the next step: a needed column is missing, an id, language
-            or reference is null, a language is unknown, a candidate stands twice, references disagree between
+            or reference is null, a language is unknown, a candidate occurs twice, references disagree between
             languages or with `problems`, several models are there and none was chosen, problems lack languages.
         OSError: the source cannot be read.
     """
@@ -136,7 +136,7 @@ def store_pool(run: Run, pool: ImportedPool) -> int:
         if _holds_others(store, pool):
             if not run.may_replace:
                 raise ValueError(
-                    f"run {run.name!r} holds other candidates already; a run holds one pool: set run = '{run.name}-2' "
+                    f"run {run.name!r} already holds other candidates; a run holds one imported pool: set run = '{run.name}-2' "
                     f"in the parameters cell, or delete {run.folder}"
                 )
             run.path("rewards").unlink(missing_ok=True)
@@ -197,7 +197,7 @@ def _with_languages(
     if language is not None:
         if "language" in rows.columns and rows["language"].null_count() < len(rows):
             raise ValueError(
-                "the pool says its languages itself; leave out `language`, or choose some with `languages`"
+                "the pool names its languages; leave out `language`, or choose some of them with `languages`"
             )
         rows = rows.with_columns(language=pl.lit(language))
     if "language" not in rows.columns:
@@ -207,7 +207,7 @@ def _with_languages(
         )
     if axis == "thinking" and "trace_language" not in rows.columns:
         raise ValueError(
-            "axis 'thinking': the pool does not say which language was thought in; name the column with "
+            "axis 'thinking': the pool does not say in which language the model thought; name the column with "
             "columns={'trace_language': '…'}, or use axis='question'"
         )
     if "trace_language" in rows.columns:
@@ -235,7 +235,7 @@ def _with_languages(
         absent = [code for code in chosen if code not in set(rows["language"])]
         if absent:
             raise ValueError(
-                f"the pool has nothing in {_list(absent)}; it has {_list(sorted(rows['language'].unique()), 30)}"
+                f"the pool has no completions in {_list(absent)}; it has {_list(sorted(rows['language'].unique()), 30)}"
             )
         rows = rows.filter(pl.col("language").is_in(chosen))
     return rows
@@ -254,7 +254,7 @@ def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
             first = twice.row(0, named=True)
             shown = ", ".join(f"{name} {first[name]!r}" for name in key)
             raise ValueError(
-                f"{len(twice):,} rows share their key with another, such as {shown}; remove the copies, or name what "
+                f"{len(twice):,} rows have the same key as another row, such as {shown}; remove the copies, or name what "
                 "tells them apart with columns={'condition': '…'}"
             )
     copies = rows.select(*key, "completion").is_duplicated().sum()

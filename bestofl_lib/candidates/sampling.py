@@ -194,7 +194,7 @@ def _draw(
         reason = (getattr(sampler, "facts", None) or {}).get("last_fault_of_left_out")
         raise RuntimeError(
             f"{sampler.name} left {len(draws):,} of {len(requests):,} candidates unwritten; run again to draw them"
-            + (f" (the last fault was: {reason})" if reason else "")
+            + (f" (the last error was: {reason})" if reason else "")
         )
 
 

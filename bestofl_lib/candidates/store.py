@@ -38,7 +38,7 @@ ASKED_SCHEMA = pl.Schema(  # one row per problem, language and prompt
         "step": pl.Int32,
     }  # its sample_index are first, first + step, …: prompts of one question take turns
 )
-TOKENS_FOLDER = "tokens"  # in the store's folder: what servers said about tokens, read by nobody by default
+TOKENS_FOLDER = "tokens"  # in the store's folder: what servers said about tokens; nothing reads it by default
 TOKENS_SCHEMA = pl.Schema(  # one row per candidate
     {"draw": pl.String}
     | KEY
@@ -180,7 +180,7 @@ class Store:
             self._set_aside(path, reason)
         if not tables:
             return pl.DataFrame(schema=SCHEMA)
-        # The same candidate can stand twice when a writer was killed between storing a shard and noting it:
+        # The same candidate can be stored twice when a writer was killed between storing a shard and noting it:
         # the first good one counts.
         return (
             pl.concat(tables)

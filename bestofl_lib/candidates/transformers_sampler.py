@@ -39,7 +39,7 @@ _WORKER_REQUESTS = 6000  # below this, starting processes costs more than it sav
 class TransformersSampler:
     """A `Sampler` over any causal language model of the Hub, or a folder in its format.
 
-    Nothing is loaded before the first `sample`; but what is wrong with the folder or name is said at once.
+    Nothing is loaded before the first `sample`, but a wrong folder or name is reported at once.
 
     Args:
         model: Hub id such as "Qwen/Qwen2.5-7B-Instruct", or a folder with config, safetensors weights and tokenizer.
@@ -160,7 +160,7 @@ class TransformersSampler:
         return speed
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The prompt text of a chat, ready for the model to go on from.
+        """The prompt text of a chat, which the model continues.
 
         Raises:
             ValueError: the tokenizer has no chat template and none was given, or the template refuses the messages.

@@ -1,7 +1,7 @@
 """Keeps what is written of completions that have not ended, so that an interrupt does not lose it.
 
 One small table per writer, replaced as a whole each time. It is a convenience: a damaged one is left aside with a warning, and
-its completions begin anew.
+its completions start again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCHEMA = pl.Schema(  # one row per completion that has begun and not ended
 
 
 class UnfinishedWarning(UserWarning):
-    """Rows that an interrupted call had begun cannot be continued and begin anew."""
+    """Rows that an interrupted call had started cannot be continued and start again."""
 
 
 class UnfinishedRows:
@@ -45,7 +45,9 @@ class UnfinishedRows:
             try:
                 table = read_checked(path).select(pl.col(c).cast(t) for c, t in SCHEMA.items())
             except (DamagedTable, OSError, pl.exceptions.PolarsError) as error:
-                warnings.warn(f"{error}; what it held begins anew", UnfinishedWarning, stacklevel=3)
+                warnings.warn(
+                    f"{error}; its completions are written again from the start", UnfinishedWarning, stacklevel=3
+                )
                 continue
             for *key, tokens, logprob, seconds in table.iter_rows():
                 found = Unfinished(tuple(tokens), logprob, seconds)
@@ -79,7 +81,7 @@ class UnfinishedRows:
             return
         rows = [(*key, list(u.tokens), u.logprob, u.seconds) for key, u in self._rows.items()]
         table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-        write_checked(self.path, table, "finished candidates are stored; what had begun starts anew")
+        write_checked(self.path, table, "finished candidates are stored; unfinished ones start again")
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -66,13 +66,13 @@ def sole_writer(folder: Path, share: Share | None) -> Iterator[bool]:
 
     Args:
         folder: of the store; exists.
-        share: None: everything, so that nobody else may write.
+        share: None: everything, so that no other process may write.
 
     Yields:
         Whether no other process writes there now; files left by killed writers may be swept then.
 
     Raises:
-        RuntimeError: somebody else writes the same; names process, host and since when.
+        RuntimeError: another process writes the same; names process, host and start time.
     """
     with contextlib.ExitStack() as held:
         gate = filelock.FileLock(folder / ".lock")

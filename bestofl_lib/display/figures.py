@@ -64,7 +64,7 @@ def export_figures(
     names = [*(name for name, _ in charts), *tables]
     charts, tables = [c for c in charts if _wanted(c[0], only)], [t for t in tables if _wanted(t, only)]
     if not charts and not tables:
-        raise ValueError(f"nothing is called {', '.join(only)!r}; there are {', '.join(names)}")
+        raise ValueError(f"there is no {', '.join(only)!r}; there are {', '.join(names)}")
     written = _write_tables(run, tables, folder, say)
     return [*written, *_write_charts(charts, folder, formats, look or Look(), say)]
 

@@ -103,7 +103,7 @@ def differing(table: pl.DataFrame, most: int = 60) -> HTML:
 
     Args:
         table: language, reader, answer, ours, reference, is_correct, problem_id and ending (what was written last).
-        most: rows shown, spread over languages and readers; the count of all is said.
+        most: rows shown, spread over languages and readers; the total is stated.
     """
     shown = table.filter(pl.int_range(pl.len()).over("language", "reader") < 2).sort("language", "reader").head(most)
     rows = [

@@ -55,7 +55,7 @@ class Request:
     messages: tuple[Mapping[str, str], ...]  # the chat; the model continues the last message if it is the assistant's
     seed: int | None  # of this candidate's own random stream, 0 to 2**63 - 1; None, in what comes back: unseeded
     stop: tuple[str, ...] = ()  # texts at which the completion ends; they are not part of it
-    begun: Unfinished | None = None  # what an interrupted call wrote of it; a sampler may also begin anew
+    begun: Unfinished | None = None  # what an interrupted call wrote of it; a sampler may also start again
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class Decoder:
             if used > 1:
                 before, rows = before or used, used // 2
                 continue
-            # alone and still too large: say so in its row and go on with the others
+            # alone and still too large: record that in its row and continue with the others
             again.extend([] if again else take(1))
             if not again:
                 return
@@ -182,7 +182,7 @@ class Batch:
         return sum(cohort.rows for cohort in self.cohorts)
 
     def unfinished(self) -> list[Group]:
-        """What was begun or waits here, as groups to be drawn anew."""
+        """Rows that were started or wait here, as groups to be sampled again."""
         by_prompt: dict[int, Group] = {}
         for group, row in self.open.values():
             left = by_prompt.setdefault(id(group), Group(group.ids, [], group.problem_id, group.language))

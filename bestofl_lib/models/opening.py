@@ -182,7 +182,7 @@ def loading(source: str) -> Iterator[None]:
             raise
         hint = ""
         if "trust_remote_code" in str(error):
-            hint = "; it brings code of its own, which is not run: take a model whose architecture Transformers has"
+            hint = "; it needs code from its own repository, which is never run; choose a model whose architecture Transformers has"
         elif "mismatch" in str(error):
             hint = "; its weights do not fit its config.json: take the config.json that belongs to them"
         elif "safetensors" in str(error):

@@ -28,7 +28,7 @@ _SHOWN = 300  # characters of a server's message that are repeated
 
 
 class ServerError(RuntimeError):
-    """Why a run over model servers cannot go on; what arrived before is kept."""
+    """Why a run over model servers cannot continue; what has arrived is kept."""
 
 
 class Fault(Exception):

@@ -103,7 +103,7 @@ def read_addresses(model: str | Path | Sequence[str]) -> tuple[str, ...]:
 
 
 def api_key(address: str) -> str:
-    """The key for an address, from the environment; empty if there is none.
+    """The API key for an address, from the environment; empty if there is none.
 
     OPENAI_API_KEY is sent to openai.com only: a key that is there for something else must not reach other hosts.
     """
@@ -186,7 +186,7 @@ class Servers:
             pause = min(2 * pause, 5.0)
 
     async def _greet_strangers(self) -> dict[str, Fault]:
-        """Ask the servers that were not heard of yet; returns the faults of those that still do not answer."""
+        """Ask the servers that have not answered yet; returns the errors of those that still do not answer."""
         path, check = self._greeting
         faults = {}
         for server in [server for server in self._servers if not server.is_known]:
@@ -224,7 +224,7 @@ class Servers:
                 sent again, and `ServerError` where the run must stop. A `TooLong` of the server becomes the result.
 
         Raises:
-            ServerError: see `patience`, and whatever cannot be mended by sending again. Requests that failed
+            ServerError: see `patience`, and any error that sending again cannot fix. Requests that failed
                 `patience.attempts` times are not yielded: they stand in `tally.left_out`.
         """
         source = iter(asks)
@@ -465,7 +465,7 @@ class _Server:
 def _checked(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{address!r} is no server address; write it like http://host:8000/v1")
+        raise ValueError(f"{address!r} is not a server address; write it like http://host:8000/v1")
     if parts.username or parts.password:
         raise ValueError(
             f"the address of {parts.hostname} holds a user name or password, which would be recorded with the run; "

@@ -1,4 +1,4 @@
-r"""References as numbers: what a right answer that somebody wrote down is, and why it is none.
+r"""References as numbers: the value of a written right answer, or why it has none.
 
 **The rule.** A reference that comes as a number (JSON, Parquet) is that number. As text it is one number, with or without a
 currency sign before it and a unit behind it. A comma or point with exactly three digits behind it and one to three before
@@ -25,7 +25,7 @@ DECIMAL_MARKS = ("", ".", ",")  # "": by the rule
 _EITHER = re.compile(r"(?<![\d.,])(?!0[.,])(\d{1,3})([.,])(\d{3})(?![.,]?\d)")
 _LISTED = re.compile(r"(?<![\d.,])\d+,(?:\d{1,2}|\d{4,})(?![.,]?\d)")
 _MARKED = re.compile(r"\d[\d.,]*\d|\d|[.,]\d+")
-_KINDS = (  # what stands in a text that is no number -> its kind
+_KINDS = (  # what a text that is not a number contains -> its kind
     (r"\\(?:d|t)?frac\s*\{?\s*[^\d\s{]|√|\\sqrt|∛", "a root or a fraction of expressions"),
     (r"π|\\pi\b|∞|\\infty", "π or infinity"),
     (r"^\s*(?:\\left\s*)?[\[({⟨]|\\(?:lfloor|lceil|langle|\{|begin)", "a point, set or interval in brackets"),
@@ -40,7 +40,7 @@ _UNIT_LETTERS = "mgslLhtWVAJNKCFd"  # a single letter with a space before it tha
 
 
 def number_text(value: float | int | Decimal | str) -> str:
-    """A number as a file held it, in the canonical spelling, whatever marks it would be written with.
+    """A number from a file in canonical spelling, however it was written.
 
     Args:
         value: a number, or its digits with a point as decimal mark and perhaps an exponent.
@@ -56,7 +56,7 @@ def number_text(value: float | int | Decimal | str) -> str:
 
 
 def read_number(text: str) -> Fraction | None:
-    """The number that a text is, marks that could be either read as in the pivot language; None if it is none.
+    """The number in a text, with ambiguous marks read as in the pivot language; None if there is no number.
 
     >>> read_number("1,800"), read_number("3.5 €"), read_number("18 m2"), read_number("n/a"), read_number("2x")
     (Fraction(1800, 1), Fraction(7, 2), Fraction(18, 1), None, None)
@@ -66,7 +66,7 @@ def read_number(text: str) -> Fraction | None:
 
 
 def possible_values(text: str, code: str, decimal_mark: str = "") -> tuple[tuple[Fraction, ...], str]:
-    """The numbers that a reference could be, and what it is instead where it is none.
+    """The numbers that a reference could be, or what it is instead.
 
     Args:
         text: a reference; of a worked solution in GSM8K's style, what follows its `####` counts.

@@ -1,6 +1,6 @@
 """Numbers as eleven languages write them: digits of every script, marks, scales, fractions, words.
 
-Everything here works at one place of a text that `uniform` has made uniform, and says what stands there. It knows nothing
+Everything here looks at one position of a text that `uniform` has normalised, and says which number starts there. It knows nothing
 of completions, cues or boxes: which number is the answer is decided in `answers/reading.py`.
 """
 

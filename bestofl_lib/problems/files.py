@@ -1,4 +1,4 @@
-"""Reads tables that somebody else wrote: Parquet, CSV, TSV and JSON Lines, here, on the Hub or at an https:// address.
+"""Reads tables made elsewhere: Parquet, CSV, TSV and JSON Lines, here, on the Hub or at an https:// address.
 
 Byte order marks, UTF-16, CRLF, semicolons for commas, a last line cut short and half surrogate pairs are survived;
 what cannot be read is refused with the file, the line and the next step. It knows nothing of what a column means. Rows
@@ -116,16 +116,16 @@ def _numbered_json(text: str, name: str | Path) -> list[tuple[int, dict[str, Any
                 break
             raise ValueError(
                 f"{name}, line {number}: not JSON ({error.msg} at character {error.pos + 1}: "
-                f"{line[max(0, error.pos - 20) : error.pos + 20]!r}); mend or remove the line"
+                f"{line[max(0, error.pos - 20) : error.pos + 20]!r}); correct or remove the line"
             ) from error
         except RecursionError as error:
             raise ValueError(
-                f"{name}, line {number}: brackets nested too deeply ({line[:40]!r}…); mend or remove the line"
+                f"{name}, line {number}: brackets nested too deeply ({line[:40]!r}…); correct or remove the line"
             ) from error
         except ValueError as error:  # Python's limit on digits
             digits = max(re.findall(r"\d+", line), key=len)
             raise ValueError(
-                f"{name}, line {number}: a number of {len(digits):,} digits ({digits[:20]}…); mend or remove the line, or "
+                f"{name}, line {number}: a number of {len(digits):,} digits ({digits[:20]}…); correct or remove the line, or "
                 "put the number into quotes where it is text"
             ) from error
         if not isinstance(row, dict):
@@ -235,7 +235,7 @@ def match_columns(
     needed: Iterable[str],
     source: str,
 ) -> dict[str, str]:
-    """Which column of a foreign table plays each part: the one that the user names, else the first known name it has.
+    """Which column of a foreign table has each role: the one that the user names, else the first known name that it has.
 
     Args:
         columns: what the user names, our name -> theirs.
@@ -245,12 +245,12 @@ def match_columns(
         source: for messages.
 
     Raises:
-        ValueError: naming the column that is not there, the likeliest meant, and those that are.
+        ValueError: naming the missing column, the closest match, and the columns that exist.
     """
     strange = [name for name in columns if name not in known]
     if strange:
         raise ValueError(
-            f"no column of ours is called {strange[0]!r}; {suggestion(strange[0], known)}ours are {', '.join(known)}"
+            f"this project has no column {strange[0]!r}; {suggestion(strange[0], known)}its columns are {', '.join(known)}"
         )
     have = {name.lower(): name for name in reversed(table.columns)}
     picked: dict[str, str] = {}

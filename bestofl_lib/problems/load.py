@@ -66,7 +66,7 @@ def load(
 ) -> pl.DataFrame:
     """Problems, one row per problem and language (schema "problems").
 
-    How references are read stands in `numbers/references.py`.
+    References are read by `numbers/references.py`.
 
     Args:
         source: "lab"; "lab-train:N", the lab with N training problems instead of its 1,000; a benchmark of `sets.SETS` such as "mgsm" or "polymath" (from the Hub, or from `folder`); the path of a

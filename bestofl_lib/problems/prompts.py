@@ -136,7 +136,7 @@ def messages(
 
 
 def stops(language: str, style: str) -> tuple[str, ...]:
-    """Texts at which a completion ends: a base model goes on with a problem of its own, under the same label."""
+    """Texts at which a completion ends: a base model continues with a problem that it makes up, under the same label."""
     return (_shots()[language]["labels"][0],) if style == "few_shot" else ()
 
 

@@ -69,7 +69,7 @@ def check_one_question_each(table: pl.DataFrame) -> None:
     )
     if len(twice):
         raise ValueError(
-            f"{len(twice)} problem rows stand twice in a language; give each question an id of its own, or leave copies "
+            f"{len(twice)} problem rows occur twice in one language; give each question its own id, or leave copies "
             f"out:\n{_listed(twice, 'question')}"
         )
 

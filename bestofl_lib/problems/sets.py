@@ -1,8 +1,8 @@
-"""Benchmarks that a study names by one word, and files of one's own that have their shape.
+"""Benchmarks that a study names by one word, and the user's own files in their format.
 
 A set keeps its languages apart in one of three ways: a file per language (the Hub's configurations and splits are such
 files), a file per language and level, or one column per language. Which one, and where, is declared in `sets.toml`. This file
-knows addresses and columns; what a usable problem is stands in `load.py`.
+knows addresses and columns; `load.py` checks the problems.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def read_set(name: str, codes: Sequence[str] | None, folder: Path | None) -> pl.
 
 
 def read_files(form: str, codes: Sequence[str]) -> pl.DataFrame:
-    """Files of one's own, one per language, in which line i is the same problem.
+    """The user's own files, one per language, in which line i is the same problem.
 
     Args:
         form: their path or address with {language} where the code stands.
@@ -226,7 +226,9 @@ def _table(address: str) -> pl.DataFrame:
         try:
             return frame(json.loads(text))
         except json.JSONDecodeError as error:
-            raise ValueError(f"{address}, line {error.lineno}: not JSON ({error.msg}); get the file anew") from error
+            raise ValueError(
+                f"{address}, line {error.lineno}: not JSON ({error.msg}); download the file again"
+            ) from error
     if address.endswith(".tsv"):
         return _tab_separated(address)
     return read_table(address)

@@ -376,7 +376,7 @@ class RewardBackbone:
             self._shares_prompts = reason is None
             if reason is not None:
                 warnings.warn(
-                    f"{self.source} computes each prompt anew for every completion, which takes longer, because {reason} "
+                    f"{self.source} computes each prompt again for every completion, which takes longer, because {reason} "
                     "when prompts are shared; the rewards are the same",
                     SlowScoringWarning,
                     stacklevel=4,

@@ -43,7 +43,7 @@ def cached_values(
 ) -> Values:
     """One vector per candidate, from the cache where it is known, else computed and added to it.
 
-    Work is saved every minute: a run that is stopped goes on where it was. Identical completions of one question are
+    Work is saved every minute: a run that is stopped continues where it was. Identical completions of one question are
     computed once.
 
     Args:

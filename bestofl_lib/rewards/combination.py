@@ -62,7 +62,7 @@ def combine_rewards(
         parts = [part.strip() for part in name.split(JOINT)]
         if len(parts) < 2 or len(set(parts)) < len(parts):
             raise ValueError(
-                f"{name!r} is no combination; join two or more different parts by '+', as in 'logprob+cross'"
+                f"{name!r} is not a combination; join two or more different parts by '+', as in 'logprob+cross'"
             )
         for training_seed in _seeds(rewards, parts):
             table = readings.select(*KEY, "is_correct")

@@ -1,6 +1,6 @@
 """Trains the weights of a base on pairs, as an adapter or in full, with the Trainer of Transformers.
 
-Token ids of chosen and rejected candidates in, a checkpoint and the numbers beside it out. It does not know languages,
+Takes token ids of chosen and rejected candidates; writes a checkpoint and its numbers. It does not know languages,
 tables or how pairs are made.
 """
 

@@ -93,7 +93,7 @@ def head_weights(folder: Path, spec: RewardModelSpec) -> np.ndarray:
 
 
 def import_reward_models(models: Sequence[str], folder: str | Path) -> list[RewardModelSpec]:
-    """Add the reward models that a study names, and remove those brought in before that it does not name any more.
+    """Add the reward models that a study names, and remove those imported before that it no longer names.
 
     Args:
         models: each "source, key=value, …" (see `ExternalModel.parse`), or the folder of a reward model that another
@@ -145,7 +145,7 @@ def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str 
     name = model.name
     if name in ("mono", "multi", "cross") or name.startswith("mono-") or not name.strip(". ") or "/" in name:
         raise ValueError(
-            f"reward model name {name!r} belongs to a trained variant or is no folder name; choose another with name=…"
+            f"reward model name {name!r} belongs to a trained variant or is not a valid folder name; choose another with name=…"
         )
     way, template = way_of(model)
     place = Path(folder) / name
@@ -226,8 +226,8 @@ def _open_imported(spec: RewardModelSpec, device: str, dtype: str, batch_tokens:
     language_model = spec.way in ("label steps", "judge")
     if fingerprint(spec.base, spec.revision) != spec.weights:
         raise ValueError(
-            f"reward model {spec.name!r} ({spec.base}) has other weights now than when it was brought in; delete its folder "
-            "of reward_models to bring it in again"
+            f"reward model {spec.name!r} ({spec.base}) has other weights now than when it was imported; delete its folder "
+            "in reward_models to import it again"
         )
     backbone = RewardBackbone(
         spec.base,

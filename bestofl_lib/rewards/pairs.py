@@ -66,7 +66,7 @@ def available_pairs(readings: pl.DataFrame, name: str) -> int:
 def training_pairs(
     readings: pl.DataFrame, name: str, rows: int, seed: int = 0, cross_shares: str = "natural"
 ) -> pl.DataFrame:
-    """One row per training pair of the reward model `name`; no pair stands twice.
+    """One row per training pair of the reward model `name`; no pair occurs twice.
 
     Pairs are spread over problems as evenly as their numbers of correct and wrong candidates allow. An unreadable answer
     is a wrong candidate.

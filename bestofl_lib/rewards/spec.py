@@ -1,4 +1,4 @@
-"""What a reward model is called, how it is trained, and the record that is kept beside its weights.
+"""What a reward model is called, how it is trained, and the record that is kept with its weights.
 
 It knows settings and JSON files; it opens no model and imports no model library.
 """
@@ -25,7 +25,7 @@ TRAINED = SCHEMAS["trained"]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How reward models are trained: everything that shapes their weights besides the base model and the data.
+    """How reward models are trained: all settings that affect their weights, except base model and data.
 
     Raises:
         ValueError: an unknown value, or a setting that this tuning does not use.

@@ -140,7 +140,7 @@ def rewards_of_pool(
 def text_features(completions: Sequence[str], has_answer: np.ndarray) -> np.ndarray:
     """(completions, 10 + 512) float32: shape of the text, and square roots of the counts of hashed n-grams of its ending.
 
-    All digits 0 to 9 count as one character, so that no number of a problem is learnt by heart.
+    All digits 0 to 9 count as one character, so that the numbers of single problems cannot be memorised.
 
     Args:
         completions: raw texts.

@@ -45,14 +45,14 @@ class CandidateTexts:
             if tokenizer.eos_token_id is None:
                 raise ValueError(f"the tokenizer of {source!r} has neither a padding nor an end-of-text token")
             tokenizer.pad_token = tokenizer.eos_token
-        self.pad = tokenizer.pad_token_id  # set anew if the model's configuration names another
+        self.pad = tokenizer.pad_token_id  # replaced if the model's configuration names another
 
     def prompt_text(self, question: str, language: str) -> str:
-        """What stands before the completion."""
+        """The text before the completion."""
         chat = messages(question, language, self.style)
         if self.system is not None:
             chat = [{"role": "system", "content": self.system}, *chat]
-        begun = chat.pop()["content"] if chat[-1]["role"] == "assistant" else ""  # the completion goes on with it
+        begun = chat.pop()["content"] if chat[-1]["role"] == "assistant" else ""  # the completion continues it
         if self.tokenizer.chat_template is None:
             if begun:  # as it was sampled
                 return "\n\n".join([*(message["content"] for message in chat), begun])

@@ -113,7 +113,7 @@ def way_of(model: ExternalModel) -> tuple[str, str]:
         way = _OF_LANGUAGE_MODEL[model.template]
     else:
         raise ValueError(
-            f"{said} is no kind of reward model that can be read; known are *ForSequenceClassification, "
+            f"{said} is not a kind of reward model that can be read; known kinds: *ForSequenceClassification, "
             f"*ForTokenClassification, *ForCausalLM and {', '.join(_TWO_LAYER)}"
         )
     template = model.template or _DEFAULT_TEMPLATE[way]

@@ -40,7 +40,7 @@ def check_not_finished_otherwise(run: Run, study: str, steps: list[Step], overri
     before = run.recorded().get("study", {}).get("name", study)
     given = "".join(f" -p {name}={value}" for name, value in overrides.items() if name != "run")
     way_out = (
-        f"give this one a name of its own: bestofl run {study}{given} -p run={free_name(run)}; "
+        f"give this one another name: bestofl run {study}{given} -p run={free_name(run)}; "
         "or let it replace the figures of the run: --replace (stored candidates are kept)"
     )
     if done and before != study:

@@ -71,7 +71,7 @@ def run_study(
     asked, run, steps, chosen = request(study, overrides, start_from, only, replace, folders)
     check_folders(run, folders)
     if kind := shared_without_locks(run.folder):
-        say(f"  note: {run.folder} is on {kind}, where locks are not dependable: run one study at a time there")
+        say(f"  note: {run.folder} is on {kind}, where file locks are unreliable: run one study at a time there")
     lock = filelock.FileLock(run.folder / ".study.lock")
     try:
         held = lock.acquire(timeout=1)

@@ -47,9 +47,7 @@ def page_states(run: Run, folders: Folders) -> tuple[str, dict[str, tuple[str, s
     """
     asked = run.recorded().get("study")
     if asked is None:
-        raise StudyError(
-            f"run {run.name!r} was made by hand, so there is no report of it; run a study: bestofl run lab"
-        )
+        raise StudyError(f"run {run.name!r} was not made by a study, so it has no report; run a study: bestofl run lab")
     _, steps = plan(load_study(asked["name"], folders), asked["overrides"], folders)
     return asked["title"], {state.name: (state.state, state.why) for state in states(run, steps)}
 

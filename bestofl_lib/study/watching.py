@@ -1,4 +1,4 @@
-"""Watches a notebook while it runs: memory, and how far it is, passed through to whoever started it."""
+"""Watches a notebook while it runs: memory, and how far it is, and passes that on to the process that started it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Watched:
 def watching(name: str, progress: Path, say: Callable[[str], None]) -> Iterator[Watched]:
     """Look at memory and progress until the block ends.
 
-    On a terminal one line is kept up to date; elsewhere a plain line is said every 30 seconds.
+    On a terminal one line is updated in place; elsewhere one line is printed every 30 seconds.
 
     Args:
         name: of the notebook.

@@ -91,7 +91,7 @@ def test_either_language_can_be_the_axis():
     ]
     with pytest.raises(ValueError, match="unknown axis 'trace'; use one of: question, thinking"):
         read_pool(table, axis="trace")
-    with pytest.raises(ValueError, match="the pool does not say which language was thought in"):
+    with pytest.raises(ValueError, match="the pool does not say in which language the model thought"):
         read_pool(rows(), axis="thinking")
 
 
@@ -109,7 +109,7 @@ def test_columns_are_mapped_as_a_table_or_as_texts():
     wanted = read_pool(rows()).candidates
     assert read_pool(table, columns={"completion": "txt", "reference": "sol"}).candidates.equals(wanted)
     assert read_pool(table, columns=["completion:txt", "reference:sol"]).candidates.equals(wanted)
-    with pytest.raises(ValueError, match="columns entry 'txt': write ours:theirs"):
+    with pytest.raises(ValueError, match="columns entry 'txt': write our name:their name"):
         read_pool(table, columns=["txt"])
 
 
@@ -277,7 +277,7 @@ def test_a_pool_that_cannot_be_right_is_refused_with_its_rows(columns, message):
 
 def test_a_candidate_that_stands_twice_is_refused_by_its_key():
     table = pl.concat([rows(sample_index=[0, 0, 0, 0])] * 2)
-    with pytest.raises(ValueError, match=r"8 rows share their key.*problem_id 'p1', language 'en', sample_index 0"):
+    with pytest.raises(ValueError, match=r"8 rows have the same key.*problem_id 'p1', language 'en', sample_index 0"):
         read_pool(table)
 
 
@@ -296,7 +296,7 @@ def test_null_completions_are_set_aside_and_counted_but_empty_ones_are_candidate
 
 def test_a_language_for_all_rows_is_given_only_where_the_pool_does_not_say():
     assert set(read_pool(rows(language=None).head(1), language="th").candidates["language"]) == {"th"}
-    with pytest.raises(ValueError, match="the pool says its languages itself"):
+    with pytest.raises(ValueError, match="the pool names its languages"):
         read_pool(rows(), language="en")
     with pytest.raises(ValueError, match="nothing in de; it has en, sw"):
         read_pool(rows(), languages=["en", "de"])
@@ -356,7 +356,7 @@ def test_a_second_pool_is_refused_by_hand_and_replaces_the_first_in_a_study_with
     run, table = Run("pool", tmp_path), pl.concat([rows().with_columns(model=pl.lit(m)) for m in ("a", "b")])
     store_pool(run, read_pool(table, model="a"))
     rewards = store_rewards(run)
-    with pytest.raises(ValueError, match="run 'pool' holds other candidates already.*run = 'pool-2'"):
+    with pytest.raises(ValueError, match="run 'pool' already holds other candidates.*run = 'pool-2'"):
         store_pool(run, read_pool(table, model="b", languages=["en"]))
     assert run.read("rewards").equals(rewards) and set(run.candidates()["model"]) == {"a"}
     monkeypatch.setenv(UNDER_STUDY, "1")
@@ -399,7 +399,7 @@ def test_an_inspect_log_gives_reasoning_probabilities_choices_and_failures():
 def test_a_damaged_inspect_log_is_refused_by_name(tmp_path):
     whole = (FILES / "inspect_en.eval").read_bytes()
     (tmp_path / "cut.eval").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"cut\.eval is no whole log of inspect_ai"):
+    with pytest.raises(ValueError, match=r"cut\.eval is not a complete log of inspect_ai"):
         read_pool(tmp_path / "cut.eval")
     with zipfile.ZipFile(FILES / "inspect_en.eval") as archive:
         entry = next(i for i in archive.infolist() if i.filename.startswith("samples/"))
@@ -409,7 +409,7 @@ def test_a_damaged_inspect_log_is_refused_by_name(tmp_path):
         read_pool(tmp_path / "flip.eval")
     with zipfile.ZipFile(tmp_path / "other.eval", "w") as archive:
         archive.writestr("a.txt", "x")
-    with pytest.raises(ValueError, match="no log of inspect_ai"):
+    with pytest.raises(ValueError, match="not a log of inspect_ai"):
         read_pool(tmp_path / "other.eval")
 
 

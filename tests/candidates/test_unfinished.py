@@ -114,6 +114,6 @@ def test_a_damaged_table_of_unfinished_rows_is_said_and_begun_anew(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.warns(UnfinishedWarning, match=r"damaged.*begins anew"), pytest.raises(KeyboardInterrupt):
+    with pytest.warns(UnfinishedWarning, match=r"damaged.*again from the start"), pytest.raises(KeyboardInterrupt):
         draw(Store(tmp_path), Slow())
     assert count_unfinished(tmp_path) == 24

@@ -201,7 +201,7 @@ def test_text_in_a_run_is_inert_on_the_page(root, tmp_path):
     ("change", "message"),
     [
         (lambda table: table.with_columns(problem_id=pl.lit("other-") + pl.col("problem_id")), "share no problem"),
-        (lambda table: table.with_columns(reference=pl.lit("99999")), "has the right answer"),
+        (lambda table: table.with_columns(reference=pl.lit("99999")), "has the reference"),
     ],
 )
 def test_runs_about_different_problems_are_refused(root, tmp_path, change, message):

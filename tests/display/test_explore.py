@@ -343,7 +343,7 @@ def test_every_choice_changes_what_is_shown(run):
 
 
 def test_a_choice_that_does_not_exist_is_refused(run):
-    with pytest.raises(ValueError, match="strategy 'best' is not to be had; choose one of best_of_k"):
+    with pytest.raises(ValueError, match="strategy 'best' is not available; choose one of best_of_k"):
         Explorer(run_scan.open_run(run)).choose(strategy="best")
 
 

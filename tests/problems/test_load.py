@@ -143,7 +143,7 @@ def test_a_missing_column_is_an_error_with_a_suggestion(tmp_path):
         load(source)
     with pytest.raises(ValueError, match=r"no column 'question_text' \(for question\)"):
         load(source, columns={"question": "question_text"})
-    with pytest.raises(ValueError, match=r"no column of ours is called 'qestion'; did you mean 'question'\?"):
+    with pytest.raises(ValueError, match=r"this project has no column 'qestion'; did you mean 'question'\?"):
         load(source, columns={"qestion": "questoin"})
 
 
@@ -167,7 +167,7 @@ def test_questions_are_nfc_and_trimmed(tmp_path):
         (changed(0, problem_id=""), r"have no problem_id"),
         (
             changed(2, problem_id="a"),
-            r"2 problem rows stand twice in a language.*\n  a \(en\): 'One and one\?'\n  a \(en\): 'How much\?'",
+            r"2 problem rows occur twice in one language.*\n  a \(en\): 'One and one\?'\n  a \(en\): 'How much\?'",
         ),
         (ROWS[:3], r"1 problems are not in every language.*\n  b lacks de"),
         (changed(0, language="eng"), r"unknown language 'eng'.*did you mean 'en'.*bestofl_lib/languages\.py"),

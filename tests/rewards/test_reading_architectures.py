@@ -87,7 +87,7 @@ def test_the_probe_reads_the_model_s_own_logits_and_shares_prompts_across_window
 def test_a_model_whose_prompts_cannot_be_shared_says_so_and_is_read_whole(folder):
     make(Architecture("mamba", "generate"), folder)
     probe = RewardBackbone(folder, device="cpu", readout=Probe())
-    with pytest.warns(SlowScoringWarning, match="computes each prompt anew for every completion"):
+    with pytest.warns(SlowScoringWarning, match="computes each prompt again for every completion"):
         found, _ = probe.values(PROMPTS, OWNERS, COMPLETIONS)
     plain, _ = probe.values(PROMPTS, OWNERS, COMPLETIONS, share=False)
     assert np.array_equal(found, plain)

@@ -227,7 +227,7 @@ def test_steps_are_stored_and_the_aggregation_is_a_choice(world, tokenizer, tmp_
         ({"architectures": ["LlamaForSequenceClassification"], "num_labels": 2}, "", "has 2 outputs; a reward model has 1"),
         ({"architectures": ["BertForTokenClassification"], "num_labels": 9}, "", "has 9 labels per token"),
         ({"architectures": ["InternLM2ForRewardModel"]}, "", "repository's own code"),
-        ({"architectures": ["Qwen2Model"]}, "", "is no kind of reward model that can be read"),
+        ({"architectures": ["Qwen2Model"]}, "", "is not a kind of reward model that can be read"),
         ({"architectures": ["LlamaForCausalLM"]}, "", "say how its reward is read: template=labels"),
         ({"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}, ", template=ki", "chat or qwen-math, not 'ki'"),
     ],

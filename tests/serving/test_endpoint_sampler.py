@@ -180,7 +180,7 @@ def test_servers_of_different_models_under_one_name_are_refused(tmp_path):
         ("http://host:8000/v1/chat/completions", r"does not end in /v1"),
         ("http://me:secret@host/v1", r"holds a user name or password"),
         (["http://a/v1", "http://a/v1/"], r"http://a/v1 is listed twice"),
-        ("ftp://a/v1", "is no server address"),
+        ("ftp://a/v1", "is not a server address"),
         ("missing.txt", "no file missing.txt"),
     ],
 )

@@ -69,7 +69,7 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
 
 @or_nothing
 def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """What would anyone do instead? Every control beside the claim, over the own pool chosen by the own model.
+    """What would simpler rules reach? Every control next to the claim, as gain over a language's own pool and own model.
 
     Args:
         table: one row per arm and language (null: the mean over languages, which is shown): `language`, `pool`, `selector`, `gain`,

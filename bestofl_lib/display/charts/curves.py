@@ -78,7 +78,7 @@ def budget_curves(
     panels = next((found for pair in pairs if not (found := _own_panels(curves, wanted, pair)).is_empty()), None)
     if panels is None:
         told = "; ".join(words.arm(*arm) for arm in pairs[0])
-        raise ValueError(f"no row of {told} in the table; it has {_arms_of(curves)}")
+        raise ValueError(f"the table has no rows of {told}; it has {_arms_of(curves)}")
     table = thinned(panels)
     shown = [arm for pair in pairs for arm in pair if words.arm(*arm) in set(table["arm"])]
     shown = list(dict.fromkeys(shown))

@@ -191,7 +191,7 @@ def _percent(column: str) -> pl.Expr:
 
 
 def _unread() -> pl.Expr:
-    """What is printed beside accuracy where a candidate could not be read."""
+    """The share of unreadable candidates, as printed next to accuracy."""
     return (
         pl.when(pl.col("unreadable") >= 0.0005)
         .then(pl.lit(" · unread ") + _percent("unreadable"))

@@ -1,7 +1,7 @@
 """What the charts share: colours with one meaning each, axes, tooltips, dots with intervals, labels at line ends, final looks.
 
-Colours are told apart by colour-blind readers and on light and dark pages, and never carry meaning alone. A filled dot is an effect
-that is told from nothing, a hollow one is not; no colour means "good". Languages are named in English and stand in one order
+Colours can be told apart by colour-blind readers and on light and dark pages, and never carry meaning alone. A filled dot is an effect
+that is statistically significant, a hollow one is not; no colour means "good". Languages are named in English and have one order
 everywhere (see `context`). Nothing here knows what a chart shows.
 """
 
@@ -141,7 +141,7 @@ def panels(
     title: Callable[[Any], str] = str,
     columns: int = 3,
 ) -> alt.ConcatChart:
-    """One chart per value of a column, side by side; pages set as many beside each other as there is room for.
+    """One chart per value of a column, side by side; pages put as many side by side as fit.
 
     Args:
         order: values of the column.

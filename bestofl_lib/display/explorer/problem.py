@@ -35,7 +35,7 @@ def problem_view(
     Args:
         allocation: completions per language.
         seed: of the draw.
-        reward_model: that best-of-k and the weighted vote go by.
+        reward_model: that best-of-k and the weighted vote use.
         offsets: added to the rewards of a language.
         table: the problem's rows where they were read before (see `candidates_of`).
         labels: table `labels`, for what people said of the readings.
@@ -86,7 +86,7 @@ def problem_view(
 
 
 def precision(table: pl.DataFrame) -> str:
-    """One line on what people said of the reader so far; empty where nobody judged. See `precision_of_reader`."""
+    """One line on how people judged the reader so far; empty without judgements. See `precision_of_reader`."""
     if table.is_empty():
         return ""
     row = table.row(0, named=True)
@@ -194,7 +194,7 @@ def _judged(labels: pl.DataFrame | None, problem_id: str) -> dict[tuple[str, int
 def _one_problem(
     table: pl.DataFrame, model: str | None, offsets: Mapping[str, float]
 ) -> tuple[CandidateArrays | None, str]:
-    """The pool of one problem's candidates, or None and the reason why there is none."""
+    """The arrays of one problem's candidates, or None and the reason."""
     rewards = table.select(*KEYS, "rewards").explode("rewards").drop_nulls("rewards").unnest("rewards")
     # set aside here; other problems may have rewards
     rewards = rewards.with_columns(pl.col("reward").fill_null(-math.inf))

@@ -1,4 +1,4 @@
-"""What somebody who looks at a run has chosen, and how one change leads to the next choices."""
+"""The state of the explorer: what is chosen, and how one change leads to the next state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bestofl_lib.display.words import STRATEGIES
 
 @dataclass(frozen=True)
 class State:
-    """The choices of somebody who looks at a run."""
+    """What is chosen in the explorer."""
 
     sort: str  # one of SORTS
     filters: tuple[str, ...]  # some of FILTERS
@@ -83,7 +83,7 @@ def _changed(state: State, name: str, value: Any, source: Source, most: Mapping[
     }  # fmt: skip
     if name in allowed:
         if value not in allowed[name]:
-            raise ValueError(f"{name} {value!r} is not to be had; choose one of {', '.join(allowed[name])}")
+            raise ValueError(f"{name} {value!r} is not available; choose one of {', '.join(allowed[name])}")
         return replace(state, page=0 if name == "sort" else state.page, **{name: value})
     if name == "filters":
         return replace(state, filters=tuple(value), page=0)
@@ -127,7 +127,7 @@ def _changed(state: State, name: str, value: Any, source: Source, most: Mapping[
             return state
         now = state.allocation or apportion(state.budget, state.languages, most)
         return replace(state, allocation=rebalance(now, code, int(k), most))
-    raise ValueError(f"nothing is called {name!r} here; see next_state")
+    raise ValueError(f"there is no {name!r} here; see next_state")
 
 
 def _within(state: State, most: Mapping[str, int]) -> State:

@@ -2,7 +2,7 @@
 
 Makes one block of data, capped to a number of bytes; a script in `assets/atlas.js` draws it. Which rows, which order and
 which counts come from `analysis/run_scan.py`. Nothing here becomes HTML: the data travels packed (gzip, base64), so that no text in
-it can end a script or open a tag, and the page sets every piece of it as text. What was left out is said in words.
+it can end a script or open a tag, and the page sets every piece of it as text. It says what was left out.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
 
 
 def pack(data: Any) -> str:
-    """JSON as base64 of gzip: letters, digits, `+`, `/` and `=`, whatever the data says. The same data, the same text."""
+    """JSON as base64 of gzip: letters, digits, `+`, `/` and `=`, whatever the data holds. The same data gives the same text."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode("utf8", "replace"), 6, mtime=0)).decode()
 
