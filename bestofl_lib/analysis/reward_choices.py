@@ -117,11 +117,11 @@ def agreement(pool: CandidateArrays, first: str, second: str, name: str = "mixed
         training seeds), `cell` ("both", "first", "second", "neither", by a share of at least one half).
     """
     solved = {model: _solved(pool, model, name) for model in (first, second)}
-    cell = pl.when((pl.col("first") >= 0.5) & (pl.col("second") >= 0.5)).then(pl.lit("both"))
-    cell = cell.when(pl.col("first") >= 0.5).then(pl.lit("first"))
-    cell = cell.when(pl.col("second") >= 0.5).then(pl.lit("second")).otherwise(pl.lit("neither"))
+    one, other = pl.col("first") >= 0.5, pl.col("second") >= 0.5
+    cell = pl.when(one & other).then(pl.lit("both")).when(one).then(pl.lit("first"))
+    cell_of_all = cell.when(other).then(pl.lit("second")).otherwise(pl.lit("neither"))
     table = pl.DataFrame({"problem_id": pool.problem_ids, "first": solved[first], "second": solved[second]})
-    return table.with_columns(cell=cell)
+    return table.with_columns(cell=cell_of_all)
 
 
 def _solved(pool: CandidateArrays, model: str, name: str) -> np.ndarray:

@@ -337,7 +337,7 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     ).properties(width=190, height=height, title=panel_title(name))  # fmt: skip
 
 
-def _with_gain(rows: pl.DataFrame, name: str, base: str, look: _Look) -> alt.TopLevelMixin:
+def _with_gain(rows: pl.DataFrame, name: str, base: str, look: _Look) -> alt.LayerChart | alt.VConcatChart:
     """One strategy, with the difference to the base language below it where the table has any."""
     panel = _ended_panel(rows, name, look)
     if "gain" not in rows.columns or not rows["gain"].count():
@@ -358,7 +358,7 @@ def _gain_panel(rows: pl.DataFrame, base: str, look: _Look) -> alt.LayerChart:
     x = alt.X(
         f"{look.x}:Q",
         title=None,
-        scale=alt.Scale(type="log", base=2, domain=[look.across.min(), look.across.max()]),
+        scale=alt.Scale(type="log", base=2, domain=[float(v) for v in np.quantile(look.across.to_numpy(), (0, 1))]),
         axis=None,
     )
     tips = tooltips(rows, "arm", look.x, "gain", "gain_low", "gain_high", "n_problems")
