@@ -1,0 +1,47 @@
+"""The base that ships with the lab knows arithmetic better than the policy whose results it judges."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+
+from bestofl_lib.problems import lab  # noqa: E402
+
+
+def told_apart(folder) -> float:
+    """Share of 200 equations whose right result is likelier than a wrong one of as many digits."""
+    rng, texts = random.Random(3), []
+    for _ in range(200):
+        a, b = rng.randint(60, 320), rng.randint(6, 60)
+        left, right = rng.choice([(f"{a} × 7", a * 7), (f"{a} + {b}", a + b), (f"{a} - {b}", a - b)])
+        wrong = right + rng.choice([-2, -1, 1, 2])
+        texts += [f"7 + 5 = 12. {left} = {result}." for result in (right, wrong)]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+    with torch.inference_mode():
+        logs = model(input_ids=ids).logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    inside = torch.arange(1, width)[None] < torch.tensor([len(row) for row in rows])[:, None]
+    likelihood = (logs * inside).sum(1)
+    return float((likelihood[::2] > likelihood[1::2]).float().mean())
+
+
+def test_it_finds_a_wrong_result_less_likely_more_often_than_the_policy_does():
+    base, policy = told_apart(lab.FOLDER / "reward_base"), told_apart(lab.FOLDER / "policy")
+    assert base > policy + 0.05 and base > 0.9
+
+
+def test_its_weights_are_those_of_the_model_card_and_the_lab_stays_small():
+    card = (lab.FOLDER.parent / "README.md").read_text("utf8")
+    for name in ("policy", "reward_base"):
+        digest = hashlib.sha256((lab.FOLDER / name / "model.safetensors").read_bytes()).hexdigest()
+        assert digest[:8] in card, f"{name}: write sha256 {digest[:8]}… into data/README.md"
+    assert sum(path.stat().st_size for path in lab.FOLDER.rglob("*") if path.is_file()) < 20e6
