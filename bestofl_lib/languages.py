@@ -7,6 +7,8 @@ English "answer"). A language file of the same form adds cues, instruction and n
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -17,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from bestofl_lib.text import nearest
 
 PIVOT = "en"  # what models mix into every language, and what the field compares with
+FILES = "BESTOFL_LANGUAGE_FILES"  # language files that a process takes up when it starts, see `use_language_file`
 P = ParamSpec("P")
 T = TypeVar("T")
 _FOLDER = Path(__file__).with_name("language_records")
@@ -115,14 +118,36 @@ def register(path: str | Path) -> Language:
     """
     data = _toml(Path(path))
     code = data.get("code")
-    if not isinstance(code, str) or not code:
-        raise ValueError(f'{path} has no code; expected a line such as code = "yo"')
+    if not isinstance(code, str) or not re.fullmatch("[a-z]{2,3}", code):
+        found = f", line {_line_of(path, 'code')}: code is {code!r}" if "code" in data else " has no code"
+        raise ValueError(f'{path}{found}; expected two or three small letters, such as code = "yo"')
     base = LANGUAGES.get(code) or _generic(code)
     known = {f.name: getattr(base, f.name) for f in fields(Language)} if base else {}
-    record = _record(code, known | {"generic": False} | _values(data, str(path)), str(path))
+    values = _values(data, str(path))
+    line = values.get("answer_line", known.get("answer_line", "{answer}"))
+    if line.count("{answer}") != 1 or line.replace("{answer}", "").count("{"):
+        raise ValueError(
+            f"{path}, line {_line_of(path, 'answer_line')}: answer_line needs {{answer}} once, found {line!r}"
+        )
+    record = _record(code, known | {"generic": False} | values, str(path))
     LANGUAGES[code] = record
     _forget_patterns()
     return record
+
+
+def use_language_file(path: str | Path) -> None:
+    """Add the language of a file for this process and all that it starts; an empty path adds nothing.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: as `register`.
+    """
+    if not str(path):
+        return
+    register(path)
+    known = os.environ.get(FILES, "").split(os.pathsep)
+    full = str(Path(path).resolve())
+    os.environ[FILES] = os.pathsep.join([*(name for name in known if name and name != full), full])
 
 
 def forget(code: str) -> None:
@@ -242,7 +267,10 @@ def _values(data: dict[str, Any], name: str) -> dict[str, Any]:
     for key, value in data.items():
         if key not in known:
             near = nearest(key, known)
-            raise ValueError(f"{name} has no field {key!r}; {f'did you mean {near!r}? ' if near else ''}")
+            raise ValueError(
+                f"{name}, line {_line_of(name, key)}: there is no field {key!r}; {f'did you mean {near!r}? ' if near else ''}"
+                f"fields: {', '.join(known)}"
+            )
         kind = str(known[key].type)
         fits = {
             "str": isinstance(value, str),
@@ -251,13 +279,27 @@ def _values(data: dict[str, Any], name: str) -> dict[str, Any]:
             "tuple[tuple[str, str], ...]": isinstance(value, dict | list),
         }.get(kind, isinstance(value, dict))
         if not fits:
-            raise ValueError(f"{name}, {key}: expected {kind}, found {str(value)[:60]!r}")
+            raise ValueError(
+                f"{name}, line {_line_of(name, key)}: {key} is {str(value)[:60]!r}; expected {_SPOKEN.get(kind, 'a table')}"
+            )
         if isinstance(value, dict):
             value = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in value.items())
         elif isinstance(value, list):
             value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
         made[key] = value
     return made
+
+
+_SPOKEN = {"str": "a text", "bool": "true or false", "tuple[str, ...]": "a list of texts"}
+
+
+def _line_of(path: str | Path, key: str) -> int:
+    """The line of a TOML file that sets a field; 1 where it cannot be told."""
+    file = Path(path) if Path(path).exists() else _FOLDER / path
+    for number, line in enumerate(file.read_text("utf8").splitlines() if file.exists() else [], 1):
+        if re.match(rf"\s*\[?\s*[\"']?{re.escape(key)}[\"']?\s*[\].=]", line):
+            return number
+    return 1
 
 
 def _record(code: str, values: dict[str, Any], name: str) -> Language:
@@ -316,3 +358,5 @@ def _meant(code: str) -> str | None:
 
 
 LANGUAGES: dict[str, Language] = _Languages((record.code, record) for record in _by_hand())
+for _path in filter(None, os.environ.get(FILES, "").split(os.pathsep)):
+    register(_path)

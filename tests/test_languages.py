@@ -64,9 +64,9 @@ def test_a_language_file_adds_cues_and_words_without_code(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cues = []", 'has no code; expected a line such as code = "yo"'),
-        ('code = "yo"\ncue = ["x"]', "has no field 'cue'; did you mean 'cues'"),
-        ('code = "yo"\ncues = "x"', "cues: expected tuple"),
+        ("cues = []", 'has no code; expected two or three small letters, such as code = "yo"'),
+        ('code = "yo"\ncue = ["x"]', "line 2: there is no field 'cue'; did you mean 'cues'"),
+        ('code = "yo"\ncues = "x"', "line 2: cues is 'x'; expected a list of texts"),
         ('code = "qqq"', "lacks name"),
         ("code = ", "is not TOML"),
     ],

@@ -11,11 +11,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bestofl_lib.files import ROOT
+from bestofl_lib.languages import use_language_file
+from bestofl_lib.problems.files import find
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.notebooks import find_notebook, notebook_names
 from bestofl_lib.study.parameters import Parameter, check_value, read_parameters
 from bestofl_lib.text import suggestion
+
+LANGUAGE_FILE = "language.toml"  # in a run folder: its language file
 
 
 class Study(BaseModel):
@@ -94,7 +98,7 @@ def plan(
     Raises:
         StudyError: an unknown notebook or parameter (with a suggestion), or a value of the wrong type or range.
     """
-    folders, overrides = folders or Folders.default(), overrides or {}
+    folders, overrides = folders or Folders.default(), _with_language_file(study, overrides or {}, folders)
     names = [find_notebook(name, notebook_names(folders)) for name in study.notebooks]
     declared = {name: read_parameters(folders.notebooks / f"{name}.ipynb") for name in names}
     every = {parameter for parameters in declared.values() for parameter in parameters}
@@ -114,6 +118,24 @@ def plan(
         defaults = {p.name: check_value(p, p.default, f"{name}.ipynb") for p in declared[name].values()}
         steps.append(Step(name, folders.notebooks / f"{name}.ipynb", passed, defaults | passed))
     return run, steps
+
+
+def _with_language_file(study: Study, overrides: Mapping[str, str], folders: Folders) -> Mapping[str, str]:
+    """The overrides, with `language_file` being the run folder's own where none is named; its language is known from here on.
+
+    Raises:
+        StudyError: the file is none, or not a language's.
+    """
+    run = Run(str(overrides.get("run", study.parameters.get("run", study.name))), folders.runs)
+    own = run.folder / LANGUAGE_FILE
+    named = overrides.get("language_file", study.parameters.get("language_file", ""))
+    if not named and own.exists():
+        named, overrides = str(own), {**overrides, "language_file": str(own)}
+    try:
+        use_language_file(find(named) if named else "")
+    except (OSError, ValueError) as error:
+        raise StudyError(f"language_file: {error}") from error
+    return overrides
 
 
 def with_absolute_paths(overrides: Mapping[str, str], here: Path | None = None) -> dict[str, str]:
