@@ -20,7 +20,7 @@ from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.freshness import Digests, named_files
 from bestofl_lib.study.plan import load_study, plan
 
-OWN = '''code = "qaa"
+OWN = """code = "qaa"
 name = "Ownish"
 endonym = "Ownta"
 script = "Latn"
@@ -32,7 +32,7 @@ cues = ["vasto"]
 
 [number_words]
 trintok = 38
-'''
+"""
 
 
 @pytest.fixture
@@ -93,7 +93,10 @@ def test_processes_started_afterwards_know_the_language(own):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (('cues = ["vasto"]', 'cuse = ["vasto"]'), r"own\.toml, line 9: there is no field 'cuse'; did you mean 'cues'\?"),
+        (
+            ('cues = ["vasto"]', 'cuse = ["vasto"]'),
+            r"own\.toml, line 9: there is no field 'cuse'; did you mean 'cues'\?",
+        ),
         (('cues = ["vasto"]', 'cues = "vasto"'), r"own\.toml, line 9: cues is 'vasto'; expected a list of texts"),
         (("{answer}", "…"), r"own\.toml, line 6: answer_line needs \{answer\} once"),
         (('code = "qaa"', 'code = "Own"'), r"own\.toml, line 1: code is 'Own'; expected two or three small letters"),
