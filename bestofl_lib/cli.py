@@ -271,13 +271,15 @@ def figures(
     from bestofl_lib.display.figures import export_figures, inches
     from bestofl_lib.display.pictures import Look
     from bestofl_lib.runs import Folders, Run
+    from bestofl_lib.text import counted
 
     folders = Folders.default()
     made = Run(run, folders.runs)
     destination = Path(to) if to else folders.reports / f"{made.name}-figures"
     look = Look(inches(width) if width else None, font, title)
     wanted, chosen = ([part.strip() for part in text.split(",") if part.strip()] for text in (formats, only))
-    typer.echo(f"{len(export_figures(made, destination, wanted, look, chosen, say=typer.echo))} files in {destination}")
+    written = export_figures(made, destination, wanted, look, chosen, say=typer.echo)
+    typer.echo(f"{counted(len(written), 'file')} in {destination}")
 
 
 @app.command()

@@ -34,6 +34,7 @@ from bestofl_lib.analysis.verdicts import SMALLEST_GAIN, Judged, judge, verdict_
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.languages import LANGUAGES, is_language
 from bestofl_lib.tables import SCHEMAS
+from bestofl_lib.text import counted
 
 Array = np.ndarray
 HIGH_RESOURCE = ("fixed", "strongest")  # of "high-resource": the fixed list, and the languages this policy is best at
@@ -197,7 +198,7 @@ def _small_budgets(arrays: CandidateArrays, settings: _Settings) -> tuple[_Entry
     if not ks:
         return _untested(
             "H3",
-            f"{arrays.base} has {arrays.fewest(arrays.base)} candidate(s) per problem and mixes that hold it reach {largest}, "
+            f"{arrays.base} has {counted(arrays.fewest(arrays.base), 'candidate')} per problem and mixes that hold it reach {largest}, "
             f"below the small budgets {list(settings.small_budgets)}",
         ), []
     grid = sorted({*ks, *(k for k in default_budgets(min(largest, LARGEST)) if k >= 2)})
@@ -237,7 +238,9 @@ def _allocation(arrays: CandidateArrays, settings: _Settings) -> tuple[_Entry, l
     possible = gain_budgets(arrays, arrays.base)
     if not possible:
         count = arrays.fewest(arrays.base)
-        return _untested("H4", f"{arrays.base} has {count} candidate(s) per problem, so it cannot be drawn again"), []
+        return _untested(
+            "H4", f"{arrays.base} has {counted(count, 'candidate')} per problem, so it cannot be drawn again"
+        ), []
     at = max([b for b in possible if b <= settings.budget], default=possible[0])
     others = [code for code in arrays.languages if code != arrays.base]
     pairs = [gain_values(arrays, code, at, arrays.base) for code in others]

@@ -16,6 +16,7 @@ from bestofl_lib.numbers.marks import THREE_DIGITS, written_forms
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical
 from bestofl_lib.tables import KEY, SCHEMAS
+from bestofl_lib.text import counted
 
 READINGS = pl.Schema({c: t for c, t in SCHEMAS["readings"].items() if c != "trace_language"})
 
@@ -297,7 +298,7 @@ def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
     if lost.height:
         first = lost.row(0, named=True)
         raise ValueError(
-            f"{lost.height} candidates have no problem, the first {first['problem_id']!r} ({first['language']}); "
+            f"{counted(lost.height, 'candidate')} without a problem, the first {first['problem_id']!r} ({first['language']}); "
             "expected each (problem_id, language) among the problems; read the problems the candidates were drawn for"
         )
     graded = joined.with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))

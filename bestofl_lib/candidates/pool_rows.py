@@ -17,7 +17,7 @@ from bestofl_lib.candidates import eval_logs
 from bestofl_lib.problems.files import LINE, FileWarning, find, json_lines, match_columns, place, read_table, read_text
 from bestofl_lib.problems.load import clean_text, map_texts
 from bestofl_lib.problems.references import check_ids, ids_as_text, references_as_text
-from bestofl_lib.text import content_digest, suggestion
+from bestofl_lib.text import content_digest, counted, suggestion
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def pool_rows(
     table = pl.concat(tables, how="diagonal").with_row_index(ROW)
     missing = table["completion"].null_count()
     if missing:
-        notes.append(f"{missing:,} rows without a completion (null) were set aside.")
+        notes.append(f"Set aside: {counted(missing, 'row')} without a completion (null).")
         table = table.filter(pl.col("completion").is_not_null())
     if table.is_empty():
         raise ValueError("the pool holds no completion")

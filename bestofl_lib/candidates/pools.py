@@ -226,7 +226,7 @@ def _with_languages(
     unsaid = rows.filter(pl.col("language").is_null())
     if len(unsaid):
         raise ValueError(
-            f"{len(unsaid):,} rows have no language, the first of problem {unsaid['problem_id'][0]}; mend them, or give the "
+            f"{counted(len(unsaid), 'row')} without a language, the first of problem {unsaid['problem_id'][0]}; correct them, or give the "
             "language of all rows with language='en'"
         )
     check_languages(rows["language"].unique(maintain_order=True))
@@ -254,7 +254,7 @@ def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
             first = twice.row(0, named=True)
             shown = ", ".join(f"{name} {first[name]!r}" for name in key)
             raise ValueError(
-                f"{len(twice):,} rows have the same key as another row, such as {shown}; remove the copies, or name what "
+                f"{counted(len(twice), 'row')} with the same key as another row, such as {shown}; remove the copies, or name what "
                 "tells them apart with columns={'condition': '…'}"
             )
     copies = rows.select(*key, "completion").is_duplicated().sum()
@@ -383,7 +383,7 @@ def _with_problems(
     else:
         blank = table.filter(pl.col("question").is_null() | (pl.col("question").str.strip_chars() == ""))
         if len(blank):
-            notes.append(f"{len(blank):,} questions are not in the pool; give `problems` to have them.")
+            notes.append(f"{counted(len(blank), 'question')} missing in the pool; give `problems` to have them.")
         table = table.with_columns(
             pl.when(pl.col("question").str.strip_chars() != "")
             .then("question")
@@ -401,7 +401,7 @@ def _one_reference_each(rows: pl.DataFrame, set_aside: bool, notes: list[str]) -
     if set_aside:
         if len(without):
             notes.append(
-                f"{without['problem_id'].n_unique():,} problems whose reference is not one number were set aside."
+                f"Set aside: {counted(without['problem_id'].n_unique(), 'problem')} whose reference is not one number."
             )
         return given.filter(pl.col("reference").is_not_null())
     if len(unread):
@@ -492,7 +492,7 @@ def _in_every_language(rows: pl.DataFrame, set_aside: bool, notes: list[str]) ->
             f"language: {counts}. Choose languages that have them with languages=[…]"
             + ("" if set_aside else ", or leave these problems out with set_aside=True")
         )
-    notes.append(f"{len(partial):,} problems without candidates in every language were set aside.")
+    notes.append(f"Set aside: {counted(len(partial), 'problem')} without candidates in every language.")
     return rows.filter(~pl.col("problem_id").is_in(partial["problem_id"].implode()))
 
 

@@ -28,7 +28,7 @@ from bestofl_lib.candidates.writers import Share, sole_writer
 from bestofl_lib.files import explain, read_checked, replace_file, write_checked
 from bestofl_lib.models.contract import Unfinished
 from bestofl_lib.tables import KEY, SCHEMAS, TABLES, check_table
-from bestofl_lib.text import content_digest, valid_unicode
+from bestofl_lib.text import content_digest, counted, valid_unicode
 
 SCHEMA = SCHEMAS["candidates"]
 ASKED_SCHEMA = pl.Schema(  # one row per problem, language and prompt
@@ -328,7 +328,7 @@ class Store:
                 self._write(self.folder / TOKENS_FOLDER, tokens)
             self._write(self.folder, table.select(SCHEMA.names()))
         except OSError as error:
-            lost = f"the last {len(self._rows):,} candidates were not stored; all earlier ones are intact"
+            lost = f"not stored: the last {counted(len(self._rows), 'candidate')}; all earlier ones are intact"
             raise explain(error, self.folder, lost) from error
         self._next += 1
         self._rows.clear()

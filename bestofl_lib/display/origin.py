@@ -11,6 +11,7 @@ import polars as pl
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.display import words
 from bestofl_lib.runs import Run
+from bestofl_lib.text import counted
 
 BUNDLED = "lab"  # the problems and the policy that come with the project
 
@@ -51,7 +52,7 @@ def footer_of(run: Run) -> str:
     found = origin(run)
     n = judged_candidates(run)["problem_id"].n_unique() if run.has("readings") else None
     parts = ["Best-of-L", f"run {run.name}", ", ".join(found.models[:3])]
-    return " · ".join(part for part in (*parts, f"{n} problems" if n else "", found.date) if part)
+    return " · ".join(part for part in (*parts, counted(n, "problem") if n else "", found.date) if part)
 
 
 def judged_candidates(run: Run) -> pl.DataFrame:

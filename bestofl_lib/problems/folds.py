@@ -69,7 +69,7 @@ def check_disjoint(
     ids = sorted(set(trained_ids) & set(problems["problem_id"].unique()))
     if ids:
         raise ValueError(
-            f"reward model {name!r} was trained on {len(ids)} of the problems to be scored ({', '.join(ids[:3])}); "
+            f"reward model {name!r} was trained on {len(ids):,} of the problems to be scored ({', '.join(ids[:3])}); "
             "train on another split, or cross-fit with folds=5"
         )
     hashes = question_hashes(problems)

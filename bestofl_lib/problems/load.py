@@ -36,7 +36,7 @@ from bestofl_lib.problems.sets import (
     set_in_folder,
 )
 from bestofl_lib.tables import check_table
-from bestofl_lib.text import suggestion
+from bestofl_lib.text import counted, suggestion
 
 SOURCES = ("lab", *SETS)
 MORE = "lab-train:"  # and a number: the lab with so many training problems
@@ -191,11 +191,11 @@ def check_problems(table: pl.DataFrame, parallel: bool = True, decimal_mark: str
         check_one_question_each(table)
     table = check_table("problems", table)
     for column in ("language", "question", "reference", "split"):
-        _refuse(table.filter(pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")), f"have no {column}")
+        _refuse(table.filter(pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")), f"with no {column}")
     check_languages(table["language"].unique(maintain_order=True))
     _refuse(
         table.filter(~pl.col("split").is_in(["train", "dev", "test"])),
-        "have a split other than train, dev and test",
+        "with a split other than train, dev and test",
         "split",
     )
     table = read_references(table.with_columns(question=map_texts("question", clean_text)), decimal_mark)
@@ -205,7 +205,7 @@ def check_problems(table: pl.DataFrame, parallel: bool = True, decimal_mark: str
         ("split", "split", "several splits"),
     ):
         several = table.filter(pl.col(column).n_unique().over("problem_id") > 1).sort("problem_id", maintain_order=True)
-        _refuse(several, f"have {what}", shown)
+        _refuse(several, f"with {what}", shown)
     count = table["language"].n_unique()
     partial = table.filter(pl.len().over("problem_id") < count)
     if parallel and len(partial):
@@ -251,7 +251,7 @@ def _refuse(rows: pl.DataFrame, what: str, show: str = "question") -> None:
         for row in rows.head(10).iter_rows(named=True)
     ]
     more = f"\n  … and {len(rows) - 10} more" if len(rows) > 10 else ""
-    raise ValueError(f"{len(rows)} problem rows {what}:\n" + "\n".join(lines) + more)
+    raise ValueError(f"{counted(len(rows), 'problem row')} {what}:\n" + "\n".join(lines) + more)
 
 
 def _own(source: str, columns: Mapping[str, str]) -> pl.DataFrame:

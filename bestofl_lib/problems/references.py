@@ -14,6 +14,7 @@ import polars as pl
 from bestofl_lib.numbers.references import DECIMAL_MARKS, number_text, possible_values
 from bestofl_lib.numbers.written import canonical
 from bestofl_lib.problems.files import place
+from bestofl_lib.text import counted
 
 NO_ID = ("", "nan", "none", "null")  # what tools write for an id that is not there
 SHOWN = 10  # rows in a message
@@ -53,7 +54,7 @@ def check_ids(table: pl.DataFrame, source: str | Path = "", lines: Sequence[int]
         first = int(rows[0])
         where = place(source, lines[first]) if lines else f"row {first + 1}"
         raise ValueError(
-            f"{len(rows):,} rows have no problem_id, the first {where} with {table['problem_id'][first]!r}; give each "
+            f"{counted(len(rows), 'row')} without a problem_id, the first {where} with {table['problem_id'][first]!r}; give each "
             "problem an id, the same in all languages, or leave the rows out"
         )
 
@@ -69,7 +70,7 @@ def check_one_question_each(table: pl.DataFrame) -> None:
     )
     if len(twice):
         raise ValueError(
-            f"{len(twice)} problem rows occur twice in one language; give each question its own id, or leave copies "
+            f"{counted(len(twice), 'problem row')} occurring twice in one language; give each question its own id, or leave copies "
             f"out:\n{_listed(twice, 'question')}"
         )
 
@@ -128,13 +129,13 @@ def refuse_unread(table: pl.DataFrame, advice: str = "") -> None:
     kinds = unread.with_columns(kind=pl.col("fault").str.replace(r" \(.*", "")).partition_by(
         "kind", maintain_order=True
     )
-    parts = [f"{rows['kind'][0]}: {len(rows)} rows\n{_listed(rows, 'stated', 'fault')}" for rows in kinds]
+    parts = [f"{rows['kind'][0]}: {counted(len(rows), 'row')}\n{_listed(rows, 'stated', 'fault')}" for rows in kinds]
     doubt = unread["fault"].str.starts_with(EITHER).any()
     remedies = ["write the number alone, or leave these problems out"] if len(kinds) > doubt else []
     remedies += [advice] if advice and len(kinds) > doubt else []
     remedies += ["say which mark is the decimal one with decimal_mark='.' or decimal_mark=','"] if doubt else []
     raise ValueError(
-        f"{len(unread)} problem rows have a reference that is not one number; {'; '.join(remedies)}:\n"
+        f"{counted(len(unread), 'problem row')} with a reference that is not one number; {'; '.join(remedies)}:\n"
         + "\n".join(parts)
     )
 

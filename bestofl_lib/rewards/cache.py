@@ -19,7 +19,7 @@ import polars as pl
 from bestofl_lib.files import replace_file
 from bestofl_lib.progress import Progress
 from bestofl_lib.rewards.backbone import RewardBackbone
-from bestofl_lib.text import key_digest
+from bestofl_lib.text import counted, key_digest
 
 _FLUSH_SECONDS = 60.0
 
@@ -64,7 +64,7 @@ def cached_values(
     lost = rows.filter(pl.col("question").is_null())
     if lost.height:
         raise ValueError(
-            f"{lost.height} candidates have no question, the first: problem {lost['problem_id'][0]!r} "
+            f"{counted(lost.height, 'candidate')} without a question, the first: problem {lost['problem_id'][0]!r} "
             f"({lost['language'][0]}); pass the problems table that they were drawn for"
         )
     keys = [

@@ -20,6 +20,7 @@ from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
 from bestofl_lib.rewards.steps import aggregate_steps, numbered_steps
 from bestofl_lib.rewards.ways import STEP_WAYS
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
+from bestofl_lib.text import counted
 
 SCOPES = ("own", "all")
 
@@ -84,7 +85,9 @@ def score(
     models, known = _selected(folder, names)
     table = candidates.join(problems.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
     if not table.height:
-        raise ValueError(f"none of the {candidates.height} candidates belongs to the {problems.height} questions given")
+        raise ValueError(
+            f"of {counted(candidates.height, 'candidate')} none belongs to the {counted(problems.height, 'question')} given"
+        )
 
     parts: list[pl.DataFrame] = []
     aside: list[pl.DataFrame] = []

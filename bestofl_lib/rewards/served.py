@@ -22,6 +22,7 @@ from bestofl_lib.models.server_facts import KnownModel
 from bestofl_lib.models.servers import Ask, Patience, Servers, read_addresses
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.tables import KEY
+from bestofl_lib.text import counted
 
 PATHS = {"classify": "//classify", "pooling": "//pooling"}  # below the server's root
 _CHECKED = 20  # texts that are scored on both sides
@@ -78,7 +79,9 @@ def score_served(
     table = candidates.join(known, on=["problem_id", "language"], how="inner", maintain_order="left")
     finished = table.filter(pl.col("finish_reason").ne_missing("error"))
     if finished.is_empty():
-        raise ValueError(f"none of the {candidates.height} candidates belongs to the {problems.height} questions given")
+        raise ValueError(
+            f"of {counted(candidates.height, 'candidate')} none belongs to the {counted(problems.height, 'question')} given"
+        )
     prompts = list(zip(finished["question"], finished["language"], strict=True))
     inputs, truncated = local.whole_texts(prompts, range(len(prompts)), finished["completion"].to_list())
     ids = [list(candidate["input_ids"]) for candidate in inputs]

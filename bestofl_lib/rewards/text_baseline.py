@@ -19,7 +19,7 @@ from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.rewards.heads import fit_head
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
-from bestofl_lib.text import valid_unicode
+from bestofl_lib.text import counted, valid_unicode
 
 NGRAM_BUCKETS = 512
 NGRAM_SIZES = (2, 3)
@@ -68,7 +68,7 @@ def score_text_baseline(
     table = table.join(readings.select(*KEY, "answer", "is_correct"), on=list(KEY), how="left", maintain_order="left")
     if table["is_correct"].null_count():
         raise ValueError(
-            f"{table['is_correct'].null_count()} of {table.height} candidates have no reading; run 03_check_answers first"
+            f"{table['is_correct'].null_count():,} of {counted(table.height, 'candidate')} without a reading; run 03_check_answers first"
         )
     names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
     table = table.with_columns(fold=pl.Series(fold_of(table["problem_id"], folds, seed))).with_row_index("row")

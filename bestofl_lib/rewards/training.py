@@ -38,6 +38,7 @@ from bestofl_lib.rewards.readouts import Likelihood, Probe
 from bestofl_lib.rewards.reward_module import is_checkpointed
 from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings
 from bestofl_lib.tables import KEY
+from bestofl_lib.text import counted
 
 CHEAP_TRAININGS = 3  # of each reward model where the base is frozen
 
@@ -346,13 +347,15 @@ def _training_candidates(candidates: pl.DataFrame, readings: pl.DataFrame, probl
     )
     if not wanted.height:
         raise ValueError(
-            f"none of the {candidates.height} candidates belongs to the {problems['problem_id'].n_unique()} training problems; "
+            f"of {counted(candidates.height, 'candidate')} none belongs to the {counted(problems['problem_id'].n_unique(), 'training problem')}; "
             "draw candidates for that split first, or cross-fit with folds=5 on data without one"
         )
     table = wanted.select(*KEY, "completion").join(readings.select(*KEY, "is_correct"), on=list(KEY), how="left")
     unread = table["is_correct"].null_count()
     if unread:
-        raise ValueError(f"{unread} of {table.height} training candidates have no reading; run 03_check_answers first")
+        raise ValueError(
+            f"{unread:,} of {counted(table.height, 'training candidate')} without a reading; run 03_check_answers first"
+        )
     return table.sort(list(KEY))
 
 

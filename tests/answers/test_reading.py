@@ -474,7 +474,7 @@ def test_a_reference_that_is_no_number_is_refused_with_its_problem() -> None:
 
 
 def test_candidates_without_their_problem_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 candidates have no problem, the first 'p' \\(de\\)"):
+    with pytest.raises(ValueError, match="1 candidate without a problem, the first 'p' \\(de\\)"):
         read_answers(table("Antwort: 1", language="de"), PROBLEM)
 
 

@@ -181,7 +181,7 @@ def test_questions_come_from_the_pool_or_from_given_problems_or_are_said_to_be_m
     assert read_pool(rows(question=["a", "b", "c", "d"])).problems["question"].to_list() == ["a", "b", "c", "d"]
     absent = read_pool(rows())
     assert absent.problems["question"][0] == "[the pool does not hold the question of problem p1]"
-    assert "4 questions are not in the pool" in absent.notes[0]
+    assert "4 questions missing in the pool" in absent.notes[0]
     given = read_pool(rows(problem_id=["m-1", "m-1", "m-2", "m-2"]), problems=known())
     assert given.problems.equals(known())
 
@@ -229,7 +229,7 @@ def test_problems_that_lack_a_language_are_refused_or_set_aside_with_their_numbe
         read_pool(table)
     pool = read_pool(table, set_aside=True)
     assert set(pool.candidates["problem_id"]) == {"p1"}
-    assert "1 problems without candidates in every language were set aside." in pool.notes
+    assert "Set aside: 1 problem without candidates in every language." in pool.notes
     assert len(read_pool(table, languages=["en"]).candidates) == 2
 
 
@@ -237,7 +237,7 @@ def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_th
     table = rows(reference=["18", "18", "(1, 2)", "(1, 2)"])
     with pytest.raises(ValueError, match=r"(?s)not one number.*set_aside=True.*brackets.*p2 \(en\): '\(1, 2\)'"):
         read_pool(table)
-    assert "1 problems whose reference is not one number were set aside." in read_pool(table, set_aside=True).notes
+    assert "Set aside: 1 problem whose reference is not one number." in read_pool(table, set_aside=True).notes
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
@@ -250,8 +250,8 @@ def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_th
             {"reference": ["18", "19", "3", "3"]},
             r"references differ between rows of one problem: p1 \(en\) '18', p1 \(sw\) '19'",
         ),
-        ({"problem_id": ["p1", None, "p2", "p2"]}, r"1 rows have no problem_id, the first the table, row 2"),
-        ({"language": ["en", None, "en", "sw"]}, r"1 rows have no language, the first of problem p1"),
+        ({"problem_id": ["p1", None, "p2", "p2"]}, r"1 row without a problem_id, the first the table, row 2"),
+        ({"language": ["en", None, "en", "sw"]}, r"1 row without a language, the first of problem p1"),
         ({"language": None}, r"no column of languages; name it .* or give the language of all rows with language='en'"),
         ({"language": ["English", "sw", "English", "sw"]}, r"unknown language 'English'; did you mean 'en'"),
         (
@@ -277,7 +277,7 @@ def test_a_pool_that_cannot_be_right_is_refused_with_its_rows(columns, message):
 
 def test_a_candidate_that_stands_twice_is_refused_by_its_key():
     table = pl.concat([rows(sample_index=[0, 0, 0, 0])] * 2)
-    with pytest.raises(ValueError, match=r"8 rows have the same key.*problem_id 'p1', language 'en', sample_index 0"):
+    with pytest.raises(ValueError, match=r"8 rows with the same key.*problem_id 'p1', language 'en', sample_index 0"):
         read_pool(table)
 
 
@@ -290,7 +290,7 @@ def test_equal_completions_count_as_drawn_and_are_mentioned():
 def test_null_completions_are_set_aside_and_counted_but_empty_ones_are_candidates():
     pool = read_pool(pl.concat([rows(completion=["", "b", "c", "d"]), rows(completion=[None, "b", "c", None])]))
     assert len(pool.candidates) == 6
-    assert "2 rows without a completion (null) were set aside." in pool.notes
+    assert "Set aside: 2 rows without a completion (null)." in pool.notes
     assert pool.candidates["completion"].to_list().count("") == 1
 
 
@@ -298,7 +298,7 @@ def test_a_language_for_all_rows_is_given_only_where_the_pool_does_not_say():
     assert set(read_pool(rows(language=None).head(1), language="th").candidates["language"]) == {"th"}
     with pytest.raises(ValueError, match="the pool names its languages"):
         read_pool(rows(), language="en")
-    with pytest.raises(ValueError, match="nothing in de; it has en, sw"):
+    with pytest.raises(ValueError, match="no completions in de; it has en, sw"):
         read_pool(rows(), languages=["en", "de"])
 
 
@@ -393,7 +393,7 @@ def test_an_inspect_log_gives_reasoning_probabilities_choices_and_failures():
     assert [row["sample_index"] for row in rows[2:4]] == [0, 1]
     assert rows[4]["completion"] is None  # the sample failed
     pool = read_pool(FILES / "inspect_mock.eval")
-    assert "1 rows without a completion (null) were set aside." in pool.notes
+    assert "Set aside: 1 row without a completion (null)." in pool.notes
 
 
 def test_a_damaged_inspect_log_is_refused_by_name(tmp_path):

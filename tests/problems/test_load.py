@@ -156,23 +156,23 @@ def test_questions_are_nfc_and_trimmed(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (changed(1, reference="3"), r"have other references in other languages:\n  a \(en\): '2'\n  a \(de\): '3'"),
+        (changed(1, reference="3"), r"with other references in other languages:\n  a \(en\): '2'\n  a \(de\): '3'"),
         (
             changed(1, reference="viele"),
-            r"1 problem rows have a reference that is not one number.*letters or words: 1 rows\n  a \(de\): 'viele'",
+            r"1 problem row with a reference that is not one number.*letters or words: 1 row\n  a \(de\): 'viele'",
         ),
-        (changed(1, reference=None), r"have no reference"),
-        (changed(1, question=" \n"), r"1 problem rows have no question"),
-        (changed(1, question=None), r"1 problem rows have no question"),
-        (changed(0, problem_id=""), r"have no problem_id"),
+        (changed(1, reference=None), r"with no reference"),
+        (changed(1, question=" \n"), r"1 problem row with no question"),
+        (changed(1, question=None), r"1 problem row with no question"),
+        (changed(0, problem_id=""), r"without a problem_id"),
         (
             changed(2, problem_id="a"),
-            r"2 problem rows occur twice in one language.*\n  a \(en\): 'One and one\?'\n  a \(en\): 'How much\?'",
+            r"2 problem rows occurring twice in one language.*\n  a \(en\): 'One and one\?'\n  a \(en\): 'How much\?'",
         ),
         (ROWS[:3], r"1 problems are not in every language.*\n  b lacks de"),
         (changed(0, language="eng"), r"unknown language 'eng'.*did you mean 'en'.*bestofl_lib/languages\.py"),
         (changed(0, split="val"), r"split"),
-        ([row | {"split": "test" if row["language"] == "en" else "dev"} for row in ROWS], r"have several splits"),
+        ([row | {"split": "test" if row["language"] == "en" else "dev"} for row in ROWS], r"with several splits"),
     ],
 )
 def test_data_that_would_spoil_every_figure_is_refused_with_the_rows(rows, message):
@@ -182,7 +182,7 @@ def test_data_that_would_spoil_every_figure_is_refused_with_the_rows(rows, messa
 
 def test_of_many_faulty_rows_ten_are_shown_and_the_rest_counted():
     rows = [{"problem_id": str(i), "language": "en", "question": "", "reference": "1"} for i in range(25)]
-    with pytest.raises(ValueError, match="25 problem rows have no question") as caught:
+    with pytest.raises(ValueError, match="25 problem rows with no question") as caught:
         check_problems(pl.DataFrame(rows))
     assert "and 15 more" in str(caught.value)
 
