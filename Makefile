@@ -58,7 +58,7 @@ coverage: .venv/.installed
 
 # 10,000 alterations of a finished run and of pools; 500 of them are part of the tests.
 fuzz: .venv/.installed-dev
-	BESTOFL_FUZZ=10000 $(BIN)/python -m pytest -q -s tests/study/test_fuzz.py
+	BESTOFL_FUZZ=10000 $(BIN)/python -m pytest -q -s --timeout=0 tests/study/test_fuzz.py
 
 # Truth from a real model server: vLLM for CPUs in an environment of its own. Its image and sound libraries are left
 # out: they are not needed for text, and where they do not match torch, nothing starts.

@@ -155,7 +155,19 @@ def spoken(message: str, names: Iterable[str]) -> str:
     def pair(match: re.Match[str]) -> str:
         return f"-p {match[1]}={match[2]}:{match[3]}" if match[1] in names else match[0]
 
+    def several(match: re.Match[str]) -> str:
+        return (
+            f"-p {match[1]}={re.sub('[ ]*,[ ]*', ',', match[2]).replace(chr(39), '')}"
+            if match[1] in names
+            else match[0]
+        )
+
+    def truth(match: re.Match[str]) -> str:
+        return f"-p {match[1]}={match[2].lower()}" if match[1] in names else match[0]
+
     message = re.sub(r"(?<![\w-])(\w+)=\{'([^']*)': '([^']*)'\}", pair, message)
+    message = re.sub(r"(?<![\w-])(?<!-p )(\w+)=\[([^\]\n]*)\]", several, message)
+    message = re.sub(r"(?<![\w-])(?<!-p )(\w+)=(True|False)\b", truth, message)
     return re.sub(r"(?<![\w-])(?<!-p )(\w+)=(?:'([^'\n]*)'|(-?\d[\d.e-]*))(?![\w'])", single, message)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 import pytest
 from tiny_study import write_notebook
 
+from bestofl_lib.files import ROOT
 from bestofl_lib.study.errors import StudyError
-from bestofl_lib.study.parameters import Parameter, check_value, read_parameters
+from bestofl_lib.study.parameters import Parameter, check_value, read_parameters, spoken
 
 
 def test_a_parameter_line_is_read_with_its_type_its_default_and_its_help(folders):
@@ -80,3 +84,40 @@ def test_a_value_from_the_command_line_has_the_declared_type(kind, text, value):
 def test_a_value_of_another_type_is_refused_with_its_name(kind, text):
     with pytest.raises(StudyError, match="-p p=.*; expected"):
         check_value(Parameter("p", kind, None, ""), text, "-p")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("choose one with model='32B'", "choose one with -p model=32B"),
+        ("name it with columns={'language': 'lang'}", "name it with -p columns=language:lang"),
+        ("leave them out with set_aside=True", "leave them out with -p set_aside=true"),
+        ("such as languages=['en', 'sw']", "such as -p languages=en,sw"),
+        ("choose languages=[…]", "choose -p languages=…"),
+        ("name them rewards='mine=multi'", "name them -p rewards=mine=multi"),
+        ("decimal_mark='.' or decimal_mark=','", "-p decimal_mark=. or -p decimal_mark=,"),
+        ("unknown=True and -p model=mine", "unknown=True and -p model=mine"),
+    ],
+)
+def test_advice_is_spoken_as_the_command_line_has_it(said, shown):
+    names = ("model", "columns", "set_aside", "languages", "rewards", "decimal_mark")
+    assert spoken(said, names) == shown
+
+
+def test_no_message_of_the_library_advises_a_parameter_in_pythons_words():
+    declared = {name for path in (ROOT / "notebooks").glob("*.ipynb") for name in read_parameters(path)}
+    python = re.compile(rf"(?<!-p )(?<![\w.-])(?:{'|'.join(declared)})=(?:['\[{{]|True\b|False\b)")
+    left = []
+    for path in sorted((ROOT / "bestofl_lib").rglob("*.py")):
+        for raised in (node for node in ast.walk(ast.parse(path.read_text("utf8"))) if isinstance(node, ast.Raise)):
+            left += [f"{path.name}: {text}" for text in texts_of(raised) if python.search(spoken(text, declared))]
+    assert not left, left
+
+
+def texts_of(raised: ast.Raise) -> list[str]:
+    """The texts of a raise statement, with x where a value is filled in."""
+    filled = [node for node in ast.walk(raised) if isinstance(node, ast.JoinedStr)]
+    parts = {id(part) for node in filled for part in node.values}
+    alone = [n for n in ast.walk(raised) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    joined = ["".join(str(p.value) if isinstance(p, ast.Constant) else "x" for p in node.values) for node in filled]
+    return joined + [str(node.value) for node in alone if id(node) not in parts]
