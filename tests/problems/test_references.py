@@ -132,7 +132,7 @@ def test_a_stated_mark_refuses_texts_that_are_written_otherwise():
     ],
 )
 def test_what_is_no_number_is_refused_by_kind_with_its_row(text, kind):
-    with pytest.raises(ValueError, match=f"(?s)1 problem rows.*{kind}.*p1") as caught:
+    with pytest.raises(ValueError, match=f"(?s)1 problem row.*{kind}.*p1") as caught:
         check_problems(problems("18", text))
     assert text[:20] in str(caught.value).replace("\\\\", "\\")
     pool = problems("18", text).with_columns(completion=pl.lit("18"))
