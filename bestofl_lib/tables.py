@@ -120,6 +120,20 @@ TABLES: dict[str, Table] = {
         },
         ("language",),
     ),
+    "accuracy_by_level": Table(
+        "one row per language and level; a single candidate of the test problems",
+        "03_check_answers",
+        {
+            "level": pl.String,
+            "language": pl.String,
+            "accuracy": pl.Float64,
+            **_INTERVAL,
+            "unreadable": pl.Float64,
+            "n_candidates": pl.Int64,
+            "n_problems": pl.Int64,
+        },
+        ("level", "language"),
+    ),
     "trained": Table(
         "one row per reward model, training seed and fold",
         "04_train_reward_models",

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.answers.doubts import is_doubtful
 from bestofl_lib.answers.other_readers import OURS
-from bestofl_lib.tables import KEY
+from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 
 def accuracy_by_language(readings: pl.DataFrame, problems: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -51,6 +51,25 @@ def accuracy_by_language(readings: pl.DataFrame, problems: pl.DataFrame | None =
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None).sort("accuracy", descending=True)
+
+
+def accuracy_by_level(readings: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+    """Accuracy of one candidate per language and level of difficulty, with its interval over problems.
+
+    Args:
+        readings: table `readings`.
+        problems: table `problems`; those without a level are left out.
+
+    Returns:
+        Table `accuracy_by_level`; no rows where the set has no levels.
+    """
+    levels = problems.filter(pl.col("level").is_not_null()).select("problem_id", "language", "level")
+    judged = readings.join(levels, on=["problem_id", "language"], how="inner", maintain_order="left")
+    rows = [
+        accuracy_by_language(part).with_columns(level=pl.lit(level))
+        for (level,), part in judged.partition_by("level", as_dict=True, maintain_order=True).items()
+    ]
+    return check_table("accuracy_by_level", pl.concat(rows) if rows else SCHEMAS["accuracy_by_level"].to_frame())
 
 
 def accuracy_by_reader(readings: pl.DataFrame) -> pl.DataFrame:

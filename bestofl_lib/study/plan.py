@@ -98,7 +98,8 @@ def plan(
     Raises:
         StudyError: an unknown notebook or parameter (with a suggestion), or a value of the wrong type or range.
     """
-    folders, overrides = folders or Folders.default(), _with_language_file(study, overrides or {}, folders)
+    folders = folders or Folders.default()
+    overrides = _with_language_file(study, overrides or {}, folders)
     names = [find_notebook(name, notebook_names(folders)) for name in study.notebooks]
     declared = {name: read_parameters(folders.notebooks / f"{name}.ipynb") for name in names}
     every = {parameter for parameters in declared.values() for parameter in parameters}

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from bestofl_lib.analysis.reading_quality import accuracy_by_level
 from bestofl_lib.languages import is_language
 from bestofl_lib.problems import files, sets
 from bestofl_lib.problems.load import load
@@ -248,3 +249,18 @@ def test_the_level_of_an_own_table_is_kept(tmp_path):
     rows = [{"id": n, "language": "en", "question": asked("en", n), "answer": n, "difficulty": f"d{n}"} for n in (1, 2)]
     parquet(tmp_path / "mine.parquet", rows)
     assert load(str(tmp_path / "mine.parquet"))["level"].to_list() == ["d1", "d2"]
+
+
+def test_levels_are_strata_of_accuracy(tmp_path):
+    write("polymath", tmp_path, ["de", "zh"])
+    problems = load("polymath", ["de", "zh"], folder=tmp_path)
+    readings = problems.select(
+        "problem_id", "language", sample_index=0, answer=pl.lit("1"), note=pl.lit(""),
+        is_correct=pl.col("level") != "top",
+    )  # fmt: skip
+    table = accuracy_by_level(readings, problems)
+    assert len(table) == 4 * 2 and set(table["n_problems"]) == {N}
+    assert dict(table.filter(language="zh").select("level", "accuracy").iter_rows()) == {
+        "low": 1.0, "medium": 1.0, "high": 1.0, "top": 0.0,
+    }  # fmt: skip
+    assert accuracy_by_level(readings, problems.with_columns(level=pl.lit(None, pl.String))).is_empty()
