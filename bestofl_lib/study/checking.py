@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
     try:
         return _as_pool(source, options)
     except (ValueError, OSError) as first:
+        if re.search(r", (?:line|row) \d+: (?:n_tokens|logprob|sample_index|reward)", str(first)):
+            raise StudyError(spoken(str(first), ("columns", "rewards"))) from first  # only completions have those
         try:
             return _as_problems(source, options)
         except (ValueError, OSError) as second:

@@ -12,6 +12,8 @@ from bestofl_lib.files import ROOT
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study import execution
 from bestofl_lib.study import run as study_run
+from bestofl_lib.study.checking import check_file
+from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.run import run_study
 
 CUES = {"de": "Die Antwort ist", "fr": "La réponse est", "sw": "Jibu ni"}
@@ -50,3 +52,10 @@ def test_given_rewards_are_in_the_rewards_curves_and_claims_and_no_baseline_is_t
         sentences = run.read("claims").filter(claim="H1", part="total")["sentence"]
         assert "'rm'" in sentences.item() and "same model" in sentences.item()
         assert set(run.read("selected")["reward_model"].drop_nulls()) == {"rm", "worst"}
+
+
+def test_a_pool_with_a_value_that_cannot_be_is_not_taken_for_problems(tmp_path):
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(json.dumps(row | {"n_tokens": -5}) + "\n" for row in rows(1, 1, ("de",))))
+    with pytest.raises(StudyError, match=r"pool\.jsonl, line 1: n_tokens -5.*-p columns=n_tokens"):
+        check_file(str(pool))
