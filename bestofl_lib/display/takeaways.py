@@ -167,7 +167,6 @@ def _plus(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
-@_or_nothing
 def reward_quality(table: pl.DataFrame) -> Markdown:
     """Mean quality of each kind of reward model. Table of `within_problem_auc`."""
     if not table.height:
