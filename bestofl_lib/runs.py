@@ -209,13 +209,20 @@ class Run:
             for notebook, record in self.notebook_records().items()
             if record["status"] == "done" and f"{name}.parquet" in record["outputs"]
         ]
-        if owners and not self.read(name).equals(table):
+        if owners and not self._holds(name, table):
             study = self.recorded().get("study", {}).get("name", "?")
             raise ValueError(
                 f"table {name!r} of run {self.name!r} was made by the study {study!r} ({owners[0]}), and this would "
                 f"replace it by other figures; to try things out, copy the run (`bestofl copy {self.name} scratch`) and "
                 f"set run = 'scratch' in the parameters cell; to change the run itself: bestofl run {study} -p …"
             )
+
+    def _holds(self, name: str, table: pl.DataFrame) -> bool:
+        """Whether this table is stored already; one of another version, or damaged, is another."""
+        try:
+            return self.read(name).equals(table)
+        except ValueError:
+            return False
 
     def _missing(self, name: str) -> str:
         if self.folder.is_dir():

@@ -74,6 +74,9 @@ def test_a_notebook_run_by_hand_does_not_replace_a_studys_table_by_other_figures
         run.write("numbers", pl.DataFrame({"n": [7]}))
     assert len(run.read("numbers")) == 4
     run.write("of_my_own", pl.DataFrame({"n": [7]}))
+    run.path("numbers").write_bytes(b"of another version")
+    with pytest.raises(ValueError, match=r"bestofl copy tiny scratch"):
+        run.write("numbers", pl.DataFrame({"n": [7]}))
 
 
 @pytest.mark.parametrize("place", ["runs", "reports"])
