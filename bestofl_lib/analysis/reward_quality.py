@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
-from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
 
 from bestofl_lib.analysis.bootstrap import resampling_weights
 from bestofl_lib.analysis.uncertainty import mean_interval
@@ -243,14 +243,11 @@ def _platt(reward: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     x = (reward - mean) / scale
     n_right, n_wrong = right.sum(), len(right) - right.sum()
     target = np.where(right > 0, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
-
-    def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
-        z = w[0] * x + w[1]
-        error = expit(z) - target
-        return float((np.logaddexp(0, z) - target * z).mean()), np.array([(error * x).mean(), error.mean()])
-
-    slope, intercept = minimize(objective, np.zeros(2), jac=True, method="BFGS").x
-    return float(slope / scale), float(intercept - slope * mean / scale)
+    both = np.repeat([1, 0], len(x))  # a target of .9 is nine tenths right and one tenth wrong
+    fit = LogisticRegression(C=np.inf, tol=1e-8)
+    fit.fit(np.tile(x, 2)[:, None], both, sample_weight=np.concatenate([target, 1 - target]))
+    slope, intercept = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    return slope / scale, intercept - slope * mean / scale
 
 
 def _ece(
