@@ -30,7 +30,7 @@ from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.decomposition import PARTS, Cells, cells_of, control_table
 from bestofl_lib.analysis.figures import Figures, compared, side_by_side
 from bestofl_lib.analysis.planner import planned_values
-from bestofl_lib.analysis.verdicts import SMALLEST_GAIN, Judged, judge, verdict_of, weakest_of
+from bestofl_lib.analysis.verdicts import SMALLEST_GAIN, Judged, holm, judge, verdict_of, weakest_of
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.languages import LANGUAGES, is_language
 from bestofl_lib.tables import SCHEMAS
@@ -356,8 +356,8 @@ def _claim_table(
     for entry in entries:  # the second definition of H2 is a check on the first, not one more claim
         families.setdefault((entry.part, entry.high_resource == "strongest"), []).append(entry)
     for family in families.values():
-        p = un.holm([None if entry.why else entry.p for entry in family])
-        q = un.holm([None if entry.why else entry.p_gain for entry in family])
+        p = holm([None if entry.why else entry.p for entry in family])
+        q = holm([None if entry.why else entry.p_gain for entry in family])
         tests = sum(not entry.why for entry in family)
         rows += [
             _claim_row(arrays, entry, float(a), float(b), tests, settings, trained)

@@ -18,6 +18,7 @@ from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.arrays import CandidateArrays, arrays_of_run
 from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.run_scan import KEYS, Source, open_run
+from bestofl_lib.analysis.verdicts import holm
 from bestofl_lib.runs import Run
 
 STEPS = (
@@ -345,7 +346,7 @@ def _row(test: uncertainty.Difference, first: np.ndarray, second: np.ndarray) ->
 
 def _corrected(rows: list[dict[str, Any]]) -> pl.DataFrame:
     table = pl.DataFrame(rows, infer_schema_length=None)
-    return table.with_columns(p_holm=pl.Series(uncertainty.holm(table["p"].to_list())))
+    return table.with_columns(p_holm=pl.Series(holm(table["p"].to_list())))
 
 
 def _step(where: str) -> str:

@@ -27,7 +27,8 @@ from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.bootstrap import REPLICATES
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, compared, folds_of, side_by_side
-from bestofl_lib.analysis.uncertainty import holm, mean_interval
+from bestofl_lib.analysis.uncertainty import mean_interval
+from bestofl_lib.analysis.verdicts import holm
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS
 

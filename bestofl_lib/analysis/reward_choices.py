@@ -12,13 +12,13 @@ import polars as pl
 
 from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.arrays import CandidateArrays
+from bestofl_lib.analysis.bootstrap import QUICK_REPLICATES
 from bestofl_lib.analysis.reward_quality import within_problem_auc
 from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.tables import KEY, SCHEMAS
 
 BIAS = SCHEMAS["reward_bias"]
-_REPLICATES = 1000
 
 
 def reward_bias(rewards: pl.DataFrame, readings: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
@@ -79,7 +79,7 @@ def _apart(table: pl.DataFrame, trait: str, value: pl.Expr, group: list[str]) ->
         of_problem = cells.group_by("problem_id", maintain_order=True).agg(pl.col("gap").mean(), pl.col("n").sum())
         gaps = of_problem["gap"].to_numpy()
         most = float(np.abs(gaps).max())
-        level = mean_interval(gaps, replicates=_REPLICATES, bounds=(-most, most))
+        level = mean_interval(gaps, replicates=QUICK_REPLICATES, bounds=(-most, most))
         rows.append(
             (
                 model,

@@ -13,7 +13,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
-from bestofl_lib.analysis.bootstrap import resampling_weights
+from bestofl_lib.analysis.bootstrap import QUICK_REPLICATES, resampling_weights
 from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.tables import KEY, SCHEMAS
@@ -46,8 +46,6 @@ CALIBRATION = pl.Schema(
         "n_candidates": pl.Int64,
     }
 )
-
-_REPLICATES = 1000
 
 
 def within_problem_auc(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
@@ -221,7 +219,9 @@ def _summary(names: dict[str, str | None], column: str, rows: pl.DataFrame, seed
     total, n = per_problem["value"].to_numpy(), per_problem["n"].to_numpy()
     share = total.sum() / n.sum()
     # a ratio of sums is, to first order, the mean of these values; each problem counts once per language
-    level = mean_interval(share + (total - share * n) / n.mean(), replicates=_REPLICATES, seed=seed, bounds=_bounds(n))
+    level = mean_interval(
+        share + (total - share * n) / n.mean(), replicates=QUICK_REPLICATES, seed=seed, bounds=_bounds(n)
+    )
     return names | {
         column: float(share),
         "low": float(np.clip(level.low, 0, 1)),
@@ -262,5 +262,5 @@ def _ece(
         return np.abs(weights @ gap).sum(-1) / (weights @ size)
 
     size = np.bincount(row).astype(float)
-    low, high = np.quantile(error(resampling_weights(len(size), _REPLICATES, seed)), [0.025, 0.975])
+    low, high = np.quantile(error(resampling_weights(len(size), QUICK_REPLICATES, seed)), [0.025, 0.975])
     return float(error(np.ones(len(size)))), float(low), float(high)

@@ -7,7 +7,6 @@ statement turned around, so they never contradict each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,20 +121,6 @@ def minimum_detectable_effect(
     """
     error = (np.asarray(high) - np.asarray(low)) / (2 * ndtri((1 + level) / 2))
     return (ndtri(1 - (1 - level) / (2 * tests)) + ndtri(power ** (1 / jointly))) * error
-
-
-def holm(p: Sequence[float | None] | Array) -> Array:
-    """Holm's correction: the adjusted p-values in the given order; tests without a value (None, NaN) stay NaN.
-
-    >>> holm([0.01, 0.04, 0.03])
-    array([0.03, 0.06, 0.06])
-    """
-    values = np.array([np.nan if x is None else float(x) for x in p])
-    told = np.flatnonzero(~np.isnan(values))
-    order = told[np.argsort(values[told], kind="stable")]
-    adjusted = np.full(len(values), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * (len(order) - np.arange(len(order)))), 1.0)
-    return adjusted
 
 
 def two_level_interval(

@@ -69,12 +69,26 @@ def judge(
     found = compared(difference, tests=tests, replicates=replicates, seed=seed)
     gain = compared(difference, null=smallest_gain, replicates=replicates, seed=seed)
     left = 1 - second.of_problems.mean(0) if room is None else room
-    p_holm, ruled_out = un.holm(found.p), un.holm(gain.p)
+    p_holm, ruled_out = holm(found.p), holm(gain.p)
     verdicts = tuple(
         verdict_of(float(e), float(p), float(q), float(r), float(m), smallest_gain)
         for e, p, q, r, m in zip(found.effect, p_holm, ruled_out, left, found.mde, strict=True)
     )
     return Judged(found.effect, found.low, found.high, found.p, p_holm, found.mde, left, verdicts)
+
+
+def holm(p: Sequence[float | None] | Array) -> Array:
+    """Holm's correction: the adjusted p-values in the given order; tests without a value (None, NaN) stay NaN.
+
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
+    """
+    values = np.array([np.nan if x is None else float(x) for x in p])
+    told = np.flatnonzero(~np.isnan(values))
+    order = told[np.argsort(values[told], kind="stable")]
+    adjusted = np.full(len(values), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * (len(order) - np.arange(len(order)))), 1.0)
+    return adjusted
 
 
 def verdict_of(effect: float, p: float, p_gain: float, room: float, mde: float, smallest_gain: float) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +27,9 @@ from bestofl_lib.models.generate_decoding import GenerateDecoder
 from bestofl_lib.models.identity import folder_hash, hub_commit, locate
 from bestofl_lib.models.opening import Opening, choose_device, choose_dtype, context_length, loading
 from bestofl_lib.models.work import Group, Queue, Row, Shape
-from bestofl_lib.models.workers import cores, run_workers
+from bestofl_lib.models.workers import Machine, run_workers
 from bestofl_lib.models.writers import open_writer
 from bestofl_lib.text import content_digest
-
-_SMALL_MODEL_BYTES = 400 << 20  # below this, CPU cores work better apart than together
-_WORKER_REQUESTS = 6000  # below this, starting processes costs more than it saves
 
 
 class TransformersSampler:
@@ -78,10 +74,8 @@ class TransformersSampler:
             )
         self.chat_template = chat_template
         self.batch_rows = batch_rows
-        self._workers = workers
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
-        self._one_device = device != "auto"
         self.source = locate(model)
         if Path(self.source).is_dir():
             if revision is not None:
@@ -91,15 +85,16 @@ class TransformersSampler:
             folder = Path(self.source)
             self.revision, self.name = None, folder.name
             identity = f"sha256:{folder_hash(folder)}"
-            self._weight_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            weight_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         else:
             self.name = self.source
             self.revision = hub_commit(self.source, revision)
             identity = f"{self.source}@{self.revision}"
-            self._weight_bytes = 0
+            weight_bytes = 0
         if chat_template is not None:
             identity += "+template:" + content_digest(chat_template)[:8]
         self.identity = identity
+        self._machine = Machine(self.device, device != "auto", weight_bytes, workers)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -126,13 +121,13 @@ class TransformersSampler:
             ValueError: no chat template, or a prompt that leaves no room for max_new_tokens in the model's context.
         """
         groups = self._groups(requests, settings)
-        workers = self._count_workers(len(requests), len(groups))
+        workers = self._machine.processes(len(requests), len(groups))
         if workers == 1:
             source: Iterator[tuple[int, Completion | Unfinished]] = self.writer.run(
                 Queue(groups).take, Shape.of(groups), settings
             )
         else:
-            source = run_workers(self._openings(workers), groups, settings)
+            source = run_workers([self._opening(*place) for place in self._machine.places(workers)], groups, settings)
         with contextlib.closing(source):  # type: ignore[type-var]
             for index, completion in source:
                 yield requests[index], completion
@@ -152,7 +147,9 @@ class TransformersSampler:
         """The speed of this model in this process on some of these requests; nothing of it is kept."""
         groups = self._groups(requests, settings)
         speed = tokens_per_second(self.writer, groups, settings)
-        if self._count_workers(len(requests), len(groups)) > 1:  # they load the model themselves, and need its memory
+        if (
+            self._machine.processes(len(requests), len(groups)) > 1
+        ):  # they load the model themselves, and need its memory
             del self.__dict__["writer"]
             gc.collect()
             if self.device.type == "cuda":
@@ -225,23 +222,6 @@ class TransformersSampler:
                 f"positions of {self.name}; lower max_new_tokens to {max(room - length, 0)} or take a model with a longer "
                 "context"
             )
-
-    def _count_workers(self, n_requests: int, n_groups: int) -> int:
-        if self._workers is not None:
-            return max(1, min(self._workers, n_groups))
-        if not hasattr(os, "fork"):
-            return 1  # worker processes need POSIX pipes
-        if self.device.type == "cuda" and not self._one_device:
-            return min(torch.cuda.device_count(), n_groups)
-        if self.device.type == "cpu" and 0 < self._weight_bytes < _SMALL_MODEL_BYTES and n_requests >= _WORKER_REQUESTS:
-            return min(cores(), n_groups)
-        return 1
-
-    def _openings(self, workers: int) -> list[Opening]:
-        if self.device.type == "cuda" and not self._one_device:
-            return [self._opening(f"cuda:{i % torch.cuda.device_count()}") for i in range(workers)]
-        threads = max(1, cores() // workers)
-        return [self._opening(str(self.device), threads) for _ in range(workers)]
 
 
 def _seed(request: Request) -> int:

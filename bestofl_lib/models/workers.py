@@ -9,13 +9,47 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+
+import torch
 
 from bestofl_lib.models.contract import Completion, Sampling, Unfinished
 from bestofl_lib.models.opening import Opening
 from bestofl_lib.models.work import Group, Queue, Shape
 from bestofl_lib.models.writers import open_writer
+
+SMALL_MODEL_BYTES = 400 << 20  # below this, CPU cores work better apart than together
+WORKER_REQUESTS = 6000  # below this, starting processes costs more than it saves
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the processes that write completions run."""
+
+    device: torch.device
+    one_device: bool  # a device was named: no other is used
+    weight_bytes: int  # of the model; 0 where it is not known
+    asked: int | None  # processes that the user wants; None: this decides
+
+    def processes(self, n_requests: int, n_groups: int) -> int:
+        """How many processes share so many requests: one per GPU, or per core for a small model and much work."""
+        if self.asked is not None:
+            return max(1, min(self.asked, n_groups))
+        if not hasattr(os, "fork"):
+            return 1  # worker processes need POSIX pipes
+        if self.device.type == "cuda" and not self.one_device:
+            return min(torch.cuda.device_count(), n_groups)
+        if self.device.type == "cpu" and 0 < self.weight_bytes < SMALL_MODEL_BYTES and n_requests >= WORKER_REQUESTS:
+            return min(cores(), n_groups)
+        return 1
+
+    def places(self, processes: int) -> list[tuple[str, int | None]]:
+        """Device and threads of each process."""
+        if self.device.type == "cuda" and not self.one_device:
+            return [(f"cuda:{i % torch.cuda.device_count()}", None) for i in range(processes)]
+        return [(str(self.device), max(1, cores() // processes))] * processes
 
 
 def run_workers(

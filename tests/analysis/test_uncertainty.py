@@ -7,6 +7,7 @@ from scipy import stats
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.bootstrap import _bca, joint_seed_shifts, resampling_weights
 from bestofl_lib.analysis.break_even import break_even
+from bestofl_lib.analysis.verdicts import holm
 
 N = 250
 
@@ -109,8 +110,8 @@ def test_a_sample_without_variation_still_admits_what_it_cannot_exclude():
 
 
 def test_holm_equals_its_definition_and_leaves_untested_ones_alone():
-    assert un.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    got = un.holm([0.02, None, 0.9])
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    got = holm([0.02, None, 0.9])
     assert np.isnan(got[1])
     assert got[[0, 2]] == pytest.approx([0.04, 0.9])
 

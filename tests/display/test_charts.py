@@ -150,7 +150,7 @@ def test_budget_curves_show_only_the_targets_and_arms_that_were_asked_for(tables
 
 
 def test_budget_curves_of_no_arm_say_which_were_looked_for(tables):
-    with pytest.raises(ValueError, match="no row of own language, one at random by x reward"):
+    with pytest.raises(ValueError, match="own language, one at random by x reward"):
         charts.budget_curves(tables["budget_curves"], arms=[("own", "random", "x")])
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from bestofl_lib.display import words
 from bestofl_lib.display.charts.style import (
+    ARM_COLOURS,
     GREY,
     MIXED,
     MULTI,
@@ -20,6 +21,7 @@ from bestofl_lib.display.charts.style import (
     SKY,
     VOTE,
     WIDTH,
+    Arm,
     accuracy_axis,
     accuracy_domain,
     budget_axis,
@@ -37,17 +39,8 @@ from bestofl_lib.display.charts.style import (
 from bestofl_lib.languages import english_name, is_language
 from bestofl_lib.text import signed
 
-Arm = tuple[str, str, str | None]  # pool ("own": the target's language), strategy, reward model
 SIMPLE = ("majority", "logprob", "arithmetic")  # ways of choosing that need no reward model
 COLUMNS = ("target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
-COLOURS: dict[Arm, str] = {
-    ("own", "best_of_k", "mono"): OWN,
-    ("mixed", "best_of_k", "multi"): MULTI,
-    ("mixed", "best_of_k", "cross"): MIXED,
-    ("own", "majority", None): OWN,
-    ("mixed", "majority", None): MIXED,
-    ("mixed", "oracle", None): GREY,
-}
 PAIRS: tuple[tuple[Arm, Arm], ...] = (  # own against mixed; the first pair that the table has is drawn
     (("own", "best_of_k", "mono"), ("mixed", "best_of_k", "cross")),
     (("own", "majority", None), ("mixed", "majority", None)),
@@ -86,7 +79,7 @@ def budget_curves(
     order = sorted(wanted, key=lambda code: (-gaps[code][0] if code in gaps else 0, english_name(code)))
     order = [code for code in order if code in set(table["panel"])]
     names = [words.arm(*arm) for arm in shown]
-    colours = [COLOURS.get(arm, (SKY, VOTE, PLANNED)[place % 3]) for place, arm in enumerate(shown)]
+    colours = [ARM_COLOURS.get(arm, (SKY, VOTE, PLANNED)[place % 3]) for place, arm in enumerate(shown)]
     look = _Look(alt.Scale(domain=names, range=colours), accuracy_domain(table), table["budget"])
     layers = [_own_panel(table.filter(pl.col("panel") == code), code, gaps.get(code), names, look) for code in order]
     won = sum(gap > 0 for gap, _ in gaps.values())

@@ -28,6 +28,15 @@ OWN, MIXED, MULTI, PLANNED, VOTE, SKY, GREY = (
     "#56b4e9",
     "#868e96",  # ceilings, references, nothing
 )  # after Okabe and Ito, with yellow darkened and blue lightened so that both show on white and on black
+Arm = tuple[str, str, str | None]  # pool ("own": the language of the speaker), strategy, reward model
+ARM_COLOURS: dict[Arm, str] = {
+    ("own", "best_of_k", "mono"): OWN,
+    ("mixed", "best_of_k", "multi"): MULTI,
+    ("mixed", "best_of_k", "cross"): MIXED,
+    ("own", "majority", None): OWN,
+    ("mixed", "majority", None): MIXED,
+    ("mixed", "oracle", None): GREY,
+}
 TONES = [
     "#33527a",
     "#5a7ba6",

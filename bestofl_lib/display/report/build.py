@@ -23,14 +23,13 @@ from bestofl_lib.analysis.arrays import arrays_of_run
 from bestofl_lib.display import embed, words
 from bestofl_lib.display.origin import footer_of
 from bestofl_lib.display.report import atlas, whatif
-from bestofl_lib.display.report.overview import overview
+from bestofl_lib.display.report.overview import HEADLINES, overview
 from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Table, render
 from bestofl_lib.display.text import inert_text, written_markdown
 from bestofl_lib.files import replace_file
 from bestofl_lib.runs import Run
 from bestofl_lib.text import signed, signed_interval
 
-HEADLINES = ("english_against_mixed", "claims_forest", "gain_over_resampling", "reward_quality", "accuracy_by_language")
 FRESH, FAILED = "up to date", "failed"
 STATE = "state.js"  # of a report's assets: empty, or why its pages may be out of date
 LARGEST = 6_000_000  # bytes of a whole report
