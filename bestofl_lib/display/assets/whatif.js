@@ -82,7 +82,7 @@
       for (const share of [0, 0.25, 0.5, 0.75, 1]) picture.append(svg("line", { x1: 40, x2: 480, y1: y(share), y2: y(share), class: "rule" }), svg("text", { x: 34, y: y(share) + 4, "text-anchor": "end" }, Math.round(100 * share) + "%"));
       for (let k = 1; k <= top; k *= 2) picture.append(svg("text", { x: x(k), y: 208, "text-anchor": "middle" }, k));
       picture.append(svg("polyline", { points: points.map(([k, v]) => x(k) + "," + y(v)).join(" "), class: "line" }), svg("circle", { cx: x(budget()), cy: y(now), r: 6, class: "now" }));
-      chart.replaceChildren(picture, h("p", { class: "note" }, "Line: equal shares over the chosen languages; ring: this setting."));
+      chart.replaceChildren(picture, h("p", { class: "note" }, "Line: equal shares over the chosen languages, odd completions to the first of them; ring: this setting."));
     }
     // A point of a chart: its pool, way and budget, beside the base language alone. False where this page does not offer it.
     function open(pool, way, k) {
