@@ -145,7 +145,7 @@ def test_10_what_would_run_is_said_and_nothing_changes(stranger):
         "-p",
         "model=large",
         "-p",
-        "run=large",
+        "run=other",
         "-p",
         "base=sw",
         "--dry-run",

@@ -53,6 +53,7 @@ NOTHING_READ = "nothing readable"
 NOTHING_TO_DRAW = {  # why a chart is empty, by its name; "" for all others
     "": "This run has no rows for this chart.",
     "claim_controls": "The controls need a reward model of each language; where a language is always or never right, none can be trained.",
+    "english_against_mixed": "The candidates come without token counts.",
     "claims_forest": "No claim could be tested on this run; the table above says why.",
     "reward_quality": "This run has no rewards to judge.",
     "calibration": "This run has no rewards to calibrate.",

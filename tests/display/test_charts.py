@@ -174,6 +174,13 @@ def test_english_against_mixed_compares_at_completions_or_at_tokens(tables):
         charts.english_against_mixed(tables["english_against_mixed"], x="seconds")
 
 
+def test_a_pool_without_token_counts_has_no_chart_at_equal_tokens(tables):
+    table = tables["english_against_mixed"].with_columns(tokens=pl.lit(None, pl.Float64))
+    spec = charts.english_against_mixed(table, x="tokens").to_dict()
+    assert "without token counts" in spec["title"]["subtitle"]
+    json.dumps(charts.english_against_mixed(table).to_dict(), allow_nan=False)
+
+
 def test_without_english_the_strongest_language_is_compared_with_the_mix(tables):
     table = tables["english_against_mixed"].filter(pl.col("pool") != "en")
     spec = charts.english_against_mixed(table).to_dict()

@@ -22,6 +22,7 @@ from bestofl_lib.display.charts.style import (
     VOTE,
     WIDTH,
     Arm,
+    NoRows,
     accuracy_axis,
     accuracy_domain,
     budget_axis,
@@ -120,7 +121,7 @@ def english_against_mixed(
     chosen = list(strategies or [*(("best_of_k", model) for model in models), ("majority", None), ("oracle", None)])
     base = _base_language(curves)
     names = {base: f"{english_name(base)} only"} | words.POOL_LINES
-    kept = curves.filter(pl.col("pool").is_in(list(names)) & (pl.col("target").is_null() | (pl.col("target") == base)))
+    kept = _of_pools(curves, list(names), base, x)
     found = [(strategy, model) for strategy, model in chosen if len(_rows_of(kept, strategy, model))]
     if not found:
         told = "; ".join(words.strategy(*pair) for pair in chosen)
@@ -384,6 +385,14 @@ def _own_panels(curves: pl.DataFrame, targets: Sequence[str], arms: Sequence[Arm
         .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
     )
     return panels.select("panel", "arm", "budget", "accuracy", "low", "high", "n_problems", setting=_setting())
+
+
+def _of_pools(curves: pl.DataFrame, pools: list[str], base: str, x: str) -> pl.DataFrame:
+    """The rows of these pools for a speaker of the base language that have a place on the axis."""
+    rows = curves.filter(pl.col("pool").is_in(pools) & (pl.col("target").is_null() | (pl.col("target") == base)))
+    if x == "tokens" and rows["tokens"].count() == 0:
+        raise NoRows("the table has no token counts")
+    return rows.drop_nulls(x)
 
 
 def _strongest_simple_way(rows: pl.DataFrame, base: str) -> pl.DataFrame | None:
