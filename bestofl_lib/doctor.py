@@ -19,6 +19,7 @@ import psutil
 
 from bestofl_lib.files import ROOT
 from bestofl_lib.languages import PIVOT, english_name, needing_fonts
+from bestofl_lib.progress import duration
 from bestofl_lib.runs import Folders
 from bestofl_lib.study.execution import VERSIONS
 from bestofl_lib.study.guards import shared_without_locks
@@ -233,13 +234,12 @@ def _model(name: str) -> list[Finding]:
         speed = sampler.tokens_per_second(asked, settings)
     except (ValueError, OSError) as error:
         return [*found, ("FAIL", f"model {name}: {error}")]
-    hours = 1000 * settings.max_new_tokens / speed / 3600
-    told = f"{hours:.1f} hours" if hours > 1.5 else f"{60 * hours:.0f} minutes"
     return [
         *found,
         (
             "ok",
-            f"model {name}: {speed:,.0f} tokens/s (measured now): 1,000 completions of {settings.max_new_tokens} tokens in {told}",
+            f"model {name}: {speed:,.0f} tokens/s (measured now): 1,000 completions of {settings.max_new_tokens} tokens in "
+            f"{duration(1000 * settings.max_new_tokens / speed)}",
         ),
     ]
 

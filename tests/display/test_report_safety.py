@@ -104,7 +104,7 @@ def report(tmp_path_factory, tables):
         title="A study",
         states=dict.fromkeys(("03_check_answers", "06_all_charts"), ("up to date", "")),
     ).parent
-    compare.write_page(comparison.compare_runs(run, other), folder / "reports")
+    compare.write_page([run, other], [comparison.compare_runs(run, other)], folder / "reports")
     return built
 
 
@@ -159,6 +159,7 @@ def test_no_payload_runs_on_the_other_pages(opened, report):
 def test_a_cell_of_the_heat_map_opens_its_problem(opened, report, width, scheme):
     page, _, said = opened(report / "atlas.html", width, scheme)
     page.locator(".atlas select").first.select_option("id")
+    page.locator(".atlas canvas").scroll_into_view_if_needed()
     box = page.locator(".atlas canvas").bounding_box()
     flat = width >= 640
     along, across = (3.5 / PROBLEMS, 0.75)

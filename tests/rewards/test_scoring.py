@@ -139,7 +139,7 @@ def test_bad_input_is_named(world, folder, tmp_path):
         score(world.candidates, test, folder, scope="mine")
     with pytest.raises(ValueError, match=r"no reward model 'cros' in .*; it has: cross, mono-en"):
         score(world.candidates, test, folder, names=["cros"])
-    with pytest.raises(ValueError, match="none of the 0 candidates"):
+    with pytest.raises(ValueError, match="of 0 candidates none belongs"):
         score(world.candidates.head(0), test, folder)
     (folder / "multi" / "reward_model.json").write_text('{"name": "multi"}')
     with pytest.raises(ValueError, match="is not the record of a reward model"):

@@ -208,7 +208,7 @@ def test_settings_that_do_not_exist_or_do_not_apply_are_refused(world, tiny_poli
         ({"base": "no/such/model/here"}, "no model folder 'no/such/model/here'"),
         (
             {"problems": world.problems.with_columns(problem_id=pl.lit("x") + pl.col("problem_id"))},
-            "none of the 288 candidates",
+            "of 288 candidates none belongs",
         ),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=words):

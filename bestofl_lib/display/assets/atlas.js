@@ -83,8 +83,7 @@
     const panel = h("section", { class: "problem", "aria-label": "Problem" });
     root.replaceChildren(
       h("div", { class: "bar" }, h("label", {}, "order ", order), h("label", {}, "problem ", jump), h("label", {}, "search ", search), count),
-      h("div", { class: "bar" }, h("label", {}, "right in ", right), h("label", {}, "wrong in ", wrong)),
-      h("div", { class: "bar" }, h("label", {}, "failures ", like), h("label", {}, "in ", likeIn), likeCount),
+      h("div", { class: "bar" }, h("label", {}, "right in ", right), h("label", {}, "wrong in ", wrong), h("label", {}, "failures ", like), h("label", {}, "in ", likeIn), likeCount),
       h("fieldset", { class: "bar" }, h("legend", {}, "only problems where"), boxes),
       h("div", { class: "map" }, names, grid, shares),
       h("div", { class: "under" }, detail,
