@@ -24,6 +24,7 @@ OTHERS = {  # what a message may name beside them, and where it is set
     "bins": "an argument of calibration, for those who call it",
     "partial": "an argument of Store.candidates, for those who call it",
     "key": "the word in 'key=value'",
+    "mine": "a name of one's own before a column in rewards",
 }
 NOTEBOOKS = notebook_names(Folders.default())
 OF_OTHER_PROGRAMS = {"--logprobs-mode", "--runner", "--convert"}  # of vLLM
