@@ -101,8 +101,10 @@ def _device() -> Finding:
         "import torch\n"
         "if torch.cuda.is_available():\n"
         "    free, total = torch.cuda.mem_get_info()\n"
-        "    print(f'{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GB '\n"
-        '          f\'free on the first, dtype auto is {"bfloat16" if torch.cuda.is_bf16_supported() else "float16"}\')\n'
+        "    print(f'{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / "
+        "2**30:.0f} GB '\n"
+        '          f\'free on the first, dtype auto is {"bfloat16" if torch.cuda.is_bf16_supported() else '
+        '"float16"}\')\n'
         "else:\n"
         "    print('Apple MPS' if torch.backends.mps.is_available() else 'CPU only, dtype auto is float32')"
     )
@@ -238,8 +240,8 @@ def _model(name: str) -> list[Finding]:
         *found,
         (
             "ok",
-            f"model {name}: {speed:,.0f} tokens/s (measured now): 1,000 completions of {settings.max_new_tokens} tokens in "
-            f"{duration(1000 * settings.max_new_tokens / speed)}",
+            f"model {name}: {speed:,.0f} tokens/s (measured now): 1,000 completions of {settings.max_new_tokens} "
+            f"tokens in {duration(1000 * settings.max_new_tokens / speed)}",
         ),
     ]
 

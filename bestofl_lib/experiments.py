@@ -2,8 +2,8 @@
 
     python -m bestofl_lib.experiments lab --variants cross multi mono-en --ways head/frozen probe/frozen head/full
 
-Same candidates, same pairs, same rows; printed as a table and written to the run folder as `reward_experiments.parquet`.
-The reward models of the run itself are not touched.
+Same candidates, same pairs, same rows; printed as a table and written to the run folder as
+`reward_experiments.parquet`. The reward models of the run itself are not touched.
 """
 
 from __future__ import annotations

@@ -66,9 +66,9 @@ def explain(error: OSError, path: Path, consequence: str) -> OSError:
 def write_checked(path: Path, table: pl.DataFrame, consequence: str = "the old table is intact") -> None:
     """Store a table as Parquet, in one step, with a digest of the file's bytes in its footer.
 
-    The digest is SHA-256 (32 digits) of the file's name and of its bytes with the digits themselves set to zero, so that
-    a table under another table's name is noticed as well. Any Parquet reader can read the file; `read_checked` also
-    checks it.
+    The digest is SHA-256 (32 digits) of the file's name and of its bytes with the digits themselves set to zero, so
+    that a table under another table's name is noticed as well. Any Parquet reader can read the file; `read_checked`
+    also checks it.
 
     Raises:
         OSError: as `replace_file`.

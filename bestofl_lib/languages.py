@@ -1,8 +1,9 @@
 """What the project knows about each language: one record each, and no language code anywhere else in the library.
 
 Records written by hand are TOML files in `language_records/`; for every other language of CLDR a generic record is made
-from Babel's data: names, script, direction, marks and digits, with the cues that all languages share ("####", "\\boxed",
-English "answer"). A language file of the same form adds cues, instruction and number words without code, see `register`.
+from Babel's data: names, script, direction, marks and digits, with the cues that all languages share ("####",
+"\\boxed", English "answer"). A language file of the same form adds cues, instruction and number words without code, see
+`register`.
 """
 
 from __future__ import annotations
@@ -79,12 +80,15 @@ class Language:
 
     @property
     def runs_on(self) -> bool:
-        """Whether words are not parted by spaces or have endings attached, so that a number runs on into other words."""
+        """Whether words are not parted by spaces or have endings attached, so that a number runs on into other
+        words.
+        """
         return self.script not in ("Latn", "Cyrl", "Grek", "Arab", "Hebr", "Deva")
 
 
 class _Languages(dict[str, Language]):
-    """The records written by hand and registered, by code; a lookup of any other CLDR language makes its generic record.
+    """The records written by hand and registered, by code; a lookup of any other CLDR language makes its generic
+    record.
 
     Only what is written by hand or registered is counted, iterated and found by `in`.
     """
@@ -109,8 +113,8 @@ def remembered(function: Callable[P, T]) -> Callable[P, T]:
 def register(path: str | Path) -> Language:
     """Add the language of a TOML file, or replace its record, for this process.
 
-    The file has the fields of `Language`, `code` among them. What it leaves out is taken from the record written by hand,
-    else from CLDR's data.
+    The file has the fields of `Language`, `code` among them. What it leaves out is taken from the record written by
+    hand, else from CLDR's data.
 
     Raises:
         OSError: the file cannot be read.
@@ -177,7 +181,8 @@ def is_language(code: str) -> bool:
 
 
 def code_of(name: str) -> str | None:
-    """The code of a language by its code, its ISO 639-2 or 639-3 code, a retired code, its English name or its own name.
+    """The code of a language by its code, its ISO 639-2 or 639-3 code, a retired code, its English name or its own
+    name.
 
     >>> code_of("swa"), code_of("Thai"), code_of("Deutsch"), code_of("tl"), code_of("Klingonese")
     ('sw', 'th', 'de', 'fil', None)
@@ -216,8 +221,10 @@ def language(code: str) -> Language:
     guess = _meant(str(code))
     hint = f"did you mean {guess!r} ({LANGUAGES[guess].name})? " if guess else ""
     raise ValueError(
-        f"unknown language {code!r}; {hint}languages are ISO 639-1 codes, in YAML quoted; known: {', '.join(LANGUAGES)} "
-        "and every other language of CLDR; one that CLDR lacks is added by a language file (see bestofl_lib/languages.py)"
+        f"unknown language {code!r}; {hint}languages are ISO 639-1 codes, in YAML quoted; known: "
+        f"{', '.join(LANGUAGES)} "
+        "and every other language of CLDR; one that CLDR lacks is added by a language file (see "
+        "bestofl_lib/languages.py)"
     )
 
 
@@ -268,8 +275,8 @@ def _values(data: dict[str, Any], name: str) -> dict[str, Any]:
         if key not in known:
             near = nearest(key, known)
             raise ValueError(
-                f"{name}, line {_line_of(name, key)}: there is no field {key!r}; {f'did you mean {near!r}? ' if near else ''}"
-                f"fields: {', '.join(known)}"
+                f"{name}, line {_line_of(name, key)}: there is no field {key!r}; "
+                f"{f'did you mean {near!r}? ' if near else ''}fields: {', '.join(known)}"
             )
         kind = str(known[key].type)
         fits = {
@@ -280,7 +287,8 @@ def _values(data: dict[str, Any], name: str) -> dict[str, Any]:
         }.get(kind, isinstance(value, dict))
         if not fits:
             raise ValueError(
-                f"{name}, line {_line_of(name, key)}: {key} is {str(value)[:60]!r}; expected {_SPOKEN.get(kind, 'a table')}"
+                f"{name}, line {_line_of(name, key)}: {key} is {str(value)[:60]!r}; expected "
+                f"{_SPOKEN.get(kind, 'a table')}"
             )
         if isinstance(value, dict):
             value = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in value.items())

@@ -99,9 +99,14 @@ class Progress:
             return
         self._noted = time.monotonic()
         content = {
-            "unit": self._unit, "done": self._done, "total": self._total, "at_start": self._held, "tokens": self._tokens,
-            "began": self._began, "updated": time.time(),
-        }  # fmt: skip
+            "unit": self._unit,
+            "done": self._done,
+            "total": self._total,
+            "at_start": self._held,
+            "tokens": self._tokens,
+            "began": self._began,
+            "updated": time.time(),
+        }
         with contextlib.suppress(OSError):  # whatever stores results reports a full disk
             part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
             part.write_text(json.dumps(content))

@@ -109,7 +109,9 @@ class Run:
         return problems.filter(pl.col("split") == split)
 
     def candidates(self, split: str | None = None) -> pl.DataFrame:
-        """The candidates that the latest sampling or import asked for, of one split or of all: one row per candidate."""
+        """The candidates that the latest sampling or import asked for, of one split or of all: one row per
+        candidate.
+        """
         return self._of_split(self.store().candidates(), split)
 
     def readings(self, split: str | None = None) -> pl.DataFrame:
@@ -121,7 +123,9 @@ class Run:
         return self.read("rewards") if self.has("rewards") else TABLES["rewards"].schema.to_frame()
 
     def given_rewards(self) -> pl.DataFrame:
-        """Rewards that the imported pool brought: one row per candidate and reward model; none where it brought none."""
+        """Rewards that the imported pool brought: one row per candidate and reward model; none where it brought
+        none.
+        """
         return self.read("given_rewards") if self.has("given_rewards") else TABLES["given_rewards"].schema.to_frame()
 
     @property
@@ -213,8 +217,8 @@ class Run:
             study = self.recorded().get("study", {}).get("name", "?")
             raise ValueError(
                 f"table {name!r} of run {self.name!r} was made by the study {study!r} ({owners[0]}), and this would "
-                f"replace it by other figures; to try things out, copy the run (`bestofl copy {self.name} scratch`) and "
-                f"set run = 'scratch' in the parameters cell; to change the run itself: bestofl run {study} -p …"
+                f"replace it by other figures; to try things out, copy the run (`bestofl copy {self.name} scratch`) "
+                f"and set run = 'scratch' in the parameters cell; to change the run itself: bestofl run {study} -p …"
             )
 
     def _holds(self, name: str, table: pl.DataFrame) -> bool:

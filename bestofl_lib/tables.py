@@ -350,7 +350,7 @@ TABLES: dict[str, Table] = {
         {
             "claim": pl.String,
             "part": pl.String,  # "total"; of H1 and H2 also "pool" and "reward", which add up to it
-            "high_resource": pl.String,  # of H2, by which definition: "fixed" (the list) or "strongest" (this policy's best languages); else null
+            "high_resource": pl.String,  # of H2: "fixed" (the list) or "strongest" (this policy's best); else null
             "statement": pl.String,
             "verdict": pl.String,  # "supported", "not supported", "no room", "undecided" or "not tested"
             "effect": pl.Float64,  # H2: of the weakest language
@@ -412,7 +412,7 @@ TABLES: dict[str, Table] = {
             "language": pl.String,
             "pool": pl.String,  # the language's own code ("own" for the mean), "mixed", or the base language
             "selector": pl.String,  # reward model, strategy, or what was made of a reward model
-            "fitted": pl.Boolean,  # whether something was fitted or chosen, on problems other than those it is judged on
+            "fitted": pl.Boolean,  # something was fitted or chosen, on other problems than those it is judged on
             "budget": pl.Int32,
             "accuracy": pl.Float64,
             **_INTERVAL,
@@ -438,7 +438,7 @@ TABLES: dict[str, Table] = {
             "accuracy": pl.Float64,
             **_INTERVAL,
             "mc_error": pl.Float64,  # Monte Carlo standard error of accuracy; 0 where it is exact
-            "gain": pl.Float64,  # over the base language alone with the same strategy and budget, paired; null where it has none
+            "gain": pl.Float64,  # over the base language alone, same strategy and budget, paired
             "gain_low": pl.Float64,
             "gain_high": pl.Float64,
             "efficiency": pl.Float64,  # (strategy - random) / (oracle - random); null where the oracle gains nothing
@@ -535,7 +535,8 @@ def check_table(name: str, table: pl.DataFrame, *, extra: bool = True) -> pl.Dat
     unknown = [column for column in table.columns if column not in declared.schema]
     if unknown and not extra:
         raise ValueError(
-            f"table {name!r} has columns that its schema lacks: {', '.join(unknown)}; add them in bestofl_lib/tables.py, "
+            f"table {name!r} has columns that its schema lacks: {', '.join(unknown)}; add them in "
+            "bestofl_lib/tables.py, "
             "or leave them out"
         )
     try:

@@ -83,9 +83,9 @@ class CandidateArrays:
         Args:
             candidates: table `candidates` (completion, n_tokens and logprob may be null or absent).
             readings: table `readings`; every candidate needs its row.
-            rewards: table `rewards`, long; a model may leave out whole languages, but no single candidate of one. A null
-                reward (the candidate was set aside) becomes −∞, below all others. Models trained with several seeds
-                (column `seed`) must all have the same seeds.
+            rewards: table `rewards`, long; a model may leave out whole languages, but no single candidate of one. A
+                null reward (the candidate was set aside) becomes −∞, below all others. Models trained with several
+                seeds (column `seed`) must all have the same seeds.
             problems: table `problems`; with it only problems of `split` are kept, and revised questions are known.
             split: which split is judged; None keeps all problems.
             languages: which languages, in this order; by default all there are.
@@ -172,7 +172,8 @@ class CandidateArrays:
         return int(self.n_candidates(code).min())
 
     def members(self, name: str) -> tuple[str, ...]:
-        """The languages of a pool's name: a code, "mixed", "mixed-en", "half-en" or codes joined by "+" such as "en+th".
+        """The languages of a pool's name: a code, "mixed", "mixed-en", "half-en" or codes joined by "+" such as
+        "en+th".
 
         Raises:
             ValueError: an unknown name or language, with what there is.
@@ -190,7 +191,8 @@ class CandidateArrays:
                 hint = suggestion(code, [*self.languages, "mixed", f"mixed-{self.base}", f"half-{self.base}"])
                 raise ValueError(
                     f"unknown pool {name!r}; {hint}"
-                    f"known: {', '.join(self.languages)}, mixed, mixed-{self.base}, half-{self.base}, and languages joined by '+'"
+                    f"known: {', '.join(self.languages)}, mixed, mixed-{self.base}, half-{self.base}, and languages "
+                    "joined by '+'"
                 )
         return codes
 
@@ -215,7 +217,8 @@ class CandidateArrays:
         """Rewards per language by one model, or None where it does not cover them all.
 
         "mono" is each language's own model (`mono-<language>`); MEASURES are numbers the candidates carry themselves
-        (shortest: fewest tokens, or characters where any token count is unknown; arithmetic: every written equation holds).
+        (shortest: fewest tokens, or characters where any token count is unknown; arithmetic: every written equation
+        holds).
         """
         members = tuple(members)
         if model in ("logprob", "arithmetic"):
@@ -243,8 +246,8 @@ class CandidateArrays:
     def selectors(self) -> tuple[str, str]:
         """The reward models that claims compare, (own, mixed): mono and cross, where the run has one of them.
 
-        Else the first that covers all languages is both: it came with an imported pool, or was made elsewhere, and scores
-        every language.
+        Else the first that covers all languages is both: it came with an imported pool, or was made elsewhere, and
+        scores every language.
         """
         if {"mono", "cross"} & set(self.reward_models):
             return "mono", "cross"
@@ -346,8 +349,8 @@ def arrays_of_run(
     Args:
         run: with tables `problems`, `readings`, the candidate store and perhaps `rewards`.
         unrevised_only: leave out the problems that a revised edition replaced in any language.
-        own_language_only: leave out the candidates that are written in a language known to be another than the one asked
-            for (`trace_language` of the readings).
+        own_language_only: leave out the candidates that are written in a language known to be another than the one
+            asked for (`trace_language` of the readings).
         split: which problems are judged.
         base: the language that others are compared with; empty: the pivot where the pool holds it, else the strongest.
         axis: what `language` is in every figure: "question", "thinking" or "answer"; empty: as the run keeps it.
@@ -370,7 +373,8 @@ def arrays_of_run(
 
 
 def outside_of_run(run: Run) -> CandidateArrays | None:
-    """The candidates of a run's problems that are not judged: of the dev split, else of the training split; None: neither.
+    """The candidates of a run's problems that are not judged: of the dev split, else of the training split; None:
+    neither.
 
     Training problems have no rewards: a reward model never scores a problem that it learnt from.
     """
@@ -498,7 +502,8 @@ def _seeded_rewards(
         lacking = set(seeds) - set(part["seed"])
         if lacking and part["seed"].null_count() < len(part):
             raise ValueError(
-                f"reward model {model!r} has no rewards of seed {', '.join(map(str, sorted(lacking)))}, other models have; "
+                f"reward model {model!r} has no rewards of seed {', '.join(map(str, sorted(lacking)))}, other models "
+                "have; "
                 "train and score all models with the same seeds"
             )
     first, *others = (

@@ -1,7 +1,7 @@
 """Which language an analysis is about: that of the question, of the thinking or of the answer.
 
-A run keeps candidates by `language`. Here its tables are keyed anew by one of the three axes, so that everything else in this
-folder works on that axis without knowing it.
+A run keeps candidates by `language`. Here its tables are keyed anew by one of the three axes, so that everything else
+in this folder works on that axis without knowing it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def on_axis(
 
     Args:
         axis: one of AXES, or empty for the tables as they are.
-        candidates, readings, rewards, problems: tables of a run. A candidate that does not say its language on the axis has
-            that of its key. Reward models that are there for single languages only ("mono-en") know another axis and are left
-            out where the axis moves a candidate.
+        candidates, readings, rewards, problems: tables of a run. A candidate that does not say its language on the axis
+            has that of its key. Reward models that are there for single languages only ("mono-en") know another axis
+            and are left out where the axis moves a candidate.
 
     Raises:
         ValueError: no such axis.
@@ -54,7 +54,9 @@ def _moved(table: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
 
 
 def _problems(problems: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
-    """One row per problem and language of the axis: the question in that language, else one that its candidates were asked."""
+    """One row per problem and language of the axis: the question in that language, else one that its candidates were
+    asked.
+    """
     asked = moved.select("problem_id", "language", "axis").unique(maintain_order=True)
     table = asked.join(problems, on=_CELL, how="inner", maintain_order="left")
     own_first = table.sort("problem_id", "axis", pl.col("language") != pl.col("axis"), maintain_order=True)

@@ -92,7 +92,8 @@ def break_evens(
 ) -> dict[str, BreakEven]:
     """Up to which spend the best pair is ahead of the best way alone: "completions" and, where known, "tokens".
 
-    Tokens of the pair are those of the base with the average other language: which other one was chosen differs by fold.
+    Tokens of the pair are those of the base with the average other language: which other one was chosen differs by
+    fold.
     """
     first, second = mixes.mixes[BEST_PAIR], mixes.best_way
     grid = np.asarray(mixes.budgets, float)

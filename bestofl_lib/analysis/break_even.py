@@ -40,8 +40,8 @@ def break_even(
         first, second: (problems, budgets) per-problem values; the two may have different budgets.
         spend_first: (budgets,) completions, or (problems, budgets) tokens; increasing along budgets.
         spend_second: the same for `second`; by default that of `first`.
-        shifts: (replicates, budgets) what other training seeds would add to `first` − `second`, where both have the same
-            budgets; see `bootstrap.joint_seed_shifts`. None: one seed.
+        shifts: (replicates, budgets) what other training seeds would add to `first` − `second`, where both have the
+            same budgets; see `bootstrap.joint_seed_shifts`. None: one seed.
 
     Returns:
         BreakEven: curves are means over problems, linear between budgets; `end` is the last spend at which `first`

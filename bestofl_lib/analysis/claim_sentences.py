@@ -16,10 +16,11 @@ from bestofl_lib.languages import english_name
 from bestofl_lib.text import signed
 
 STATEMENTS = {
-    "H1": "At equal budget, a mixed pool chosen by the cross-lingual reward model beats a language's own pool chosen by "
-    "its own model: pool effect plus reward effect.",
+    "H1": "At equal budget, a mixed pool chosen by the cross-lingual reward model beats a language's own pool chosen "
+    "by its own model: pool effect plus reward effect.",
     "H2": "The gain of H1 and each of its parts hold for each high-resource language.",
-    "H3": "At small budgets, a mix that holds the base language beats the strongest way to use the base language alone.",
+    "H3": "At small budgets, a mix that holds the base language beats the strongest way to use the base language "
+    "alone.",
     "H4": "The best allocation over languages covers more than the base language alone.",
 }
 
@@ -109,7 +110,8 @@ def _range(table: pl.DataFrame, column: str) -> str:
 def _first(row: Mapping[str, Any], cross: str) -> str:
     size, k = _size(row), _completions(row["budget"])
     what = {
-        "total": f"choosing from the mixed pool with the reward model '{cross}' is {size} choosing from each language's "
+        "total": f"choosing from the mixed pool with the reward model '{cross}' is {size} choosing from each "
+        "language's "
         "own pool with its own model",
         "pool": f"the mixed pool is {size} each language's own pool, whichever model chooses",
         "reward": f"the reward model '{cross}' is {size} the models of single languages, whichever the pool",
@@ -134,16 +136,16 @@ def _third(row: Mapping[str, Any], cross: str) -> str:
     by = "a majority vote" if row["strategy"] == "majority" else f"the reward model '{cross}'"
     base = english_name(row["base"])
     return (
-        f"At {_completions(row['budget'])}{average}, the best mix that holds {base}, chosen from by {by}, is {_size(row)} "
-        f"the best way to use {base} alone (both found on other folds, {row['n_arms']} arms looked at)."
+        f"At {_completions(row['budget'])}{average}, the best mix that holds {base}, chosen from by {by}, is "
+        f"{_size(row)} the best way to use {base} alone (both found on other folds, {row['n_arms']} arms looked at)."
     )
 
 
 def _fourth(row: Mapping[str, Any], cross: str) -> str:
     base = english_name(row["base"])
     return (
-        f"At {_completions(row['budget'])}, the allocation planned on other folds covers {_size(row, 'more', 'less')} than "
-        f"{base} alone; with half of the completions in one other language, {_who(row)}."
+        f"At {_completions(row['budget'])}, the allocation planned on other folds covers {_size(row, 'more', 'less')} "
+        f"than {base} alone; with half of the completions in one other language, {_who(row)}."
     )
 
 

@@ -103,15 +103,17 @@ def claims_of(
     """All claims on one pool.
 
     Args:
-        arrays: made by `CandidateArrays.of`; without reward models H1 and H2 are "not tested" and H3 compares majorities.
-        budget: completions per problem for H1 and H2; by default the most every language can serve. H4 is about the largest power of two up to it.
+        arrays: made by `CandidateArrays.of`; without reward models H1 and H2 are "not tested" and H3 compares
+            majorities.
+        budget: completions per problem for H1 and H2; by default the most every language can serve. H4 is about the
+            largest power of two up to it.
         small_budgets: H3's budgets from 2; those that both sides can serve count, and are averaged.
         cross, mono: names of the reward models compared; "mono" is each language's own. By default those of the pool's
             `selectors`: where one model scores every language, it is both, and there is no reward effect.
         smallest_gain: a gain worth having, in accuracy; below it a claim counts as not supported.
         trained: table `trained`, to say what the reward models learnt from.
-        outside: candidates of problems that are not judged (`arrays.outside_of_run`): what the controls need to fit is fitted
-            on them, as far as they have the rewards it takes; else on other folds of the judged problems.
+        outside: candidates of problems that are not judged (`arrays.outside_of_run`): what the controls need to fit is
+            fitted on them, as far as they have the rewards it takes; else on other folds of the judged problems.
     """
     most = min(arrays.fewest(code) for code in arrays.languages)
     mono, cross = mono or arrays.selectors[0], cross or arrays.selectors[1]
@@ -198,8 +200,8 @@ def _small_budgets(arrays: CandidateArrays, settings: _Settings) -> tuple[_Entry
     if not ks:
         return _untested(
             "H3",
-            f"{arrays.base} has {counted(arrays.fewest(arrays.base), 'candidate')} per problem and mixes that hold it reach {largest}, "
-            f"below the small budgets {list(settings.small_budgets)}",
+            f"{arrays.base} has {counted(arrays.fewest(arrays.base), 'candidate')} per problem and mixes that hold it "
+            f"reach {largest}, below the small budgets {list(settings.small_budgets)}",
         ), []
     grid = sorted({*ks, *(k for k in default_budgets(min(largest, LARGEST)) if k >= 2)})
     found = base_mixes(arrays, grid, settings.cross, settings.mono, draws=settings.draws, seed=settings.seed)
@@ -296,7 +298,8 @@ def _needed_for_training(trained: pl.DataFrame | None) -> str:
     if failed is None or failed.is_empty():
         return ""
     return (
-        f" ({failed['status'][0]}). Each needs problems with a correct and a wrong candidate in its languages: draw more candidates, or "
+        f" ({failed['status'][0]}). Each needs problems with a correct and a wrong candidate in its languages: draw "
+        "more candidates, or "
         "take easier problems or a stronger model"
     )
 

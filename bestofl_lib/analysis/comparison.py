@@ -1,7 +1,7 @@
 """Runs side by side: what differs between them, what that changed, and whether it is more than luck.
 
-Compares stored tables; it draws, reads and scores nothing. Figures are paired by problem. The words for them and the page are
-in `display/report/compare.py`.
+Compares stored tables; it draws, reads and scores nothing. Figures are paired by problem. The words for them and the
+page are in `display/report/compare.py`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,15 @@ ARMS = (
     ("oracle", None),
 )
 SIDE_BY_SIDE = {
-    "run": pl.String, "strategy": pl.String, "reward_model": pl.String, "budget": pl.Int64, "accuracy": pl.Float64, "low": pl.Float64,
-    "high": pl.Float64, "n_problems": pl.Int64,
-}  # fmt: skip
+    "run": pl.String,
+    "strategy": pl.String,
+    "reward_model": pl.String,
+    "budget": pl.Int64,
+    "accuracy": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n_problems": pl.Int64,
+}
 
 
 @dataclass(frozen=True)
@@ -79,14 +85,16 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     shared = references[0].join(references[1], on="problem_id", suffix="_second").sort("problem_id")
     if shared.is_empty() or not codes:
         raise ValueError(
-            f"runs {first.name!r} and {second.name!r} share no {'language' if len(shared) else 'problem'}; nothing can be paired"
+            f"runs {first.name!r} and {second.name!r} share no {'language' if len(shared) else 'problem'}; nothing can "
+            "be paired"
         )
     other = shared.filter(pl.col("reference") != pl.col("reference_second"))
     if len(other):
         row = other.row(0, named=True)
         raise ValueError(
-            f"problem {row['problem_id']!r} has the reference {row['reference']} in {first.name!r} and {row['reference_second']} in "
-            f"{second.name!r} ({len(other)} such problems); the runs are not about the same problems"
+            f"problem {row['problem_id']!r} has the reference {row['reference']} in {first.name!r} and "
+            f"{row['reference_second']} in {second.name!r} ({len(other)} such problems); the runs are not about the "
+            "same problems"
         )
     tables = [_judged(source, codes) for source in sources]
     both = tables[0].join(tables[1], on=KEYS, suffix="_second")
@@ -109,8 +117,8 @@ def curves_side_by_side(runs: Sequence[Run], replicates: int = uncertainty.REPLI
     """Accuracy against budget of several runs, on the problems and languages that all of them have, in equal shares.
 
     Returns:
-        One row per run, strategy and budget: `run`, `strategy`, `reward_model`, `budget`, `accuracy`, `low`, `high` (95 % over
-        problems), `n_problems`. A strategy stands there for the runs that have its numbers.
+        One row per run, strategy and budget: `run`, `strategy`, `reward_model`, `budget`, `accuracy`, `low`, `high`
+        (95 % over problems), `n_problems`. A strategy stands there for the runs that have its numbers.
 
     Raises:
         ValueError: no problem or language is in all runs.
@@ -142,11 +150,12 @@ def curves_side_by_side(runs: Sequence[Run], replicates: int = uncertainty.REPLI
 
 
 def completions_side_by_side(runs: Sequence[Run], problem_ids: Sequence[str]) -> pl.DataFrame:
-    """What each run chose for these problems: of all languages the candidate with the highest cross reward, else the first drawn.
+    """What each run chose for these problems: of all languages the candidate with the highest cross reward, else the
+    first drawn.
 
     Returns:
-        One row per problem (in the order given) and run: `problem_id`, `run`, `language`, `question`, `completion`, `answer`,
-        `is_correct`, `reference`.
+        One row per problem (in the order given) and run: `problem_id`, `run`, `language`, `question`, `completion`,
+        `answer`, `is_correct`, `reference`.
     """
     parts = []
     for run in runs:
@@ -168,7 +177,9 @@ def completions_side_by_side(runs: Sequence[Run], problem_ids: Sequence[str]) ->
 
 
 def settings(first: dict[str, Any], second: dict[str, Any]) -> pl.DataFrame:
-    """What two `run.json` say differently: one row per parameter, library file and version (`step`, `what`, `first`, `second`)."""
+    """What two `run.json` say differently: one row per parameter, library file and version (`step`, `what`, `first`,
+    `second`).
+    """
     rows: list[tuple[str, str, str, str]] = []
     notebooks = [record.get("notebooks", {}) for record in (first, second)]
     for name in sorted({*notebooks[0], *notebooks[1]}):
@@ -237,9 +248,15 @@ def _languages(tables: list[pl.DataFrame], same: pl.DataFrame, codes: Sequence[s
         if len(mine):
             test = uncertainty.paired_difference(mine["share_second"].to_numpy(), mine["share"].to_numpy())
             reading = float(np.mean(mine["reading"].to_numpy()))
-            rows.append(_row(test, mine["share"].to_numpy(), mine["share_second"].to_numpy()) | {
-                "language": code, "by_reading": reading, "by_sampling": float(test.effect) - reading, "n_problems": len(mine),
-            })  # fmt: skip
+            rows.append(
+                _row(test, mine["share"].to_numpy(), mine["share_second"].to_numpy())
+                | {
+                    "language": code,
+                    "by_reading": reading,
+                    "by_sampling": float(test.effect) - reading,
+                    "n_problems": len(mine),
+                }
+            )
     return _corrected(rows)
 
 
@@ -251,7 +268,8 @@ def _arms(
     ids = [problem for problem in pools[0].problem_ids if problem in set(pools[1].problem_ids)]
     if not ids:
         raise ValueError(
-            f"runs {first.name!r} and {second.name!r} share no problem with candidates in all languages; nothing can be paired"
+            f"runs {first.name!r} and {second.name!r} share no problem with candidates in all languages; nothing can "
+            "be paired"
         )
     rows_of = [[arrays.problem_ids.index(problem) for problem in ids] for arrays in pools]
     name = codes[0] if len(codes) == 1 else "+".join(codes)
@@ -308,7 +326,9 @@ def _flips(
     same: pl.DataFrame,
     rescored: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Problems whose chance to be solved crosses one half, the largest change first, and what differs in their candidates."""
+    """Problems whose chance to be solved crosses one half, the largest change first, and what differs in their
+    candidates.
+    """
     frame = pl.DataFrame({"problem_id": list(ids), "first": values[0], "second": values[1]})
     flipped = frame.filter((pl.col("first") > 0.5) != (pl.col("second") > 0.5))
     tally = [table.group_by("problem_id").len() for table in tables]
@@ -339,9 +359,15 @@ def _flips(
 def _row(test: uncertainty.Difference, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     """One tested difference, and how many problems make it."""
     return {
-        "first": float(np.mean(first)), "second": float(np.mean(second)), "difference": float(test.effect), "low": float(test.low),
-        "high": float(test.high), "p": float(test.p), "mde": float(test.mde), "n_changed": int(np.sum(np.abs(second - first) > 1e-12)),
-    }  # fmt: skip
+        "first": float(np.mean(first)),
+        "second": float(np.mean(second)),
+        "difference": float(test.effect),
+        "low": float(test.low),
+        "high": float(test.high),
+        "p": float(test.p),
+        "mde": float(test.mde),
+        "n_changed": int(np.sum(np.abs(second - first) > 1e-12)),
+    }
 
 
 def _corrected(rows: list[dict[str, Any]]) -> pl.DataFrame:

@@ -171,7 +171,9 @@ def _curve_table(
 def _gains(
     arrays: CandidateArrays, found: Sequence[_Curve], replicates: int, seed: int
 ) -> list[dict[str, list[float | None]]]:
-    """Per curve of several languages its accuracy minus that of the base language alone at the same budgets, in the same way, paired."""
+    """Per curve of several languages its accuracy minus that of the base language alone at the same budgets, in the
+    same way, paired.
+    """
     alone = {(c.strategy, c.model): c for c in found if c.pool == arrays.base}
     parts: list[tuple[int, int, Figures]] = []  # place of the curve, budgets that both have, differences
     for place, curve in enumerate(found):
@@ -237,9 +239,9 @@ def interval_sources(
         replicates: resamplings of candidates; problems are resampled as often.
 
     Returns:
-        Table `interval_sources`: one row per arm (the base language only, and mixed), strategy (oracle, best_of_k) and `resampled`:
-        "problems", "candidates" (the same problems, sampled again), "both" (the two-level interval) or, where reward
-        models were trained with several seeds, "training" (other seeds).
+        Table `interval_sources`: one row per arm (the base language only, and mixed), strategy (oracle, best_of_k) and
+        `resampled`: "problems", "candidates" (the same problems, sampled again), "both" (the two-level interval) or,
+        where reward models were trained with several seeds, "training" (other seeds).
     """
     alone = arrays.base
     pools = [alone, "mixed"] if len(arrays.languages) > 1 else [alone]

@@ -10,8 +10,8 @@ models of single languages (mono) or by the cross-lingual one (cross).
 The controls are what a reader would try instead: voting, log-probability, a model of all languages with fitted language
 intercepts, trusting the language that was best elsewhere, cross without its preference between languages, and asking in
 the base language. Whatever is fitted is fitted on problems that are not judged: on the dev or training split where the
-run has what it needs there, else on other folds. What is chosen (the best way to use the base language) is chosen on other
-folds.
+run has what it needs there, else on other folds. What is chosen (the best way to use the base language) is chosen on
+other folds.
 """
 
 from __future__ import annotations
@@ -190,7 +190,9 @@ def _control_arms(
 def base_ways(
     arrays: CandidateArrays, budgets: Sequence[int], cross: str, mono: str, seed: int = 0
 ) -> dict[str, Figures]:
-    """The ways to use a budget in the base language alone: own model, cross, log-probability, arithmetic check, majority."""
+    """The ways to use a budget in the base language alone: own model, cross, log-probability, arithmetic check,
+    majority.
+    """
     ways = {"majority": arm_figures(arrays, arrays.base, "majority", None, budgets, DRAWS, seed)}
     for measure in ("logprob", "arithmetic"):
         if arrays.reward(measure, [arrays.base]) is not None:

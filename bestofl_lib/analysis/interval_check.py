@@ -206,8 +206,8 @@ def as_markdown(table: pl.DataFrame) -> str:
     lines = [
         "# Do the intervals cover?",
         "",
-        "Simulated studies: share of 95 % intervals that hold the truth, share of true nulls that are rejected at 5 %, and "
-        "half the width of the interval in points. Made by `make coverage`.",
+        "Simulated studies: share of 95 % intervals that hold the truth, share of true nulls that are rejected at 5 %, "
+        "and half the width of the interval in points. Made by `make coverage`.",
         "",
         "| accuracy | problems | figure | truth | covered % | rejected % | ± points |",
         "| --- | --- | --- | --- | --- | --- | --- |",

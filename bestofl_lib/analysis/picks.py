@@ -45,7 +45,8 @@ def selected_languages(
 
 
 def selected_by_every_rule(arrays: CandidateArrays, budget: int | None = None, name: str = "mixed") -> pl.DataFrame:
-    """`selected_languages` of each reward model that covers the pool, and of the numbers that candidates carry themselves.
+    """`selected_languages` of each reward model that covers the pool, and of the numbers that candidates carry
+    themselves.
 
     Args:
         budget: completions per problem; by default one of each language of the pool.
@@ -143,7 +144,9 @@ def pick_candidates(
 
 
 def _lots(seed: int, name: str, n: int) -> np.ndarray:
-    """(n,) uniform numbers that depend on the seed and the name alone: a problem draws the same whether alone or among others."""
+    """(n,) uniform numbers that depend on the seed and the name alone: a problem draws the same whether alone or among
+    others.
+    """
     return np.random.default_rng([seed, stable_integer(name)]).random(n)
 
 

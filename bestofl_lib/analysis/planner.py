@@ -44,7 +44,8 @@ def greedy_path(
     Args:
         arrays: the stored candidates.
         budget: the last budget, at most what all languages hold together.
-        objective: "oracle" for coverage, or the reward model (also "logprob", "shortest", "arithmetic") that will choose.
+        objective: "oracle" for coverage, or the reward model (also "logprob", "shortest", "arithmetic") that will
+            choose.
         problems: (problems,) bool or index: those to plan on; all by default.
 
     Raises:
@@ -160,7 +161,8 @@ def plans(
     seed: int = 0,
     replicates: int = un.REPLICATES,
 ) -> Plans:
-    """What planning gains over the base language only and equal shares, and what the best allocation in hindsight would.
+    """What planning gains over the base language only and equal shares, and what the best allocation in hindsight
+    would.
 
     Args:
         budgets: completions per problem; those above the pool are refused.

@@ -1,4 +1,6 @@
-"""What reading adds up to: accuracy, unread and doubtful answers per language, and how far it is the reader that decides."""
+"""What reading adds up to: accuracy, unread and doubtful answers per language, and how far it is the reader that
+decides.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,18 @@ from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 
 def accuracy_by_language(readings: pl.DataFrame, problems: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Accuracy of one candidate with its interval over problems, and the shares that are unreadable, doubtful or cut off.
+    """Accuracy of one candidate with its interval over problems, and the shares that are unreadable, doubtful or cut
+    off.
 
     Args:
-        readings: table `readings`; with a column `finish_reason` (join it from the candidates) the cut ones are counted.
+        readings: table `readings`; with a column `finish_reason` (join it from the candidates) the cut ones are
+            counted.
         problems: table `problems`, to leave out those that a revised edition replaced in at least one language; where
             it is not given, or does not know, the column `accuracy_unrevised` is null.
 
     Returns:
-        One row per language: `language`, `accuracy`, `low`, `high` (95 % over problems), `unreadable`, `doubtful`, `cut`
-        (shares of candidates), `n_candidates`, `n_problems`, `accuracy_unrevised`, `n_unrevised`.
+        One row per language: `language`, `accuracy`, `low`, `high` (95 % over problems), `unreadable`, `doubtful`,
+        `cut` (shares of candidates), `n_candidates`, `n_problems`, `accuracy_unrevised`, `n_unrevised`.
     """
     readings = readings.with_columns(_doubtful=is_doubtful(readings) & pl.col("answer").is_not_null())
     kept = None
@@ -100,8 +104,8 @@ def precision_of_reader(labels: pl.DataFrame, readings: pl.DataFrame) -> pl.Data
         readings: table `readings`. A label whose answer is read otherwise now is left out and counted.
 
     Returns:
-        One row per language, and one for all (null) first: `language`, `n`, `n_right`, `precision`, `low`, `high` (95 %, Wilson's
-        interval for a share), `n_outdated`. No row without labels.
+        One row per language, and one for all (null) first: `language`, `n`, `n_right`, `precision`, `low`, `high`
+        (95 %, Wilson's interval for a share), `n_outdated`. No row without labels.
     """
     now = labels.join(readings.select(*KEY, "answer"), on=list(KEY), how="left", suffix="_now")
     now = now.with_columns(valid=pl.col("answer").eq_missing(pl.col("answer_now")))
@@ -113,9 +117,14 @@ def precision_of_reader(labels: pl.DataFrame, readings: pl.DataFrame) -> pl.Data
         low, high = binomtest(right, n).proportion_ci(method="wilson") if n else (None, None)
         rows.append((code, n, right, right / n if n else None, low, high, len(part) - n))
     schema = {
-        "language": pl.String, "n": pl.Int64, "n_right": pl.Int64, "precision": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+        "language": pl.String,
+        "n": pl.Int64,
+        "n_right": pl.Int64,
+        "precision": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
         "n_outdated": pl.Int64,
-    }  # fmt: skip
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -128,8 +137,8 @@ def disagreements(readings: pl.DataFrame, candidates: pl.DataFrame, characters: 
         characters: of the completion's end that are shown.
 
     Returns:
-        One row per candidate and reader that differs: key, reader, answer, ours, reference, is_correct, ending (the end of
-        the completion).
+        One row per candidate and reader that differs: key, reader, answer, ours, reference, is_correct, ending (the end
+        of the completion).
     """
     keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
     return (

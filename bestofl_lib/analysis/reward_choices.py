@@ -1,4 +1,5 @@
-"""What a reward model goes by when it chooses: its bias at fixed correctness, its agreement with another one, offsets of a language.
+"""What a reward model goes by when it chooses: its bias at fixed correctness, its agreement with another one, offsets
+of a language.
 
 Tables and pools in, long tables with 95 % intervals over problems out. It opens no model and draws no charts.
 """
@@ -24,9 +25,10 @@ BIAS = SCHEMAS["reward_bias"]
 def reward_bias(rewards: pl.DataFrame, readings: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     """What moves a reward although correctness stays the same (BIAS).
 
-    A candidate is compared with others of its problem that are as right as it is: all of them for its language, those of its own language
-    for its length (longer than their median), its place in the pool (drawn in the second half) and whether a cue such as "The
-    answer is" announces its answer. Rewards are divided by the reward model's standard deviation; training seeds are averaged.
+    A candidate is compared with others of its problem that are as right as it is: all of them for its language, those
+    of its own language for its length (longer than their median), its place in the pool (drawn in the second half) and
+    whether a cue such as "The answer is" announces its answer. Rewards are divided by the reward model's standard
+    deviation; training seeds are averaged.
 
     Args:
         rewards, readings, candidates: tables as in `bestofl_lib.tables`.
@@ -99,7 +101,8 @@ def quality_by_seed(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFra
     """AUC within a problem and language of each training of a reward model.
 
     Returns:
-        One row per reward model and seed (null: not known): `reward_model`, `seed`, `auc`, `low`, `high`, `n_problems`, `n_pairs`.
+        One row per reward model and seed (null: not known): `reward_model`, `seed`, `auc`, `low`, `high`, `n_problems`,
+        `n_pairs`.
     """
     parts = []
     for part in rewards.partition_by("seed"):
@@ -145,7 +148,8 @@ def offset_curve(
     offsets: Sequence[float] | None = None,
     folds: int = 5,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What an offset on one language's rewards does to choosing from the mixed pool, and the best one found on other problems.
+    """What an offset on one language's rewards does to choosing from the mixed pool, and the best one found on other
+    problems.
 
     Args:
         pool: with rewards by `model`.
@@ -155,8 +159,8 @@ def offset_curve(
         folds: by problem; the offset used on one is the best on the others.
 
     Returns:
-        One row per offset: `offset`, `accuracy`, `low`, `high`. And one row: `language`, `least` and `most` (offset fitted over
-        the folds), `accuracy` with it, `gain` over no offset, `low`, `high` (of the gain).
+        One row per offset: `offset`, `accuracy`, `low`, `high`. And one row: `language`, `least` and `most` (offset
+        fitted over the folds), `accuracy` with it, `gain` over no offset, `low`, `high` (of the gain).
     """
     if offsets is None:
         tables = pool.reward(model, pool.languages)

@@ -51,8 +51,8 @@ CALIBRATION = pl.Schema(
 def within_problem_auc(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     """How often a correct candidate outranks a wrong one of the same problem and language (WITHIN).
 
-    Each problem has the same weight, however many pairs it has. Problems whose candidates are all correct or all wrong say
-    nothing and are not counted. A language in which no problem has both is absent.
+    Each problem has the same weight, however many pairs it has. Problems whose candidates are all correct or all wrong
+    say nothing and are not counted. A language in which no problem has both is absent.
 
     Args:
         rewards, readings: tables as in `bestofl_lib.tables`.
@@ -73,8 +73,8 @@ def within_problem_auc(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int 
 def across_language_accuracy(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     """How often a correct candidate in one language outranks a wrong one of the same problem in another (ACROSS).
 
-    This is what choosing from a mixed pool rests on. Each problem has the same weight. Reward models that scored a single
-    language are absent.
+    This is what choosing from a mixed pool rests on. Each problem has the same weight. Reward models that scored a
+    single language are absent.
     """
     table = _labelled(rewards, readings)
     found = []
@@ -99,8 +99,8 @@ def calibration(
     """Rewards as probabilities of being correct: the reliability diagram and its error (RELIABILITY, CALIBRATION).
 
     Args:
-        method: "raw", sigmoid(reward), which means something after loss "bce" only; "platt", sigmoid(a * reward + b) with a
-            and b fitted by cross-fitting over problems, so that no problem sets its own probability.
+        method: "raw", sigmoid(reward), which means something after loss "bce" only; "platt", sigmoid(a * reward + b)
+            with a and b fitted by cross-fitting over problems, so that no problem sets its own probability.
         bins: of equal width in probability.
         folds: for "platt".
         seed: of the intervals, which resample problems.

@@ -1,7 +1,7 @@
 """Scans a stored run: which problems, which candidates of one problem, how many are right, where to look first.
 
-Tables are scanned: a problem's completions are read when that problem is opened and at no other time. Returns tables and
-counts; the words for them are in `display/`.
+Tables are scanned: a problem's completions are read when that problem is opened and at no other time. Returns tables
+and counts; the words for them are in `display/`.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ def describe_problems(cells: pl.DataFrame, mistakes: pl.DataFrame | None = None)
 
     Returns:
         `problem_id`, `share` (of its candidates that are correct), `n_solving` (languages with a correct candidate),
-        `exclusive` (the language, where it is only one), `revised`, `unreadable`, `stray`, `disagreement` (the languages'
-        favourite answers differ), `mistake` (null without a reward model).
+        `exclusive` (the language, where it is only one), `revised`, `unreadable`, `stray`, `disagreement` (the
+        languages' favourite answers differ), `mistake` (null without a reward model).
     """
     solving = pl.col("n_correct") > 0
     table = cells.group_by("problem_id").agg(
@@ -267,7 +267,8 @@ def worth_opening(source: Source, model: str | None = None, limit: int = 8) -> p
         model: a reward model; None: no mistakes are known.
 
     Returns:
-        One row per problem, at most `limit`: `problem_id`, `why`, `share` (of its candidates that are correct), `exclusive`.
+        One row per problem, at most `limit`: `problem_id`, `why`, `share` (of its candidates that are correct),
+        `exclusive`.
     """
     problems = describe_problems(source.cells, count_mistakes(source, model) if model else None)
     mistake, alone = pl.col("mistake").fill_null(False), pl.col("exclusive").is_not_null()
@@ -278,7 +279,8 @@ def worth_opening(source: Source, model: str | None = None, limit: int = 8) -> p
 
 
 def most_telling(source: Source, mistakes: pl.DataFrame | None = None) -> str:
-    """The id of the problem to open first: one that some languages solve and others do not, and where the reward model is wrong if there is one.
+    """The id of the problem to open first: one that some languages solve and others do not, and where the reward model
+    is wrong if there is one.
 
     Args:
         mistakes: of `count_mistakes`, where there is a reward model.
@@ -319,7 +321,9 @@ def candidates_of(source: Source, problem_id: str) -> pl.DataFrame:
 
 
 def reward_of(rewards: Iterable[Mapping[str, Any]] | None, model: str, language: str) -> float | None:
-    """One candidate's reward by a model (`mono`: by its language's own); None where there is none or it is not finite."""
+    """One candidate's reward by a model (`mono`: by its language's own); None where there is none or it is not
+    finite.
+    """
     values = {row["reward_model"]: row["reward"] for row in rewards or []}
     value = values.get(model, values.get(f"mono-{language}") if model == OWN else None)
     return value if value is not None and np.isfinite(value) else None
@@ -348,8 +352,8 @@ def count_outcomes(source: Source, model: str | None = None) -> dict[str, int | 
 
     Returns:
         `problems`, `solved` (a candidate in some language is correct), `solved_everywhere`, `one_language_only`,
-        `disagreement` (the languages' most frequent answers differ), `unreadable` (an answer could not be read), `mistake` (the
-        best-rewarded of all candidates is wrong though one is right; None without a reward model).
+        `disagreement` (the languages' most frequent answers differ), `unreadable` (an answer could not be read),
+        `mistake` (the best-rewarded of all candidates is wrong though one is right; None without a reward model).
     """
     problems = describe_problems(source.cells, count_mistakes(source, model) if model else None)
     return {

@@ -107,8 +107,8 @@ class Ties:
 
         Args:
             budget: completions drawn.
-            chance: (groups,) log of a bound on the chance that no drawn candidate ranks above the group; groups that are
-                all but impossible winners are left out.
+            chance: (groups,) log of a bound on the chance that no drawn candidate ranks above the group; groups that
+                are all but impossible winners are left out.
         """
         if not len(self.row):
             return

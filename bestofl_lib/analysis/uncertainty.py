@@ -135,8 +135,8 @@ def two_level_interval(
     Args:
         values: (problems, figures) or (problems,) figures of the stored pool.
         again: (replicates, problems, figures) or (replicates, problems): the same figures after drawing each problem's
-            candidates again, with replacement, within each language (see `resampled_places`). Subset estimators are biased on
-            pools with repeats; only the deviations from the replicates' own mean are used.
+            candidates again, with replacement, within each language (see `resampled_places`). Subset estimators are
+            biased on pools with repeats; only the deviations from the replicates' own mean are used.
 
     Returns:
         Interval of () or (figures,).

@@ -1,8 +1,8 @@
 """From a comparison to a verdict: one rule, wherever a verdict stands.
 
-"supported": the effect is positive and its p-value, corrected by Holm over the comparisons of its family, is below 0.05.
-"not supported": the effect is shown to be a loss, or a gain of `smallest_gain` is ruled out; corrected in the same way.
-"no room": neither, and even a perfect arm would gain less over the other one than this comparison can detect.
+"supported": the effect is positive and its p-value, corrected by Holm over the comparisons of its family, is below
+0.05. "not supported": the effect is shown to be a loss, or a gain of `smallest_gain` is ruled out; corrected in the
+same way. "no room": neither, and even a perfect arm would gain less over the other one than this comparison can detect.
 "undecided": none of these.
 """
 
@@ -118,7 +118,8 @@ def weakest_of(judged: Judged, chosen: Sequence[int]) -> tuple[int, float, float
         chosen: positions of those that must all be positive.
 
     Returns:
-        Position of the weakest, the joint p-value, the effect in each that is found in all with 80 % power, the verdict.
+        Position of the weakest, the joint p-value, the effect in each that is found in all with 80 % power, the
+        verdict.
     """
     # ordered from clearly negative to clearly positive
     strength = {i: np.sign(judged.effect[i]) * (1 - judged.p[i]) for i in chosen}

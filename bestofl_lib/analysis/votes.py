@@ -295,7 +295,9 @@ def _given(
 
 
 def _enumerated(ballots: _Ballots, ks: Array) -> list[Array]:
-    """Per table of weights (problems, budgets): the weighted vote of few candidates of one language over all subsets."""
+    """Per table of weights (problems, budgets): the weighted vote of few candidates of one language over all
+    subsets.
+    """
     codes, sizes = ballots.codes[:, 0], ballots.sizes[:, 0]
     result = [np.zeros((len(codes), len(ks))) for _ in ballots.weights]
     for n in np.unique(sizes):

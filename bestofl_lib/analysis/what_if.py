@@ -1,7 +1,7 @@
 """What another choice of languages, budget, strategy, reward model or offsets would reach on a stored run.
 
-One `Setting` in, figures with intervals out. Rankings are kept between questions, so that the next one takes a tenth of a
-second. It knows neither words nor pages.
+One `Setting` in, figures with intervals out. Rankings are kept between questions, so that the next one takes a tenth of
+a second. It knows neither words nor pages.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
     """Accuracy of one setting over all problems, its curve over budgets, and which languages it selects.
 
     Returns:
-        JSON: `accuracy`, `low`, `high` (95 % over problems), `n_problems`, `error` (of a Monte Carlo; null: exact), `lines` (equal
-        shares over the languages, and English alone or else the first language: points of budget, accuracy, low, high),
-        `oracle` and `random` (at this setting), `selected` (share of problems won per language; null for votes and the oracle),
-        `tokens` (expected per problem; null where not stored), `allocation`.
+        JSON: `accuracy`, `low`, `high` (95 % over problems), `n_problems`, `error` (of a Monte Carlo; null: exact),
+        `lines` (equal shares over the languages, and English alone or else the first language: points of budget,
+        accuracy, low, high), `oracle` and `random` (at this setting), `selected` (share of problems won per language;
+        null for votes and the oracle), `tokens` (expected per problem; null where not stored), `allocation`.
 
     Raises:
         ValueError: no language, a budget that the pool does not have, or a strategy whose numbers are not stored.
@@ -279,7 +279,8 @@ def _arm(
     if found is None:
         what = f"rewards by {model!r}" if model else f"numbers for {setting.strategy!r}"
         raise ValueError(
-            f"run {numbers.source.run.name!r} has no {what} in all of {', '.join(languages)}; choose another strategy or model"
+            f"run {numbers.source.run.name!r} has no {what} in all of {', '.join(languages)}; choose another strategy "
+            "or model"
         )
     return found
 

@@ -57,7 +57,9 @@ def last_box(text: str, begin: int, code: str) -> tuple[Found | None, int]:
 
 
 def _unless_several(text: str, begin: int, at: int, found: Found, code: str) -> Found:
-    """No answer where another number is boxed just before: \\boxed{38} or \\boxed{71}, \\boxed{1} hour \\boxed{35} minutes."""
+    """No answer where another number is boxed just before: \\boxed{38} or \\boxed{71}, \\boxed{1} hour \\boxed{35}
+    minutes.
+    """
     line = max(text.rfind("\n", begin, at) + 1, begin, at - 2 * BEHIND_BOX)
     before = _BOX_BEFORE.search(text, line, at)
     if before is None or found.value is None or SENTENCE_END.search(text, before.start(2), at):
@@ -69,7 +71,9 @@ def _unless_several(text: str, begin: int, at: int, found: Found, code: str) -> 
 
 
 def total_of_boxes(text: str, begin: int, place: int, last: Found, code: str) -> Found | None:
-    """The total that a sentence behind several boxes concludes with, where it is their sum: \\boxed{3} … \\boxed{4}. In total 7."""
+    """The total that a sentence behind several boxes concludes with, where it is their sum: \\boxed{3} … \\boxed{4}. In
+    total 7.
+    """
     concluded = last_match(phrases().conclusion, text, place, min(len(text), place + REACH))
     if concluded is None or last.value is None:
         return None

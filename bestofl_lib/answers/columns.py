@@ -51,7 +51,10 @@ _READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "n
 _UNSEEN = "[\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # invisible characters
 _THINKING = r"</?think|</?reasoning|<\|(?:begin|end)_of_thought|◁"
 _BOXES_ON_A_LINE = r"boxed\s?\{[^\n]{1,85}\\f?boxed"
-_ONE_WHOLE_NUMBER = r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
+_ONE_WHOLE_NUMBER = (
+    r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|"
+    r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
+)
 # the last box with nothing behind it that could overrule it: no digit, no other box
 _BOX_AT_END = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\]|\\[^bf\p{N}])*)$"
 _BEFORE_CUE = 201  # characters before a cue that can matter to its sentence: its clause and where its line opens
@@ -298,7 +301,8 @@ def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
     if lost.height:
         first = lost.row(0, named=True)
         raise ValueError(
-            f"{counted(lost.height, 'candidate')} without a problem, the first {first['problem_id']!r} ({first['language']}); "
+            f"{counted(lost.height, 'candidate')} without a problem, the first {first['problem_id']!r} "
+            f"({first['language']}); "
             "expected each (problem_id, language) among the problems; read the problems the candidates were drawn for"
         )
     graded = joined.with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))

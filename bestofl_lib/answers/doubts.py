@@ -1,7 +1,8 @@
 """Which readings are doubtful: the one definition, for accuracy per language and for the analysis alike.
 
-A reading is doubtful where it is missing or carries a note. A doubt is *vain* where it cannot matter: the reading is wrong,
-and the right answer stands nowhere among the numbers of the completion, so no other reading would have been right.
+A reading is doubtful where it is missing or carries a note. A doubt is *vain* where it cannot matter: the reading is
+wrong, and the right answer stands nowhere among the numbers of the completion, so no other reading would have been
+right.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def is_doubtful(readings: pl.DataFrame) -> pl.Expr:
 def without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems: pl.DataFrame | None) -> pl.DataFrame:
     """The table, `doubtful` only where the reading may hide the right answer.
 
-    Texts without any digit stay doubtful (their numbers may be words), and so do all where texts or references are absent.
+    Texts without any digit stay doubtful (their numbers may be words), and so do all where texts or references are
+    absent.
 
     Args:
         table: one row per candidate: key, `is_correct`, `doubtful`.

@@ -1,8 +1,8 @@
 """Written arithmetic: which of the equations in a completion are false, in any language.
 
-"77 - 28 = 49" holds or does not, whatever words surround it. The check knows neither the question nor the reference: it is a
-baseline for choosing between candidates, and reward models should be asked what they add to it. Equations with unknowns or percent
-signs are not judged.
+"77 - 28 = 49" holds or does not, whatever words surround it. The check knows neither the question nor the reference: it
+is a baseline for choosing between candidates, and reward models should be asked what they add to it. Equations with
+unknowns or percent signs are not judged.
 """
 
 from __future__ import annotations

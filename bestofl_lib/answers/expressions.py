@@ -2,7 +2,8 @@
 
 Only what is not a written number (a root, a sum in a box) goes to a computer algebra system, because that is slow,
 raises in threads and can run for minutes on a tower of powers. One worker process is started at first use, asked one
-expression at a time, interrupted after `CPU_SECONDS` and killed after `SECONDS`. This file knows no language and no cue.
+expression at a time, interrupted after `CPU_SECONDS` and killed after `SECONDS`. This file knows no language and no
+cue.
 """
 
 from __future__ import annotations

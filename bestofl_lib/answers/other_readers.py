@@ -1,7 +1,7 @@
 """What three public readers would have read, next to ours, for the audit.
 
-They are written as their originals behave, faults included, and nothing else in the project uses them: the last number of
-the text; the last number behind the answer's cue with commas stripped; and math-verify on the raw completion.
+They are written as their originals behave, faults included, and nothing else in the project uses them: the last number
+of the text; the last number behind the answer's cue with commas stripped; and math-verify on the raw completion.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The words that announce answers, compiled: the cues, copulas, "or", "and" and scales of every language as patterns.
 
-Made once from the records in `languages.py`, for all languages together, because models mix languages. This file knows no
-rule: what a cue or a scale means where it stands is decided in `reading.py`.
+Made once from the records in `languages.py`, for all languages together, because models mix languages. This file knows
+no rule: what a cue or a scale means where it stands is decided in `reading.py`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def phrases() -> Phrases:
     """The patterns of the records as they are now."""
     records = list(LANGUAGES.values())
     cues = spellings({cue for r in records for cue in r.cues} | {"####"})
-    # A cue that holds another one further inside ("final answer") is dropped: the inner one is found anyway, and then the
-    # last cue of a text is the last place where any cue starts, which is what the fast path looks for.
+    # A cue that holds another one further inside ("final answer") is dropped: the inner one is found anyway, and then
+    # the last cue of a text is the last place where any cue starts, which is what the fast path looks for.
     cue_words = [cue for cue in cues if not any(inner in cue[1:] for inner in cues)]
     headings = spellings({w for r in records for w in r.headings})
     copulas = spellings({w for r in records for w in r.copulas})
@@ -99,7 +99,7 @@ def phrases() -> Phrases:
 
 
 _OPERATOR = re.compile(
-    r"\s*(?:(?:[^\W\d_]++|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*+){0,4}"  # possessive: a long word has one reading
+    r"\s*(?:(?:[^\W\d_]++|\\text\{[^{}\n]{0,30}\}|\\[,; ]|[$€£¥₹%])[\s.]*+){0,4}"  # possessive: one reading
     r"(?P<op>\*\*(?=\d)|\^(?=\{)|[+*/×÷·=≈≃^-]|−|–|x(?=\s?[\d(])|\\(?:times|div|cdot|approx|pm))\s*(?=[\d({\\$€£¥₹.√-])"
 )
 
@@ -107,7 +107,8 @@ _OPERATOR = re.compile(
 def _lead(cased: str, free: str, currencies: str) -> re.Pattern[str]:
     return re.compile(
         r"(?:[\s*_:=≈≃~\"“”„«»‘`#()\[\]{}<>→⇒➜|•．【】「」『』、›‹✅👉]"
-        r"|\\[()\[\],;:! ]|\\(?:text|mathbf|mathrm|textbf|mathit|bm|bf|displaystyle|left|right|approx|quad|qquad|boldsymbol|large|Large|huge|Huge|color\{\w+\})(?![a-zA-Z])"
+        r"|\\[()\[\],;:! ]|\\(?:text|mathbf|mathrm|textbf|mathit|bm|bf|displaystyle|left|right|approx|quad|qquad|"
+        r"boldsymbol|large|Large|huge|Huge|color\{\w+\})(?![a-zA-Z])"
         rf"|\\?[{SIGNS}](?=[\s\\]*[\s*_]|\\text|[*_{{\\]|\\?\()"
         r"|[-–—]+(?=[\s*])|-{2,}"
         rf"|{cased}(?![^\W_])|{free}"

@@ -13,20 +13,23 @@ question or the reference: a reader that knew them would read what it hopes for.
    sentence is a question. Words that head explanations ("Solution:") are cues only where no other cue gives a number.
 3. `cue_sentence`: the last cue with words between it and the number. In its sentence (in its paragraph, if the cue
    opens a line) the last bold number, else the last number outside trailing brackets.
-4. without any cue, each with a note: `first_line`, a number that is the whole first paragraph; `bold`, the bold number that is the text's last; `conclusion`, the last number, in
+4. without any cue, each with a note: `first_line`, a number that is the whole first paragraph; `bold`, the bold number
+that is the text's last; `conclusion`, the last number, in
    a sentence that opens with "therefore"; `last_number`, the last number. A text that breaks off within the sentence of
    its last number concludes nothing: None.
 
 Directly behind a number, `= …` is followed to the end of its sentence ("4 × 1,400 = 5,600" gives 5600), remarks are not
 ("5,600 (that is 4 × 1,400)"). Two numbers offered ("18 or 19"), ranges, times, dates and compound units ("1 hour 35
-minutes"), and sentences that refuse ("cannot be determined") are no answer: the reading is None and the note says why. A percentage is the number before its sign.
+minutes"), and sentences that refuse ("cannot be determined") are no answer: the reading is None and the note says why.
+A percentage is the number before its sign.
 
 **The ambiguous mark.** A mark followed by exactly three digits, after one to three digits that are not a lone 0, groups
 thousands in every language: `2.125` and `2,125` are both 2125. Otherwise the language's convention holds, then
 English's. The cost: a decimal with exactly three decimals (2.125 meant as 17/8) is read a thousand times too large.
-Answers of grade-school problems have three decimals far more rarely than models mix the marks of two languages. Only where
-the mark is the language's decimal mark and the completion writes other decimals with it is it one here as well; where
-the mark is the language's own decimal mark, the note says that the rule decided, so that the audit can count the cost.
+Answers of grade-school problems have three decimals far more rarely than models mix the marks of two languages. Only
+where the mark is the language's decimal mark and the completion writes other decimals with it is it one here as well;
+where the mark is the language's own decimal mark, the note says that the rule decided, so that the audit can count the
+cost.
 """
 
 from __future__ import annotations
@@ -129,7 +132,9 @@ class Cues:
 
 
 def found_by(completion: str, code: str, known: Cues = Cues()) -> tuple[str | None, Reading]:
-    """The same, and the rule that decided: unlike the reading's own rule, it is also known where the decision was "no answer"."""
+    """The same, and the rule that decided: unlike the reading's own rule, it is also known where the decision was "no
+    answer".
+    """
     begin = 0
     if "<" in completion or "◁" in completion:
         for ended in _THINKING_ENDS.finditer(completion):
@@ -175,9 +180,11 @@ _STEP = 500  # characters searched for cues at a time
 
 
 def cues_from_the_end(pattern: re.Pattern[str], text: str, begin: int, last: int) -> Iterator[re.Match[str]]:
-    """The last `TRIES` matches of a pattern of cues, last first; what stands before the match that decides is not searched.
+    """The last `TRIES` matches of a pattern of cues, last first; what stands before the match that decides is not
+    searched.
 
-    Each step starts at a line break where there is one: no cue runs over it, so the matches are those of a search of the whole.
+    Each step starts at a line break where there is one: no cue runs over it, so the matches are those of a search of
+    the whole.
     """
     end, left, over = min(len(text), last + 1), TRIES, phrases().longest_cue - 1
     while end > begin and left > 0:
@@ -191,7 +198,9 @@ _THREE = re.compile(r"\D*?(\d{1,3})([.,])(\d{3})(?!\d)\D*")
 
 
 def _by_other_decimals(text: str, begin: int, found: Found, code: str) -> Found:
-    """Three digits behind the language's decimal mark, where the completion writes other decimals with it and no thousands."""
+    """Three digits behind the language's decimal mark, where the completion writes other decimals with it and no
+    thousands.
+    """
     written = _THREE.fullmatch(text, found.start, found.end)
     if written is None or found.value is None or written[2] != language(code).decimal:
         return found

@@ -1,7 +1,7 @@
 """What a sentence states: the number behind a cue, in its sentence, or in a text without any cue.
 
-All places are those of the uniform text, see `numbers/marks.uniform`. Which of the statements of a completion is its answer is
-decided in `reading.py`.
+All places are those of the uniform text, see `numbers/marks.uniform`. Which of the statements of a completion is its
+answer is decided in `reading.py`.
 """
 
 from __future__ import annotations
@@ -234,7 +234,9 @@ _BARE_LINE = re.compile(r"[\s*_#$\\(]*")
 
 
 def _first_line(text: str, begin: int, code: str) -> Found | None:
-    """A number that is the whole first paragraph, before an explanation; None where the explanation ends in a result."""
+    """A number that is the whole first paragraph, before an explanation; None where the explanation ends in a
+    result.
+    """
     start = _BARE_LINE.match(text, begin)
     at = start.end() if start else begin
     number = number_at(text, at, code) if at < len(text) else None

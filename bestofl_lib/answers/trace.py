@@ -1,8 +1,9 @@
-"""The language a completion is really written in, by py3langid over all its 97 languages, weighed among those asked for.
+"""The language a completion is really written in, by py3langid over all its 97 languages, weighed among those asked
+for.
 
-The prompt's language is a wish; this measures what came back. Numbers, mathematics and markup are removed first, because
-they look like English to a classifier; what is left may be too short to tell, and then the answer is null, not a guess.
-A completion in two languages gets the one that fills more of it. This file does not know problems or answers.
+The prompt's language is a wish; this measures what came back. Numbers, mathematics and markup are removed first,
+because they look like English to a classifier; what is left may be too short to tell, and then the answer is null, not
+a guess. A completion in two languages gets the one that fills more of it. This file does not know problems or answers.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def _trace(completion: str | None, codes: tuple[str, ...]) -> tuple[str | None, 
 def _close_to(code: str, codes: tuple[str, ...]) -> bool:
     """Whether the classifier could confuse this language with one of those asked for: both use its script.
 
-    Scripts that one language has for itself tell languages apart; within Latin, Cyrillic or Arabic a short text may not.
+    Scripts that one language has for itself tell languages apart; within Latin, Cyrillic or Arabic a short text may
+    not.
     """
     if not is_language(code):
         return True

@@ -237,7 +237,8 @@ class _Form:
         for completion in completions:
             if completion.n_tokens > self.settings.max_new_tokens:
                 raise ServerError(
-                    f"the server wrote {completion.n_tokens} tokens where max_tokens was {self.settings.max_new_tokens}: "
+                    f"the server wrote {completion.n_tokens} tokens where max_tokens was "
+                    f"{self.settings.max_new_tokens}: "
                     "it does not keep the limit, so its completions are not those that were asked for"
                 )
         return completions
@@ -300,7 +301,8 @@ class _Form:
 
 
 async def _logprobs_mode(servers: Servers, form: _Form) -> tuple[bool, str]:
-    """Whether log-probabilities are those of the untempered model, found by asking the likeliest token at two temperatures.
+    """Whether log-probabilities are those of the untempered model, found by asking the likeliest token at two
+    temperatures.
 
     Returns:
         (they are kept, what was found). Those of the tempered or cut distribution are not kept: the table's column

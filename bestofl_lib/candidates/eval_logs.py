@@ -40,7 +40,7 @@ ROWS = pl.Schema(  # one row per completion
 _ZSTD = 93  # zip's number for Zstandard
 
 
-# -- inspect_ai --------------------------------------------------------------------------------------------------------
+# -- inspect_ai ------------------------------------------------------------------------------------------------------
 
 
 def is_log(path: Path) -> bool:
@@ -222,15 +222,15 @@ def _summed(tokens: Any) -> float | None:
     return sum(values) if values and all(value is not None for value in values) else None
 
 
-# -- lm-evaluation-harness ---------------------------------------------------------------------------------------------
+# -- lm-evaluation-harness -------------------------------------------------------------------------------------------
 
 
 def lm_eval_rows(lines: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     """The completions of one samples_<task>_<date>.jsonl of `lm_eval --log_samples`; repeats are samples.
 
-    A document stands once per filter in the file; its completions are the same each time and count once. The language is
-    the document's `language` or `lang`, else a code in the task's name, such as `mgsm_native_cot_de`. The model is named
-    in the results_<date>.json beside, else by the folder.
+    A document stands once per filter in the file; its completions are the same each time and count once. The language
+    is the document's `language` or `lang`, else a code in the task's name, such as `mgsm_native_cot_de`. The model is
+    named in the results_<date>.json beside, else by the folder.
 
     Raises:
         ValueError: the task compares likelihoods, so that there are no completions.
@@ -249,7 +249,8 @@ def lm_eval_rows(lines: list[dict[str, Any]], path: Path) -> list[dict[str, Any]
         ]
         if not all(isinstance(text, str) for text in completions):
             raise ValueError(
-                f"{path}: document {line['doc_id']} has likelihoods, not completions; only generate_until tasks make a pool"
+                f"{path}: document {line['doc_id']} has likelihoods, not completions; only generate_until tasks make a "
+                "pool"
             )
         language = next((str(document[key]) for key in ("language", "lang") if document.get(key)), named)
         reference = next(
@@ -280,7 +281,7 @@ def _lm_eval_model(path: Path) -> str:
     return path.parent.name.replace("__", "/")
 
 
-# -- languages in names ------------------------------------------------------------------------------------------------
+# -- languages in names ----------------------------------------------------------------------------------------------
 
 
 def split_language(name: str) -> tuple[str | None, str]:

@@ -42,8 +42,9 @@ class Forecast:
         minutes = self.most_seconds / 60
         time = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} minutes"
         return (
-            f"{said}; at most {self.most_tokens:,} tokens for the rest, at {self.tokens_per_second:,.0f} tokens/s (measured now) "
-            f"at most {time}; {memory_words(self.weights, self.cache_per_token, self.free, self.rows, self.place)}"
+            f"{said}; at most {self.most_tokens:,} tokens for the rest, at {self.tokens_per_second:,.0f} tokens/s "
+            f"(measured now) at most {time}; "
+            f"{memory_words(self.weights, self.cache_per_token, self.free, self.rows, self.place)}"
         )
 
 
@@ -59,10 +60,12 @@ def forecast(
     system: str = "",
     asking: Asking | None = None,
 ) -> Forecast:
-    """What `generate` with the same arguments would take. It loads the model and writes a few tokens, which are not kept.
+    """What `generate` with the same arguments would take. It loads the model and writes a few tokens, which are not
+    kept.
 
     Raises:
-        ValueError: as `generate`; a prompt that leaves no room in the model's context; a model that does not fit in memory.
+        ValueError: as `generate`; a prompt that leaves no room in the model's context; a model that does not fit in
+            memory.
     """
     prompts, _, wanted = requested(problems, sampler.identity, n, settings, seed, style, system, asking or Asking())
     missing = wanted.join(store.peek(), on=[*KEY, "draw"], how="anti", maintain_order="left")
@@ -77,7 +80,8 @@ def forecast(
         free, rows = measured.fitting(requests, settings)
         if not rows:
             raise ValueError(
-                f"{measured.name} does not fit: {memory_words(weights, cache, free, rows, place)}; take a smaller model or dtype, "
+                f"{measured.name} does not fit: {memory_words(weights, cache, free, rows, place)}; take a smaller "
+                "model or dtype, "
                 "a device with more memory, or a server (model: http://host:8000/v1)"
             )
         speed = measured.tokens_per_second(requests, settings)
@@ -89,7 +93,8 @@ def memory_words(weights: int, cache_per_token: int, free: int, rows: int, place
     """What a model takes and what fits, in one phrase.
 
     >>> memory_words(15_230_000_000, 57_344, 80_000_000_000, 512, "cuda, bfloat16")
-    'memory (cuda, bfloat16): weights 15.2 GB, cache 57 kB per token; in 80.0 GB free 512 completions are written at once'
+    'memory (cuda, bfloat16): weights 15.2 GB, cache 57 kB per token; in 80.0 GB free 512 completions are written at
+    once'
     """
     fit = f"{rows:,} completions are written at once" if rows else "not one completion fits"
     return (

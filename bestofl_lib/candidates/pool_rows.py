@@ -1,4 +1,5 @@
-"""Reads completions made elsewhere into rows with this project's column names, from any file, and refuses impossible values.
+"""Reads completions made elsewhere into rows with this project's column names, from any file, and refuses impossible
+values.
 
 Which rows are one candidate, and which problem they answer, is decided in `pools.py`.
 """
@@ -89,7 +90,8 @@ def pool_rows(
         notes: what was set aside is added here, one sentence each.
 
     Raises:
-        ValueError: naming file and line of an id that is not there or a value that cannot be, or the column that is missing.
+        ValueError: naming file and line of an id that is not there or a value that cannot be, or the column that is
+            missing.
         OSError: the source cannot be read.
     """
     named = _mapping(columns)
@@ -194,8 +196,8 @@ def _renamed(table: pl.DataFrame, columns: dict[str, str], given: Sequence[_Rewa
         if one.column not in theirs_only.columns:
             raise ValueError(
                 f"{source} has no column {one.column!r} (for the reward {one.name}); "
-                f"{suggestion(one.column, theirs_only.columns, 0.4)}it has {', '.join(theirs_only.columns)}; a reward is "
-                f"named as column, column:way or name=column:way, where a way is one of {', '.join(WAYS)}"
+                f"{suggestion(one.column, theirs_only.columns, 0.4)}it has {', '.join(theirs_only.columns)}; a reward "
+                f"is named as column, column:way or name=column:way, where a way is one of {', '.join(WAYS)}"
             )
     if "problem_id" not in picked:
         match_columns(columns, theirs_only, NAMES, ("question" if "language" not in picked else "problem_id",), source)
@@ -216,7 +218,8 @@ def _renamed(table: pl.DataFrame, columns: dict[str, str], given: Sequence[_Rewa
             table = table.with_columns(WAYS[one.way](pl.col(REWARD + one.name)))
     if table.schema["completion"] not in (pl.String, pl.Null):
         raise ValueError(
-            f"{source}: column {picked['completion']!r} holds {table.schema['completion']}, not text; turn it into text "
+            f"{source}: column {picked['completion']!r} holds {table.schema['completion']}, not text; turn it into "
+            "text "
             "first, or name another column with columns={'completion': '…'}"
         )
     return table

@@ -1,8 +1,8 @@
 """Imports completions that were sampled elsewhere: a table of any shape, or the logs of an evaluation tool.
 
-An imported pool becomes a problems table and a candidates table, like those of any other run. Several conditions (prompts,
-seeds, decoding settings) of one model count as samples of one language; the language can be that of the question or
-that of the thinking. What completions mean is read later: this file knows columns and keys only.
+An imported pool becomes a problems table and a candidates table, like those of any other run. Several conditions
+(prompts, seeds, decoding settings) of one model count as samples of one language; the language can be that of the
+question or that of the thinking. What completions mean is read later: this file knows columns and keys only.
 """
 
 from __future__ import annotations
@@ -69,10 +69,11 @@ def read_pool(
         language: ISO 639-1 code of all rows, for a pool that does not say.
         languages: the languages to take; by default all.
         columns: our column -> the pool's, where its names are not known here: {"completion": "txt"} or
-            ["completion:txt"]; ours are the keys of `pool_rows.NAMES`, and `reward`, which is a first entry of `rewards`.
+            ["completion:txt"]; ours are the keys of `pool_rows.NAMES`, and `reward`, which is a first entry of
+            `rewards`.
         rewards: columns of rewards, each a reward model of its own: "score" is named after its column, "rm=score" is
-            named rm, and "prm:min" says what becomes of the steps of a process reward model (last, min, mean, max, sum or
-            product; the last unless told). What is no finite number is set aside and counted.
+            named rm, and "prm:min" says what becomes of the steps of a process reward model (last, min, mean, max, sum
+            or product; the last unless told). What is no finite number is set aside and counted.
         problems: the problems asked, from `problems.load.load`, for question texts, marks of revised questions and
             references. A pool's id joins `problem_id`; where it is a running number, it counts the problems, from 0 or
             1, whichever agrees with the references.
@@ -113,7 +114,8 @@ def read_pool(
     fewest, most = min(counts), max(counts)
     notes.append(
         f"{counted(len(candidates), 'candidate')} of {counted(candidates['problem_id'].n_unique(), 'problem')} in "
-        f"{counted(candidates['language'].n_unique(), 'language')}, {fewest if fewest == most else f'{fewest} to {most}'} each."
+        f"{counted(candidates['language'].n_unique(), 'language')}, "
+        f"{fewest if fewest == most else f'{fewest} to {most}'} each."
     )
     return ImportedPool(problems, candidates, given, notes)
 
@@ -136,8 +138,8 @@ def store_pool(run: Run, pool: ImportedPool) -> int:
         if _holds_others(store, pool):
             if not run.may_replace:
                 raise ValueError(
-                    f"run {run.name!r} already holds other candidates; a run holds one imported pool: set run = '{run.name}-2' "
-                    f"in the parameters cell, or delete {run.folder}"
+                    f"run {run.name!r} already holds other candidates; a run holds one imported pool: set run = "
+                    f"'{run.name}-2' in the parameters cell, or delete {run.folder}"
                 )
             run.path("rewards").unlink(missing_ok=True)
         run.write("problems", pool.problems)
@@ -158,7 +160,7 @@ def _holds_others(store: Store, pool: ImportedPool) -> bool:
     return set(asked["draw"].unique()) != set(pool.candidates["draw"].unique())
 
 
-# -- from rows to keys -------------------------------------------------------------------------------------------------
+# -- from rows to keys -----------------------------------------------------------------------------------------------
 
 
 def _list(items: Iterable[object], most: int = 10) -> str:
@@ -226,7 +228,8 @@ def _with_languages(
     unsaid = rows.filter(pl.col("language").is_null())
     if len(unsaid):
         raise ValueError(
-            f"{counted(len(unsaid), 'row')} without a language, the first of problem {unsaid['problem_id'][0]}; correct them, or give the "
+            f"{counted(len(unsaid), 'row')} without a language, the first of problem {unsaid['problem_id'][0]}; "
+            "correct them, or give the "
             "language of all rows with language='en'"
         )
     check_languages(rows["language"].unique(maintain_order=True))
@@ -254,19 +257,23 @@ def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
             first = twice.row(0, named=True)
             shown = ", ".join(f"{name} {first[name]!r}" for name in key)
             raise ValueError(
-                f"{counted(len(twice), 'row')} with the same key as another row, such as {shown}; remove the copies, or name what "
+                f"{counted(len(twice), 'row')} with the same key as another row, such as {shown}; remove the copies, "
+                "or name what "
                 "tells them apart with columns={'condition': '…'}"
             )
     copies = rows.select(*key, "completion").is_duplicated().sum()
     if copies:
         notes.append(
-            f"{copies:,} completions equal another one of the same problem, language and condition; they count as drawn."
+            f"{copies:,} completions equal another one of the same problem, language and condition; they count as "
+            "drawn."
         )
     return rows
 
 
 def _one_question_each(rows: pl.DataFrame, given: bool) -> None:
-    """Refuse two questions under one id in one language; where the problems are given, prompts may differ by condition."""
+    """Refuse two questions under one id in one language; where the problems are given, prompts may differ by
+    condition.
+    """
     if "question" not in rows.columns:
         return
     key = ["problem_id", "language", *(["condition"] if given and "condition" in rows.columns else [])]
@@ -287,7 +294,9 @@ def _one_question_each(rows: pl.DataFrame, given: bool) -> None:
 
 
 def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
-    """Candidates in a fixed order (condition, the pool's own index, place in the file), numbered from 0 per language."""
+    """Candidates in a fixed order (condition, the pool's own index, place in the file), numbered from 0 per
+    language.
+    """
     rows = rows.with_columns(
         pl.lit(None, dtype).alias(name)
         for name, dtype in (
@@ -336,7 +345,7 @@ def _digest(table: pl.DataFrame) -> str:
     return digest.hexdigest()[:16]
 
 
-# -- the problems behind a pool ----------------------------------------------------------------------------------------
+# -- the problems behind a pool --------------------------------------------------------------------------------------
 
 
 def _with_problems(
@@ -365,8 +374,8 @@ def _with_problems(
     )
     if rows["stated"].null_count() == len(rows) and rows["reference"].null_count() == len(rows):
         raise ValueError(
-            "the pool has no references; name their column with columns={'reference': '…'}, or give the problems that were "
-            "asked, such as problems=load('mgsm')"
+            "the pool has no references; name their column with columns={'reference': '…'}, or give the problems that "
+            "were asked, such as problems=load('mgsm')"
         )
     rows = _one_reference_each(rows, set_aside, notes)
     rows = _in_every_language(rows, set_aside, notes)
@@ -450,15 +459,16 @@ def _joined(rows: pl.DataFrame, read: pl.DataFrame, known: pl.DataFrame, notes: 
             )
         if strange:
             raise ValueError(
-                f"the pool numbers its problems ({_list(strange, 3)}) and these do not count the {len(ids)} given problems: "
-                + ("; ".join(tried) or "without references, 0 and 1 as the first cannot be told apart")
+                f"the pool numbers its problems ({_list(strange, 3)}) and these do not count the {len(ids)} given "
+                "problems: " + ("; ".join(tried) or "without references, 0 and 1 as the first cannot be told apart")
             )
     pairs = rows.select("problem_id", "language").unique()
     absent = pairs.join(known, on=["problem_id", "language"], how="anti").sort("problem_id", "language")
     if len(absent):
         named = [f"{problem} ({code})" for problem, code in absent.iter_rows()]
         raise ValueError(
-            f"{len(absent):,} of the pool's problems are not among those given: {_list(named)}; given are {_list(ids, 3)}"
+            f"{len(absent):,} of the pool's problems are not among those given: {_list(named)}; given are "
+            f"{_list(ids, 3)}"
         )
     return rows
 
@@ -488,8 +498,8 @@ def _in_every_language(rows: pl.DataFrame, set_aside: bool, notes: list[str]) ->
         counts = ", ".join(f"{code} {lacking.count(code):,}" for code in sorted(set(lacking)))
         shown = _list((f"{name} ({', '.join(sorted(codes - set(row)))})" for name, row in partial.iter_rows()), 5)
         raise ValueError(
-            f"{len(partial):,} of {len(have):,} problems have no candidate in some language: {shown}; problems lacking by "
-            f"language: {counts}. Choose languages that have them with languages=[…]"
+            f"{len(partial):,} of {len(have):,} problems have no candidate in some language: {shown}; problems lacking "
+            f"by language: {counts}. Choose languages that have them with languages=[…]"
             + ("" if set_aside else ", or leave these problems out with set_aside=True")
         )
     notes.append(f"Set aside: {counted(len(partial), 'problem')} without candidates in every language.")

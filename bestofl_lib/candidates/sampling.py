@@ -54,8 +54,8 @@ def generate(
         settings: temperature and so on; by default `Sampling()`.
         seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
         style, system: of the prompt, see `problems.prompts.messages`.
-        asking: languages of question, thinking and answer where they are not the row's. Of questions that are thought about in
-            several languages, n candidates are drawn in each, and their indices take turns.
+        asking: languages of question, thinking and answer where they are not the row's. Of questions that are thought
+            about in several languages, n candidates are drawn in each, and their indices take turns.
         progress: whether to show a progress bar.
 
     Returns:
@@ -93,8 +93,8 @@ def requested(
     """What a call of `generate` with these arguments asks for.
 
     Returns:
-        The prompts; one row per prompt, as the store notes it; and one row per completion wanted, with key, draw, the three
-        languages and row, the place of its prompt.
+        The prompts; one row per prompt, as the store notes it; and one row per completion wanted, with key, draw, the
+        three languages and row, the place of its prompt.
     """
     counted = _with_n(problems, n)
     if settings.temperature == 0 and counted["n"].max() != 1:
@@ -106,10 +106,14 @@ def requested(
     asking.check(style)
     turns = len(asking.think_in) or 1
     thought = pl.DataFrame(
-        [(code, asking.question_language or code, thinking, asking.answer_in or thinking, first)
-         for code in counted["language"].unique(maintain_order=True) for first, thinking in enumerate(asking.thinking(code))],
-        schema=["language", *AXES, "first"], orient="row",
-    )  # fmt: skip
+        [
+            (code, asking.question_language or code, thinking, asking.answer_in or thinking, first)
+            for code in counted["language"].unique(maintain_order=True)
+            for first, thinking in enumerate(asking.thinking(code))
+        ],
+        schema=["language", *AXES, "first"],
+        orient="row",
+    )
     asked = counted.join(thought, on="language", how="left", maintain_order="left_right").with_columns(
         pl.col("first").cast(pl.Int32), step=pl.lit(turns, pl.Int32)
     )

@@ -202,7 +202,8 @@ class Store:
         except FileNotFoundError:  # the writer of another share has just done it
             return
         warnings.warn(
-            f"candidate shard {path} {reason}; it was set aside as {destination} and its candidates will be drawn again",
+            f"candidate shard {path} {reason}; it was set aside as {destination} and its candidates will be drawn "
+            "again",
             StoreWarning,
             stacklevel=4,
         )
@@ -211,7 +212,8 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Store]:
-        """Become the one writer, or the one of this share: takes the lock, sweeps leftovers, and stores what was added when it ends, however it ends.
+        """Become the one writer, or the one of this share: takes the lock, sweeps leftovers, and stores what was added
+        when it ends, however it ends.
 
         SIGTERM ends the block like Ctrl-C does: what was drawn is stored, then the process exits with status 143.
 

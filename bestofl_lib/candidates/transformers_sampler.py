@@ -1,8 +1,9 @@
 """Samples from a Transformers model in this process, or in one process per core or device.
 
-A prompt is prefilled once and its keys and values are held once, whatever the number of its completions. Every candidate
-has its own random stream, one number per token, so its text depends neither on its neighbours nor on the device. (Two
-kernels may still round a probability differently in its last bits; once in millions of tokens a draw falls just there.)
+A prompt is prefilled once and its keys and values are held once, whatever the number of its completions. Every
+candidate has its own random stream, one number per token, so its text depends neither on its neighbours nor on the
+device. (Two kernels may still round a probability differently in its last bits; once in millions of tokens a draw falls
+just there.)
 
 It knows chats and their tokens. It does not know problems' answers, or the store; the loop is in `models/decoding.py`.
 """
@@ -137,8 +138,8 @@ class TransformersSampler:
         return memory(self.source, self.revision, self.dtype)
 
     def fitting(self, requests: Sequence[Request], settings: Sampling) -> tuple[int, int]:
-        """Bytes free on the device, to be asked before the model is loaded, and how many of these completions fit in them
-        at once, the weights included; 0: the weights alone do not."""
+        """Bytes free on the device, to be asked before the model is loaded, and how many of these completions fit in
+        them at once, the weights included; 0: the weights alone do not."""
         free = free_bytes(self.device)
         rows = self.memory().rows(free, self.device, Shape.of(self._groups(requests, settings)), settings)
         return free, min(self.batch_rows, len(requests)) if rows and self.batch_rows else rows
@@ -219,7 +220,8 @@ class TransformersSampler:
         if room is not None and length + settings.max_new_tokens > room:
             raise ValueError(
                 f"{prompt} has {length} tokens, which with max_new_tokens {settings.max_new_tokens} exceeds the {room} "
-                f"positions of {self.name}; lower max_new_tokens to {max(room - length, 0)} or take a model with a longer "
+                f"positions of {self.name}; lower max_new_tokens to {max(room - length, 0)} or take a model with a "
+                "longer "
                 "context"
             )
 
@@ -227,7 +229,8 @@ class TransformersSampler:
 def _seed(request: Request) -> int:
     if request.seed is None:
         raise ValueError(
-            f"candidate {request.sample_index} of problem {request.problem_id} ({request.language}) was asked for without a "
+            f"candidate {request.sample_index} of problem {request.problem_id} ({request.language}) was asked for "
+            "without a "
             "seed; this sampler draws from each candidate's own stream, so give one"
         )
     return request.seed

@@ -34,8 +34,8 @@ _numbers = count()
 def enable_display(run: str = "", root: Path | None = None) -> None:
     """Make charts draw in this notebook, offline, in JupyterLab and in exported HTML, and show whole tables.
 
-    Call it once at the top: it shows an invisible output that holds the chart library. A table of all languages is shown
-    to its last row, and a note to its last word.
+    Call it once at the top: it shows an invisible output that holds the chart library. A table of all languages is
+    shown to its last row, and a note to its last word.
 
     Args:
         run: whose charts are shown: they say so in their last line, and order languages by that run's accuracy.
@@ -58,7 +58,9 @@ def enable_display(run: str = "", root: Path | None = None) -> None:
 
 
 def chart_library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one classic script that sets `window.vegaEmbed`; built once per version, 2 s."""
+    """Vega, Vega-Lite and Vega-Embed as one classic script that sets `window.vegaEmbed`; built once per version, 2
+    s.
+    """
     version = metadata.version("vl-convert-python")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bestofl" / f"vega-{version}.js"
     if cache.exists():
@@ -102,7 +104,8 @@ def chart_block(spec: dict[str, Any], draw: bool = True) -> str:
     caption += f"<span>{html.escape(_line(subtitle))}</span>" if subtitle else ""
     return (
         f'<figure class="bestofl-chart" id="{name}"><figcaption>{caption}</figcaption>'
-        '<div class="bestofl-holder"><p class="bestofl-fallback">This chart is drawn by a script: open the HTML report, '
+        '<div class="bestofl-holder"><p class="bestofl-fallback">This chart is drawn by a script: open the HTML '
+        "report, "
         "or trust this notebook and run its first cell.</p></div>"
         f'<script type="application/json">{text}</script></figure>'
         + (f"{_DRAW}window.bestofl && window.bestofl.draw({json.dumps(name)})</script>" if draw else "")

@@ -1,4 +1,5 @@
-"""Charts and result tables of a run as files for a paper: PDF, SVG and PNG of the picture, CSV of its data, LaTeX tables.
+"""Charts and result tables of a run as files for a paper: PDF, SVG and PNG of the picture, CSV of its data, LaTeX
+tables.
 
 Takes the charts from the run's executed notebooks; `pictures` draws them. It makes no chart and computes no figure.
 """
@@ -70,7 +71,9 @@ def export_figures(
 
 
 def charts_of(run: Run) -> list[tuple[str, dict[str, Any]]]:
-    """The charts of a run's executed notebooks in order, each with a name that no other has; the same chart shown twice counts once."""
+    """The charts of a run's executed notebooks in order, each with a name that no other has; the same chart shown twice
+    counts once.
+    """
     found: list[tuple[str, dict[str, Any]]] = []
     seen: set[str] = set()
     names: dict[str, int] = {}
@@ -159,7 +162,10 @@ def _write_charts(
 def _write_tables(run: Run, tables: list[str], folder: Path, say: Callable[[str], None]) -> list[Path]:
     written = []
     for name in tables:
-        caption = f"{name.replace('_', ' ').capitalize()}; effects in percentage points with 95 % intervals. {footer_of(run)}."
+        caption = (
+            f"{name.replace('_', ' ').capitalize()}; effects in percentage points with 95 % intervals. "
+            f"{footer_of(run)}."
+        )
         text = latex.booktabs(name, run.read(name), caption, f"tab:{run.name}-{name}".replace("_", "-"))
         replace_file(folder / f"{name}.tex", text.encode())
         written.append(folder / f"{name}.tex")

@@ -53,11 +53,24 @@ def booktabs(name: str, table: pl.DataFrame, caption: str, label: str) -> str:
     headings = [words.HEADINGS.get(column, column.replace("_", " ")) for column in columns]
     align = "".join("r" if table[column].dtype.is_numeric() else "l" for column in columns)
     rows = [" & ".join(_cell(column, row) for column in columns) + r" \\" for row in table.iter_rows(named=True)]
-    return "\n".join([
-        "% needs \\usepackage{booktabs}", r"\begin{table}", r"  \centering", f"  \\caption{{{escape(caption)}}}", f"  \\label{{{label}}}",
-        f"  \\begin{{tabular}}{{{align}}}", r"    \toprule", "    " + " & ".join(map(escape, headings)) + r" \\", r"    \midrule",
-        *(f"    {row}" for row in rows), r"    \bottomrule", r"  \end{tabular}", r"\end{table}", "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            f"  \\caption{{{escape(caption)}}}",
+            f"  \\label{{{label}}}",
+            f"  \\begin{{tabular}}{{{align}}}",
+            r"    \toprule",
+            "    " + " & ".join(map(escape, headings)) + r" \\",
+            r"    \midrule",
+            *(f"    {row}" for row in rows),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
 def _cell(column: str, row: dict[str, Any]) -> str:
@@ -71,8 +84,12 @@ def _cell(column: str, row: dict[str, Any]) -> str:
     if not isinstance(value, float):
         return escape(value)
     digits: Callable[[float], str] = (
-        (lambda x: f"{100 * x:+.1f}") if column in POINTS else (lambda x: f"{x:.3f}") if column == "auc" else (lambda x: f"{100 * x:.1f}")
-    )  # fmt: skip
+        (lambda x: f"{100 * x:+.1f}")
+        if column in POINTS
+        else (lambda x: f"{x:.3f}")
+        if column == "auc"
+        else (lambda x: f"{100 * x:.1f}")
+    )
     low, high = (row.get(name) for name in _interval_of(column, row))
     interval = "" if low is None or high is None else f" [{digits(low)}, {digits(high)}]"
     return (digits(value) + interval).replace("-", "$-$").replace("+", "$+$")

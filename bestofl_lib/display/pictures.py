@@ -1,8 +1,8 @@
 """Draws charts as vector and pixel pictures outside a notebook, with the right glyphs in every script.
 
-Chromium, where it is installed, lays the text out: it shapes Bengali, Telugu and Thai and finds a font for every sign. Without it
-vl-convert draws, which needs nothing but garbles these scripts: a chart that holds them is then refused. Knows HTML and
-processes; knows nothing of runs.
+Chromium, where it is installed, lays the text out: it shapes Bengali, Telugu and Thai and finds a font for every sign.
+Without it vl-convert draws, which needs nothing but garbles these scripts: a chart that holds them is then refused.
+Knows HTML and processes; knows nothing of runs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def draw_svg(specs: Sequence[dict[str, Any]], look: Look) -> list[str]:
     figures = "".join(embed.chart_block(spec, draw=False) for spec in specs)
     code = "\n".join((embed.chart_library(), embed.asset("common.js"), embed.asset("charts.js"), _SCRIPT))
     page = (
-        f'<!doctype html><meta charset="utf-8"><body>{figures}<script>const options = {embed.inert_json(options)};</script>'
+        f'<!doctype html><meta charset="utf-8"><body>{figures}<script>const options = '
+        f"{embed.inert_json(options)};</script>"
         f"<script>{embed.inert_script(code)}</script></body>"
     )
     text = _chromium(program, page, ["--virtual-time-budget=120000", "--dump-dom"])
@@ -110,7 +111,10 @@ def size_of(svg: str) -> tuple[int, int]:
 
 
 def _page(svg: str, style: str) -> str:
-    return f'<!doctype html><meta charset="utf-8"><style>{style} body {{ margin: 0; }} svg {{ display: block; }}</style>{svg}'
+    return (
+        f'<!doctype html><meta charset="utf-8"><style>{style} body {{ margin: 0; }} svg {{ display: block; '
+        f"}}</style>{svg}"
+    )
 
 
 def _chromium(program: str, page: str, options: list[str]) -> str:
@@ -136,7 +140,8 @@ def _without_browser(spec: Mapping[str, Any], look: Look) -> str:
     text = json.dumps(spec, ensure_ascii=False)
     if bad := SHAPED.search(text):
         raise ValueError(
-            f"a chart holds {bad[0]!r}, which needs Chromium to be set right; install it (Debian: apt-get install chromium) and run again"
+            f"a chart holds {bad[0]!r}, which needs Chromium to be set right; install it (Debian: apt-get install "
+            "chromium) and run again"
         )
     changed: dict[str, Any] = {**spec, "background": "white"}
     changed["config"] = dict(spec.get("config", {})) | {"font": look.font or "DejaVu Sans"}
@@ -152,7 +157,8 @@ _SCRIPT = """
     const out = document.createElement("pre");
     out.className = "picture";
     out.dataset.number = number;
-    try { out.textContent = await window.bestofl.picture(figure, options); } catch (error) { out.textContent = error.message; }
+    try { out.textContent = await window.bestofl.picture(figure, options); }
+    catch (error) { out.textContent = error.message; }
     document.body.appendChild(out);
   }
 })();

@@ -44,8 +44,9 @@ def headline(run: Run) -> Markdown:
     problems = run.read("problems")
     readings = run.read("readings")
     parts = [
-        f"Run **{_escaped(run.name)}**: {readings['problem_id'].n_unique():,} problems in {readings['language'].n_unique()} languages "
-        f"({problems['question'].len():,} questions), {len(readings):,} candidates, of which {100 * float(readings.select(pl.col('is_correct').mean()).item()):.1f} % are correct "
+        f"Run **{_escaped(run.name)}**: {readings['problem_id'].n_unique():,} problems in "
+        f"{readings['language'].n_unique()} languages ({problems['question'].len():,} questions), {len(readings):,} "
+        f"candidates, of which {100 * float(readings.select(pl.col('is_correct').mean()).item()):.1f} % are correct "
         f"and {100 * float(readings.select(pl.col('answer').is_null().mean()).item()):.1f} % could not be read."
     ]
     if run.has("claims"):

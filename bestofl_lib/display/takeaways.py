@@ -36,8 +36,9 @@ def accuracy(table: pl.DataFrame) -> Markdown:
     unread = table.sort("unreadable", descending=True).row(0, named=True)
     share = table.select((pl.col("unreadable") * pl.col("n_candidates")).sum() / pl.col("n_candidates").sum()).item()
     text = (
-        f"One candidate is right in {_percent(best)} of {best['n_problems']} problems in {english_name(best['language'])} and in {_percent(worst)} in "
-        f"{english_name(worst['language'])}. Of all candidates {100 * share:.1f} % could not be read"
+        f"One candidate is right in {_percent(best)} of {best['n_problems']} problems in "
+        f"{english_name(best['language'])} and in {_percent(worst)} in {english_name(worst['language'])}. Of all "
+        f"candidates {100 * share:.1f} % could not be read"
         + (
             f", most in {english_name(unread['language'])} ({100 * unread['unreadable']:.1f} %)."
             if unread["unreadable"] > 0
@@ -55,8 +56,8 @@ def accuracy(table: pl.DataFrame) -> Markdown:
             .row(-1, named=True)
         )
         text += (
-            f" Without the questions that a revised edition replaced ({change['n_unrevised']} problems are left), accuracy changes most "
-            f"in {english_name(change['language'])}: by {signed(change['change'])} points."
+            f" Without the questions that a revised edition replaced ({change['n_unrevised']} problems are left), "
+            f"accuracy changes most in {english_name(change['language'])}: by {signed(change['change'])} points."
         )
     return Markdown(text + _generic(table["language"]))
 
@@ -71,7 +72,8 @@ def _generic(languages: pl.Series) -> str:
     if not names:
         return ""
     return (
-        f" Read by generic rules: {', '.join(names)}. Their digits, marks, boxes and English cues are known, but no words of "
+        f" Read by generic rules: {', '.join(names)}. Their digits, marks, boxes and English cues are known, but no "
+        "words of "
         "their own: an answer that only such a word announces may be missed. A language file adds them."
     )
 
@@ -93,8 +95,9 @@ def readers(table: pl.DataFrame, ours: str = OURS) -> Markdown:
     worst = other.sort(pl.col("lost").abs()).row(-1, named=True)
     gaps = "; ".join(f"{100 * gap:.1f} points by {reader.replace('_', ' ')}" for reader, gap in spread.items())
     return Markdown(
-        f"The gap between the best and the weakest language is {gaps}. The largest difference that a reader makes is in "
-        f"{english_name(worst['language'])}: {100 * worst['accuracy']:.1f} % by {worst['reader'].replace('_', ' ')}, {100 * worst['mine']:.1f} % here."
+        f"The gap between the best and the weakest language is {gaps}. The largest difference that a reader makes is "
+        f"in {english_name(worst['language'])}: {100 * worst['accuracy']:.1f} % by "
+        f"{worst['reader'].replace('_', ' ')}, {100 * worst['mine']:.1f} % here."
     )
 
 
@@ -107,10 +110,11 @@ def differing(table: pl.DataFrame, most: int = 60) -> HTML:
     """
     shown = table.filter(pl.int_range(pl.len()).over("language", "reader") < 2).sort("language", "reader").head(most)
     rows = [
-        "<details><summary>{}</summary><pre lang='{}' dir='auto' style='white-space:pre-wrap'>{}</pre></details>".format(
+        "<details><summary>{}</summary><pre lang='{}' dir='auto' "
+        "style='white-space:pre-wrap'>{}</pre></details>".format(
             html.escape(
-                f"{row['language']} · {row['problem_id']}: here {row['ours'] or 'nothing'}, {row['reader'].replace('_', ' ')} "
-                f"{row['answer'] or 'nothing'}, reference {row['reference']}"
+                f"{row['language']} · {row['problem_id']}: here {row['ours'] or 'nothing'}, "
+                f"{row['reader'].replace('_', ' ')} {row['answer'] or 'nothing'}, reference {row['reference']}"
             ),
             html.escape(row["language"]),
             html.escape(row["ending"] or ""),
@@ -126,7 +130,8 @@ def training(table: pl.DataFrame) -> Markdown:
     made = table.filter(pl.col("rows") > 0)
     if not made.height:
         return Markdown(
-            f"No reward model was trained: {table['status'][0]}. A pair needs a correct and a wrong candidate of one problem."
+            f"No reward model was trained: {table['status'][0]}. A pair needs a correct and a wrong candidate of one "
+            "problem."
         )
     least, most, few, many = made.select(
         pl.col("rows").min(),
@@ -136,7 +141,8 @@ def training(table: pl.DataFrame) -> Markdown:
     ).row(0)
     seeds = made["seed"].n_unique()
     text = (
-        f"{made['reward_model'].n_unique()} reward models, each {f'trained {seeds} times ' if seeds > 1 else ''}on {least:,} pairs"
+        f"{made['reward_model'].n_unique()} reward models, each {f'trained {seeds} times ' if seeds > 1 else ''}on "
+        f"{least:,} pairs"
         + ("" if least == most else f" to {most:,} pairs, by fold")
         + f" ({few:,} to {many:,} were available)."
     )
@@ -146,7 +152,9 @@ def training(table: pl.DataFrame) -> Markdown:
 
 @_or_nothing
 def reward_bias(table: pl.DataFrame, models: list[str]) -> Markdown:
-    """The strongest bias of each reward model at fixed correctness, of those whose interval excludes zero. Table `reward_bias`."""
+    """The strongest bias of each reward model at fixed correctness, of those whose interval excludes zero. Table
+    `reward_bias`.
+    """
     sure = table.filter((pl.col("low") > 0) | (pl.col("high") < 0))
     parts = []
     for model in models:
@@ -171,7 +179,8 @@ def reward_quality(table: pl.DataFrame) -> Markdown:
     """Mean quality of each kind of reward model. Table of `within_problem_auc`."""
     if not table.height:
         return Markdown(
-            "No rewards, or no problem with both a correct and a wrong candidate that has them: there is nothing to judge."
+            "No rewards, or no problem with both a correct and a wrong candidate that has them: there is nothing to "
+            "judge."
         )
     kinds = (
         table.drop_nulls("language")
@@ -195,7 +204,8 @@ def exclusive(table: pl.DataFrame) -> Markdown:
         return Markdown("The pool has one language only; there is nothing to compare.")
     top = table.sort("exclusive", descending=True).row(0, named=True)
     text = (
-        f"{english_name(top['language'])} solves {top['exclusive']:.1f} of {top['n_problems']} problems that {english_name(top['other'])} does not, "
+        f"{english_name(top['language'])} solves {top['exclusive']:.1f} of {top['n_problems']} problems that "
+        f"{english_name(top['other'])} does not, "
         "the most of any pair"
     )
     again = top["exclusive_resampled"]
@@ -220,12 +230,16 @@ def gains(table: pl.DataFrame) -> Markdown:
     worse = last.filter((pl.col("p_holm") < 0.05) & (pl.col("gain") < 0))
     base = english_name(last["base"][0])
     parts = [f"{english_name(row['language'])} ({signed(row['gain'])} points)" for row in clear.iter_rows(named=True)]
-    text = f"At {last['budget'][0]} completions, {len(clear)} of {len(last)} languages add more than drawing {base} again (Holm-corrected, 5 %)"
+    text = (
+        f"At {last['budget'][0]} completions, {len(clear)} of {len(last)} languages add more than drawing {base} again "
+        "(Holm-corrected, 5 %)"
+    )
     text += ": " + ", ".join(parts) + "." if parts else "."
     return Markdown(
         text
         + (f" {len(worse)} add significantly less. " if len(worse) else " ")
-        + f"A gain of {100 * last.select(pl.col('mde').median()).item():.1f} points would be found with 80 % power in the median language."
+        + f"A gain of {100 * last.select(pl.col('mde').median()).item():.1f} points would be found with 80 % power in "
+        "the median language."
     )
 
 
@@ -246,8 +260,8 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
         for row in causes.iter_rows(named=True)
     ]
     return Markdown(
-        f"With {table.item(0, 'budget')} completions of each language, {total:.1f} of {table.item(0, 'n_problems')} problems are solved by one "
-        f"language alone (expected number). Explained by: {', '.join(parts)}."
+        f"With {table.item(0, 'budget')} completions of each language, {total:.1f} of {table.item(0, 'n_problems')} "
+        f"problems are solved by one language alone (expected number). Explained by: {', '.join(parts)}."
     )
 
 
@@ -297,9 +311,9 @@ def interval_sources(table: pl.DataFrame) -> Markdown:
     arm = words.arm(last["pool"], last["strategy"], last["reward_model"])
     trained = f", other training seeds by ±{half['training']:.1f}" if "training" in half else ""
     return Markdown(
-        f"With {last['budget']} completions, {arm}: other problems would move the figure by ±{half['problems']:.1f} points, "
-        f"drawing again for the same problems by ±{half['candidates']:.1f}, both by ±{half['both']:.1f}{trained} (half the width of the 95 % intervals, "
-        f"{last['n_problems']} problems)."
+        f"With {last['budget']} completions, {arm}: other problems would move the figure by ±{half['problems']:.1f} "
+        f"points, drawing again for the same problems by ±{half['candidates']:.1f}, both by "
+        f"±{half['both']:.1f}{trained} (half the width of the 95 % intervals, {last['n_problems']} problems)."
     )
 
 
@@ -316,30 +330,35 @@ def plan(table: pl.DataFrame) -> Markdown:
     told = {"planned", "mixed", "hindsight"}
     base = next((arm for arm in last["arm"] if arm not in told), PIVOT)
     others = [
-        f"{signed(row['gain'])} points over {name} (95 % interval {signed(row['gain_low'])} to {signed(row['gain_high'])})"
+        f"{signed(row['gain'])} points over {name} (95 % interval {signed(row['gain_low'])} to "
+        f"{signed(row['gain_high'])})"
         for name, arm in ((f"{english_name(base)} only", base), ("equal shares", "mixed"))
         for row in last.filter(pl.col("arm") == arm).iter_rows(named=True)
     ]
     return Markdown(
-        f"With {planned['budget']} completions the plan is {planned['allocation']}. Judged on problems it was not made on, it reaches "
-        f"{_percent(planned)}"
+        f"With {planned['budget']} completions the plan is {planned['allocation']}. Judged on problems it was not made "
+        f"on, it reaches {_percent(planned)}"
         + (": " + "; ".join(others) if others else "")
         + f". It loses {100 * planned['regret']:.1f} points to hindsight."
     )
 
 
 def outcomes(found: dict, model: str | None = None) -> list[str]:
-    """Sentences on what stands out in a run. Counts of `run_scan.count_outcomes`; `model` is the reward model they were made with."""
+    """Sentences on what stands out in a run. Counts of `run_scan.count_outcomes`; `model` is the reward model they were
+    made with.
+    """
     n, solved = found["problems"], found["solved"]
     told = [
-        f"{solved} of {n} problems are solved at least once in some language, {found['solved_everywhere']} in every language, "
-        f"{found['one_language_only']} in one language only.",
-        f"In {found['disagreement']} of {n} problems the languages' most frequent answers differ; in {found['unreadable']} an answer could not "
+        f"{solved} of {n} problems are solved at least once in some language, {found['solved_everywhere']} in every "
+        f"language, {found['one_language_only']} in one language only.",
+        f"In {found['disagreement']} of {n} problems the languages' most frequent answers differ; in "
+        f"{found['unreadable']} an answer could not "
         "be read.",
     ]
     if model:
         told.append(
-            f"Given all candidates, reward model {model} picks a wrong one in {found['mistake']} of the {solved} problems that were solved."
+            f"Given all candidates, reward model {model} picks a wrong one in {found['mistake']} of the {solved} "
+            "problems that were solved."
         )
     return told
 

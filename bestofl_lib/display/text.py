@@ -1,4 +1,5 @@
-"""Text that a model or a user wrote, made inert: control characters shown, maths as trees of allowed MathML names, no markup.
+"""Text that a model or a user wrote, made inert: control characters shown, maths as trees of allowed MathML names, no
+markup.
 
 Nothing leaves this file as HTML except what is escaped here.
 """
@@ -20,9 +21,30 @@ _MATHS = re.compile(
 )
 
 MATHML = {
-    "math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "msub", "msup", "msubsup", "munder", "mover",
-    "munderover", "mtable", "mtr", "mtd", "mstyle", "mpadded", "mphantom", "menclose",
-}  # fmt: skip
+    "math",
+    "mrow",
+    "mi",
+    "mn",
+    "mo",
+    "mtext",
+    "mspace",
+    "mfrac",
+    "msqrt",
+    "mroot",
+    "msub",
+    "msup",
+    "msubsup",
+    "munder",
+    "mover",
+    "munderover",
+    "mtable",
+    "mtr",
+    "mtd",
+    "mstyle",
+    "mpadded",
+    "mphantom",
+    "menclose",
+}
 
 MATHML_ATTRIBUTES = {
     "display", "mathvariant", "stretchy", "fence", "form", "separator", "lspace", "rspace", "linethickness", "accent",

@@ -52,7 +52,8 @@ RESAMPLED = {
 NOTHING_READ = "nothing readable"
 NOTHING_TO_DRAW = {  # why a chart is empty, by its name; "" for all others
     "": "This run has no rows for this chart.",
-    "claim_controls": "The controls need a reward model of each language; where a language is always or never right, none can be trained.",
+    "claim_controls": "The controls need a reward model of each language; where a language is always or never right, "
+    "none can be trained.",
     "english_against_mixed": "The candidates come without token counts.",
     "claims_forest": "No claim could be tested on this run; the table above says why.",
     "reward_quality": "This run has no rewards to judge.",
@@ -66,26 +67,34 @@ QUESTIONS = {  # of the first screen, one tile each
     "plan": "How to spend the next completion?",
 }
 TILES = {  # what the number on a tile compares
-    "total": "of accuracy: all languages chosen by the cross-lingual reward model, against a language's own pool and own model, at equal budget.",
-    "pool": "of accuracy: candidates from all languages instead of a language's own, at equal budget, whichever model chooses.",
-    "reward": "of accuracy: the cross-lingual reward model instead of a language's own, whichever pool it chooses from.",
+    "total": "of accuracy: all languages chosen by the cross-lingual reward model, against a language's own pool and "
+    "own model, at equal budget.",
+    "pool": "of accuracy: candidates from all languages instead of a language's own, at equal budget, whichever model "
+    "chooses.",
+    "reward": "of accuracy: the cross-lingual reward model instead of a language's own, whichever pool it chooses "
+    "from.",
     "small": "of accuracy: a mixed pool instead of English alone at small budgets.",
     "again": "of coverage: another language instead of drawing English again.",
 }
 NOT_TESTED = "This run lacks what the question needs."
-LAB_CAVEAT = "It is a toy policy of 1.8 million parameters on made-up problems: this report shows what the instruments do, not how real models behave."
+LAB_CAVEAT = (
+    "It is a toy policy of 1.8 million parameters on made-up problems: this report shows what the instruments do, not "
+    "how real models behave."
+)
 DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".eval", ".gz", ".zst")
 GLOSSARY = {
     "problem": "one task with one right answer; its translations count as the same problem",
     "completion, candidate": "one text that the model wrote for a problem in one language",
     "budget": "completions per problem, over all languages",
-    "pool": "the candidates that one is chosen from: those of one language, of several (a mixed pool), or an imported file of completions",
-    "reward model": "a model that says how good a completion seems; mono was trained on one language, multi on all languages within each, cross on "
-    "pairs across languages",
+    "pool": "the candidates that one is chosen from: those of one language, of several (a mixed pool), or an imported "
+    "file of completions",
+    "reward model": "a model that says how good a completion seems; mono was trained on one language, multi on all "
+    "languages within each, cross on pairs across languages",
     "best of k": "the candidate with the highest reward of k",
     "coverage": "at least one of the candidates is correct (pass@k): the ceiling for every way of choosing",
     "majority vote": "the most frequent answer",
-    "arithmetic check": "a candidate without a false equation such as 7 × 4 = 25, else any; the check sees neither question nor answer",
+    "arithmetic check": "a candidate without a false equation such as 7 × 4 = 25, else any; the check sees neither "
+    "question nor answer",
     "interval": "95 %, over other problems of the same kind; differences are paired by problem",
     "supported": "the effect is positive and its p-value, corrected for the number of tests, is below 0.05",
     "not supported": "the interval rules out a gain of one point",

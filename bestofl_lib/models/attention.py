@@ -1,11 +1,12 @@
 """Attention and cache of the shared-prompt loop, registered with Transformers under the name `ATTENTION`.
 
 While prompts are prefilled it is the usual attention. While rows are decoded, the cohorts hold keys and values
-themselves, each prompt's once. It honours scaling, sliding windows, soft-capping and attention sinks; an argument it does
-not know is refused, because ignoring it would change every text.
+themselves, each prompt's once. It honours scaling, sliding windows, soft-capping and attention sinks; an argument it
+does not know is refused, because ignoring it would change every text.
 
 It leans on these internals of Transformers: the signature of attention functions, `AttentionInterface`,
-`AttentionMaskInterface`, `sdpa_mask`, `sdpa_attention_forward`, `CacheLayerMixin`, and `keys`, `values` of a cache's layers.
+`AttentionMaskInterface`, `sdpa_mask`, `sdpa_attention_forward`, `CacheLayerMixin`, and `keys`, `values` of a cache's
+layers.
 """
 
 from __future__ import annotations
@@ -27,9 +28,20 @@ COHORTS: contextvars.ContextVar[list[Cohort] | None] = contextvars.ContextVar("b
 
 _HONOURED = {"scaling", "softcap", "sliding_window", "s_aux"}
 _WITHOUT_EFFECT = {  # here: no dropout when not training, positions are in the keys already, the rest is bookkeeping
-    "dropout", "position_ids", "cache_position", "position_embeddings", "past_key_values", "use_cache", "return_dict",
-    "output_attentions", "output_hidden_states", "output_router_logits", "logits_to_keep", "labels", "num_items_in_batch",
-}  # fmt: skip
+    "dropout",
+    "position_ids",
+    "cache_position",
+    "position_embeddings",
+    "past_key_values",
+    "use_cache",
+    "return_dict",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "logits_to_keep",
+    "labels",
+    "num_items_in_batch",
+}
 _QUERIES = 512  # of a prompt at once, where its scores are written out
 
 
@@ -131,7 +143,9 @@ def _attend_prompts(
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attention with soft-capping or sinks, which PyTorch's fused attention does not have, over some queries at a time."""
+    """Attention with soft-capping or sinks, which PyTorch's fused attention does not have, over some queries at a
+    time.
+    """
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     length = key.shape[2]

@@ -1,6 +1,7 @@
 """Runs an asynchronous iterator in its own thread, so that a notebook cell can loop over it.
 
-A notebook's kernel has an event loop already, so a second one needs its own thread. It knows nothing of what is iterated.
+A notebook's kernel has an event loop already, so a second one needs its own thread. It knows nothing of what is
+iterated.
 """
 
 from __future__ import annotations

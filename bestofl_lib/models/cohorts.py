@@ -164,7 +164,9 @@ class Cohort:
         )
 
     def _to_grid(self, x: torch.Tensor) -> torch.Tensor:
-        """(rows, heads, per, n) to (prompts, heads, width * per, n); places without a row hold anything, and stay unread."""
+        """(rows, heads, per, n) to (prompts, heads, width * per, n); places without a row hold anything, and stay
+        unread.
+        """
         _, heads, per, n = x.shape
         grid = x.new_empty(self.prompts * self.width, heads, per, n).index_copy_(0, self.cell, x)
         return grid.view(self.prompts, self.width, heads, per, n).transpose(1, 2).flatten(2, 3)

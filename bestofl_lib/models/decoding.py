@@ -91,10 +91,11 @@ class Decoder:
         yield from self._run_together(take_together, shape, settings)
         if apart:
             warnings.warn(
-                f"{len(apart)} prompts of {self.opened.source} are sampled by Transformers' own `generate`, one at a time, "
-                f"because with max_new_tokens {settings.max_new_tokens} they may exceed {self.opened.switch} tokens, where "
-                "this model encodes all positions differently. The candidates are the same; shorter prompts or a smaller "
-                "max_new_tokens are faster",
+                f"{len(apart)} prompts of {self.opened.source} are sampled by Transformers' own `generate`, one at a "
+                f"time, because with max_new_tokens {settings.max_new_tokens} they may exceed {self.opened.switch} "
+                "tokens, where "
+                "this model encodes all positions differently. The candidates are the same; shorter prompts or a "
+                "smaller max_new_tokens are faster",
                 SlowSamplingWarning,
                 stacklevel=2,
             )

@@ -1,4 +1,6 @@
-"""What sampling will take, before anything is spent: memory by the configuration, speed by a few tokens on this machine."""
+"""What sampling will take, before anything is spent: memory by the configuration, speed by a few tokens on this
+machine.
+"""
 
 from __future__ import annotations
 

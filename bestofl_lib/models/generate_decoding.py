@@ -25,7 +25,9 @@ _ROWS = 32  # of one prompt at once
 
 
 class SlowSamplingWarning(UserWarning):
-    """A model, or some of its prompts, are sampled by `generate` instead of the faster loop; the candidates are the same."""
+    """A model, or some of its prompts, are sampled by `generate` instead of the faster loop; the candidates are the
+    same.
+    """
 
 
 class GenerateDecoder:
@@ -38,7 +40,9 @@ class GenerateDecoder:
     def run(
         self, take: Callable[[int], list[Group]], shape: Shape, settings: Sampling
     ) -> Iterator[tuple[int, Completion | Unfinished]]:
-        """Write completions for the groups that `take(count)` hands out (none: no more), yielding (index, completion)."""
+        """Write completions for the groups that `take(count)` hands out (none: no more), yielding (index,
+        completion).
+        """
         while groups := take(1):
             for group in groups:
                 waiting = deque([group.rows])

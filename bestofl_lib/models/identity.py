@@ -91,8 +91,10 @@ def check_weights(folder: Path) -> None:
     pickles = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for p in folder.glob(kind))
     if pickles:
         raise ValueError(
-            f"{folder} holds its weights only as {', '.join(pickles)}, a pickle, which can run any code when it is loaded; "
-            "convert it with save_pretrained (it writes safetensors) where you trust it, or take a revision that has them"
+            f"{folder} holds its weights only as {', '.join(pickles)}, a pickle, which can run any code when it is "
+            "loaded; "
+            "convert it with save_pretrained (it writes safetensors) where you trust it, or take a revision that has "
+            "them"
         )
     raise FileNotFoundError(
         f"{folder} holds no weights (*.safetensors); finish its training or download, or check the path"
@@ -107,13 +109,15 @@ def hub_commit(model: str, revision: str | None) -> str:
         )
     except GatedRepoError as error:
         raise PermissionError(
-            f"{model} is gated: accept its licence on its Hub page and log in with `hf auth login`, or take another model"
+            f"{model} is gated: accept its licence on its Hub page and log in with `hf auth login`, or take another "
+            "model"
         ) from error
     except RevisionNotFoundError as error:
         raise ValueError(f"{model} has no revision {revision!r} on the Hub; give a branch, tag or commit") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise FileNotFoundError(
-            f"no model folder and no Hub model {model!r}; check the spelling, or log in (`hf auth login`) if it is private"
+            f"no model folder and no Hub model {model!r}; check the spelling, or log in (`hf auth login`) if it is "
+            "private"
         ) from error
     except LocalEntryNotFoundError as error:
         raise FileNotFoundError(
@@ -128,7 +132,9 @@ def hub_commit(model: str, revision: str | None) -> str:
 
 
 def _hub_answers() -> bool:
-    """Whether a connection to the Hub, or to the proxy before it, opens within seconds; looking up its name included."""
+    """Whether a connection to the Hub, or to the proxy before it, opens within seconds; looking up its name
+    included.
+    """
     if constants.HF_HUB_OFFLINE:
         return False
     address = urlsplit(getproxies().get("https") or constants.ENDPOINT)

@@ -56,8 +56,8 @@ def open_language_model(opening: Opening, attention: str | None = None) -> Langu
         attention: name of a registered attention function; None: what Transformers chooses for the model.
 
     Raises:
-        ValueError: the files cannot be loaded, or do not hold the model that config.json describes (see `refuse_unfit`),
-            or no end-of-text token is named.
+        ValueError: the files cannot be loaded, or do not hold the model that config.json describes (see
+            `refuse_unfit`), or no end-of-text token is named.
     """
     if opening.threads:
         torch.set_num_threads(opening.threads)
@@ -182,7 +182,10 @@ def loading(source: str) -> Iterator[None]:
             raise
         hint = ""
         if "trust_remote_code" in str(error):
-            hint = "; it needs code from its own repository, which is never run; choose a model whose architecture Transformers has"
+            hint = (
+                "; it needs code from its own repository, which is never run; choose a model whose architecture "
+                "Transformers has"
+            )
         elif "mismatch" in str(error):
             hint = "; its weights do not fit its config.json: take the config.json that belongs to them"
         elif "safetensors" in str(error):
@@ -209,7 +212,8 @@ def rotary_switch(config: Any) -> int | None:
     """The length in tokens beyond which all positions of a text are encoded differently; None: there is no such length.
 
     Rotary embeddings of type "longrope" change their frequencies there, those of type "dynamic" with each token from
-    there on. Transformers decides by the longest row of a batch, so a batch is right only if no row of it can get there.
+    there on. Transformers decides by the longest row of a batch, so a batch is right only if no row of it can get
+    there.
     """
     text = config.get_text_config()
     parameters = getattr(text, "rope_parameters", None) or {}

@@ -61,7 +61,9 @@ def _texts(opened: LanguageModel) -> list[torch.Tensor]:
 
 
 def _eager(opened: LanguageModel) -> list[torch.Tensor]:
-    """Logits of the model's own attention for each text: (1 + steps, vocabulary), after the prompt and each token fed."""
+    """Logits of the model's own attention for each text: (1 + steps, vocabulary), after the prompt and each token
+    fed.
+    """
     opened.model.set_attn_implementation("eager")
     if opened.model.config._attn_implementation != "eager":
         raise NotImplementedError("its attention cannot be exchanged")

@@ -1,4 +1,6 @@
-"""Opens a model with the decoder that serves it: the shared-prompt loop where it is right, else `generate`, else words."""
+"""Opens a model with the decoder that serves it: the shared-prompt loop where it is right, else `generate`, else
+words.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,8 @@ def open_writer(opening: Opening) -> Decoder | GenerateDecoder:
     gc.collect()  # before the model is loaded once more
     opened = open_language_model(opening)
     warnings.warn(
-        f"{opening.source} (architecture {opened.kind!r}) is sampled by Transformers' own `generate`, several times slower "
-        f"than the loop of this project, because in that loop {reason}. The candidates are the same. "
+        f"{opening.source} (architecture {opened.kind!r}) is sampled by Transformers' own `generate`, several times "
+        f"slower than the loop of this project, because in that loop {reason}. The candidates are the same. "
         "For a large study serve it with vLLM, or sample elsewhere and import the completions",
         SlowSamplingWarning,
         stacklevel=2,

@@ -1,10 +1,10 @@
 r"""References as numbers: the value of a written right answer, or why it has none.
 
-**The rule.** A reference that comes as a number (JSON, Parquet) is that number. As text it is one number, with or without a
-currency sign before it and a unit behind it. A comma or point with exactly three digits behind it and one to three before
-("1,234", "18.000") could be either mark. It groups thousands where it is a comma and the row's language groups with
-commas. Else the problem's other languages decide, where only one reading agrees with theirs. Else the set is refused
-with the rows, until `decimal_mark` says which mark is the decimal one; then every text must be written so.
+**The rule.** A reference that comes as a number (JSON, Parquet) is that number. As text it is one number, with or
+without a currency sign before it and a unit behind it. A comma or point with exactly three digits behind it and one to
+three before ("1,234", "18.000") could be either mark. It groups thousands where it is a comma and the row's language
+groups with commas. Else the problem's other languages decide, where only one reading agrees with theirs. Else the set
+is refused with the rows, until `decimal_mark` says which mark is the decimal one; then every text must be written so.
 
 Roots, π, letters, brackets and several numbers are no number and are refused by kind: `11\sqrt2` is never 11. This file
 knows texts and the marks of languages; tables of problems are `problems/load.py`'s.
@@ -116,7 +116,9 @@ def _kind(shown: str) -> str:
 
 
 def _is_unit(behind: str) -> bool:
-    """Whether what follows a number only says of what it is a number: nothing, a percent sign, a currency, a few words."""
+    """Whether what follows a number only says of what it is a number: nothing, a percent sign, a currency, a few
+    words.
+    """
     rest = _SPACING.sub("", UNIT_DIGITS.sub(lambda found: found[0].rstrip("23²³"), _TEXT.sub(r" \1", behind)))
     if re.search(r"[\d\\^*+=<>≤≥≈()\[\]|_√∛π∞!×÷·±;:&#@]", rest) or len(rest) > 60:
         return False

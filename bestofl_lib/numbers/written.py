@@ -1,7 +1,7 @@
 """Numbers as eleven languages write them: digits of every script, marks, scales, fractions, words.
 
-Everything here looks at one position of a text that `uniform` has normalised, and says which number starts there. It knows nothing
-of completions, cues or boxes: which number is the answer is decided in `answers/reading.py`.
+Everything here looks at one position of a text that `uniform` has normalised, and says which number starts there. It
+knows nothing of completions, cues or boxes: which number is the answer is decided in `answers/reading.py`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def _leading() -> tuple[re.Pattern[str], dict[str, int]]:
 
 
 def number_at(text: str, at: int, code: str) -> Number | None:
-    """The number that starts exactly at `at`, with its sign, scale, fraction or power of ten; None if none starts there.
+    """The number that starts exactly at `at`, with its sign, scale, fraction or power of ten; None if none starts
+    there.
 
     Args:
         text: uniform, see `uniform`.
@@ -219,7 +220,9 @@ def _fraction_words(code: str) -> tuple[re.Pattern[str], dict[str, Fraction], di
 
 @remembered
 def _halves() -> tuple[tuple[str, ...], re.Pattern[str], tuple[str, ...]]:
-    """Words that add one half: those behind a number, how they stand there (perhaps behind a unit), and those before it."""
+    """Words that add one half: those behind a number, how they stand there (perhaps behind a unit), and those before
+    it.
+    """
     apart = {w for r in LANGUAGES.values() if not r.runs_on for w in r.halves}
     joined = {form for r in LANGUAGES.values() if r.runs_on for w in r.halves for form in _both_forms(w)}
     after = [re.escape(w) for r in LANGUAGES.values() for w in r.after_halves]
@@ -282,7 +285,8 @@ _START = re.compile(
 
 
 _COUNTERS = frozenset(
-    "个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で。．.,、，!！)）*\\}」]%\n "
+    "个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で"
+    "。．.,、，!！)）*\\}」]%\n "
 )
 UNIT_DIGITS = re.compile(
     r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*+(?:\^\s*+)?(?:\{\s*+)?[23](?![\d.,])|[²³]"
@@ -290,7 +294,9 @@ UNIT_DIGITS = re.compile(
 
 
 def any_number(text: str, at: int, code: str, words: bool) -> Number | None:
-    """A number at this place: in digits, or (where no digits follow) in Chinese characters or in words; see `with_half`."""
+    """A number at this place: in digits, or (where no digits follow) in Chinese characters or in words; see
+    `with_half`.
+    """
     number = _any_number(text, at, code, words)
     return with_half(text, number) if number else None
 

@@ -55,8 +55,8 @@ def records(text: str, mark: str, name: str) -> tuple[list[tuple[int, list[str |
             return rows, _left_out(name, begun)
         if len(fields) != expected:
             raise ValueError(
-                f"{name}, line {begun}: expected {expected} fields as in the header, found {len(fields)}; put text that "
-                f"holds {'a tab' if mark == chr(9) else repr(mark)} or a line end into quotes"
+                f"{name}, line {begun}: expected {expected} fields as in the header, found {len(fields)}; put text "
+                f"that holds {'a tab' if mark == chr(9) else repr(mark)} or a line end into quotes"
             )
         rows.append((begun, fields))
         fields, begun = [], line
@@ -78,6 +78,7 @@ def _refuse_stray_quote(text: str, at: int, line: int, mark: str, rows: list, na
     marks = len(rows[0][1]) - 1 if rows else 0
     if end < len(text) or (marks and any(part.count(mark) == marks for part in swallowed)):
         raise ValueError(
-            f"{name}, line {line}: a quote opens a field here ({text[at : at + 30]!r}) that does not end before the next "
+            f"{name}, line {line}: a quote opens a field here ({text[at : at + 30]!r}) that does not end before the "
+            "next "
             "mark; write a quote inside a quoted field twice, and quote every field that begins with one"
         )

@@ -39,7 +39,9 @@ def is_remote(source: str | Path) -> bool:
 
 
 def find(source: str | Path) -> Path:
-    """A path as given, or taken from the project's folder (notebooks run elsewhere than the command that starts them)."""
+    """A path as given, or taken from the project's folder (notebooks run elsewhere than the command that starts
+    them).
+    """
     path = Path(source).expanduser()
     return path if path.exists() or path.is_absolute() or not (ROOT / path).exists() else ROOT / path
 
@@ -58,7 +60,8 @@ def read_text(address: str | Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
-            f"{address}, line {line}: byte {data[error.start]:#x} is not UTF-8; convert the file first, for example with "
+            f"{address}, line {line}: byte {data[error.start]:#x} is not UTF-8; convert the file first, for example "
+            "with "
             "`iconv -f WINDOWS-1252 -t UTF-8` (a file of mixed encodings line by line)"
         ) from error
 
@@ -125,7 +128,8 @@ def _numbered_json(text: str, name: str | Path) -> list[tuple[int, dict[str, Any
         except ValueError as error:  # Python's limit on digits
             digits = max(re.findall(r"\d+", line), key=len)
             raise ValueError(
-                f"{name}, line {number}: a number of {len(digits):,} digits ({digits[:20]}…); correct or remove the line, or "
+                f"{name}, line {number}: a number of {len(digits):,} digits ({digits[:20]}…); correct or remove the "
+                "line, or "
                 "put the number into quotes where it is text"
             ) from error
         if not isinstance(row, dict):
@@ -215,7 +219,9 @@ def _column(name: str, values: list[Any]) -> pl.Series:
 
 
 def _as_text(value: Any) -> str:
-    """A value of a column that also holds others; a number with three decimals gets a fourth, else it could be thousands."""
+    """A value of a column that also holds others; a number with three decimals gets a fourth, else it could be
+    thousands.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, float) and math.isfinite(value):
@@ -235,7 +241,8 @@ def match_columns(
     needed: Iterable[str],
     source: str,
 ) -> dict[str, str]:
-    """Which column of a foreign table has each role: the one that the user names, else the first known name that it has.
+    """Which column of a foreign table has each role: the one that the user names, else the first known name that it
+    has.
 
     Args:
         columns: what the user names, our name -> theirs.
@@ -250,7 +257,8 @@ def match_columns(
     strange = [name for name in columns if name not in known]
     if strange:
         raise ValueError(
-            f"this project has no column {strange[0]!r}; {suggestion(strange[0], known)}its columns are {', '.join(known)}"
+            f"this project has no column {strange[0]!r}; {suggestion(strange[0], known)}its columns are "
+            f"{', '.join(known)}"
         )
     have = {name.lower(): name for name in reversed(table.columns)}
     picked: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Folds of problems, and the check that nothing is scored by what was trained on it.
 
-A fold is a property of a problem id: the same for all languages. Questions are compared by a hash of their text, so that a
-problem under another id is recognised.
+A fold is a property of a problem id: the same for all languages. Questions are compared by a hash of their text, so
+that a problem under another id is recognised.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from bestofl_lib.text import key_digest, stable_integer
 def fold_of(problem_ids: Iterable[str], folds: int, seed: int = 0) -> list[int]:
     """Fold of each problem, by a hash of its id: the same in every language, whatever else is in the table.
 
-    scikit-learn's `GroupKFold` deals out the problems at hand: a 251st problem moves 169 of 250 to another fold, and reward
-    models would then judge what they learnt from. A hash of the id moves none.
+    scikit-learn's `GroupKFold` deals out the problems at hand: a 251st problem moves 169 of 250 to another fold, and
+    reward models would then judge what they learnt from. A hash of the id moves none.
 
     >>> fold_of(["p0", "p1", "p2", "p1"], 5)[1:2] == fold_of(["p1"], 5)
     True
@@ -50,7 +50,8 @@ def question_hashes(problems: pl.DataFrame) -> dict[str, str]:
 def check_disjoint(
     trained_ids: Iterable[str], trained_questions: Iterable[str], problems: pl.DataFrame, name: str
 ) -> None:
-    """Refuse to score a problem that the reward model learnt from, by id or by the text of its question in any language.
+    """Refuse to score a problem that the reward model learnt from, by id or by the text of its question in any
+    language.
 
     Args:
         trained_ids: problem ids of the training pairs.
@@ -58,8 +59,8 @@ def check_disjoint(
         problems: the problems to be scored.
         name: of the reward model, for the message.
 
-    Sets of one family hold the same problems in other words, other numbers or other languages (`family` in sets.toml), so
-    what learnt from one of them scores none of the others.
+    Sets of one family hold the same problems in other words, other numbers or other languages (`family` in sets.toml),
+    so what learnt from one of them scores none of the others.
 
     Raises:
         ValueError: naming the first of the shared problems and their number, or the two sets of one family.
@@ -76,8 +77,8 @@ def check_disjoint(
     shared = sorted({hashes[h] for h in set(trained_questions) & hashes.keys()})
     if shared:
         raise ValueError(
-            f"the questions of {len(shared)} problems to be scored ({', '.join(shared[:3])}) were in the training data of "
-            f"reward model {name!r} under other ids; remove them from one side"
+            f"the questions of {len(shared)} problems to be scored ({', '.join(shared[:3])}) were in the training data "
+            f"of reward model {name!r} under other ids; remove them from one side"
         )
 
 
@@ -90,12 +91,12 @@ def _refuse_family(trained: list[str], scored: list[str], name: str) -> None:
                 continue
             if mine.name != other.name:
                 raise ValueError(
-                    f"reward model {name!r} was trained on {mine.name} and is to score {other.name}: both hold the problems "
-                    f"of {mine.family}; train on another set, such as the lab (source lab-train:5000)"
+                    f"reward model {name!r} was trained on {mine.name} and is to score {other.name}: both hold the "
+                    f"problems of {mine.family}; train on another set, such as the lab (source lab-train:5000)"
                 )
             if mine.variants:
                 raise ValueError(
-                    f"reward model {name!r} was trained on problems of {mine.name} and is to score others of it, but they "
-                    f"are variants of the same problems of {mine.family}; train on another set, such as the lab "
+                    f"reward model {name!r} was trained on problems of {mine.name} and is to score others of it, but "
+                    f"they are variants of the same problems of {mine.family}; train on another set, such as the lab "
                     "(source lab-train:5000)"
                 )

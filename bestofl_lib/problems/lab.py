@@ -297,8 +297,8 @@ def policy_problems(seed: int = SEED) -> Iterator[Problem]:
 
 
 def more_training_problems(n: int, seed: int = SEED) -> list[Problem]:
-    """n training problems from the lab's templates; no two of them, and none of them and of any split, share template and
-    numbers. The first so many are the same whatever n is.
+    """n training problems from the lab's templates; no two of them, and none of them and of any split, share template
+    and numbers. The first so many are the same whatever n is.
 
     Raises:
         ValueError: n below 1, or more than the templates give.

@@ -69,20 +69,21 @@ def load(
     References are read by `numbers/references.py`.
 
     Args:
-        source: "lab"; "lab-train:N", the lab with N training problems instead of its 1,000; a benchmark of `sets.SETS` such as "mgsm" or "polymath" (from the Hub, or from `folder`); the path of a
-            folder with a benchmark's files; the path or `hf://` address of a table of your own (.tsv, .csv, .jsonl,
-            .parquet), whose questions stand one per row, or in one column per language named by its code; or a path or
-            address with {language} in it, for one file per language whose lines are the same problems.
+        source: "lab"; "lab-train:N", the lab with N training problems instead of its 1,000; a benchmark of `sets.SETS`
+            such as "mgsm" or "polymath" (from the Hub, or from `folder`); the path of a folder with a benchmark's
+            files; the path or `hf://` address of a table of your own (.tsv, .csv, .jsonl, .parquet), whose questions
+            stand one per row, or in one column per language named by its code; or a path or address with {language} in
+            it, for one file per language whose lines are the same problems.
         languages: ISO 639-1 codes; by default all that the source has.
         split: "train", "dev" or "test"; by default all that the source has (the benchmarks: test).
         limit: keep the first so many problems of each split, in all languages; or by split, such as
             {"train": 300, "test": 250}: splits that are not named give none.
         folder: where a benchmark's files are, instead of the Hub.
         revised: which of MGSM's questions MGSM-Rev2 replaced: its JSON list of question numbers per language (counted
-            from 1), or a folder with its TSV files, or "mgsm-rev2" for the Hub's copy, whose questions are then compared;
-            by default `is_revised` is null (the lab: false).
-        question_language: take all questions in this language and give them to each of `languages`, which are then those of
-            the thinking; the source needs no questions in them.
+            from 1), or a folder with its TSV files, or "mgsm-rev2" for the Hub's copy, whose questions are then
+            compared; by default `is_revised` is null (the lab: false).
+        question_language: take all questions in this language and give them to each of `languages`, which are then
+            those of the thinking; the source needs no questions in them.
         columns: for a table of your own: our column -> yours, such as {"question": "prompt"}; usual names are known.
         decimal_mark: "." or ",", where references as text leave in doubt what 1,234 or 18.000 is; the benchmarks write
             ".".
@@ -147,7 +148,8 @@ def _read_source(
     if own:
         return _own(source, columns)
     raise ValueError(
-        f"no problems at {source!r}; {suggestion(source, SOURCES)}expected {', '.join(SOURCES)}, an existing file or folder, "
+        f"no problems at {source!r}; {suggestion(source, SOURCES)}expected {', '.join(SOURCES)}, an existing file or "
+        "folder, "
         "or hf://…"
     )
 

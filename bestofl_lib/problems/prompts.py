@@ -1,7 +1,7 @@
 """How a question is put to a chat model: as a short list of messages.
 
-It knows the wording of each language and three styles. It does not know chat templates or tokens: the sampler renders the
-messages with the model's own template.
+It knows the wording of each language and three styles. It does not know chat templates or tokens: the sampler renders
+the messages with the model's own template.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Asking:
         }
         if style == "question" and (names := [name for name, is_so in wanted.items() if is_so]):
             raise ValueError(
-                f"the prompt style 'question' sends the question alone, so it cannot ask for {' and '.join(names)}; use "
+                f"the prompt style 'question' sends the question alone, so it cannot ask for {' and '.join(names)}; "
+                "use "
                 "prompt='native'" + ("" if self.answer_in else ", or think_by='prefill'")
             )
 
@@ -105,8 +106,8 @@ def messages(
         opening: words that the solution begins with; the model continues them.
 
     Returns:
-        One user message, [{"role": "user", "content": …}], after the system message if there is one. In the style "few_shot",
-        or with an opening, an assistant message follows, which the model continues.
+        One user message, [{"role": "user", "content": …}], after the system message if there is one. In the style
+        "few_shot", or with an opening, an assistant message follows, which the model continues.
 
     Raises:
         ValueError: unknown style or language, or a question without text.
@@ -136,7 +137,9 @@ def messages(
 
 
 def stops(language: str, style: str) -> tuple[str, ...]:
-    """Texts at which a completion ends: a base model continues with a problem that it makes up, under the same label."""
+    """Texts at which a completion ends: a base model continues with a problem that it makes up, under the same
+    label.
+    """
     return (_shots()[language]["labels"][0],) if style == "few_shot" else ()
 
 

@@ -1,4 +1,5 @@
-"""Ids and references of whole tables: ids are text, references are numbers, and what is neither is refused with its rows.
+"""Ids and references of whole tables: ids are text, references are numbers, and what is neither is refused with its
+rows.
 
 How one reference is read is `numbers/references.py`'s; this file knows columns, and which rows are one problem.
 """
@@ -54,7 +55,8 @@ def check_ids(table: pl.DataFrame, source: str | Path = "", lines: Sequence[int]
         first = int(rows[0])
         where = place(source, lines[first]) if lines else f"row {first + 1}"
         raise ValueError(
-            f"{counted(len(rows), 'row')} without a problem_id, the first {where} with {table['problem_id'][first]!r}; give each "
+            f"{counted(len(rows), 'row')} without a problem_id, the first {where} with {table['problem_id'][first]!r}; "
+            "give each "
             "problem an id, the same in all languages, or leave the rows out"
         )
 
@@ -70,8 +72,8 @@ def check_one_question_each(table: pl.DataFrame) -> None:
     )
     if len(twice):
         raise ValueError(
-            f"{counted(len(twice), 'problem row')} occurring twice in one language; give each question its own id, or leave copies "
-            f"out:\n{_listed(twice, 'question')}"
+            f"{counted(len(twice), 'problem row')} occurring twice in one language; give each question its own id, or "
+            f"leave copies out:\n{_listed(twice, 'question')}"
         )
 
 

@@ -1,8 +1,8 @@
 """Benchmarks that a study names by one word, and the user's own files in their format.
 
 A set keeps its languages apart in one of three ways: a file per language (the Hub's configurations and splits are such
-files), a file per language and level, or one column per language. Which one, and where, is declared in `sets.toml`. This file
-knows addresses and columns; `load.py` checks the problems.
+files), a file per language and level, or one column per language. Which one, and where, is declared in `sets.toml`.
+This file knows addresses and columns; `load.py` checks the problems.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def read_set(name: str, codes: Sequence[str] | None, folder: Path | None) -> pl.
         folder: where the files are; None: on the Hub.
 
     Returns:
-        Columns of COLUMNS. A problem is known by the set's key, else by its line; where there are levels, they take turns, so
-        that the first so many problems hold all levels in equal shares.
+        Columns of COLUMNS. A problem is known by the set's key, else by its line; where there are levels, they take
+        turns, so that the first so many problems hold all levels in equal shares.
 
     Raises:
         ValueError: the folder has no file of the set, or a file lacks a column.
@@ -218,7 +218,9 @@ def _rows(one: ProblemSet, table: pl.DataFrame, address: str, level: str) -> pl.
 
 
 def _table(address: str) -> pl.DataFrame:
-    """The table in a benchmark's file: Parquet, JSON (a list, or one object a line), or TSV with or without a header."""
+    """The table in a benchmark's file: Parquet, JSON (a list, or one object a line), or TSV with or without a
+    header.
+    """
     if address.endswith(".json"):
         text = read_text(address)
         if not text.lstrip().startswith("["):

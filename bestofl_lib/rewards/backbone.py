@@ -1,9 +1,9 @@
 """A model that gives each candidate a vector, fast: a reward, or what a reward is computed from.
 
 It opens a policy, a reward model or any Hub id, and runs questions and completions through it in batches that fit in
-memory, each prompt once for all its completions. What is read off the hidden states is up to a readout (`readouts.py`), what
-the texts look like up to `texts.py`. It does not know which candidates are correct, how pairs are made, or where results are
-kept.
+memory, each prompt once for all its completions. What is read off the hidden states is up to a readout (`readouts.py`),
+what the texts look like up to `texts.py`. It does not know which candidates are correct, how pairs are made, or where
+results are kept.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class SlowScoringWarning(UserWarning):
 
 @dataclass(frozen=True)
 class _Prefilled:
-    """What several prompts leave behind, padded on the left to the longest: distances between tokens are then true ones."""
+    """What several prompts leave behind, padded on the left to the longest: distances between tokens are then true
+    ones.
+    """
 
     layers: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values: (prompts, heads, tokens, size)
     last: torch.Tensor  # (prompts, hidden), the state after the last token
@@ -192,8 +194,8 @@ class RewardBackbone:
                 sliding windows or without). False is the plain way; the numbers are the same up to rounding.
 
         Returns:
-            (candidates, width) float32, NaN where a single row did not fit in memory (see `set_aside`), and (candidates,)
-            bool: the completion was cut to fit.
+            (candidates, width) float32, NaN where a single row did not fit in memory (see `set_aside`), and
+            (candidates,) bool: the completion was cut to fit.
         """
         values = np.full((len(completions), self.width), np.nan, dtype=np.float32)
         truncated = np.zeros(len(completions), dtype=bool)
@@ -317,7 +319,9 @@ class RewardBackbone:
             return self._read(states, Batch(tokens, [0] * len(ids), [len(row) for row in ids], marks))
 
     def _states_after(self, prompts: _Prefilled, slots: list[int], tokens: torch.Tensor) -> torch.Tensor:
-        """States of tokens (rows, tokens) after their prompts: (rows, 1 + tokens, hidden), the first of the prompt's end."""
+        """States of tokens (rows, tokens) after their prompts: (rows, 1 + tokens, hidden), the first of the prompt's
+        end.
+        """
         cache = DynamicCache()
         index = torch.tensor(slots, device=self.device)
         lengths = prompts.lengths[index][:, None]
@@ -370,13 +374,16 @@ class RewardBackbone:
             yield rows, self._halving(rows, run), cut[rows]
 
     def _can_share(self) -> bool:
-        """Whether states after shared prompts are those of whole texts: tried once, beyond a (shrunk) sliding window."""
+        """Whether states after shared prompts are those of whole texts: tried once, beyond a (shrunk) sliding
+        window.
+        """
         if self._shares_prompts is None:
             reason = self._doubt_of_sharing()
             self._shares_prompts = reason is None
             if reason is not None:
                 warnings.warn(
-                    f"{self.source} computes each prompt again for every completion, which takes longer, because {reason} "
+                    f"{self.source} computes each prompt again for every completion, which takes longer, because "
+                    f"{reason} "
                     "when prompts are shared; the rewards are the same",
                     SlowScoringWarning,
                     stacklevel=4,

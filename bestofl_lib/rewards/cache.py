@@ -1,7 +1,7 @@
 """Vectors of candidates on disk, so that no forward pass is ever made twice.
 
-A cache folder belongs to one model (weights, layers, dtype, token limit); inside, the key is a hash of the text that the
-model reads. It knows nothing of labels, pairs or heads, and may be deleted at any time.
+A cache folder belongs to one model (weights, layers, dtype, token limit); inside, the key is a hash of the text that
+the model reads. It knows nothing of labels, pairs or heads, and may be deleted at any time.
 """
 
 from __future__ import annotations

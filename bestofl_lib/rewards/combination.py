@@ -1,7 +1,7 @@
 """Several numbers of a candidate combined into one reward: log-probability and cross, arithmetic check and cross.
 
-The weights come from a logistic regression of correctness, fitted on other problems than those it is used on. Tables in, tables out; it
-opens no model.
+The weights come from a logistic regression of correctness, fitted on other problems than those it is used on. Tables
+in, tables out; it opens no model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WEIGHTS = pl.Schema(
         "reward_model": pl.String,
         "part": pl.String,
         "seed": pl.Int32,
-        "weight": pl.Float64,  # log-odds per standard deviation of the part, mean over folds; null: a part has no numbers
+        "weight": pl.Float64,  # log-odds per standard deviation, mean over folds; null: a part has no numbers
         "low": pl.Float64,  # least and greatest over folds
         "high": pl.Float64,
     }
@@ -51,8 +51,8 @@ def combine_rewards(
         seed: of the folds.
 
     Returns:
-        Rows of the rewards table, one per candidate, combination and training seed (null where a part is), and WEIGHTS. A
-        combination with a part that has no numbers here has no rewards, and no weights.
+        Rows of the rewards table, one per candidate, combination and training seed (null where a part is), and WEIGHTS.
+        A combination with a part that has no numbers here has no rewards, and no weights.
 
     Raises:
         ValueError: a name with fewer than two parts, or an unknown part.

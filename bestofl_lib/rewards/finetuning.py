@@ -57,8 +57,8 @@ def finetune(
 ) -> Finetuned | None:
     """Train the backbone and save the adapter or checkpoint with its tokenizer in folder.
 
-    Checkpoints are kept under `folder/checkpoints` until it is done: a run that was stopped continues from the last one if
-    it belongs to the same recipe. When memory runs out, half as many pairs are computed at a time, with more
+    Checkpoints are kept under `folder/checkpoints` until it is done: a run that was stopped continues from the last one
+    if it belongs to the same recipe. When memory runs out, half as many pairs are computed at a time, with more
     accumulation, so that the optimiser's step stays the same.
 
     Args:

@@ -1,7 +1,7 @@
 """A language model's own logits of hidden states that are computed already: its head, with soft-capping and scaling.
 
-It leans on one habit of Transformers: a model for causal language modelling calls its base model, or its decoder, once and
-computes logits from the last hidden state that this returns.
+It leans on one habit of Transformers: a model for causal language modelling calls its base model, or its decoder, once
+and computes logits from the last hidden state that this returns.
 """
 
 from __future__ import annotations

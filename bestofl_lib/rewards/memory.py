@@ -1,6 +1,8 @@
-"""What training will hold in memory, before it starts: counted on a model without contents (device "meta"), layer by layer.
+"""What training will hold in memory, before it starts: counted on a model without contents (device "meta"), layer by
+layer.
 
-The count runs Transformers' own forward, so it follows the architecture. It leaves out mixed precision, which keeps less.
+The count runs Transformers' own forward, so it follows the architecture. It leaves out mixed precision, which keeps
+less.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A reward model is a folder with `reward_model.json` and, by tuning:
 
-* frozen: `head.safetensors`, the linear layer over a frozen base named in the JSON: for readout "head" the `score.weight`
+* frozen: `head.safetensors`, the linear layer over a frozen base named in the JSON: for readout "head" the
+`score.weight`
   of `AutoModelForSequenceClassification`, for readout "probe" one weight per number that a probe reads;
 * lora: an adapter of `peft` over the base named in the JSON;
 * full: an ordinary checkpoint with its tokenizer (a sequence classifier for readout "head", else a language model);
@@ -122,7 +123,8 @@ def _copy_reward_model(source: Path, folder: Path) -> RewardModelSpec:
     destination = folder / spec.name
     if destination.exists() and not (destination / _BROUGHT).exists():
         raise ValueError(
-            f"reward model {spec.name!r} was trained in this run; rename the one in {source} (its name in reward_model.json)"
+            f"reward model {spec.name!r} was trained in this run; rename the one in {source} (its name in "
+            "reward_model.json)"
         )
     shutil.rmtree(destination, ignore_errors=True)
     shutil.copytree(source, destination)
@@ -133,7 +135,8 @@ def _copy_reward_model(source: Path, folder: Path) -> RewardModelSpec:
 def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str = "question") -> RewardModelSpec:
     """Add a reward model made elsewhere to the folder of reward models; it is opened once to check it.
 
-    Its configuration says how its reward is read, see `ways`. Only safetensors are opened; repository code is never run.
+    Its configuration says how its reward is read, see `ways`. Only safetensors are opened; repository code is never
+    run.
 
     Args:
         model: source, name and, where the configuration does not decide, template.
@@ -145,15 +148,26 @@ def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str 
     name = model.name
     if name in ("mono", "multi", "cross") or name.startswith("mono-") or not name.strip(". ") or "/" in name:
         raise ValueError(
-            f"reward model name {name!r} belongs to a trained variant or is not a valid folder name; choose another with name=…"
+            f"reward model name {name!r} belongs to a trained variant or is not a valid folder name; choose another "
+            "with name=…"
         )
     way, template = way_of(model)
     place = Path(folder) / name
     weights = fingerprint(model.source, model.revision)
     spec = RewardModelSpec(
-        name, "head", "imported", str(model.source), model.revision, weights, style, None, 0, way=way, template=template,
+        name,
+        "head",
+        "imported",
+        str(model.source),
+        model.revision,
+        weights,
+        style,
+        None,
+        0,
+        way=way,
+        template=template,
         aggregation=model.aggregation if way in STEP_WAYS else "",
-    )  # fmt: skip
+    )
     if (place / "reward_model.json").exists():
         known = RewardModelSpec.read(place)
         if replace(known, max_tokens=0) == spec:
@@ -189,7 +203,8 @@ def export_reward_model(folder: str | Path, destination: str | Path) -> Path:
     spec = RewardModelSpec.read(folder)
     if spec.readout != "head":
         raise ValueError(
-            f"reward model {spec.name!r} has readout {spec.readout!r}, which a sequence classifier cannot compute; train it "
+            f"reward model {spec.name!r} has readout {spec.readout!r}, which a sequence classifier cannot compute; "
+            "train it "
             "with readout='head' to export it"
         )
     backbone = open_reward_model(folder, spec, device="cpu", dtype="float32")
@@ -204,7 +219,8 @@ def export_reward_model(folder: str | Path, destination: str | Path) -> Path:
 def _check_digest(folder: Path, spec: RewardModelSpec) -> None:
     if folder_hash(folder) != spec.digest:
         raise ValueError(
-            f"the weights of reward model {spec.name!r} in {folder} are damaged or missing; delete the folder and train it "
+            f"the weights of reward model {spec.name!r} in {folder} are damaged or missing; delete the folder and "
+            "train it "
             "again (run 04_train_reward_models)"
         )
 
@@ -226,7 +242,8 @@ def _open_imported(spec: RewardModelSpec, device: str, dtype: str, batch_tokens:
     language_model = spec.way in ("label steps", "judge")
     if fingerprint(spec.base, spec.revision) != spec.weights:
         raise ValueError(
-            f"reward model {spec.name!r} ({spec.base}) has other weights now than when it was imported; delete its folder "
+            f"reward model {spec.name!r} ({spec.base}) has other weights now than when it was imported; delete its "
+            "folder "
             "in reward_models to import it again"
         )
     backbone = RewardBackbone(

@@ -68,8 +68,8 @@ def training_pairs(
 ) -> pl.DataFrame:
     """One row per training pair of the reward model `name`; no pair occurs twice.
 
-    Pairs are spread over problems as evenly as their numbers of correct and wrong candidates allow. An unreadable answer
-    is a wrong candidate.
+    Pairs are spread over problems as evenly as their numbers of correct and wrong candidates allow. An unreadable
+    answer is a wrong candidate.
 
     Args:
         readings: one row per training candidate, with is_correct.
@@ -77,9 +77,9 @@ def training_pairs(
             shares. "cross": the two in different languages.
         rows: number of pairs.
         seed: of the draw.
-        cross_shares: of the ordered pairs of languages in "cross". "natural": as many as their candidates make, so that the
-            model also learns which language to trust; "equal": as far as they have pairs, so that no reward is earned by
-            writing in the stronger language.
+        cross_shares: of the ordered pairs of languages in "cross". "natural": as many as their candidates make, so that
+            the model also learns which language to trust; "equal": as far as they have pairs, so that no reward is
+            earned by writing in the stronger language.
 
     Returns:
         (rows) of PAIRS, in random order.

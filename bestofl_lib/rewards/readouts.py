@@ -106,7 +106,8 @@ class Probe:
         """(width,) how large each standardised number enters a fit; what is large is hardly penalised.
 
         The summed log-likelihood leads: by itself it is a good reward where the base is good at the task. The other
-        statistics and the many dimensions of the states only correct it. Chosen on the lab's dev split, see reports/LOG.md.
+        statistics and the many dimensions of the states only correct it. Chosen on the lab's dev split, see
+        reports/LOG.md.
         """
         return np.concatenate([np.full(2 * hidden_size, 0.03), [10.0], np.full(_STATISTICS - 1, 0.1)])
 

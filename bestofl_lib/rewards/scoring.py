@@ -64,9 +64,9 @@ def score(
 ) -> Scores:
     """Rewards of the candidates of `problems` by the reward models of a folder.
 
-    Reward models on a frozen base share one pass over the candidates. What was computed is kept under `<folder>/cache` by
-    content: a run that was stopped continues where it was, and of new candidates only those are computed. Candidates of other
-    problems are left out, so pass the problems of one split to score that split.
+    Reward models on a frozen base share one pass over the candidates. What was computed is kept under `<folder>/cache`
+    by content: a run that was stopped continues where it was, and of new candidates only those are computed. Candidates
+    of other problems are left out, so pass the problems of one split to score that split.
 
     Args:
         candidates, problems: tables as in `bestofl_lib.tables`.
@@ -77,7 +77,8 @@ def score(
 
     Raises:
         FileNotFoundError: no reward models there.
-        ValueError: unknown scope or name; a reward model that learnt from a problem to be scored; a base whose weights changed.
+        ValueError: unknown scope or name; a reward model that learnt from a problem to be scored; a base whose weights
+            changed.
     """
     if scope not in SCOPES:
         raise ValueError(f"unknown scope {scope!r}; use 'own' (mono models score their own language) or 'all'")
@@ -86,7 +87,8 @@ def score(
     table = candidates.join(problems.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
     if not table.height:
         raise ValueError(
-            f"of {counted(candidates.height, 'candidate')} none belongs to the {counted(problems.height, 'question')} given"
+            f"of {counted(candidates.height, 'candidate')} none belongs to the {counted(problems.height, 'question')} "
+            "given"
         )
 
     parts: list[pl.DataFrame] = []
@@ -140,10 +142,16 @@ def _score_one(reader: _Reader, place: Path, spec: RewardModelSpec, mine: pl.Dat
     failed = mine.filter(pl.col("finish_reason").eq_missing("error")).select(*KEY)
     reasons = ((bad, "reward is not finite, or the candidate did not fit in memory"), (failed, "no completion"))
     aside = [rows.with_columns(reward_model=pl.lit(spec.name), reason=pl.lit(reason)) for rows, reason in reasons]
-    count = pl.DataFrame({
-        "reward_model": spec.name, "seed": spec.seed, "candidates": int(good.sum()), "set_aside": bad.height + failed.height,
-        "truncated": int(truncated.sum()), "seconds": seconds,
-    })  # fmt: skip
+    count = pl.DataFrame(
+        {
+            "reward_model": spec.name,
+            "seed": spec.seed,
+            "candidates": int(good.sum()),
+            "set_aside": bad.height + failed.height,
+            "truncated": int(truncated.sum()),
+            "seconds": seconds,
+        }
+    )
     return Scores(table, steps, pl.concat(aside), count)
 
 

@@ -80,7 +80,8 @@ def score_served(
     finished = table.filter(pl.col("finish_reason").ne_missing("error"))
     if finished.is_empty():
         raise ValueError(
-            f"of {counted(candidates.height, 'candidate')} none belongs to the {counted(problems.height, 'question')} given"
+            f"of {counted(candidates.height, 'candidate')} none belongs to the {counted(problems.height, 'question')} "
+            "given"
         )
     prompts = list(zip(finished["question"], finished["language"], strict=True))
     inputs, truncated = local.whole_texts(prompts, range(len(prompts)), finished["completion"].to_list())
@@ -165,8 +166,10 @@ class _Call:
             values = values[0]
         if isinstance(values, list):
             raise ServerError(
-                f"{self.model!r} returns {len(values)} numbers per text, so it is served as embeddings or is a classifier; "
-                "start the server with a reward model of one output: vllm serve MODEL --runner pooling --convert classify"
+                f"{self.model!r} returns {len(values)} numbers per text, so it is served as embeddings or is a "
+                "classifier; "
+                "start the server with a reward model of one output: vllm serve MODEL --runner pooling --convert "
+                "classify"
             )
         if values is None:  # JSON has no NaN, so some servers write null
             return math.nan

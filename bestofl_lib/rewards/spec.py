@@ -33,7 +33,7 @@ class TrainingSettings:
 
     readout: str = "head"  # "head": linear layer on the last token's state, as in any sequence classifier;
     # "probe": linear layer on the last state, the mean state and the likelihoods of the tokens (frozen base only);
-    # "implicit": scale × log-likelihood of the completion + offset; "verifier": value at every token, see `reward_module`
+    # "implicit": scale × log-likelihood of the completion + offset; "verifier": a value at every token
     tuning: str = "frozen"  # "frozen": the base is run once, only the linear layer is fitted; "lora": adapter (extra
     # `lora`); "full": all weights
     loss: str = "pairwise"  # "pairwise": -log sigmoid(r_chosen - r_rejected); "bce": each pair as two labelled rows

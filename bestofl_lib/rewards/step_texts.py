@@ -1,7 +1,7 @@
 """Texts of models made elsewhere that are read in other places than the last token of a chat.
 
-Each template writes question and completion as its models were trained on them, and marks where a reward is read. It knows
-tokens and steps; it knows no weights.
+Each template writes question and completion as its models were trained on them, and marks where a reward is read. It
+knows tokens and steps; it knows no weights.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _LABEL = "\u2042label\u2042"
 class MarkedTexts(CandidateTexts, ABC):
     """Texts with marks: the tokens of each completion, and which states are read.
 
-    After `encode`, `marks[i]` holds positions in completion i: the state *before* the token there is read; a position equal to
-    the number of tokens is the state after the last one. A completion that is too long loses its beginning with the marks in
-    it, never its last step.
+    After `encode`, `marks[i]` holds positions in completion i: the state *before* the token there is read; a position
+    equal to the number of tokens is the state after the last one. A completion that is too long loses its beginning
+    with the marks in it, never its last step.
     """
 
     def __init__(self, tokenizer: Any, source: str, style: str):
@@ -136,7 +136,8 @@ class LabelTurns(MarkedTexts):
         text = self._rendered(chat)
         if text.count(_LABEL) != len(steps):
             raise ValueError(
-                f"the chat template of {self.source!r} does not write every turn once; use a model whose template takes "
+                f"the chat template of {self.source!r} does not write every turn once; use a model whose template "
+                "takes "
                 "turns of user and assistant"
             )
         before = self._rendered([{"role": "user", "content": question + " " + _LABEL}]).split(_LABEL)[0].rstrip(" ")

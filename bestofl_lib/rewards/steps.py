@@ -17,7 +17,8 @@ _SENTENCE = re.compile(r"(?<=[.!?。！？।])\s+|(?<=[。！？।])")
 
 
 def split_steps(completion: str) -> list[str]:
-    """The steps of a completion: its paragraphs, or its lines if it has one paragraph, or its sentences if it has one line.
+    """The steps of a completion: its paragraphs, or its lines if it has one paragraph, or its sentences if it has one
+    line.
 
     Returns:
         At least one step, and at most 64; none is blank unless the completion is.

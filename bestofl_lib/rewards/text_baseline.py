@@ -1,8 +1,9 @@
-"""The text baseline: a reward from the text alone, for pools that come without a model. A sanity check and a floor, in seconds.
+"""The text baseline: a reward from the text alone, for pools that come without a model. A sanity check and a floor, in
+seconds.
 
-Hashed character n-grams of a completion's ending and a few facts of its shape, and a linear reward on top, trained on the
-same kinds of pairs as the real reward models and cross-fitted by problem. It knows no language and no model, reads no
-question, and never sees how many candidates agree on an answer.
+Hashed character n-grams of a completion's ending and a few facts of its shape, and a linear reward on top, trained on
+the same kinds of pairs as the real reward models and cross-fitted by problem. It knows no language and no model, reads
+no question, and never sees how many candidates agree on an answer.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ _SHAPE = 10
 _CHUNK = 10_000  # texts at once, to bound memory
 _ONE_DIGIT = dict.fromkeys(map(ord, "123456789"), "0")
 _NGRAMS = HashingVectorizer(
-    analyzer="char", ngram_range=NGRAM_SIZES, lowercase=False, n_features=NGRAM_BUCKETS, alternate_sign=False, norm=None,
+    analyzer="char",
+    ngram_range=NGRAM_SIZES,
+    lowercase=False,
+    n_features=NGRAM_BUCKETS,
+    alternate_sign=False,
+    norm=None,
     dtype=np.float32,
-)  # fmt: skip
+)
 
 
 def score_text_baseline(
@@ -47,8 +53,8 @@ def score_text_baseline(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Train the text baseline on a pool by cross-fitting, and score the pool with it.
 
-    Every fold's model learns from the problems of the other folds only, whatever their language. A mono model scores its
-    own language.
+    Every fold's model learns from the problems of the other folds only, whatever their language. A mono model scores
+    its own language.
 
     Args:
         candidates, readings: tables as in `bestofl_lib.tables`; a candidate without a reading is an error.
@@ -68,7 +74,8 @@ def score_text_baseline(
     table = table.join(readings.select(*KEY, "answer", "is_correct"), on=list(KEY), how="left", maintain_order="left")
     if table["is_correct"].null_count():
         raise ValueError(
-            f"{table['is_correct'].null_count():,} of {counted(table.height, 'candidate')} without a reading; run 03_check_answers first"
+            f"{table['is_correct'].null_count():,} of {counted(table.height, 'candidate')} without a reading; run "
+            "03_check_answers first"
         )
     names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
     table = table.with_columns(fold=pl.Series(fold_of(table["problem_id"], folds, seed))).with_row_index("row")
@@ -124,21 +131,23 @@ def rewards_of_pool(
     for (name,), part in given.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         if lacking := len(whole.join(part, on=list(KEY), how="anti")) + len(part.join(whole, on=list(KEY), how="anti")):
             raise ValueError(
-                f"given rewards of {name!r} do not fit the run's candidates in {lacking:,} rows; run 02_import_pool again"
+                f"given rewards of {name!r} do not fit the run's candidates in {lacking:,} rows; run 02_import_pool "
+                "again"
             )
     if not beside:
         return check_table("rewards", given), SCHEMAS["baseline"].to_frame()
     made, told = score_text_baseline(candidates, readings, **training)
     if both := sorted(set(given["reward_model"]) & set(made["reward_model"])):
         raise ValueError(
-            f"given rewards are named {', '.join(both)} as the baseline's reward models are; name them otherwise, such as "
-            f"rewards='mine={both[0]}'"
+            f"given rewards are named {', '.join(both)} as the baseline's reward models are; name them otherwise, such "
+            f"as rewards='mine={both[0]}'"
         )
     return check_table("rewards", pl.concat([check_table("rewards", given), made])), told
 
 
 def text_features(completions: Sequence[str], has_answer: np.ndarray) -> np.ndarray:
-    """(completions, 10 + 512) float32: shape of the text, and square roots of the counts of hashed n-grams of its ending.
+    """(completions, 10 + 512) float32: shape of the text, and square roots of the counts of hashed n-grams of its
+    ending.
 
     All digits 0 to 9 count as one character, so that the numbers of single problems cannot be memorised.
 

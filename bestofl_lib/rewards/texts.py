@@ -20,9 +20,9 @@ class CandidateTexts:
     """Writes candidates down for one model.
 
     The text of a candidate is the chat template's rendering of the user's message (as the policy was asked) and the
-    completion as the assistant's message. Prompt and completion are tokenised separately, so that a prompt's tokens, and
-    its key-value cache, are shared by all its completions. Without a chat template: the user's message, a line break, the
-    completion, the end-of-text token (causal models), or the pair (question, completion) for encoders.
+    completion as the assistant's message. Prompt and completion are tokenised separately, so that a prompt's tokens,
+    and its key-value cache, are shared by all its completions. Without a chat template: the user's message, a line
+    break, the completion, the end-of-text token (causal models), or the pair (question, completion) for encoders.
 
     A completion that is too long loses its *beginning* (the answer is at the end); a prompt may take at most half of
     the tokens, and loses its beginning too.

@@ -3,7 +3,8 @@
 Tables and a base model in, a folder of reward models and a table about them out. It does not read answers or score
 test problems, and it does not know notebooks.
 
-Only abstracts of the paper are known to us: base, loss, tuning and rows are parameters, and the defaults are our choice.
+Only abstracts of the paper are known to us: base, loss, tuning and rows are parameters, and the defaults are our
+choice.
 """
 
 from __future__ import annotations
@@ -90,19 +91,20 @@ def train_reward_models(
 ) -> pl.DataFrame:
     """Train the reward models of the variants, all on the same number of pairs, and save them under `folder`.
 
-    Training pairs come from candidates of `problems` only, so pass the problems of the training split (or all of them with
-    cross-fitting folds). A reward model that exists already with the same recipe is kept. Unreadable answers are wrong
-    candidates.
+    Training pairs come from candidates of `problems` only, so pass the problems of the training split (or all of them
+    with cross-fitting folds). A reward model that exists already with the same recipe is kept. Unreadable answers are
+    wrong candidates.
 
     Args:
         candidates, readings, problems: tables as in `bestofl_lib.tables`.
         base: the model that the reward models start from: the policy, or any folder or Hub id.
         folder: where they go, one sub-folder per name. Inside it: seed-1, seed-2, … for further trainings, and
-            fold-0, fold-1, … with cross-fitting. Trainings of other seeds that lie there are removed: what is there is scored.
+            fold-0, fold-1, … with cross-fitting. Trainings of other seeds that lie there are removed: what is there is
+            scored.
         settings: by default `TrainingSettings()`.
         variants: "mono" (one model per language), "multi", "cross", or single ones such as "mono-en".
-        trainings: of each reward model, with the seeds settings.seed, settings.seed + 1, …; None: 3 where the base is frozen
-            and a training is cheap, else 1.
+        trainings: of each reward model, with the seeds settings.seed, settings.seed + 1, …; None: 3 where the base is
+            frozen and a training is cheap, else 1.
         device, batch_tokens: see `RewardBackbone`; they change no recipe. Several GPUs: start the process with
             `accelerate launch`.
 
@@ -321,8 +323,9 @@ def _announcement(
     ).total(together)
     return (
         f"{len(jobs)} trainings ({settings.readout}, {settings.tuning}) of {jobs[0].pairs.height:,} pairs: about "
-        f"{tokens:,.0f} tokens and {work:.1e} floating-point operations each, {len(jobs) * work:.1e} in all; memory at most "
-        f"{needed / 1e9:.1f} GB with {together:,} tokens at once, {free_bytes(backbone.device) / 1e9:.1f} GB are free beside the "
+        f"{tokens:,.0f} tokens and {work:.1e} floating-point operations each, {len(jobs) * work:.1e} in all; memory at "
+        f"most {needed / 1e9:.1f} GB with {together:,} tokens at once, {free_bytes(backbone.device) / 1e9:.1f} GB are "
+        "free beside the "
         "loaded model; where it does not suffice, fewer are taken at once"
     )
 
@@ -347,7 +350,8 @@ def _training_candidates(candidates: pl.DataFrame, readings: pl.DataFrame, probl
     )
     if not wanted.height:
         raise ValueError(
-            f"of {counted(candidates.height, 'candidate')} none belongs to the {counted(problems['problem_id'].n_unique(), 'training problem')}; "
+            f"of {counted(candidates.height, 'candidate')} none belongs to the "
+            f"{counted(problems['problem_id'].n_unique(), 'training problem')}; "
             "draw candidates for that split first, or cross-fit with folds=5 on data without one"
         )
     table = wanted.select(*KEY, "completion").join(readings.select(*KEY, "is_correct"), on=list(KEY), how="left")

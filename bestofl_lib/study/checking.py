@@ -81,7 +81,8 @@ def _as_problems(source: str, options: dict[str, str]) -> list[str]:
         f"({', '.join(codes)}); rows: {splits}",
         "the first three",
         *_rows(problems, ("question", "reference")),
-        f"run it: bestofl run mgsm -p source={shlex.quote(source)} -p languages={','.join(codes)}{f' -p decimal_mark={mark}' if mark else ''} -p model=… -p run=mine",
+        f"run it: bestofl run mgsm -p source={shlex.quote(source)} -p "
+        f"languages={','.join(codes)}{f' -p decimal_mark={mark}' if mark else ''} -p model=… -p run=mine",
     ]
 
 

@@ -35,7 +35,9 @@ class State:
 
 
 class Digests:
-    """Digests of the files of a run, each computed once per object: content is read, times of change are not trusted."""
+    """Digests of the files of a run, each computed once per object: content is read, times of change are not
+    trusted.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -197,7 +199,8 @@ def file_digest(path: Path) -> str:
 def _upstream(step: Step, steps: list[Step], records: dict[str, Any], digests: Digests) -> tuple[dict, dict]:
     """What earlier notebooks left when this one ran, and what they have left now.
 
-    A file that a later notebook has since taken over (a store that it topped up) does not make the earlier notebook stale.
+    A file that a later notebook has since taken over (a store that it topped up) does not make the earlier notebook
+    stale.
     """
     earlier = earlier_outputs(step, steps, records)
     before = [other.name for other in steps][: [other.name for other in steps].index(step.name)]

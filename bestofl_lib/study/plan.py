@@ -122,7 +122,8 @@ def plan(
 
 
 def _with_language_file(study: Study, overrides: Mapping[str, str], folders: Folders) -> Mapping[str, str]:
-    """The overrides, with `language_file` being the run folder's own where none is named; its language is known from here on.
+    """The overrides, with `language_file` being the run folder's own where none is named; its language is known from
+    here on.
 
     Raises:
         StudyError: the file is none, or not a language's.
@@ -162,7 +163,9 @@ def with_absolute_paths(overrides: Mapping[str, str], here: Path | None = None) 
 
 
 def declared_parameters(study: Study, folders: Folders | None = None) -> list[tuple[Parameter, Any, list[str]]]:
-    """Every parameter of a study once: its declaration, the value that the study gives it, and the notebooks that take it."""
+    """Every parameter of a study once: its declaration, the value that the study gives it, and the notebooks that take
+    it.
+    """
     folders = folders or Folders.default()
     _, steps = plan(study, None, folders)
     found: dict[str, tuple[Parameter, Any, list[str]]] = {}

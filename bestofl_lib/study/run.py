@@ -77,7 +77,8 @@ def run_study(
         held = lock.acquire(timeout=1)
     except filelock.Timeout as error:
         raise StudyError(
-            f"run {run.name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p run={free_name(run)}"
+            f"run {run.name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p "
+            f"run={free_name(run)}"
         ) from error
     with held:
         sweep(run, folders)

@@ -1,7 +1,7 @@
 """Every chart of the workbench: a table goes in, an Altair chart comes out.
 
-A chart's title says the question, its subtitle the unit, the denominator and the interval. Intervals are 95 %. No chart computes a
-figure: it chooses rows, words and encodings. Charts take aggregated tables of at most a few thousand rows.
+A chart's title says the question, its subtitle the unit, the denominator and the interval. Intervals are 95 %. No chart
+computes a figure: it chooses rows, words and encodings. Charts take aggregated tables of at most a few thousand rows.
 """
 
 from bestofl_lib.display.charts.claims import claim_controls, claims_forest

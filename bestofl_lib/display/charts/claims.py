@@ -28,9 +28,10 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What does this run say about each claim, or about a claim in each language?
 
     Args:
-        table: one row per claim and part, or per claim and language: `claim`, `effect`, `low`, `high` (shares), `verdict`; and,
-            where known, `part`, `language`, `budget`, `against`, `statement`, `p_holm`, `mde`, `n_problems`. Rows without an effect are
-            named with their verdict. Several claims become panels, each sorted by effect.
+        table: one row per claim and part, or per claim and language: `claim`, `effect`, `low`, `high` (shares),
+            `verdict`; and, where known, `part`, `language`, `budget`, `against`, `statement`, `p_holm`, `mde`,
+            `n_problems`. Rows without an effect are named with their verdict. Several claims become panels, each sorted
+            by effect.
     """
     need(table, "claim", "effect", "low", "high", "verdict")
     table = _rows(table)
@@ -61,7 +62,8 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
         "claims_forest",
         finding,
         "What does this run say about each claim?",
-        f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line speaks for the claim; filled: the "
+        f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line "
+        "speaks for the claim; filled: the "
         "interval excludes nothing.",
         room=label_room(table) if isinstance(chart, alt.LayerChart) else _panel_room(table),
     )
@@ -69,36 +71,44 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
 
 @or_nothing
 def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """What would simpler rules reach? Every control next to the claim, as gain over a language's own pool and own model.
+    """What would simpler rules reach? Every control next to the claim, as gain over a language's own pool and own
+    model.
 
     Args:
-        table: one row per arm and language (null: the mean over languages, which is shown): `language`, `pool`, `selector`, `gain`,
-            `gain_low`, `gain_high`, `p_holm`, `budget`, `n_problems`.
+        table: one row per arm and language (null: the mean over languages, which is shown): `language`, `pool`,
+            `selector`, `gain`, `gain_low`, `gain_high`, `p_holm`, `budget`, `n_problems`.
     """
     need(table, "language", "pool", "selector", "gain", "gain_low", "gain_high", "p_holm", "budget", "n_problems")
     means = table.filter(pl.col("language").is_null()).drop_nulls("gain").drop("low", "high")
     need(means, "gain")
     names = [f"{words.pool(pool)}, {words.selector(how)}" for pool, how in means.select("pool", "selector").iter_rows()]
     means = means.with_columns(
-        low="gain_low", high="gain_high", row=pl.Series(names, dtype=pl.String), sure=(pl.col("p_holm") < 0.05).fill_null(False),
+        low="gain_low",
+        high="gain_high",
+        row=pl.Series(names, dtype=pl.String),
+        sure=(pl.col("p_holm") < 0.05).fill_null(False),
         label=pl.col("gain").map_elements(signed, return_dtype=pl.String),
-    ).sort("gain", descending=True)  # fmt: skip
+    ).sort("gain", descending=True)
     best = means.row(0, named=True)
     tips = tooltips(means, "row", "gain", "low", "high", "accuracy", "p_holm", "budget", "n_problems")
     order = means["row"].to_list()
     return finish(
         interval_dots(means, "gain", points_axis(), "percentage points", order, tips, y="row", zero=0, colour=INK),
         "claim_controls",
-        f"The best of {means.height} ways is {best['row']}: {signed(best['gain'])} points over the own pool with its own model",
+        f"The best of {means.height} ways is {best['row']}: {signed(best['gain'])} points over the own pool with its "
+        "own model",
         "What would anyone do instead, and what does it reach?",
-        f"Accuracy over a language's own pool chosen by its own reward model, mean over languages, {spelled_range(means['budget'])} completions, "
-        f"{spelled_range(means['n_problems'])} problems; 95 % intervals; filled where significant after Holm's correction.",
+        "Accuracy over a language's own pool chosen by its own reward model, mean over languages, "
+        f"{spelled_range(means['budget'])} completions, {spelled_range(means['n_problems'])} problems; 95 % intervals; "
+        "filled where significant after Holm's correction.",
         room=label_room(means),
     )
 
 
 def _panel_room(table: pl.DataFrame) -> int:
-    """Pixels beside a panel's plot: the names of its rows, without their claim, and the printed effects and verdicts."""
+    """Pixels beside a panel's plot: the names of its rows, without their claim, and the printed effects and
+    verdicts.
+    """
     names, labels = (int(table[column].str.len_chars().max() or 0) for column in ("row", "label"))  # type: ignore[arg-type]
     return min(20 + int(6.4 * max(names - 3, 0)) + 7 * labels, 320)
 

@@ -62,9 +62,11 @@ def exclusive_solves(table: pl.DataFrame) -> alt.TopLevelMixin:
     return finish(
         heat_map(base, "exclusive", largest(table["exclusive"], 1), ".0f"),
         "exclusive_solves",
-        f"{english_name(top['language'])} solves {top['exclusive']:.0f} problems that {english_name(top['other'])} does not, the most of any pair",
+        f"{english_name(top['language'])} solves {top['exclusive']:.0f} problems that {english_name(top['other'])} "
+        "does not, the most of any pair",
         "Which problems does one language solve that another does not?",
-        f"Expected problems of {spelled_range(table['n_problems'])} solved in the row's language and not in the column's; the diagonal is the same "
+        f"Expected problems of {spelled_range(table['n_problems'])} solved in the row's language and not in the "
+        "column's; the diagonal is the same "
         "language drawn again.",
     )
 
@@ -75,7 +77,8 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
 
     Args:
         table: one row per language and budget: `language`, `gain` (coverage with that language minus coverage with
-            the base again, same budget), `low`, `high`, `n_problems`, `budget`, `p_holm`, `base` (the language drawn again).
+            the base again, same budget), `low`, `high`, `n_problems`, `budget`, `p_holm`, `base` (the language drawn
+            again).
     """
     need(table, "language", "gain", "low", "high", "n_problems", "budget", "p_holm", "base")
     again = english_name(table["base"][0])
@@ -106,8 +109,9 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
         "gain_over_resampling",
         finding,
         f"What does each language add beyond drawing {again} again?",
-        f"Coverage of {again} and that language minus coverage of {again} alone, both with {spelled_range(table['budget'])} completions "
-        f"per problem; {spelled_range(table['n_problems'])} problems; lines are 95 % intervals, paired by problem; filled where significant "
+        f"Coverage of {again} and that language minus coverage of {again} alone, both with "
+        f"{spelled_range(table['budget'])} completions per problem; {spelled_range(table['n_problems'])} problems; "
+        "lines are 95 % intervals, paired by problem; filled where significant "
         "after Holm's correction.",
         room=115 if several else label_room(table),
     )
@@ -118,8 +122,8 @@ def added_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     """For a speaker of each language, which second language adds most?
 
     Args:
-        table: one row per base and added language: `base`, `language`, `gain` (coverage with half of the budget in that language
-            minus all of it in the base), `low`, `high`, `p_holm`, `verdict`, `budget`, `n_problems`.
+        table: one row per base and added language: `base`, `language`, `gain` (coverage with half of the budget in that
+            language minus all of it in the base), `low`, `high`, `p_holm`, `verdict`, `budget`, `n_problems`.
     """
     need(table, "base", "language", "gain", "low", "high", "verdict", "budget", "n_problems")
     best = table.sort("gain").row(-1, named=True)
@@ -137,11 +141,12 @@ def added_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     return finish(
         heat_map(base, "gain", most, "", diverging=True, written="told"),
         "added_languages",
-        f"{english_name(best['language'])} adds most to {english_name(best['base'])}: {signed(best['gain'])} points; {clear} of "
-        f"{table.height} pairs are clear gains",
+        f"{english_name(best['language'])} adds most to {english_name(best['base'])}: {signed(best['gain'])} points; "
+        f"{clear} of {table.height} pairs are clear gains",
         "For a speaker of each language, which second language adds most?",
-        f"Coverage with half of {spelled_range(table['budget'])} completions in the added language minus all of them in the own one, percentage "
-        f"points, {spelled_range(table['n_problems'])} problems; * supported after Holm's correction within a row.",
+        f"Coverage with half of {spelled_range(table['budget'])} completions in the added language minus all of them "
+        f"in the own one, percentage points, {spelled_range(table['n_problems'])} problems; * supported after Holm's "
+        "correction within a row.",
     )
 
 
@@ -175,8 +180,8 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
         "shapley",
         f"{top['language_name']} contributes most: {signed(top['shapley'])} points of {top['objective']}",
         "How much of the mixed pool's accuracy does each language contribute?",
-        f"Shapley value: what a language adds on average over all orders of joining; {spelled_range(table['budget'])} completions per problem, "
-        f"{spelled_range(table['n_problems'])} problems; lines are 95 % intervals.",
+        f"Shapley value: what a language adds on average over all orders of joining; {spelled_range(table['budget'])} "
+        f"completions per problem, {spelled_range(table['n_problems'])} problems; lines are 95 % intervals.",
         room=115 if several else label_room(table),
     )
 
@@ -186,8 +191,8 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which language helps most, then which next?
 
     Args:
-        table: one row per step: `step`, `language` added, `accuracy` with `low` and `high`, `gain` (over the step before; null for the
-            first), `objective`, `budget`, `n_problems`.
+        table: one row per step: `step`, `language` added, `accuracy` with `low` and `high`, `gain` (over the step
+            before; null for the first), `objective`, `budget`, `n_problems`.
     """
     need(table, "step", "language", "accuracy", "low", "high", "gain", "objective", "budget", "n_problems")
     label = pl.col("gain").map_elements(signed, return_dtype=pl.String).fill_null("")
@@ -215,8 +220,9 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
         "greedy_order",
         f"The order that helps most: {', then '.join(first)}",
         "Which language helps most, then which next?",
-        f"Accuracy ({'; '.join(table['objective'].unique(maintain_order=True))}) as languages join, and the increment in points; "
-        f"{spelled_range(table['budget'])} completions per problem shared equally; {spelled_range(table['n_problems'])} problems; 95 % intervals. Found and "
+        f"Accuracy ({'; '.join(table['objective'].unique(maintain_order=True))}) as languages join, and the increment "
+        f"in points; {spelled_range(table['budget'])} completions per problem shared equally; "
+        f"{spelled_range(table['n_problems'])} problems; 95 % intervals. Found and "
         "judged on the same problems, so later gains are flattered.",
         room=185 if several else label_room(table),
     )
@@ -244,18 +250,21 @@ def sole_solvers(table: pl.DataFrame) -> alt.TopLevelMixin:
         .encode(
             y=alt.Y("language_name:N", sort=order, title=None),
             x=alt.X("problems:Q", title="problems that this language alone solves"),
-            color=alt.Color("cause:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[colours[c] for c in domain])),
+            color=alt.Color(
+                "cause:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[colours[c] for c in domain])
+            ),
             order=alt.Order("place:Q"),
             tooltip=tooltips(table, "language_name", "cause", "problems", "share", "n_problems"),
         )
         .properties(width=WIDTH - 60, height=alt.Step(24))
-    )  # fmt: skip
+    )
     return finish(
         chart,
         "sole_solvers",
         f"{left:.1f} of {total:.1f} problems that one language alone solves are left unexplained",
         "Of the problems that one language alone solves, what explains how many?",
-        f"Expected problems of {spelled_range(table['n_problems'])} when every language draws {spelled_range(table['budget'])}; what is left is not explained by "
+        f"Expected problems of {spelled_range(table['n_problems'])} when every language draws "
+        f"{spelled_range(table['budget'])}; what is left is not explained by "
         "reading, by faulty questions or by another draw.",
     )
 

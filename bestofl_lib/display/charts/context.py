@@ -1,7 +1,7 @@
 """What every chart of one notebook shares: the line that says where its picture comes from, and the order of languages.
 
-`enable_display(run)` sets it, as a theme is set: once at the top of a notebook. Without it charts have no source line and order
-languages by name.
+`enable_display(run)` sets it, as a theme is set: once at the top of a notebook. Without it charts have no source line
+and order languages by name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _run: list[Run] = []
 
 
 def use_run(run: Run | None) -> None:
-    """Charts made from now on say that they come from this run, and order languages by its accuracy; None: from no run."""
+    """Charts made from now on say that they come from this run, and order languages by its accuracy; None: from no
+    run.
+    """
     _run[:] = [] if run is None else [run]
 
 

@@ -58,8 +58,9 @@ def budget_curves(
     Args:
         curves: the run's table `curves`; rows without a target belong to every panel.
         targets: languages to show; by default all that are a target or a pool of one language.
-        arms: (pool, strategy, reward model) to draw, "own" for the target's own language; by default the own pool chosen by its own
-            reward model and the mixed pool chosen by the cross-lingual one, or majorities where there are no rewards.
+        arms: (pool, strategy, reward model) to draw, "own" for the target's own language; by default the own pool
+            chosen by its own reward model and the mixed pool chosen by the cross-lingual one, or majorities where there
+            are no rewards.
 
     Raises:
         ValueError: the table has none of these arms.
@@ -89,11 +90,13 @@ def budget_curves(
     return finish(
         alt.concat(*layers, columns=3, spacing=24),
         "budget_curves",
-        f"At {budget} completions the mixed pool is ahead for {won} of {len(gaps)} languages, by {signed(mean)} points on average"
+        f"At {budget} completions the mixed pool is ahead for {won} of {len(gaps)} languages, by {signed(mean)} points "
+        "on average"
         if gaps
         else f"{' and '.join(names[:2])}, up to {spelled_range(table['budget'].tail(1))} completions",
         "What does each way of spending a budget reach, for a speaker of each language?",
-        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against completions per problem over all languages; expectations over all "
+        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against completions per problem over all "
+        "languages; expectations over all "
         "subsets (votes simulated); the shaded gap is printed; bands are 95 % intervals over problems.",
         room=55,
     )
@@ -160,8 +163,9 @@ def english_against_mixed(
         "english_against_mixed" if x == "budget" else "english_against_mixed_tokens",
         _lead(table.filter(pl.col("panel") == words.strategy(*found[0])), names[base], words.strategy(*found[0])),
         f"When does a mixed pool beat a pool of {english_name(base)} alone of the same size?",
-        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against {title}; expectations over all subsets (votes simulated); "
-        f"bands are 95 % intervals over problems; a line ends where its draws end. Below: the difference to {names[base]}, paired by problem."
+        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against {title}; expectations over all subsets "
+        "(votes simulated); bands are 95 % intervals over problems; a line ends where its draws end. Below: the "
+        f"difference to {names[base]}, paired by problem."
         + (
             f" Grey: {english_name(base)} alone by {names['simple']}, its strongest way without a reward model."
             if "simple" in names
@@ -191,14 +195,17 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
     last = table.filter((pl.col("panel") == shown[0]) & (pl.col("budget") == pl.col("budget").max())).sort("accuracy")
     best, k = last.row(-1, named=True), last["budget"][0]
     return finish(
-        alt.concat(*(_ended_panel(table.filter(pl.col("panel") == name), name, look) for name in shown), columns=3, spacing=24),
+        alt.concat(
+            *(_ended_panel(table.filter(pl.col("panel") == name), name, look) for name in shown), columns=3, spacing=24
+        ),
         "runs_side_by_side",
         f"At {k} completions {best['arm']} is highest by {shown[0]}: {100 * best['accuracy']:.1f} %",
         "How far does each run come with the same budget?",
-        f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions per problem in equal shares over "
+        f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions per "
+        "problem in equal shares over "
         "the languages that all runs have; bands are 95 % intervals over problems.",
         room=125,
-    )  # fmt: skip
+    )
 
 
 def _other_models(curves: pl.DataFrame) -> list[str]:
@@ -222,9 +229,14 @@ def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
     place = {
         "y": alt.Y("arm:N", sort=list(dict.fromkeys(arms)), title=None, axis=alt.Axis(labelLimit=300)),
         "yOffset": alt.YOffset("resampled:N", sort=kinds),
-        "color": alt.Color("resampled:N", title=None, sort=kinds, scale=alt.Scale(domain=kinds, range=[OWN, VOTE, PLANNED, GREY][: len(kinds)])),
+        "color": alt.Color(
+            "resampled:N",
+            title=None,
+            sort=kinds,
+            scale=alt.Scale(domain=kinds, range=[OWN, VOTE, PLANNED, GREY][: len(kinds)]),
+        ),
         "tooltip": tooltips(table, "arm", "resampled", "accuracy", "low", "high", "budget", "n_problems"),
-    }  # fmt: skip
+    }
     base = alt.Chart(table)
     scale = alt.Scale(zero=False)
     shape = alt.Shape("resampled:N", title=None, sort=kinds, scale=alt.Scale(domain=kinds))
@@ -243,11 +255,12 @@ def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
         "interval_sources",
         f"{arms[-1]}: {', '.join(halves)} points",
         "How much of an interval is luck of the draw?",
-        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, with {spelled_range(table['budget'])} completions; half the width of 95 % intervals.",
+        f"Accuracy, % of {spelled_range(table['n_problems'])} problems, with {spelled_range(table['budget'])} "
+        "completions; half the width of 95 % intervals.",
     )
 
 
-# -- panels ----------------------------------------------------------------------------------------------------------------
+# -- panels ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -275,9 +288,11 @@ def _own_panel(
     base = alt.Chart(rows.drop("panel"))
     tips = tooltips(rows, "arm", "budget", "accuracy", "low", "high", "n_problems")
     layers = [
-        base.mark_area(opacity=0.13, clip=True).encode(x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour),
+        base.mark_area(opacity=0.13, clip=True).encode(
+            x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour
+        ),
         base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=14)).encode(x=x, y=y, color=colour, tooltip=tips),
-    ]  # fmt: skip
+    ]
     if gap:
         wide = rows.pivot("arm", index="budget", values="accuracy").drop_nulls()
         wide = wide.rename({names[0]: "from", names[1]: "to"})
@@ -319,7 +334,9 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     base = alt.Chart(rows.drop("panel"))
     tips = tooltips(rows, "arm", look.x, "accuracy", "low", "high", "n_problems")
     return alt.layer(  # type: ignore[return-value]
-        base.mark_area(opacity=0.12, clip=True).encode(x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour),
+        base.mark_area(opacity=0.12, clip=True).encode(
+            x=x, y=accuracy_axis("low", look.domain, ""), y2="high:Q", color=colour
+        ),
         base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=y, color=colour, tooltip=tips),
         *(
             alt.Chart(part.drop("side"))
@@ -328,7 +345,7 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
             for align, right, up in (("center", 0, -13), ("right", 0, -13), ("left", 7, 0))
             if len(part := ends.filter(side=align))
         ),
-    ).properties(width=190, height=height, title=panel_title(name))  # fmt: skip
+    ).properties(width=190, height=height, title=panel_title(name))
 
 
 def _with_gain(rows: pl.DataFrame, name: str, base: str, look: _Look) -> alt.LayerChart | alt.VConcatChart:
@@ -340,7 +357,9 @@ def _with_gain(rows: pl.DataFrame, name: str, base: str, look: _Look) -> alt.Lay
 
 
 def _gain_panel(rows: pl.DataFrame, base: str, look: _Look) -> alt.LayerChart:
-    """The difference of each mixed pool to the base language alone, with its interval, on the axis of the panel above."""
+    """The difference of each mixed pool to the base language alone, with its interval, on the axis of the panel
+    above.
+    """
     rows = rows.drop_nulls("gain")
     reach = float(
         max(0.02, rows.select(pl.max_horizontal(pl.col("gain_low").abs(), pl.col("gain_high").abs()).max()).item())
@@ -357,10 +376,16 @@ def _gain_panel(rows: pl.DataFrame, base: str, look: _Look) -> alt.LayerChart:
     )
     tips = tooltips(rows, "arm", look.x, "gain", "gain_low", "gain_high", "n_problems")
     return alt.layer(  # type: ignore[return-value]
-        alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[4, 3], color=GREY).encode(y=alt.Y("zero:Q", scale=scale, axis=axis, title="")),
-        chart.mark_area(opacity=0.15, clip=True).encode(x=x, y=alt.Y("gain_low:Q", scale=scale, axis=axis, title=""), y2="gain_high:Q", color=colour),
-        chart.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=alt.Y("gain:Q", scale=scale), color=colour, tooltip=tips),
-    ).properties(width=190, height=80, title=panel_title(f"minus {base}, points"))  # fmt: skip
+        alt.Chart(pl.DataFrame({"zero": [0.0]}))
+        .mark_rule(strokeDash=[4, 3], color=GREY)
+        .encode(y=alt.Y("zero:Q", scale=scale, axis=axis, title="")),
+        chart.mark_area(opacity=0.15, clip=True).encode(
+            x=x, y=alt.Y("gain_low:Q", scale=scale, axis=axis, title=""), y2="gain_high:Q", color=colour
+        ),
+        chart.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(
+            x=x, y=alt.Y("gain:Q", scale=scale), color=colour, tooltip=tips
+        ),
+    ).properties(width=190, height=80, title=panel_title(f"minus {base}, points"))
 
 
 def _line_legend() -> alt.Legend:
@@ -368,7 +393,7 @@ def _line_legend() -> alt.Legend:
     return alt.Legend(symbolType="stroke", symbolOpacity=1, symbolSize=300)
 
 
-# -- rows ------------------------------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------------------------
 
 
 def _own_panels(curves: pl.DataFrame, targets: Sequence[str], arms: Sequence[Arm]) -> pl.DataFrame:
@@ -396,7 +421,9 @@ def _of_pools(curves: pl.DataFrame, pools: list[str], base: str, x: str) -> pl.D
 
 
 def _strongest_simple_way(rows: pl.DataFrame, base: str) -> pl.DataFrame | None:
-    """The curve of the base language alone chosen without a reward model that is highest at its largest budget; None without any."""
+    """The curve of the base language alone chosen without a reward model that is highest at its largest budget; None
+    without any.
+    """
     simple = rows.filter((pl.col("pool") == base) & pl.col("strategy").is_in(list(SIMPLE)))
     if simple.is_empty():
         return None
@@ -405,7 +432,9 @@ def _strongest_simple_way(rows: pl.DataFrame, base: str) -> pl.DataFrame | None:
 
 
 def _setting() -> pl.Expr:
-    """What a point of a curve opens in the report's page "What if?": pool, way of choosing, budget; null for what it does not offer."""
+    """What a point of a curve opens in the report's page "What if?": pool, way of choosing, budget; null for what it
+    does not offer.
+    """
     way = (
         pl.when(pl.col("strategy") == "best_of_k")
         .then("reward_model")
@@ -416,7 +445,9 @@ def _setting() -> pl.Expr:
 
 
 def _gaps(table: pl.DataFrame, arms: Sequence[Arm]) -> dict[str, tuple[float, int]]:
-    """Per language the second arm's accuracy minus the first's at the largest budget that both reach, and that budget."""
+    """Per language the second arm's accuracy minus the first's at the largest budget that both reach, and that
+    budget.
+    """
     first, second = (table.filter(pl.col("arm") == words.arm(*arm)) for arm in arms)
     both = first.join(second, on=["panel", "budget"], suffix="_second").sort("budget").group_by("panel").last()
     return {
@@ -458,7 +489,10 @@ def _lead(rows: pl.DataFrame, base: str, how: str) -> str:
     last = both.row(-1, named=True)
     difference = last["accuracy_mixed"] - last["accuracy"]
     side = "ahead of" if difference > 0 else "behind"
-    return f"Choosing by {how}, a mixed pool is {abs(100 * difference):.1f} points {side} {base} at {last['budget']} completions"
+    return (
+        f"Choosing by {how}, a mixed pool is {abs(100 * difference):.1f} points {side} {base} at {last['budget']} "
+        "completions"
+    )
 
 
 def _arms_of(curves: pl.DataFrame) -> str:

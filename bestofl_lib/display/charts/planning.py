@@ -31,8 +31,8 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How does the planner spread a budget over languages?
 
     Args:
-        table: one row per budget and language: `budget`, `objective`, `language`, `completions`, `n_problems`; and, where
-            known, `least` and `most` (over the plans of the folds).
+        table: one row per budget and language: `budget`, `objective`, `language`, `completions`, `n_problems`; and,
+            where known, `least` and `most` (over the plans of the folds).
 
     Raises:
         ValueError: the table has several objectives, or gives no language a completion.
@@ -67,7 +67,8 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
         "allocation",
         f"At {last['budget'][0]} completions the plan is {line}",
         "How does the planner spread a budget over languages?",
-        f"Completions per problem in each language, planned for {table['objective'][0]} on {spelled_range(table['n_problems'])} problems.",
+        f"Completions per problem in each language, planned for {table['objective'][0]} on "
+        f"{spelled_range(table['n_problems'])} problems.",
     )
 
 
@@ -76,8 +77,9 @@ def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
     """What does planning gain over the plain ways of spending?
 
     Args:
-        table: one row per budget and arm: `budget`, `arm` (planned, a language alone, mixed, hindsight), `accuracy`, `regret`
-            (hindsight minus this arm), `gain` (of the plan over this arm), `gain_low`, `gain_high`, `n_problems`.
+        table: one row per budget and arm: `budget`, `arm` (planned, a language alone, mixed, hindsight), `accuracy`,
+            `regret` (hindsight minus this arm), `gain` (of the plan over this arm), `gain_low`, `gain_high`,
+            `n_problems`.
     """
     need(table, "budget", "arm", "accuracy", "regret", "gain", "gain_low", "gain_high", "n_problems")
     planned = table.filter((pl.col("arm") == "planned") & (pl.col("budget") == pl.col("budget").max()))
@@ -89,10 +91,13 @@ def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
     need(table, "arm")
     rivals = [f"plan − {words.plan_arm(arm)}" for arm in table["arm"]]
     table = table.with_columns(
-        low="gain_low", high="gain_high", rival=pl.Series(rivals, dtype=pl.String),
-        sure=(pl.col("gain_low") > 0) | (pl.col("gain_high") < 0), label=pl.col("gain").map_elements(signed, return_dtype=pl.String),
+        low="gain_low",
+        high="gain_high",
+        rival=pl.Series(rivals, dtype=pl.String),
+        sure=(pl.col("gain_low") > 0) | (pl.col("gain_high") < 0),
+        label=pl.col("gain").map_elements(signed, return_dtype=pl.String),
         row=pl.format("{} completions", "budget"),
-    )  # fmt: skip
+    )
     last = table.filter(pl.col("budget") == pl.col("budget").max()).sort("gain").row(0, named=True)
     order = table.sort("budget")["row"].unique(maintain_order=True).to_list()
     tips = tooltips(table, "rival", "budget", "gain", "low", "high", "accuracy", "n_problems")
@@ -106,10 +111,10 @@ def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
     return finish(
         panels(table, "rival", sorted(set(rivals)), panel, columns=2),
         "planner_regret",
-        f"At {last['budget']} completions the plan is {signed(last['gain'])} points [{signed(last['gain_low'])}, {signed(last['gain_high'])}] "
-        f"against {words.plan_arm(last['arm'])}, its closest rival",
+        f"At {last['budget']} completions the plan is {signed(last['gain'])} points [{signed(last['gain_low'])}, "
+        f"{signed(last['gain_high'])}] against {words.plan_arm(last['arm'])}, its closest rival",
         "What does planning gain over plain ways of spending?",
-        f"The plan's accuracy minus the other's, 95 % intervals paired by problem; {spelled_range(table['n_problems'])} problems; plans are judged on "
-        f"problems that did not make them.{regret}",
+        "The plan's accuracy minus the other's, 95 % intervals paired by problem; "
+        f"{spelled_range(table['n_problems'])} problems; plans are judged on problems that did not make them.{regret}",
         room=150,
     )

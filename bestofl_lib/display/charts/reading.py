@@ -48,9 +48,11 @@ def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
     return finish(
         interval_dots(table, "accuracy", percent_axis(), "accuracy of one candidate", order, tips),
         "accuracy_by_language",
-        f"{best['language_name']} is right most often, {100 * best['accuracy']:.1f} %, {worst['language_name']} least, {100 * worst['accuracy']:.1f} %",
+        f"{best['language_name']} is right most often, {100 * best['accuracy']:.1f} %, {worst['language_name']} least, "
+        f"{100 * worst['accuracy']:.1f} %",
         "How well does the model solve the same problems in each language?",
-        f"Share of all candidates ({spelled_range(table['n_candidates'])} per language, {spelled_range(table['n_problems'])} problems); lines "
+        f"Share of all candidates ({spelled_range(table['n_candidates'])} per language, "
+        f"{spelled_range(table['n_problems'])} problems); lines "
         "are 95 % intervals over problems; what could not be read counts as not correct.",
         room=label_room(table),
     )
@@ -104,7 +106,8 @@ def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How accurate would the same candidates look to another reader?
 
     Args:
-        table: one row per language and reader: `language`, `reader` (ours is `other_readers.OURS`), `accuracy`, `n_candidates`.
+        table: one row per language and reader: `language`, `reader` (ours is `other_readers.OURS`), `accuracy`,
+            `n_candidates`.
 
     Raises:
         ValueError: the table lacks our own reader, so that nothing can be compared with it.
@@ -116,16 +119,20 @@ def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
     table = with_names(table.filter(pl.col("reader") != OURS).join(ours, on="language"))
     need(table, "reader")
     table = table.with_columns(
-        difference=pl.col("accuracy") - pl.col("mine"), reader=pl.col("reader").map_elements(reader_name, return_dtype=pl.String)
-    )  # fmt: skip
+        difference=pl.col("accuracy") - pl.col("mine"),
+        reader=pl.col("reader").map_elements(reader_name, return_dtype=pl.String),
+    )
     readers = table["reader"].unique(maintain_order=True).to_list()
     worst = table.sort(pl.col("difference").abs()).row(-1, named=True)
     y = alt.Y("language_name:N", sort=languages_in_order(table["language"]), title=None)
     base = alt.Chart(table)
     x = alt.X("difference:Q", title="accuracy against our reader, percentage points", axis=points_axis())
     colour = alt.Color(
-        "reader:N", title=None, sort=readers, scale=alt.Scale(domain=readers, range=([SKY, VOTE, GREY] * 4)[: len(readers)])
-    )  # fmt: skip
+        "reader:N",
+        title=None,
+        sort=readers,
+        scale=alt.Scale(domain=readers, range=([SKY, VOTE, GREY] * 4)[: len(readers)]),
+    )
     tips = tooltips(table, "language_name", "reader", "accuracy", "mine", "difference", "n_candidates")
     chart = alt.layer(
         base.mark_rule(color=GREY, opacity=0.6).encode(y=y, x=x, x2=alt.datum(0)),
@@ -141,9 +148,11 @@ def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
     return finish(
         chart,
         "accuracy_by_reader",
-        f"Reading moves accuracy most in {worst['language_name']}: {signed(worst['difference'])} points by {worst['reader']}",
+        f"Reading moves accuracy most in {worst['language_name']}: {signed(worst['difference'])} points by "
+        f"{worst['reader']}",
         "How accurate would the same candidates look to another reader?",
-        f"The same {spelled_range(table['n_candidates'])} candidates per language, read in other ways: what moves is reading, not reasoning.",
+        f"The same {spelled_range(table['n_candidates'])} candidates per language, read in other ways: what moves is "
+        "reading, not reasoning.",
     )
 
 
@@ -181,7 +190,8 @@ def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
         "trace_languages",
         f"{100 * kept:.1f} % of completions are written in the language of their question",
         "Which language is a completion really written in?",
-        f'Share of {spelled_range(table.group_by("language").agg(pl.col("n").sum())["n"])} candidates per language of the question; "unsure": '
+        f"Share of {spelled_range(table.group_by('language').agg(pl.col('n').sum())['n'])} candidates per language of "
+        'the question; "unsure": '
         "too short, or only numbers.",
     )
 

@@ -33,8 +33,9 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Does a reward model rank correct candidates of the same problem above wrong ones?
 
     Args:
-        table: one row per reward model and language: `reward_model`, `language` (null: all together), `auc`, `low`, `high`;
-            and, where known, `n_problems`. The mono model of each language is shown in its own language, as "mono".
+        table: one row per reward model and language: `reward_model`, `language` (null: all together), `auc`, `low`,
+            `high`; and, where known, `n_problems`. The mono model of each language is shown in its own language, as
+            "mono".
     """
     need(table, "reward_model", "language", "auc", "low", "high")
     mono = pl.col("reward_model").str.starts_with("mono-")
@@ -57,12 +58,17 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     scale = alt.Scale(zero=False, nice=True)
     chart = alt.layer(
         alt.Chart(alt.Data(values=[{"chance": 0.5}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(x="chance:Q"),
-        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title="", scale=scale), x2="high:Q", color=colour, **place),
-        base.mark_point(filled=True, size=55, opacity=1).encode(
-            x=alt.X("auc:Q", title="AUC within problems", scale=scale, axis=alt.Axis(tickCount=6)), color=colour, tooltip=tips,
-            shape=alt.Shape("reward_model:N", title=None, sort=models, scale=alt.Scale(domain=models)), **place,
+        base.mark_rule(strokeWidth=1.5).encode(
+            x=alt.X("low:Q", title="", scale=scale), x2="high:Q", color=colour, **place
         ),
-    ).properties(width=WIDTH - 80, height=alt.Step(11 if len(models) > 1 else 22))  # fmt: skip
+        base.mark_point(filled=True, size=55, opacity=1).encode(
+            x=alt.X("auc:Q", title="AUC within problems", scale=scale, axis=alt.Axis(tickCount=6)),
+            color=colour,
+            tooltip=tips,
+            shape=alt.Shape("reward_model:N", title=None, sort=models, scale=alt.Scale(domain=models)),
+            **place,
+        ),
+    ).properties(width=WIDTH - 80, height=alt.Step(11 if len(models) > 1 else 22))
     told = ", ".join(f"{kind} {auc:.3f}" for kind, auc in means.head(4).iter_rows())
     return finish(
         chart,
@@ -82,8 +88,8 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Of the candidates that a reward model calls likely to be right, how many are?
 
     Args:
-        table: `reward_quality.calibration`'s reliability: one row per reward model and bin: `reward_model`, `probability` (mean
-            chance of being correct), `share_correct`, `n_candidates`.
+        table: `reward_quality.calibration`'s reliability: one row per reward model and bin: `reward_model`,
+            `probability` (mean chance of being correct), `share_correct`, `n_candidates`.
     """
     need(table, "reward_model", "probability", "share_correct", "n_candidates")
     models = known_models(table["reward_model"])
@@ -111,9 +117,11 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
             width=420, height=340
         ),
         "calibration",
-        f"Where {row['reward_model']} says {100 * row['probability']:.0f} %, {100 * row['share_correct']:.0f} % are correct: its largest error",
+        f"Where {row['reward_model']} says {100 * row['probability']:.0f} %, {100 * row['share_correct']:.0f} % are "
+        "correct: its largest error",
         "Of the candidates called likely to be right, how many are?",
-        f"Share correct against the predicted chance, in bins of candidates ({table['n_candidates'].sum():,} in all; larger dots hold more); "
+        f"Share correct against the predicted chance, in bins of candidates ({table['n_candidates'].sum():,} in all; "
+        "larger dots hold more); "
         "on the dashed line the two agree.",
     )
 
@@ -123,8 +131,8 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     """Which languages do the chosen candidates come from?
 
     Args:
-        table: one row per way of choosing and language: `language`, `share` (of the choices), `strategy`, `reward_model`,
-            `budget`, `n_problems`. The dashed line is the equal share of the languages.
+        table: one row per way of choosing and language: `language`, `share` (of the choices), `strategy`,
+            `reward_model`, `budget`, `n_problems`. The dashed line is the equal share of the languages.
     """
     need(table, "language", "share", "strategy", "reward_model", "budget", "n_problems")
     many = table["budget"].n_unique() > 1
@@ -154,9 +162,10 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     return finish(
         panels(table, "arm", order, panel),
         "selected_languages",
-        f"{top['language_name']} supplies {100 * top['share']:.0f} % of the choices of {top['arm']}; an equal share is {100 * top['equal']:.0f} %",
+        f"{top['language_name']} supplies {100 * top['share']:.0f} % of the choices of {top['arm']}; an equal share is "
+        f"{100 * top['equal']:.0f} %",
         "Which languages do the chosen candidates come from?",
-        f"Share of the candidates chosen from the mixed pool, {spelled_range(table['budget'])} completions per problem, "
-        f"{spelled_range(table['n_problems'])} problems; the dashed line is an equal share.",
+        f"Share of the candidates chosen from the mixed pool, {spelled_range(table['budget'])} completions per "
+        f"problem, {spelled_range(table['n_problems'])} problems; the dashed line is an equal share.",
         room=105,
     )

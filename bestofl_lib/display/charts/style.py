@@ -1,8 +1,9 @@
-"""What the charts share: colours with one meaning each, axes, tooltips, dots with intervals, labels at line ends, final looks.
+"""What the charts share: colours with one meaning each, axes, tooltips, dots with intervals, labels at line ends, final
+looks.
 
-Colours can be told apart by colour-blind readers and on light and dark pages, and never carry meaning alone. A filled dot is an effect
-that is statistically significant, a hollow one is not; no colour means "good". Languages are named in English and have one order
-everywhere (see `context`). Nothing here knows what a chart shows.
+Colours can be told apart by colour-blind readers and on light and dark pages, and never carry meaning alone. A filled
+dot is an effect that is statistically significant, a hollow one is not; no colour means "good". Languages are named in
+English and have one order everywhere (see `context`). Nothing here knows what a chart shows.
 """
 
 from __future__ import annotations
@@ -51,9 +52,24 @@ INK = "currentColor"  # the page's own text colour
 WIDTH = 620  # pixels of a chart with one panel; pages fit it to their width
 TEXT = 12  # pixels of the smallest text
 SHARES = (
-    "accuracy", "low", "high", "unreadable", "share", "gain", "coverage", "effect", "mde", "regret", "predicted", "observed",
-    "shapley", "gain_low", "gain_high", "equal", "difference",
-)  # fmt: skip
+    "accuracy",
+    "low",
+    "high",
+    "unreadable",
+    "share",
+    "gain",
+    "coverage",
+    "effect",
+    "mde",
+    "regret",
+    "predicted",
+    "observed",
+    "shapley",
+    "gain_low",
+    "gain_high",
+    "equal",
+    "difference",
+)
 TIP_NAMES = {
     "language_name": "language", "panel_name": "language", "other_name": "other language", "arm": "way of choosing",
     "p_holm": "p (Holm)", "mde": "detectable", "n_problems": "problems",
@@ -68,7 +84,8 @@ def finish(chart: Any, name: str, finding: str, question: str, detail: str, room
         finding: one sentence, computed from the chart's table.
         question: ends with a question mark.
         detail: unit, denominator, interval.
-        room: pixels beside the plot: of charts with panels for axis labels and labels at line ends, of others for labels at the right.
+        room: pixels beside the plot: of charts with panels for axis labels and labels at line ends, of others for
+            labels at the right.
     """
     finding = finding[:1].upper() + finding[1:]
     source = context.current().source
@@ -224,7 +241,7 @@ def line_ends(
     return ends.with_columns(label_y=pl.Series(places, dtype=pl.Float64))
 
 
-# -- tables ----------------------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------------------------
 
 
 class NoRows(ValueError):
@@ -303,7 +320,7 @@ def thinned(table: pl.DataFrame, most: int = 4000) -> pl.DataFrame:
     return table.filter(pl.col("budget").is_in(keep))
 
 
-# -- encodings -------------------------------------------------------------------------------------------------------------
+# -- encodings -------------------------------------------------------------------------------------------------------
 
 
 def tooltips(table: pl.DataFrame, *columns: str) -> list[alt.Tooltip]:

@@ -1,4 +1,6 @@
-"""What the explorer shows of one problem: the questions, the candidates, what each strategy picks of one draw, and why."""
+"""What the explorer shows of one problem: the questions, the candidates, what each strategy picks of one draw, and
+why.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,10 @@ def precision(table: pl.DataFrame) -> str:
     row = table.row(0, named=True)
     if not row["n"]:
         return f"{counted(row['n_outdated'], 'judgement')} outdated: the answers are read otherwise now"
-    share = f"{row['n_right']} of {counted(row['n'], 'reading')} right, {100 * row['precision']:.1f} % [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    share = (
+        f"{row['n_right']} of {counted(row['n'], 'reading')} right, {100 * row['precision']:.1f} % "
+        f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    )
     return share + (f"; {row['n_outdated']} outdated" if row["n_outdated"] else "")
 
 
@@ -129,8 +134,9 @@ def explain(taken: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], strat
     """Why a strategy picked this one of the candidates drawn, in words and numbers.
 
     Args:
-        taken: the candidates drawn: `answer`, `is_correct`, `reward` (None where it was set aside), `logprob`, `n_tokens`
-            (None where unknown: then lengths count), `false_equations`, `completion`, `where` (such as "de #3").
+        taken: the candidates drawn: `answer`, `is_correct`, `reward` (None where it was set aside), `logprob`,
+            `n_tokens` (None where unknown: then lengths count), `false_equations`, `completion`, `where` (such as "de
+            #3").
         chosen: the one that was picked.
         strategy: one of STRATEGIES.
     """
@@ -228,15 +234,26 @@ def _pick(
 def _card(row: Mapping[str, Any], reward: float | None, drawn: bool) -> dict[str, Any]:
     code = row["language"]
     return {
-        "id": f"{code}-{row['sample_index']}", "index": row["sample_index"], "drawn": drawn, "picked": [],
-        "pieces": segments(row["completion"], row["start"], row["end"]), "length": len(row["completion"]),
-        "answer": row["answer"], "rule": row["rule"], "note": row["note"] or "",
-        "correct": bool(row["is_correct"]), "read": row["answer"] is not None,
-        "reward": reward, "rewards": [[r["reward_model"], _finite(r["reward"])] for r in _in_order(row["rewards"], code)],
-        "logprob": _finite(row["logprob"]), "tokens": row["n_tokens"], "finish": row["finish_reason"],
-        "condition": row["condition"], "trace": row["trace_language"],
+        "id": f"{code}-{row['sample_index']}",
+        "index": row["sample_index"],
+        "drawn": drawn,
+        "picked": [],
+        "pieces": segments(row["completion"], row["start"], row["end"]),
+        "length": len(row["completion"]),
+        "answer": row["answer"],
+        "rule": row["rule"],
+        "note": row["note"] or "",
+        "correct": bool(row["is_correct"]),
+        "read": row["answer"] is not None,
+        "reward": reward,
+        "rewards": [[r["reward_model"], _finite(r["reward"])] for r in _in_order(row["rewards"], code)],
+        "logprob": _finite(row["logprob"]),
+        "tokens": row["n_tokens"],
+        "finish": row["finish_reason"],
+        "condition": row["condition"],
+        "trace": row["trace_language"],
         "strays": row["trace_language"] is not None and row["trace_language"] != code,
-    }  # fmt: skip
+    }
 
 
 def _finite(value: float | None) -> float | None:

@@ -41,9 +41,20 @@ def first_state(source: Source, most: Mapping[str, int]) -> State:
     models = source.reward_models
     equal = len(languages) * min((most[code] for code in languages), default=0)
     return State(
-        "difficulty", (), 0, None, "", "problem", 0, "best_of_k" if models else "majority", models[0] if models else None,
-        languages, max(1, min(8, equal)), None, {},
-    )  # fmt: skip
+        "difficulty",
+        (),
+        0,
+        None,
+        "",
+        "problem",
+        0,
+        "best_of_k" if models else "majority",
+        models[0] if models else None,
+        languages,
+        max(1, min(8, equal)),
+        None,
+        {},
+    )
 
 
 def restored(old: State | None, first: State, source: Source, most: Mapping[str, int]) -> State:
@@ -65,9 +76,10 @@ def next_state(state: State, change: Mapping[str, Any], source: Source, most: Ma
     """The choices after one change.
 
     Args:
-        change: one of `sort`, `filters`, `page`, `tab`, `seed`, `strategy`, `reward_model`, `budget` with its new value;
-            `problem: [id, language]`; `language: [code, on]`; `slider: [code, completions]`; `offset: [code, value]`;
-            `offsets: {}`; `equal: True`; `keep: True` keeps the setting to compare others with, `keep: False` forgets it.
+        change: one of `sort`, `filters`, `page`, `tab`, `seed`, `strategy`, `reward_model`, `budget` with its new
+            value; `problem: [id, language]`; `language: [code, on]`; `slider: [code, completions]`; `offset: [code,
+            value]`; `offsets: {}`; `equal: True`; `keep: True` keeps the setting to compare others with, `keep: False`
+            forgets it.
 
     Raises:
         ValueError: naming a change that does not exist, or a value that this run does not have.
@@ -131,7 +143,9 @@ def _changed(state: State, name: str, value: Any, source: Source, most: Mapping[
 
 
 def _within(state: State, most: Mapping[str, int]) -> State:
-    """Equal shares end where the language with the fewest candidates does; beyond that the budget is allocated by hand."""
+    """Equal shares end where the language with the fewest candidates does; beyond that the budget is allocated by
+    hand.
+    """
     top = len(state.languages) * min(most[code] for code in state.languages)
     if state.allocation is None and state.budget > top:
         return replace(state, allocation=apportion(state.budget, state.languages, most))
@@ -163,7 +177,8 @@ def opened_with(state: State, text: str, source: Source, most: Mapping[str, int]
     """The choices with those of a file that `written_setting` made.
 
     Raises:
-        ValueError: it is no such file, or names a language, strategy, reward model or budget that this run does not have.
+        ValueError: it is no such file, or names a language, strategy, reward model or budget that this run does not
+            have.
     """
     found = yaml.safe_load(text)
     known = {field.name for field in fields(Setting)}
@@ -189,7 +204,9 @@ def opened_with(state: State, text: str, source: Source, most: Mapping[str, int]
 
 
 def describe_state(state: State, most: Mapping[str, int]) -> dict[str, Any]:
-    """The choices as JSON, with `most` (completions to be had per language), `total` and `shown` (the sliders' values)."""
+    """The choices as JSON, with `most` (completions to be had per language), `total` and `shown` (the sliders'
+    values).
+    """
     shown = state.allocation or apportion(state.budget, state.languages, most)
     total = sum(most[code] for code in state.languages)
     listed = {"filters": list(state.filters), "languages": list(state.languages)}

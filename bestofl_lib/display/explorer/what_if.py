@@ -11,7 +11,8 @@ from bestofl_lib.text import signed_interval, signed_points
 
 
 def what_if_view(numbers: Numbers, setting: Setting, kept: Setting | None = None) -> dict[str, Any]:
-    """JSON of `what_if`, its lines named; `against` says the difference from a kept setting, where there is another one.
+    """JSON of `what_if`, its lines named; `against` says the difference from a kept setting, where there is another
+    one.
 
     Raises:
         ValueError: the run cannot answer this setting; says why.
@@ -33,7 +34,10 @@ def describe(setting: Setting) -> str:
     else:
         how = ", ".join(f"{code} {k}" for code, k in setting.allocation.items() if k)
     moved = ", ".join(f"{code} {offset:+.2f}" for code, offset in setting.offsets.items() if offset)
-    return f"{words.strategy(setting.strategy, setting.reward_model)}, {setting.budget} completions ({how}{'; offsets ' + moved if moved else ''})"
+    return (
+        f"{words.strategy(setting.strategy, setting.reward_model)}, {setting.budget} completions "
+        f"({how}{'; offsets ' + moved if moved else ''})"
+    )
 
 
 def _line(place: int, codes: list[str]) -> str:

@@ -1,7 +1,7 @@
 """The explorer's widget: sends what was chosen to `display/run_scan.py` and shows what comes back.
 
-It holds the choices of one run and remembers them for the next time the cell runs. It knows no figure, and draws nothing
-itself: the page is `view.js` and `view.css`, which place every text as text.
+It holds the choices of one run and remembers them for the next time the cell runs. It knows no figure, and draws
+nothing itself: the page is `view.js` and `view.css`, which place every text as text.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class Explorer(anywidget.AnyWidget):
         self.on_msg(self._hear)
 
     def choose(self, **change: Any) -> Explorer:
-        """Change one choice from Python, as the page does: `choose(problem=["lab-test-0004", "sw"])`, `choose(budget=4)`."""
+        """Change one choice from Python, as the page does: `choose(problem=["lab-test-0004", "sw"])`,
+        `choose(budget=4)`.
+        """
         self._take([change])
         return self
 
@@ -111,7 +113,9 @@ class Explorer(anywidget.AnyWidget):
         return run.read("labels") if run.has("labels") else TABLES["labels"].schema.to_frame()
 
     def setting(self) -> str:
-        """What is set under *What if*, as a YAML file that opens the explorer as it is now: `bestofl explore RUN --setting FILE`."""
+        """What is set under *What if*, as a YAML file that opens the explorer as it is now: `bestofl explore RUN
+        --setting FILE`.
+        """
         chosen = choices.setting_of(self._state)
         return choices.written_setting(chosen, f"Best-of-L, run {self._source.run.name}: {describe(chosen)}")
 
@@ -119,8 +123,8 @@ class Explorer(anywidget.AnyWidget):
         """The candidates that the chosen strategy picks with the chosen allocation and seed, one row per problem.
 
         Returns:
-            `problem_id`, `language`, `sample_index`, `is_correct`, `strategy`, `reward_model`, `budget`, `answer`, `completion`. No row
-            where a vote had no answer to count.
+            `problem_id`, `language`, `sample_index`, `is_correct`, `strategy`, `reward_model`, `budget`, `answer`,
+            `completion`. No row where a vote had no answer to count.
         """
         state, most = self._state, self._numbers.most
         setting = choices.setting_of(state)

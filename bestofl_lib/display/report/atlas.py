@@ -1,8 +1,9 @@
 """The atlas of a report: every problem in every language, and what was written there, for readers without Python.
 
-Makes one block of data, capped to a number of bytes; a script in `assets/atlas.js` draws it. Which rows, which order and
-which counts come from `analysis/run_scan.py`. Nothing here becomes HTML: the data travels packed (gzip, base64), so that no text in
-it can end a script or open a tag, and the page sets every piece of it as text. It says what was left out.
+Makes one block of data, capped to a number of bytes; a script in `assets/atlas.js` draws it. Which rows, which order
+and which counts come from `analysis/run_scan.py`. Nothing here becomes HTML: the data travels packed (gzip, base64), so
+that no text in it can end a script or open a tag, and the page sets every piece of it as text. It says what was left
+out.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
 
     Returns:
         `languages`, `models`, `sorts`, `filters`, `orders` (problem numbers), `ids`, `n`/`correct`/`unread`/`revised`
-        (one list per language), `flags` and `exclusive` per problem, `problems` (see `_problem`), `capped` (sentences on
-        what is left out; empty where nothing is). None where the run has no readings to show.
+        (one list per language), `flags` and `exclusive` per problem, `problems` (see `_problem`), `capped` (sentences
+        on what is left out; empty where nothing is). None where the run has no readings to show.
     """
     source = _open(run, with_rewards)
     if source is None:
@@ -95,7 +96,9 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
 
 
 def pack(data: Any) -> str:
-    """JSON as base64 of gzip: letters, digits, `+`, `/` and `=`, whatever the data holds. The same data gives the same text."""
+    """JSON as base64 of gzip: letters, digits, `+`, `/` and `=`, whatever the data holds. The same data gives the same
+    text.
+    """
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode("utf8", "replace"), 6, mtime=0)).decode()
 
@@ -106,7 +109,7 @@ def atlas_body(data: Mapping[str, Any]) -> Markup:
     return render("atlas.html.j2", n=n, languages=languages, packed=pack(data), capped=data["capped"])
 
 
-# -- which rows ----------------------------------------------------------------------------------------------------------
+# -- which rows ------------------------------------------------------------------------------------------------------
 
 
 def _open(run: Run, with_rewards: bool) -> run_scan.Source | None:
@@ -141,7 +144,9 @@ def _caps(n_problems: int, n_candidates: int, most: int) -> Iterator[Cap]:
 
 
 def _rows(source: run_scan.Source, ids: list[str]) -> pl.DataFrame:
-    """One row per candidate of these problems, with its reading and its rewards, in the order in which they are kept."""
+    """One row per candidate of these problems, with its reading and its rewards, in the order in which they are
+    kept.
+    """
     here = pl.col("problem_id").is_in(ids)
     columns = ("completion", "n_tokens", "finish_reason", "logprob", "condition")
     counts = source.cells.filter(here)["n"].to_list()
@@ -166,7 +171,9 @@ def _rows(source: run_scan.Source, ids: list[str]) -> pl.DataFrame:
 
 
 def _problems(source: run_scan.Source, rows: pl.DataFrame, ids: list[str], cap: Cap) -> list[dict[str, Any]]:
-    """What is shown of each problem, in the order of `ids`; those beyond the cap have questions and votes, no candidates."""
+    """What is shown of each problem, in the order of `ids`; those beyond the cap have questions and votes, no
+    candidates.
+    """
     shown, models = set(ids[: cap.problems]), _models(source)
     kept = (
         rows.filter(pl.col("problem_id").is_in(list(shown)))
@@ -193,8 +200,8 @@ def _problems(source: run_scan.Source, rows: pl.DataFrame, ids: list[str], cap: 
 
 
 def _candidate(row: Mapping[str, Any], models: list[str], characters: int) -> list[Any]:
-    """[number, pieces, answer, correct, rule, note, rewards, log-probability, tokens, finish, trace language, condition,
-    whether a written equation is false]:
+    """[number, pieces, answer, correct, rule, note, rewards, log-probability, tokens, finish, trace language,
+    condition, whether a written equation is false]:
     positions that `atlas.js` knows by the same names; pieces as `text.segments` makes them."""
     return [
         row["sample_index"], _around(row["completion"] or "", row["start"], row["end"], characters),
@@ -220,7 +227,9 @@ def _around(text: str, start: int | None, end: int | None, characters: int) -> l
 
 
 def _votes(source: run_scan.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
-    """Per problem its most frequent answers over all candidates: answer (None: unread), votes, correct; unread ones last."""
+    """Per problem its most frequent answers over all candidates: answer (None: unread), votes, correct; unread ones
+    last.
+    """
     counts = (
         source.readings.filter(pl.col("problem_id").is_in(ids))
         .group_by("problem_id", "answer")
@@ -239,8 +248,8 @@ def _votes(source: run_scan.Source, ids: list[str]) -> dict[str, list[list[Any]]
 
 
 def _winners(source: run_scan.Source, ids: list[str]) -> dict[str, list[list[Any]]]:
-    """Per problem and reward model the candidate with the highest reward of all: [model, language number, sample number,
-    answer, correct, reward, how many share it]."""
+    """Per problem and reward model the candidate with the highest reward of all: [model, language number, sample
+    number, answer, correct, reward, how many share it]."""
     number = {code: place for place, code in enumerate(source.languages)}
     made: dict[str, list[list[Any]]] = {}
     for model in _models(source):
@@ -249,9 +258,17 @@ def _winners(source: run_scan.Source, ids: list[str]) -> dict[str, list[list[Any
         table = best.join(source.readings.select(*KEYS, "answer", "is_correct"), on=KEYS, how="left").sort(*KEYS)
         top = table.group_by("problem_id", maintain_order=True).agg(pl.all().first(), tied=pl.len()).collect()
         for row in top.iter_rows(named=True):
-            made.setdefault(row["problem_id"], []).append([
-                model, number[row["language"]], row["sample_index"], row["answer"], int(bool(row["is_correct"])), _number(row["reward"], 3), row["tied"],
-            ])  # fmt: skip
+            made.setdefault(row["problem_id"], []).append(
+                [
+                    model,
+                    number[row["language"]],
+                    row["sample_index"],
+                    row["answer"],
+                    int(bool(row["is_correct"])),
+                    _number(row["reward"], 3),
+                    row["tied"],
+                ]
+            )
     return made
 
 
@@ -269,7 +286,8 @@ def _said(
     if len(held) < total:
         first = "those with the highest reward of their problem, then " if source.models else ""
         said.append(
-            f"{len(held):,} of {total:,} candidates are embedded, at most {cap.per_cell} of a problem in one language: {first}those drawn "
+            f"{len(held):,} of {total:,} candidates are embedded, at most {cap.per_cell} of a problem in one language: "
+            f"{first}those drawn "
             "first. Counts, shares and votes are over all of them."
         )
     cut = sum(any("cut" in piece for piece in candidate[1]) for candidate in held)

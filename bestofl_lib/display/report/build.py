@@ -1,8 +1,8 @@
 """Turns the executed notebooks of a run into a few HTML pages that need no network and no Python.
 
-`index.html` opens with what was asked and what came out; then one page per notebook, and the atlas. The chart library, its
-drawing script and the stylesheet are stored once in `assets/`. A content security policy in every page lets no other script
-run and no request leave. This file knows pages and files. It computes no figure.
+`index.html` opens with what was asked and what came out; then one page per notebook, and the atlas. The chart library,
+its drawing script and the stylesheet are stored once in `assets/`. A content security policy in every page lets no
+other script run and no request leave. This file knows pages and files. It computes no figure.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def build_report(run: Run, destination: Path, *, title: str, states: States) -> 
 def mark_unfinished(destination: Path, why: str) -> None:
     """Make the pages of a written report say that they may be older than their run, until it is built again.
 
-    Called before a notebook runs: a run that is interrupted or killed then leaves pages that say so. Nothing where there is no report.
+    Called before a notebook runs: a run that is interrupted or killed then leaves pages that say so. Nothing where
+    there is no report.
     """
     if (destination / "assets").is_dir():
         text = f"document.documentElement.dataset.unfinished = {embed.inert_json(why)};\n"
@@ -103,7 +104,9 @@ def mark_unfinished(destination: Path, why: str) -> None:
 def report_pages(
     run: Run, title: str, states: States, largest_atlas: int = atlas.LARGEST, link: str = "{}.html"
 ) -> list[Page]:
-    """All pages of a report, the overview first; see `build_report`. `link` is how a page refers to another by its name."""
+    """All pages of a report, the overview first; see `build_report`. `link` is how a page refers to another by its
+    name.
+    """
     records = run.recorded().get("notebooks", {})
     shown = [name for name, (state, _) in states.items() if state in (FRESH, FAILED) and _executed(run, name).exists()]
     notebooks = {name: nbformat.read(_executed(run, name), as_version=4) for name in shown}
@@ -137,9 +140,16 @@ def _executed(run: Run, name: str) -> Path:
 
 def _in_shell(page: Page, pages: list[Page], run: Run) -> str:
     return render(
-        "base.html.j2", policy=POLICY, title=f"{page.text} · {run.name}", brand=f"Best-of-L · run {run.name}",
-        links=links(pages, page.name), body=page.body, heading=page.heading, rows=page.rows, scripts=(STATE, *page.scripts),
-    )  # fmt: skip
+        "base.html.j2",
+        policy=POLICY,
+        title=f"{page.text} · {run.name}",
+        brand=f"Best-of-L · run {run.name}",
+        links=links(pages, page.name),
+        body=page.body,
+        heading=page.heading,
+        rows=page.rows,
+        scripts=(STATE, *page.scripts),
+    )
 
 
 def links(pages: list[Page], here: str = "", link: str = "{}.html") -> list[Link]:
@@ -151,7 +161,7 @@ def _chart_scripts(body: str) -> tuple[str, ...]:
     return ("vega.js", "charts.js") if '<figure class="bestofl-chart"' in body else ()
 
 
-# -- one notebook ----------------------------------------------------------------------------------------------------------
+# -- one notebook ----------------------------------------------------------------------------------------------------
 
 
 def _notebook_page(name: str, notebook: Any, state: tuple[str, str], record: dict[str, Any]) -> Page:
@@ -203,11 +213,13 @@ def _title_and_question(notebook: Any, name: str) -> tuple[str, str]:
     return title, question
 
 
-# -- the atlas and the first page ------------------------------------------------------------------------------------------
+# -- the atlas and the first page ------------------------------------------------------------------------------------
 
 
 def atlas_page(run: Run, states: States, largest: int = atlas.LARGEST) -> Page | None:
-    """The atlas, from tables that are fresh, in at most `largest` bytes of data; None where the run has no fresh readings."""
+    """The atlas, from tables that are fresh, in at most `largest` bytes of data; None where the run has no fresh
+    readings.
+    """
     records = run.recorded().get("notebooks", {})
     fresh = {
         file
@@ -324,14 +336,15 @@ def _headline_chart(notebooks: dict[str, Any]) -> dict[str, Any] | None:
     return next((specs[name] for name in HEADLINES if name in specs), None)
 
 
-# -- where it comes from ---------------------------------------------------------------------------------------------------
+# -- where it comes from ---------------------------------------------------------------------------------------------
 
 
 def _about(run: Run, title: str) -> list[str]:
     study = run.recorded().get("study", {})
     given = " ".join(f"-p {name}={_given(value)}" for name, value in study.get("overrides", {}).items())
     lines = [
-        f"Cite: Best-of-L, {title}. {footer_of(run)}. Method: Rajaee et al., arXiv 2509.15811; this is an independent implementation."
+        f"Cite: Best-of-L, {title}. {footer_of(run)}. Method: Rajaee et al., arXiv 2509.15811; this is an independent "
+        "implementation."
     ]
     if study.get("name"):
         lines.append(f"Run again: bestofl run {study['name']}{' ' + given if given else ''}")
@@ -350,7 +363,8 @@ def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("parameters", ", ".join(f"{name} = {value!r}" for name, value in record.get("parameters", {}).items())),
         (
             "started",
-            f"{record.get('started', '?')}; took {record.get('seconds', 0):,} s, at most {record.get('peak_memory_mb', 0):,} MB",
+            f"{record.get('started', '?')}; took {record.get('seconds', 0):,} s, at most "
+            f"{record.get('peak_memory_mb', 0):,} MB",
         ),
         ("git", record.get("git", "?")),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())),

@@ -28,16 +28,6 @@ MOST_FLIPS = 200  # rows of the table of flipped problems
 WIDTH = 9.5  # inches of the chart: the page's width
 MOST_TEXTS = 12  # problems whose completions are shown side by side
 
-STYLE = """
-.forest { position: relative; min-width: 9rem; height: 1.1rem; } .forest i { position: absolute; display: block; }
-.forest .zero { left: 50%; top: -.35rem; bottom: -.35rem; border-left: 1px solid var(--soft); } .forest .span { height: 3px; top: .5rem; background: var(--soft); }
-.forest .dot { width: 9px; height: 9px; border-radius: 50%; top: .3rem; margin-left: -4px; background: var(--none); }
-.forest .up { background: var(--good); } .forest .down { background: var(--bad); }
-.picture { width: 100%; background: #fff; border-radius: 6px; } .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .8rem; }
-.pair article { border: 1px solid var(--line); border-radius: 6px; padding: .4rem .7rem; min-width: 0; } .pair h4 { margin: .2rem 0; } .pair .text { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14rem; overflow: auto; }
-table { width: 100%; } @media (max-width: 520px) { table { width: auto; } }
-"""
-
 
 def names_of(runs: Sequence[Run]) -> dict[str, str]:
     """How each run is called on the page: by its model, where no two runs have the same, else by its name and model."""
@@ -87,16 +77,27 @@ def page(
     """
     title = " · ".join(names.values())
     body = render(
-        "compare.html.j2", title=title, picture=Markup(f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"),
-        parts=[_part(one, names, reports) for one in found], texts=_side_by_side(texts, names),
-    )  # fmt: skip
+        "compare.html.j2",
+        title=title,
+        picture=Markup(f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"),
+        parts=[_part(one, names, reports) for one in found],
+        texts=_side_by_side(texts, names),
+    )
     links = [
         Link(f"{quote(run)}/index.html", name) for run, name in names.items() if (reports / run / "index.html").exists()
     ]
     return render(
-        "alone.html.j2", policy=ALONE, title=title, brand="Best-of-L · comparison", links=links, body=body, heading="", rows=[],
-        scripts=(), style=Markup(embed.asset("page.css") + STYLE),
-    )  # fmt: skip
+        "alone.html.j2",
+        policy=ALONE,
+        title=title,
+        brand="Best-of-L · comparison",
+        links=links,
+        body=body,
+        heading="",
+        rows=[],
+        scripts=(),
+        style=Markup(embed.asset("page.css") + embed.asset("compare.css")),
+    )
 
 
 def _part(found: Comparison, names: Mapping[str, str], reports: Path) -> dict[str, Any]:
@@ -105,11 +106,16 @@ def _part(found: Comparison, names: Mapping[str, str], reports: Path) -> dict[st
     languages = [(english_name(row["language"]), row) for row in found.languages.iter_rows(named=True)]
     more = f" The first {MOST_FLIPS} of {found.flips.height} are shown." if found.flips.height > MOST_FLIPS else ""
     return {
-        "title": f"{names[found.second]} against {names[found.first]}", "sentences": _sentences(found, names),
-        "budget": found.arms["budget"][0], "arm": _arm(found), "more": more,
-        "arms": _differences(arms, "strategy", found, names), "languages": _differences(languages, "language", found, names, parts=True),
-        "settings": _settings(found, names), "flips": _flips(found, names, reports),
-    }  # fmt: skip
+        "title": f"{names[found.second]} against {names[found.first]}",
+        "sentences": _sentences(found, names),
+        "budget": found.arms["budget"][0],
+        "arm": _arm(found),
+        "more": more,
+        "arms": _differences(arms, "strategy", found, names),
+        "languages": _differences(languages, "language", found, names, parts=True),
+        "settings": _settings(found, names),
+        "flips": _flips(found, names, reports),
+    }
 
 
 def _side_by_side(texts: pl.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -156,7 +162,8 @@ def _forest(row: dict[str, Any], reach: float) -> Markup:
     kind = "" if row["p_holm"] >= 0.05 else " up" if row["difference"] > 0 else " down"
     left, right, at = (50 + 50 * row[key] / reach for key in ("low", "high", "difference"))
     return Markup(
-        '<div class="forest"><i class="zero"></i><i class="span" style="left:{:.1f}%;width:{:.1f}%"></i><i class="dot{}" style="left:{:.1f}%"></i></div>'
+        '<div class="forest"><i class="zero"></i><i class="span" style="left:{:.1f}%;width:{:.1f}%"></i><i '
+        'class="dot{}" style="left:{:.1f}%"></i></div>'
     ).format(left, max(right - left, 0.5), Markup(kind), at)
 
 
@@ -197,13 +204,16 @@ def _sentences(found: Comparison, names: Mapping[str, str]) -> list[str]:
     alike = counts["same"]
     parts = found.languages.select(pl.col("by_sampling", "by_reading", "difference").mean()).row(0, named=True)
     said = [
-        f"{second} against {first}, on {found.n_problems} problems in {found.languages.height} languages (differences are "
-        f"{second} minus {first}).",
-        f"Set differently: {', '.join(steps) or 'nothing in sampling, reading or rewards'} ({found.settings.height} settings, files and versions).",
-        f"{alike:,} of {counts['second']:,} candidates have the same text in both; of these {counts['reread']:,} were read differently "
-        f"({counts['rejudged']:,} judged differently) and {counts['rescored']:,} rewarded differently.",
-        f"The share of correct candidates changes by {signed_points(parts['difference'])} on average: {signed_points(parts['by_sampling'])} by other completions, "
-        f"{signed_points(parts['by_reading'])} by other readings.",
+        f"{second} against {first}, on {found.n_problems} problems in {found.languages.height} languages (differences "
+        f"are {second} minus {first}).",
+        f"Set differently: {', '.join(steps) or 'nothing in sampling, reading or rewards'} ({found.settings.height} "
+        "settings, files and versions).",
+        f"{alike:,} of {counts['second']:,} candidates have the same text in both; of these {counts['reread']:,} were "
+        f"read differently ({counts['rejudged']:,} judged differently) and {counts['rescored']:,} rewarded "
+        "differently.",
+        f"The share of correct candidates changes by {signed_points(parts['difference'])} on average: "
+        f"{signed_points(parts['by_sampling'])} by other completions, {signed_points(parts['by_reading'])} by other "
+        "readings.",
         f"By {_arm(found)}, {gained} problems are newly solved and {found.flips.height - gained} newly missed.",
     ]
     clear = found.languages.filter(pl.col("p_holm") < 0.05)
@@ -211,7 +221,8 @@ def _sentences(found: Comparison, names: Mapping[str, str]) -> list[str]:
         f"{english_name(r['language'])} {signed_points(r['difference'])}" for r in clear.iter_rows(named=True)
     )
     said.append(
-        f"{clear.height} of {found.languages.height} languages differ at 5 % after Holm's correction{': ' + told if told else ''}."
+        f"{clear.height} of {found.languages.height} languages differ at 5 % after Holm's "
+        f"correction{': ' + told if told else ''}."
     )
     return said
 

@@ -103,7 +103,8 @@ def _warning(accuracy: pl.DataFrame | None) -> str:
     if best["accuracy"] >= HOPELESS:
         return ""
     return (
-        f"This policy cannot do these problems: in its best language, {english_name(best['language'])}, {100 * best['accuracy']:.1f} % of "
+        f"This policy cannot do these problems: in its best language, {english_name(best['language'])}, "
+        f"{100 * best['accuracy']:.1f} % of "
         "completions are right. Comparisons below say little."
     )
 
@@ -140,10 +141,14 @@ def _helping_tile(question: str, added: pl.DataFrame | None, row: Mapping[str, A
     best = added.sort("gain").row(-1, named=True)
     clear = added.filter(pl.col("verdict") == "supported").height
     return Tile(
-        question, signed_points(best["gain"]), f"95 % interval {signed_interval(best['low'], best['high'])}", best["verdict"],
-        f"of coverage: {english_name(best['language'])} for a speaker of {english_name(best['base'])}, half of {best['budget']} completions each, "
-        f"beyond asking in {english_name(best['base'])} alone. {clear} of {added.height} pairs are clear gains.",
-    )  # fmt: skip
+        question,
+        signed_points(best["gain"]),
+        f"95 % interval {signed_interval(best['low'], best['high'])}",
+        best["verdict"],
+        f"of coverage: {english_name(best['language'])} for a speaker of {english_name(best['base'])}, half of "
+        f"{best['budget']} completions each, beyond asking in {english_name(best['base'])} alone. {clear} of "
+        f"{added.height} pairs are clear gains.",
+    )
 
 
 def _plan_tile(question: str, plan: pl.DataFrame | None) -> Tile:
@@ -172,13 +177,14 @@ def _result(claims: pl.DataFrame, controls: pl.DataFrame | None) -> str:
         return "Whether the cross-lingual reward model helps could not be tested on this run."
     pool, reward = _claim(claims, "H1", "pool"), _claim(claims, "H1", "reward")
     parts = (
-        f": {signed(pool['effect'])} from the pool, {signed(reward['effect'])} from the reward model" if pool and reward else ""
+        f": {signed(pool['effect'])} from the pool, {signed(reward['effect'])} from the reward "
+        "model" if pool and reward else ""
     )  # fmt: skip
     verb = "gains" if total["effect"] > 0 else "loses"
     size = f"{abs(100 * total['effect']):.1f} points {signed_interval(total['low'], total['high'])}"
     return (
-        f"Spreading the same budget over all languages and choosing with the cross-lingual reward model {verb} {size} against a speaker's "
-        f"own language alone{parts}. Verdict: {total['verdict']}.{_instead(controls)}"
+        f"Spreading the same budget over all languages and choosing with the cross-lingual reward model {verb} {size} "
+        f"against a speaker's own language alone{parts}. Verdict: {total['verdict']}.{_instead(controls)}"
     )
 
 

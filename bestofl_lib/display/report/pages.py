@@ -20,8 +20,8 @@ from bestofl_lib.display.text import without_controls
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 POLICY = Markup(
-    "default-src 'none'; script-src 'self' file: 'unsafe-eval'; style-src 'self' file: 'unsafe-inline'; img-src data: blob:; "
-    "base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self' file: 'unsafe-eval'; style-src 'self' file: 'unsafe-inline'; img-src data: "
+    "blob:; base-uri 'none'; form-action 'none'"
 )  # unsafe-eval: Vega compiles its expressions; scripts written into a page never run
 ALONE = Markup(
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"

@@ -1,6 +1,7 @@
 """A whole report as one HTML file that works when it is mailed: no network, no folder, no Python.
 
-Pages, styles, scripts and data are inside. The content security policy lets exactly these scripts run, each by its hash.
+Pages, styles, scripts and data are inside. The content security policy lets exactly these scripts run, each by its
+hash.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def share(run: Run, path: Path, *, title: str, states: States, largest: int = LA
         pages = [smaller if smaller and page.name == "atlas" else page for page in pages]
         data = _file(run, title, pages)
     raise ValueError(
-        f"the report of run {run.name!r} has {len(data):,} bytes, more than {largest:,}; show fewer charts or shorter tables in its notebooks"
+        f"the report of run {run.name!r} has {len(data):,} bytes, more than {largest:,}; show fewer charts or shorter "
+        "tables in its notebooks"
     )
 
 
@@ -67,11 +69,20 @@ def _file(run: Run, title: str, pages: list) -> bytes:
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts
     )
     policy = Markup(
-        f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
     )  # unsafe-eval: Vega compiles its expressions
     text = render(
-        "one_file.html.j2", policy=policy, title=f"{title} · {run.name}", brand=f"Best-of-L · run {run.name}", pages=pages,
-        links=links(pages, "index", PAGE_LINK), body=Markup(), heading="", rows=[], style=Markup(asset(ASSETS["page.css"])),
+        "one_file.html.j2",
+        policy=policy,
+        title=f"{title} · {run.name}",
+        brand=f"Best-of-L · run {run.name}",
+        pages=pages,
+        links=links(pages, "index", PAGE_LINK),
+        body=Markup(),
+        heading="",
+        rows=[],
+        style=Markup(asset(ASSETS["page.css"])),
         scripts=[Markup(script) for script in scripts],
-    )  # fmt: skip
+    )
     return text.encode("utf8", "replace")

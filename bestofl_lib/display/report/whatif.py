@@ -1,6 +1,8 @@
-"""The page of a report that answers back without Python: what another budget, allocation or way of choosing would reach.
+"""The page of a report that answers back without Python: what another budget, allocation or way of choosing would
+reach.
 
-Packs ranks and correctness of every candidate; `assets/estimators.js` computes from them what the library computes, to nine digits.
+Packs ranks and correctness of every candidate; `assets/estimators.js` computes from them what the library computes, to
+nine digits.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ def whatif_data(arrays: CandidateArrays, atlas: str) -> dict[str, Any] | None:
         atlas: address of a problem in the atlas, with `{}` for its id.
 
     Returns:
-        `ids`, `languages` (code, name, n), `base` (number of the base language), `ways` (name, text), `correct` (per language and
-        problem: 0 or 1 of each candidate), `answers` (the same: codes, 0 the right one, -1 unread), `ranks` (per way, training seed,
-        language and problem; equal rewards have equal ranks). None where the pool is too large for a page.
+        `ids`, `languages` (code, name, n), `base` (number of the base language), `ways` (name, text), `correct` (per
+        language and problem: 0 or 1 of each candidate), `answers` (the same: codes, 0 the right one, -1 unread),
+        `ranks` (per way, training seed, language and problem; equal rewards have equal ranks). None where the pool is
+        too large for a page.
     """
     codes = arrays.languages
     if sum(int(arrays.exists[code].sum()) for code in codes) > MOST_CANDIDATES:
@@ -47,11 +50,17 @@ def whatif_data(arrays: CandidateArrays, atlas: str) -> dict[str, Any] | None:
     ]
     ways += [(name, words.strategy(name)) for name in ("majority", "oracle", "random")]
     return {
-        "ids": list(arrays.problem_ids), "atlas": atlas, "ways": [{"name": name, "text": text} for name, text in ways], "ranks": ranks,
+        "ids": list(arrays.problem_ids),
+        "atlas": atlas,
+        "ways": [{"name": name, "text": text} for name, text in ways],
+        "ranks": ranks,
         "languages": [{"code": c, "name": english_name(c), "n": int(arrays.n_candidates(c).min())} for c in codes],
-        "base": codes.index(arrays.base), "answers": [[_row(arrays.answers[c][p], arrays.exists[c][p]) for p in range(arrays.n_problems)] for c in codes],
-        "correct": [[_row(arrays.is_correct[c][p], arrays.exists[c][p]) for p in range(arrays.n_problems)] for c in codes],
-    }  # fmt: skip
+        "base": codes.index(arrays.base),
+        "answers": [[_row(arrays.answers[c][p], arrays.exists[c][p]) for p in range(arrays.n_problems)] for c in codes],
+        "correct": [
+            [_row(arrays.is_correct[c][p], arrays.exists[c][p]) for p in range(arrays.n_problems)] for c in codes
+        ],
+    }
 
 
 def whatif_body(data: Mapping[str, Any]) -> Markup:
