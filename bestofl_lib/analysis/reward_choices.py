@@ -121,10 +121,9 @@ def agreement(pool: CandidateArrays, first: str, second: str, name: str = "mixed
     """
     solved = {model: _solved(pool, model, name) for model in (first, second)}
     one, other = pl.col("first") >= 0.5, pl.col("second") >= 0.5
-    cell = pl.when(one & other).then(pl.lit("both")).when(one).then(pl.lit("first"))
-    cell_of_all = cell.when(other).then(pl.lit("second")).otherwise(pl.lit("neither"))
+    cell = pl.when(one & other).then(pl.lit("both")).when(one).then(pl.lit("first")).when(other).then(pl.lit("second"))
     table = pl.DataFrame({"problem_id": pool.problem_ids, "first": solved[first], "second": solved[second]})
-    return table.with_columns(cell=cell_of_all)
+    return table.with_columns(cell=cell.otherwise(pl.lit("neither")))
 
 
 def _solved(pool: CandidateArrays, model: str, name: str) -> np.ndarray:

@@ -78,29 +78,6 @@ def majority_of_allocation(
     return _votes(given, [[None]], reference, draws, seed, problem_ids, allocation=used)[0].of_one_budget
 
 
-def majority_of_shares(
-    answers: Mapping[str, Array],
-    reference: Array,
-    budgets: Sequence[int] | Array,
-    draws: int = DRAWS,
-    seed: int = 0,
-    *,
-    problem_ids: Sequence[str] | None = None,
-    half: str | None = None,
-) -> Estimate:
-    """Majority from the mixed pool with equal shares at many budgets, by Monte Carlo.
-
-    One random sequence per draw serves all budgets: in each round every language gives one candidate, in random order.
-
-    Args:
-        half: a language that gets half of every budget, rounded up; the others share the rest.
-
-    Returns:
-        Estimate of (problems, budgets).
-    """
-    return _votes(answers, [[None]], reference, draws, seed, problem_ids, budgets=budgets, half=half)[0].estimate
-
-
 def weighted_vote_of_allocation(
     weights: Mapping[str, Array],
     answers: Mapping[str, Array],
@@ -128,27 +105,6 @@ def weighted_vote_of_allocation(
     return _votes(kept, [[heavy]], reference, draws, seed, problem_ids, allocation=used)[0].of_one_budget
 
 
-def weighted_vote_of_shares(
-    weights: Mapping[str, Array],
-    answers: Mapping[str, Array],
-    reference: Array,
-    budgets: Sequence[int] | Array,
-    draws: int = DRAWS,
-    seed: int = 0,
-    *,
-    problem_ids: Sequence[str] | None = None,
-    half: str | None = None,
-) -> Estimate:
-    """Weighted vote from the mixed pool with equal shares at many budgets; one language is the one-group case.
-
-    Returns:
-        Estimate of (problems, budgets). One language of at most 10 candidates is exact: its subsets are enumerated and
-        the standard error is 0.
-    """
-    tally = votes_of_shares(answers, [[weights]], reference, budgets, draws, seed, problem_ids=problem_ids, half=half)
-    return tally[0].estimate
-
-
 def votes_of_shares(
     answers: Mapping[str, Array],
     kinds: Sequence[Kind],
@@ -160,14 +116,18 @@ def votes_of_shares(
     problem_ids: Sequence[str] | None = None,
     half: str | None = None,
 ) -> list[Tally]:
-    """Several kinds of votes on the same random draws, which are made and counted once.
+    """Several kinds of votes with equal shares at many budgets, on the same random draws, made and counted once.
+
+    One random sequence per draw serves all budgets: in each round every language gives one candidate, in random order.
 
     Args:
-        kinds: each a table of weights per training seed, as in `weighted_vote_of_shares`; None instead of a table:
+        kinds: each a table of weights per training seed, as in `weighted_vote_of_allocation`; None instead of a table:
             every vote counts 1 (the majority).
+        half: a language that gets half of every budget, rounded up; the others share the rest.
 
     Returns:
-        One Tally per kind.
+        One Tally per kind. Weighted votes of one language of at most 10 candidates are exact: its subsets are
+        enumerated and the standard error is 0.
     """
     for table in (table for kind in kinds for table in kind if table is not None):
         check_same_languages(table, answers, answers)

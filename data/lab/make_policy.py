@@ -191,6 +191,26 @@ def collate(items: list[tuple[list[int], list[bool]]]) -> dict[str, torch.Tensor
     return {"input_ids": input_ids, "labels": labels}
 
 
+def training(work: Path, steps: int, batch: int, rate: float, least: float, **more: object) -> TrainingArguments:
+    """What all trainings of the lab share: AdamW, a learning rate that falls by a cosine from `rate` to `least`."""
+    return TrainingArguments(
+        output_dir=str(work),
+        max_steps=steps,
+        per_device_train_batch_size=batch,
+        learning_rate=rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr": least},
+        adam_beta2=0.98,
+        max_grad_norm=1.0,
+        logging_steps=50,
+        report_to=[],
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        **more,
+    )
+
+
 class PolicyTrainer(Trainer):
     """Loss on the solutions only, and logits only where there is a loss. Padding is on the right, so causality masks it."""
 
@@ -247,25 +267,17 @@ def main() -> None:
     watch = Watch()
     trainer = PolicyTrainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(arguments.work),
-            max_steps=sum(steps for steps, _ in PHASES),
-            per_device_train_batch_size=BATCH,
-            learning_rate=2e-3,
-            lr_scheduler_type="cosine_with_min_lr",
-            lr_scheduler_kwargs={"min_lr": 5e-5},
+        args=training(
+            arguments.work,
+            sum(steps for steps, _ in PHASES),
+            BATCH,
+            2e-3,
+            5e-5,
             warmup_steps=150,
             weight_decay=0.05,
-            adam_beta2=0.98,
-            max_grad_norm=1.0,
-            logging_steps=50,
             save_steps=200,
             save_total_limit=2,
-            report_to=[],
             seed=SEED,
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
         ),
         train_dataset=data,
         data_collator=collate,

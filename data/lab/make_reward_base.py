@@ -15,8 +15,8 @@ import random
 from pathlib import Path
 
 import torch
-from make_policy import PHASES, PolicyTrainer, Rows, collate, rows
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
+from make_policy import PHASES, PolicyTrainer, Rows, collate, rows, training
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 
 from bestofl_lib.files import ROOT
@@ -80,25 +80,17 @@ def train(number: int, source: Path, tokenizer: PreTrainedTokenizerBase, work: P
     print(f"round {number}: {len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each")
     trainer = PolicyTrainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(work),
-            max_steps=STEPS,
-            per_device_train_batch_size=BATCH,
-            learning_rate=1e-3,
-            lr_scheduler_type="cosine_with_min_lr",
-            lr_scheduler_kwargs={"min_lr": 2e-5},
+        args=training(
+            work,
+            STEPS,
+            BATCH,
+            1e-3,
+            2e-5,
             warmup_steps=20,
             weight_decay=0.01,
-            adam_beta2=0.98,
-            max_grad_norm=1.0,
-            logging_steps=50,
             save_steps=50,
             save_total_limit=1,
-            report_to=[],
             seed=SEED,
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
             use_cpu=True,
         ),
         train_dataset=data,

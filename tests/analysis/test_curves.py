@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from votes_alone import majority_of_shares, weighted_vote_of_shares
 
 from bestofl_lib.analysis.arms import STRATEGIES, arm_values, vote_weight, votes_of
 from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares
 from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.curves import curves, default_budgets, interval_sources
 from bestofl_lib.analysis.picks import draw_once, pick_candidates, selected_languages
-from bestofl_lib.analysis.votes import majority_of_shares, weighted_vote_of_shares
 
 
 @pytest.fixture(scope="module")
