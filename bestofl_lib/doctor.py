@@ -26,11 +26,8 @@ from bestofl_lib.study.guards import shared_without_locks
 from bestofl_lib.text import content_digest
 
 REACH = 3.0  # seconds to wait for the hub
-TRIED_PROMPTS, TRIED_EACH, TRIED_TOKENS = (
-    64,
-    8,
-    512,
-)  # what a model that is examined is asked for; little of it is written
+TRIED_PROMPTS, TRIED_EACH = 64, 8  # what a model that is examined is asked for; little of it is written
+TRIED_TOKENS = 512
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish
 
 

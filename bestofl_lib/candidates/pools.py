@@ -258,14 +258,13 @@ def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
             shown = ", ".join(f"{name} {first[name]!r}" for name in key)
             raise ValueError(
                 f"{counted(len(twice), 'row')} with the same key as another row, such as {shown}; remove the copies, "
-                "or name what "
-                "tells them apart with columns={'condition': '…'}"
+                "or name what tells them apart with columns={'condition': '…'}"
             )
-    copies = rows.select(*key, "completion").is_duplicated().sum()
+    copies = int(rows.select(*key, "completion").is_duplicated().sum())
     if copies:
         notes.append(
-            f"{copies:,} completions equal another one of the same problem, language and condition; they count as "
-            "drawn."
+            f"{counted(copies, 'completion')} equal to another one of the same problem, language and condition; each "
+            "counts as drawn."
         )
     return rows
 
@@ -287,7 +286,7 @@ def _one_question_each(rows: pl.DataFrame, given: bool) -> None:
         )
         shown = "\n".join(f"  {question[:80]!r}" for question in first["question"].head(5))
         raise ValueError(
-            f"{several.select('problem_id').n_unique():,} problems have several questions in one language, such as "
+            f"{counted(several['problem_id'].n_unique(), 'problem')} with several questions in one language, such as "
             f"{first['problem_id'][0]} ({first['language'][0]}):\n{shown}\nname the column that tells them apart with "
             "columns={'problem_id': '…'}; where prompts differ by condition, give the problems"
         )

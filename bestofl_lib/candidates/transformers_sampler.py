@@ -148,9 +148,7 @@ class TransformersSampler:
         """The speed of this model in this process on some of these requests; nothing of it is kept."""
         groups = self._groups(requests, settings)
         speed = tokens_per_second(self.writer, groups, settings)
-        if (
-            self._machine.processes(len(requests), len(groups)) > 1
-        ):  # they load the model themselves, and need its memory
+        if self._machine.processes(len(requests), len(groups)) > 1:  # they load the model, and need its memory
             del self.__dict__["writer"]
             gc.collect()
             if self.device.type == "cuda":

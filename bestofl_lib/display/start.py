@@ -13,6 +13,7 @@ from IPython.display import Markdown
 from bestofl_lib.analysis import run_scan
 from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Run
+from bestofl_lib.text import counted
 
 
 def newest_run(name: str = "", root: Path | None = None) -> Run:
@@ -44,10 +45,11 @@ def headline(run: Run) -> Markdown:
     problems = run.read("problems")
     readings = run.read("readings")
     parts = [
-        f"Run **{_escaped(run.name)}**: {readings['problem_id'].n_unique():,} problems in "
-        f"{readings['language'].n_unique()} languages ({problems['question'].len():,} questions), {len(readings):,} "
-        f"candidates, of which {100 * float(readings.select(pl.col('is_correct').mean()).item()):.1f} % are correct "
-        f"and {100 * float(readings.select(pl.col('answer').is_null().mean()).item()):.1f} % could not be read."
+        f"Run **{_escaped(run.name)}**: {counted(readings['problem_id'].n_unique(), 'problem')} in "
+        f"{counted(readings['language'].n_unique(), 'language')} ({problems['question'].len():,} questions), "
+        f"{len(readings):,} candidates, of which "
+        f"{100 * float(readings.select(pl.col('is_correct').mean()).item()):.1f} % are correct and "
+        f"{100 * float(readings.select(pl.col('answer').is_null().mean()).item()):.1f} % could not be read."
     ]
     if run.has("claims"):
         claims = run.read("claims")

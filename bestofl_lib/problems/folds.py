@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from bestofl_lib.problems.sets import set_of
-from bestofl_lib.text import key_digest, stable_integer
+from bestofl_lib.text import counted, key_digest, stable_integer
 
 
 def fold_of(problem_ids: Iterable[str], folds: int, seed: int = 0) -> list[int]:
@@ -77,8 +77,8 @@ def check_disjoint(
     shared = sorted({hashes[h] for h in set(trained_questions) & hashes.keys()})
     if shared:
         raise ValueError(
-            f"the questions of {len(shared)} problems to be scored ({', '.join(shared[:3])}) were in the training data "
-            f"of reward model {name!r} under other ids; remove them from one side"
+            f"the questions of {counted(len(shared), 'problem')} to be scored ({', '.join(shared[:3])}) "
+            f"were in the training data of reward model {name!r} under other ids; remove them from one side"
         )
 
 

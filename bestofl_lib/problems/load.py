@@ -217,8 +217,8 @@ def check_problems(table: pl.DataFrame, parallel: bool = True, decimal_mark: str
             for (name,), group in list(partial.group_by("problem_id", maintain_order=True))[:10]
         ]
         raise ValueError(
-            f"{partial['problem_id'].n_unique()} problems are not in every language; translate them, or leave out the "
-            "language or the problems:\n" + "\n".join(lines)
+            f"{counted(partial['problem_id'].n_unique(), 'problem')} missing in some language; translate, or leave out "
+            "the language or the problem:\n" + "\n".join(lines)
         )
     return check_table("problems", table)
 

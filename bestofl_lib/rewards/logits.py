@@ -12,10 +12,8 @@ from typing import Any
 
 import torch
 
-_EXACT, _COARSE = (
-    1e-3,
-    0.05,
-)  # allowed difference of a logit, as a share of the largest, in float32 and in shorter formats
+_EXACT = 1e-3  # allowed difference of a logit in float32, as a share of the largest
+_COARSE = 0.05  # the same in shorter formats
 
 
 def own_logits(model: Any, states: torch.Tensor) -> torch.Tensor:

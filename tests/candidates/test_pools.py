@@ -284,7 +284,7 @@ def test_a_candidate_that_stands_twice_is_refused_by_its_key():
 def test_equal_completions_count_as_drawn_and_are_mentioned():
     pool = read_pool(pl.concat([rows(), rows()]))
     assert len(pool.candidates) == 8
-    assert any("8 completions equal another one" in note for note in pool.notes)
+    assert any("8 completions equal to another one" in note for note in pool.notes)
 
 
 def test_null_completions_are_set_aside_and_counted_but_empty_ones_are_candidates():

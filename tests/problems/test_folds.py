@@ -35,7 +35,7 @@ def test_a_problem_shared_by_id_or_by_text_is_refused():
     renamed = train.head(1).with_columns(
         problem_id=pl.lit("other"), question=pl.col("question").str.to_uppercase() + "  "
     )
-    with pytest.raises(ValueError, match=r"questions of 1 problems to be scored \(other\)"):
+    with pytest.raises(ValueError, match=r"questions of 1 problem to be scored \(other\)"):
         check_disjoint(train["problem_id"], question_hashes(train), renamed, "cross")
 
 

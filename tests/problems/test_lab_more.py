@@ -45,6 +45,6 @@ def test_a_number_that_is_none_is_refused(said):
 def test_a_training_question_that_reads_like_a_test_question_is_refused(monkeypatch):
     test = lab.splits()["test"][:1]
     monkeypatch.setattr(lab, "more_training_problems", lambda n, seed: test)
-    with pytest.raises(ValueError, match=r"questions of 1 problems to be scored \(lab-test-0000\)"):
+    with pytest.raises(ValueError, match=r"questions of 1 problem to be scored \(lab-test-0000\)"):
         lab.problems(["en"], more=1)
     assert normalised_question(lab.tell(test[0], "en")[0])

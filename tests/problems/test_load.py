@@ -169,7 +169,7 @@ def test_questions_are_nfc_and_trimmed(tmp_path):
             changed(2, problem_id="a"),
             r"2 problem rows occurring twice in one language.*\n  a \(en\): 'One and one\?'\n  a \(en\): 'How much\?'",
         ),
-        (ROWS[:3], r"1 problems are not in every language.*\n  b lacks de"),
+        (ROWS[:3], r"1 problem missing in some language.*\n  b lacks de"),
         (changed(0, language="eng"), r"unknown language 'eng'.*did you mean 'en'.*bestofl_lib/languages\.py"),
         (changed(0, split="val"), r"split"),
         ([row | {"split": "test" if row["language"] == "en" else "dev"} for row in ROWS], r"with several splits"),

@@ -126,7 +126,7 @@ def test_a_limit_takes_all_levels_in_equal_shares(tmp_path):
 
 def test_a_part_that_lacks_a_language_is_refused_with_the_problems(tmp_path):
     write("mclm", tmp_path, ["en", "id"])
-    with pytest.raises(ValueError, match=r"3 problems are not in every language(?s:.*)mclm-m-imo-001 lacks id"):
+    with pytest.raises(ValueError, match=r"3 problems missing in some language(?s:.*)mclm-m-imo-001 lacks id"):
         load("mclm", ["en", "id"], folder=tmp_path)
 
 
