@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from bestofl_lib.answers.expressions import evaluate
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.statements import (
     BEHIND_BOX,
@@ -20,6 +19,7 @@ from bestofl_lib.answers.statements import (
     last_match,
     sentence_end,
 )
+from bestofl_lib.numbers.algebra import evaluate
 from bestofl_lib.numbers.written import UNIT_DIGITS, Number, any_number, number_at, numbers_in
 
 _BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")

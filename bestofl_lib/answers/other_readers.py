@@ -13,8 +13,8 @@ from fractions import Fraction
 import polars as pl
 
 from bestofl_lib.answers.columns import read_answers
-from bestofl_lib.answers.expressions import math_verify_reading
 from bestofl_lib.languages import LANGUAGES, PIVOT
+from bestofl_lib.numbers.algebra import math_verify_reading
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical
 from bestofl_lib.tables import KEY

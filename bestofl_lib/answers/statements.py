@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from bestofl_lib.answers.expressions import evaluate
 from bestofl_lib.answers.phrases import phrases
+from bestofl_lib.numbers.algebra import evaluate
 from bestofl_lib.numbers.written import Number, any_number, number_at, numbers_in, with_half
 
 BEHIND_BOX = 40  # characters around a box that can matter to it

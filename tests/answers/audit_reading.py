@@ -19,7 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from bestofl_lib.answers.columns import read_completions
-from bestofl_lib.answers.expressions import math_verify_reading
+from bestofl_lib.numbers.algebra import math_verify_reading
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical
 

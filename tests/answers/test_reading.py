@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from num2words import num2words
 
 from bestofl_lib.answers.columns import READINGS, read_answers, read_completions
-from bestofl_lib.answers.expressions import Worker, evaluate
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.reading import Reading, cues_from_the_end, read_answer
 from bestofl_lib.answers.statements import TRIES
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.numbers.algebra import Worker, evaluate
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical, words_at
 

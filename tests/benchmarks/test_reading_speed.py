@@ -11,9 +11,9 @@ import pytest
 from babel.numbers import format_decimal
 
 from bestofl_lib.answers.columns import read_answers, read_completions
-from bestofl_lib.answers.expressions import math_verify_reading
 from bestofl_lib.answers.trace import trace_languages
 from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.numbers.algebra import math_verify_reading
 from bestofl_lib.problems import lab
 
 ROWS = 100_000

@@ -1,4 +1,4 @@
-"""Expressions as answers, by math-verify, in a process that can be killed.
+"""Expressions evaluated by math-verify in a process that can be killed.
 
 Only what is not a written number (a root, a sum in a box) goes to a computer algebra system, because that is slow,
 raises in threads and can run for minutes on a tower of powers. One worker process is started at first use, asked one
@@ -44,7 +44,7 @@ class Worker:
         root = str(Path(__file__).resolve().parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bestofl_lib.answers.expressions"],
+            [sys.executable, "-m", "bestofl_lib.numbers.algebra"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ class Worker:
             self.stop()
             raise RuntimeError(
                 "the process that evaluates expressions did not start; expected: math-verify is installed; "
-                "try: python -m bestofl_lib.answers.expressions"
+                "try: python -m bestofl_lib.numbers.algebra"
             )
 
     def _line(self, seconds: float) -> str | None:
