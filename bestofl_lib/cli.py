@@ -235,12 +235,18 @@ def compare(
 @app.command()
 def share(
     run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
-    to: Annotated[str | None, typer.Option("--to", help="The file; by default reports/<run>.html.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="A file, or a folder (ending in /) for a static host; by default reports/<run>.html."
+        ),
+    ] = None,
 ) -> None:
-    """A run's whole report as one HTML file that works when it is mailed."""
+    """A run's whole report as one HTML file that works when it is mailed, or as a folder for a static host."""
     from pathlib import Path
 
     from bestofl_lib.display.report.share import share as write
+    from bestofl_lib.display.report.share import share_folder
     from bestofl_lib.runs import Folders, Run
     from bestofl_lib.study.status import page_states
 
@@ -248,6 +254,10 @@ def share(
     made = Run(run, folders.runs)
     title, states = page_states(made, folders)
     path = Path(to) if to else folders.reports / f"{made.name}.html"
+    if to and (to.endswith(("/", "\\")) or path.is_dir()):
+        size = share_folder(made, path, title=title, states=states)
+        typer.echo(f"{path} ({size / 1e6:.1f} MB): open {path / 'index.html'}, or copy the folder to any web server")
+        return
     size = write(made, path, title=title, states=states)
     typer.echo(f"{path} ({size / 1e6:.1f} MB): one file, no network needed")
 

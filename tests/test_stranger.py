@@ -131,6 +131,8 @@ def test_6_a_report_is_mailed_as_one_file(stranger):
     stranger("share large --to large.html")
     page = (stranger.folder / "large.html").read_bytes()
     assert len(page) < 4_000_000 and b"What if" in page and b'src="assets' not in page
+    assert "index.html" in stranger("share large --to site/")
+    assert (stranger.folder / "site" / "index.html").is_file()
 
 
 def test_7_what_the_reward_model_gets_wrong_is_found(stranger, opened):

@@ -1,13 +1,17 @@
-"""A report as one file: it opens from a mail's attachment, offline, with every page, chart and completion in it."""
+"""A report to give away: one file that opens from a mail's attachment, or a folder that any web server can serve."""
 
 from __future__ import annotations
+
+import functools
+import http.server
+import threading
 
 import nbformat
 import pytest
 from producers import small_run
 
 from bestofl_lib.display import charts, embed
-from bestofl_lib.display.report.share import share
+from bestofl_lib.display.report.share import share, share_folder
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +56,50 @@ def test_a_file_that_would_be_too_large_leaves_out_completions_and_says_so(share
     with pytest.raises(ValueError, match="more than 100,000"):
         share(run, tmp_path / "none.html", title="A study", states=states, largest=100_000)
     assert not (tmp_path / "none.html").exists()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(shared):
+    """The folder, and the address under which a plain web server serves it."""
+    run, states, folder = shared
+    path = folder / "site"
+    size = share_folder(run, path, title="A study", states=states)
+    assert size == sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) < 6_000_000
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield path, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("how", ["from disk", "from a web server"])
+def test_a_folder_opens_from_disk_and_from_a_web_server(site, browser, how):
+    path, served = site
+    root = path.as_uri() if how == "from disk" else served
+    context = browser.new_context(offline=how == "from disk")
+    page, asked, said = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"{root}/index.html")
+    page.wait_for_selector("figure.bestofl-chart[data-drawn=yes] svg")
+    assert page.locator(".tile").count() == 4
+    for name in ("Curves", "Atlas", "What if"):
+        page.click(f"nav a:has-text('{name}')")
+        page.wait_for_selector({"Curves": "figure svg", "Atlas": ".atlas .card", "What if": ".whatif .big"}[name])
+    context.close()
+    assert not said and all(url.startswith(root) or url == "data:," for url in asked)
+
+
+def test_a_folder_of_somebody_elses_files_is_never_replaced(shared, tmp_path):
+    run, states, _ = shared
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work", "utf8")
+    with pytest.raises(ValueError, match="thesis .*new or an empty folder"):
+        share_folder(run, tmp_path / "thesis", title="A study", states=states)
+    assert [file.name for file in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]

@@ -1,7 +1,7 @@
-"""A whole report as one HTML file that works when it is mailed: no network, no folder, no Python.
+"""A report to give away: one HTML file that works when it is mailed, or a folder for a static host.
 
-Pages, styles, scripts and data are inside. The content security policy lets exactly these scripts run, each by its
-hash.
+In the file pages, styles, scripts and data are inside, and the content security policy lets exactly these scripts run,
+each by its hash. The folder holds the pages as `build` writes them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from bestofl_lib.display import embed
 from bestofl_lib.display.report import atlas
-from bestofl_lib.display.report.build import ASSETS, States, asset, atlas_page, links, report_pages
+from bestofl_lib.display.report.build import ASSETS, STATE, States, asset, atlas_page, build_report, links, report_pages
 from bestofl_lib.display.report.pages import render
 from bestofl_lib.files import replace_file
 from bestofl_lib.runs import Run
@@ -57,6 +57,28 @@ def share(run: Run, path: Path, *, title: str, states: States, largest: int = LA
         f"the report of run {run.name!r} has {len(data):,} bytes, more than {largest:,}; show fewer charts or shorter "
         "tables in its notebooks"
     )
+
+
+def share_folder(run: Run, folder: Path, *, title: str, states: States) -> int:
+    """Write a run's report as a folder that any static host serves, and that opens from disk as well.
+
+    Args:
+        run: with executed notebooks, see `build.build_report`.
+        folder: new, empty, or an earlier report, which is replaced.
+        title: of the study.
+        states: notebook name to (state, why), in order.
+
+    Returns:
+        The bytes of all its files.
+
+    Raises:
+        ValueError: the folder holds something else, which would be lost.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "assets" / STATE).is_file():
+        raise ValueError(f"{folder} holds files that are no report and would be lost; name a new or an empty folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    build_report(run, folder, title=title, states=states)
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _file(run: Run, title: str, pages: list) -> bytes:
