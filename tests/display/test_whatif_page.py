@@ -1,14 +1,24 @@
-"""The page that answers back computes what the library computes, to nine digits, and opens the problems that flip."""
+"""The page that answers back computes what the library computes, to nine digits, and opens the problems that flip.
+
+It is tested on a small run, on one of the lab's shape (11 languages, 8 candidates each, every kind of reward model, three
+trainings), and on the lab itself where it has been run.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from functools import partial
 
 import numpy as np
+import polars as pl
 import pytest
+from made_up_runs import LAB, write_run
 from markupsafe import Markup
+from scipy.special import stdtrit
 
+from bestofl_lib.analysis import uncertainty
+from bestofl_lib.analysis.apportion import apportion
 from bestofl_lib.analysis.arrays import arrays_of_run
 from bestofl_lib.analysis.best_of_k import best_of_allocation
 from bestofl_lib.analysis.coverage import coverage_of_allocation
@@ -16,6 +26,7 @@ from bestofl_lib.analysis.votes import majority_of_allocation
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.report.pages import Link
 from bestofl_lib.display.report.whatif import whatif_body, whatif_data
+from bestofl_lib.runs import Folders, Run
 
 ALLOCATIONS = (
     {"en": 3},
@@ -29,8 +40,17 @@ COMPUTE = """([data, way, allocation]) => data.ids.map((id, p) => {
   if (way === "oracle") return E.coverage(correct, allocation);
   if (way === "random") return E.random(correct, allocation);
   if (way === "majority") return E.majority(data.answers.map((rows) => rows[p]), allocation, 4000);
-  return E.bestOf(data.ranks[way][0].map((rows) => rows[p]), correct, allocation);
+  const seeds = data.ranks[way];
+  return seeds.reduce((sum, ranks) => sum + E.bestOf(ranks.map((rows) => rows[p]), correct, allocation), 0) / seeds.length;
 })"""
+LAB_ALLOCATIONS = (
+    apportion(8, LAB, dict.fromkeys(LAB, 8)),  # 8 completions over 11 languages: the first 8 get one
+    apportion(24, LAB, dict.fromkeys(LAB, 8)),
+    dict.fromkeys(LAB, 8),
+    {"en": 5, "zh": 2, "de": 1},
+    {"sw": 8},
+)
+LAB_WAYS = {"cross", "multi", "mono", "arithmetic+cross", "logprob", "shortest", "arithmetic"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +66,8 @@ def data(arrays):
 @pytest.fixture
 def page(opened, tmp_path):
     path = tmp_path / "empty.html"
-    path.write_text(f"<!doctype html><script>{embed.asset('estimators.js')}</script>", "utf8")
+    scripts = embed.asset("estimators.js") + embed.asset("intervals.js")
+    path.write_text(f"<!doctype html><script>{scripts}</script>", "utf8")
     return opened(path)[0]
 
 
@@ -66,6 +87,91 @@ def test_the_page_computes_what_the_library_computes(page, data, arrays, allocat
     for way, values in wanted.items():
         found = page.evaluate(COMPUTE, [data, way, vector])
         assert np.abs(np.array(found) - values).max() < 1e-9, way
+
+
+def lab_shaped(folder) -> Run:
+    """A run of the lab's shape with 30 problems: three trainings of each reward model, and combined rewards."""
+    run = write_run(folder, "lab-shaped", n_problems=30, n=8)
+    once, rng = run.read("rewards").drop("seed"), np.random.default_rng(3)
+    joined = once.filter(reward_model="cross").with_columns(reward_model=pl.lit("arithmetic+cross"))
+    once = pl.concat([once, joined.select(once.columns)])
+    trained = [
+        once.with_columns(pl.col("reward") + pl.Series(rng.normal(0, 0.4, once.height)), seed=pl.lit(seed, pl.Int32))
+        for seed in range(3)
+    ]
+    run.write("rewards", pl.concat(trained))
+    return run
+
+
+@pytest.fixture(scope="module", params=["the lab's shape", "the lab"])
+def lab(request, tmp_path_factory):
+    """Arrays and page data of a run like the lab, and of the lab where it has been run."""
+    if request.param == "the lab":
+        run = Run("lab", Folders.default().runs)
+        if not run.has("rewards"):
+            pytest.skip("the lab has not been run here: make study")
+    else:
+        run = lab_shaped(tmp_path_factory.mktemp("lab-shaped"))
+    arrays = arrays_of_run(run)
+    return arrays, json.loads(json.dumps(whatif_data(arrays, "atlas.html#{}")))
+
+
+def test_on_the_lab_the_page_computes_what_the_library_computes(page, lab):
+    arrays, data = lab
+    assert set(arrays.languages) == set(LAB) and set(data["ranks"]) >= LAB_WAYS
+    assert {len(data["ranks"][way]) for way in ("cross", "multi", "mono")} == {3}
+    page.evaluate("(data) => { window.held = data }", data)
+    for allocation in LAB_ALLOCATIONS:
+        vector = [allocation.get(code, 0) for code in arrays.languages]
+        allocation = {code: k for code, k in zip(arrays.languages, vector, strict=True) if k}
+        correct, k = {code: arrays.is_correct[code] for code in allocation}, sum(vector)
+        wanted = {
+            "oracle": coverage_of_allocation(correct, allocation),
+            "random": sum(k_l / k * np.nanmean(arrays.is_correct[code], 1) for code, k_l in allocation.items()),
+        }
+        for name in data["ranks"]:
+            pools = arrays.by_seed if name in arrays.reward_models else (arrays,)
+            seeds = [best_of_allocation(one.reward(name, tuple(allocation)), correct, allocation) for one in pools]
+            wanted[name] = np.mean(seeds, 0)
+        for way, values in wanted.items():
+            found = page.evaluate(f"([way, given]) => ({COMPUTE})([window.held, way, given])", [way, vector])
+            assert np.abs(np.array(found) - values).max() < 1e-9, (way, allocation)
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "near the ceiling", "difference", "few differ"])
+@pytest.mark.parametrize(("n", "seeds"), [(250, 3), (250, 1), (12, 1)])
+def test_the_page_s_interval_is_the_library_s(page, kind, n, seeds):
+    rng = np.random.default_rng(n)
+    values = {
+        "accuracy": rng.beta(0.6, 0.4, n),
+        "near the ceiling": np.where(rng.random(n) < 0.02, 0.3, 1.0),
+        "difference": rng.normal(0.03, 0.2, n).clip(-1, 1),
+        "few differ": np.where(np.arange(n) < 3, 0.5, 0.0),
+    }[kind]
+    of_seeds = values.mean() + np.array([-0.01, 0.002, 0.008])[:seeds] if seeds > 1 else None
+    if kind in ("accuracy", "near the ceiling"):
+        name, library = "accuracy", partial(uncertainty.mean_interval, values)
+    else:
+        name, library = "difference", partial(uncertainty.paired_difference, values, np.zeros(n))
+    drawn = [library(of_seeds=of_seeds, seed=seed) for seed in range(12)]
+    t = float(stdtrit(n - 1, 0.975))
+    given = [values.tolist(), t, [] if of_seeds is None else of_seeds.tolist()]
+    low, high = page.evaluate(f"([values, t, seeds]) => window.bestoflIntervals.{name}(values, t, seeds)", given)
+    again = page.evaluate(f"([values, t, seeds]) => window.bestoflIntervals.{name}(values, t, seeds)", given)
+    assert [low, high] == again, "the generator is seeded"
+    for end, ends in ((low, [one.low for one in drawn]), (high, [one.high for one in drawn])):
+        assert abs(end - np.mean(ends)) < 5 * np.std(ends) + 1e-9, "apart by more than the noise of 2,000 replicates"
+
+
+def test_odd_completions_go_to_the_first_languages_on_both_sides(page):
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        codes = LAB[: rng.integers(1, 12)]
+        most = rng.integers(0, 9, len(codes)).tolist()
+        budget = int(rng.integers(0, 1 + sum(most)))
+        found = page.evaluate("([k, most]) => window.bestoflEstimators.equalShares(k, most)", [budget, most])
+        assert found == list(apportion(budget, codes, dict(zip(codes, most, strict=True))).values()), (budget, most)
+    assert page.evaluate("window.bestoflEstimators.equalShares(8, Array(11).fill(8))") == [1] * 8 + [0] * 3
 
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
@@ -102,7 +208,7 @@ def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_fl
     )
     page.click(".whatif .bar button")
     page.select_option(".whatif select", "random")
-    assert read() < first and "points ±" in page.inner_text(".whatif")
+    assert read() < first and re.search(r"−[\d.]+ points \[−[\d.]+, [−+][\d.]+\]", page.inner_text(".whatif"))
     assert page.locator(".flips a").first.get_attribute("href").startswith("atlas.html#lab-test-")
     page.locator(".whatif tbody input[type=range]").first.focus()
     page.keyboard.press("ArrowRight")

@@ -87,12 +87,5 @@
     return given;
   }
 
-  // Mean over problems with its standard error.
-  function mean(values) {
-    const m = values.reduce((a, b) => a + b, 0) / values.length;
-    const spread = values.reduce((a, b) => a + (b - m) * (b - m), 0) / Math.max(values.length - 1, 1);
-    return { mean: m, error: Math.sqrt(spread / values.length) };
-  }
-
-  target.bestoflEstimators = { bestOf: bestOf, coverage: coverage, random: random, majority: majority, equalShares: equalShares, mean: mean };
+  target.bestoflEstimators = { bestOf: bestOf, coverage: coverage, random: random, majority: majority, equalShares: equalShares };
 })(typeof window === "undefined" ? globalThis : window);

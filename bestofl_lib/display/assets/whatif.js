@@ -1,8 +1,11 @@
-// The page that answers back: other budgets, languages, ways of choosing, from the ranks that stand in the page. Needs common.js and estimators.js.
+// The page that answers back: other budgets, languages, ways of choosing, from the ranks that stand in the page. Needs common.js, estimators.js and
+// intervals.js.
 (function () {
   "use strict";
-  const { h, svg, percent } = window.bestoflCommon;
-  const { bestOf, coverage, random, majority, equalShares, mean } = window.bestoflEstimators;
+  const { h, svg, percent, counted } = window.bestoflCommon;
+  const { bestOf, coverage, random, majority, equalShares } = window.bestoflEstimators;
+  const intervals = window.bestoflIntervals;
+  const average = (list) => list.reduce((a, b) => a + b, 0) / list.length;
 
   const DRAWS = 400; // of a simulated vote, per problem
   const POINT = /^#(?:page=whatif\/)?([^/=]+)\/([^/]+)\/(\d+)$/; // pool, way of choosing, budget: what a chart's point links to
@@ -15,16 +18,19 @@
     function total() { return most().reduce((a, b) => a + b, 0); }
     const budget = () => allocation.reduce((a, b) => a + b, 0);
 
+    // Chance to be right of each problem, and its mean per training seed of a reward model.
     function values(way, given) {
-      return ids.map((id, p) => {
+      const seeds = data.ranks[way] || [null];
+      const found = seeds.map((ranks) => ids.map((id, p) => {
         const correct = languages.map((language, l) => data.correct[l][p]);
         if (way === "oracle") return coverage(correct, given);
         if (way === "random") return random(correct, given);
         if (way === "majority") return majority(languages.map((language, l) => data.answers[l][p]), given, DRAWS);
-        const seeds = data.ranks[way];
-        return seeds.reduce((sum, ranks) => sum + bestOf(languages.map((language, l) => ranks[l][p]), correct, given), 0) / seeds.length;
-      });
+        return bestOf(languages.map((language, l) => ranks[l][p]), correct, given);
+      }));
+      return { all: ids.map((id, p) => average(found.map((one) => one[p]))), seeds: found.map(average) };
     }
+    const interval = ([low, high]) => "[" + (100 * low).toFixed(1) + ", " + (100 * high).toFixed(1) + "]";
 
     const choose = h("select", { "aria-label": "way of choosing", on: { change: () => { how = choose.value; draw(); } } }, data.ways.map((way) => h("option", { value: way.name }, way.text)));
     const slider = h("input", { type: "range", min: 1, max: total(), value: budget(), "aria-label": "completions per problem", on: { input: () => { allocation = equalShares(Number(slider.value), most()); draw(); } } });
@@ -45,7 +51,7 @@
       return { box: box, part: part, told: told, row: h("tr", {}, h("th", { scope: "row" }, h("label", {}, box, " " + language.name)), h("td", {}, part), told) };
     });
     const figure = h("p", { class: "big", role: "status" }), note = h("p", { class: "note" }), chart = h("div", { class: "curve" }), flips = h("div", {});
-    const keep = h("button", { on: { click: () => { kept = kept ? null : { values: values(how, allocation), text: describe(allocation) }; draw(); } } });
+    const keep = h("button", { on: { click: () => { kept = kept ? null : { found: values(how, allocation), text: describe(allocation) }; draw(); } } });
     root.replaceChildren(
       h("div", { class: "bar" }, h("label", {}, "choosing by ", choose), h("label", {}, "completions ", slider, count), keep),
       h("div", { class: "two" }, h("table", {}, h("tbody", {}, rows.map((row) => row.row))), h("div", {}, figure, note, chart)), flips);
@@ -57,26 +63,30 @@
       slider.value = budget();
       count.textContent = " " + budget();
       rows.forEach((row, l) => { row.part.value = allocation[l]; row.part.disabled = !on[l]; row.told.textContent = allocation[l]; });
-      const here = values(how, allocation), found = mean(here);
-      root.dataset.accuracy = found.mean;
-      figure.textContent = percent(found.mean, 1);
-      note.textContent = "of " + ids.length + " problems right, ± " + percent(1.96 * found.error, 1) + " (95 %, normal approximation over problems; " + (how === "majority" ? "votes are simulated, " + DRAWS + " draws a problem" : "exact over all draws") + "). " + describe(allocation) + ".";
+      const here = values(how, allocation), found = average(here.all), ends = intervals.accuracy(here.all, data.t, here.seeds);
+      root.dataset.accuracy = found;
+      root.dataset.interval = ends.join(" ");
+      figure.textContent = percent(found, 1);
+      note.textContent = "of " + counted(ids.length, "problem") + " right, 95 % interval " + interval(ends) + " over problems" + (here.seeds.length > 1 ? " and training seeds" : "") + " (" + (how === "majority" ? "votes are simulated, " + DRAWS + " draws a problem" : "exact over all draws") + "). " + describe(allocation) + ".";
       keep.textContent = kept ? "forget the kept setting" : "keep this setting to compare with";
-      curve(found.mean);
+      curve(found);
       flips.replaceChildren(...(kept ? compared(here) : []));
     }
 
     function compared(here) {
-      const apart = here.map((value, p) => value - kept.values[p]), found = mean(apart);
-      const flipped = ids.map((id, p) => p).filter((p) => (here[p] > 0.5) !== (kept.values[p] > 0.5)).sort((a, b) => Math.abs(apart[b]) - Math.abs(apart[a]));
-      const sign = (x) => ((x < 0 ? "−" : "+") + Math.abs(100 * x).toFixed(1));
-      return [h("p", {}, h("b", {}, sign(found.mean) + " points ± " + (196 * found.error).toFixed(1)), " against " + kept.text + ", paired by problem. " + flipped.length + " problems flip:"),
-        h("ul", { class: "flips" }, flipped.slice(0, 40).map((p) => h("li", {}, h("a", { href: data.atlas.replace("{}", encodeURIComponent(ids[p])) }, ids[p]), " " + percent(kept.values[p]) + " → " + percent(here[p]))))];
+      const before = kept.found, apart = here.all.map((value, p) => value - before.all[p]);
+      const n = Math.max(here.seeds.length, before.seeds.length), trained = (one, s) => one.seeds[one.seeds.length === n ? s : 0];
+      const seeds = Array.from({ length: n }, (_, s) => trained(here, s) - trained(before, s));
+      const ends = intervals.difference(apart, data.t, seeds);
+      const flipped = ids.map((id, p) => p).filter((p) => (here.all[p] > 0.5) !== (before.all[p] > 0.5)).sort((a, b) => Math.abs(apart[b]) - Math.abs(apart[a]));
+      const sign = (x) => (x < 0 ? "−" : "+") + Math.abs(100 * x).toFixed(1);
+      return [h("p", {}, h("b", {}, sign(average(apart)) + " points [" + ends.map(sign).join(", ") + "]"), " against " + kept.text + ", paired by problem, 95 % interval. " + counted(flipped.length, "problem") + (flipped.length === 1 ? " flips:" : " flip:")),
+        h("ul", { class: "flips" }, flipped.slice(0, 40).map((p) => h("li", {}, h("a", { href: data.atlas.replace("{}", encodeURIComponent(ids[p])) }, ids[p]), " " + percent(before.all[p]) + " → " + percent(here.all[p]))))];
     }
 
     function curve(now) {
       const top = languages.reduce((sum, language, l) => sum + (on[l] ? language.n : 0), 0), points = [];
-      for (let k = 1; k <= top; k = Math.max(k + 1, Math.round(k * 1.6))) points.push([k, mean(values(how, equalShares(k, most()))).mean]);
+      for (let k = 1; k <= top; k = Math.max(k + 1, Math.round(k * 1.6))) points.push([k, average(values(how, equalShares(k, most())).all)]);
       const x = (k) => 40 + (440 * Math.log2(k)) / Math.max(Math.log2(top), 1), y = (v) => 190 - 170 * v;
       const picture = svg("svg", { viewBox: "0 0 500 220", role: "img", "aria-label": "accuracy against budget in equal shares" });
       for (const share of [0, 0.25, 0.5, 0.75, 1]) picture.append(svg("line", { x1: 40, x2: 480, y1: y(share), y2: y(share), class: "rule" }), svg("text", { x: 34, y: y(share) + 4, "text-anchor": "end" }, Math.round(100 * share) + "%"));
@@ -100,7 +110,7 @@
         allocation = rest.map((n, l) => (base[l] ? Math.min(first, languages[l].n) : n));
       }
       const alone = equalShares(k, held(base));
-      kept = { values: values(how, alone), text: describe(alone) };
+      kept = { found: values(how, alone), text: describe(alone) };
       draw();
       return true;
     }

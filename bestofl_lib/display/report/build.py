@@ -36,7 +36,7 @@ LARGEST = 6_000_000  # bytes of a whole report
 ASSETS = {  # files of a report's assets folder, and what of `display/assets` each holds
     "charts.js": ("common.js", "charts.js"),
     "atlas.js": ("common.js", "atlas.js"),
-    "whatif.js": ("common.js", "estimators.js", "whatif.js"),
+    "whatif.js": ("common.js", "estimators.js", "intervals.js", "whatif.js"),
     "page.css": ("charts.css", "page.css", "atlas.css"),
 }
 

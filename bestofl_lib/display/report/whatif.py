@@ -2,7 +2,8 @@
 reach.
 
 Packs ranks and correctness of every candidate; `assets/estimators.js` computes from them what the library computes, to
-nine digits.
+nine digits. `assets/intervals.js` is the library's own construction of intervals with random numbers of its own, so the
+ends differ by the noise of 2,000 resamplings.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from scipy.special import stdtrit
 from scipy.stats import rankdata
 
 from bestofl_lib.analysis.arrays import MEASURES, CandidateArrays
+from bestofl_lib.analysis.bootstrap import LEVEL
 from bestofl_lib.display import words
 from bestofl_lib.display.report.atlas import pack
 from bestofl_lib.display.report.pages import render
@@ -31,10 +34,10 @@ def whatif_data(arrays: CandidateArrays, atlas: str) -> dict[str, Any] | None:
         atlas: address of a problem in the atlas, with `{}` for its id.
 
     Returns:
-        `ids`, `languages` (code, name, n), `base` (number of the base language), `ways` (name, text), `correct` (per
-        language and problem: 0 or 1 of each candidate), `answers` (the same: codes, 0 the right one, -1 unread),
-        `ranks` (per way, training seed, language and problem; equal rewards have equal ranks). None where the pool is
-        too large for a page.
+        `ids`, `languages` (code, name, n), `base` (number of the base language), `t` (Student's t for the intervals),
+        `ways` (name, text), `correct` (per language and problem: 0 or 1 of each candidate), `answers` (the same: codes,
+        0 the right one, -1 unread), `ranks` (per way, training seed, language and problem; equal rewards have equal
+        ranks). None where the pool is too large for a page.
     """
     codes = arrays.languages
     if sum(int(arrays.exists[code].sum()) for code in codes) > MOST_CANDIDATES:
@@ -56,6 +59,7 @@ def whatif_data(arrays: CandidateArrays, atlas: str) -> dict[str, Any] | None:
         "ranks": ranks,
         "languages": [{"code": c, "name": english_name(c), "n": int(arrays.n_candidates(c).min())} for c in codes],
         "base": codes.index(arrays.base),
+        "t": float(stdtrit(max(arrays.n_problems - 1, 1), (1 + LEVEL) / 2)),
         "answers": [[_row(arrays.answers[c][p], arrays.exists[c][p]) for p in range(arrays.n_problems)] for c in codes],
         "correct": [
             [_row(arrays.is_correct[c][p], arrays.exists[c][p]) for p in range(arrays.n_problems)] for c in codes
