@@ -1,4 +1,4 @@
-"""Small things done to text in many places: suggestions, digests, valid Unicode, signed numbers.
+"""Small things done to text in many places: suggestions, digests, valid Unicode, counts and shares as they are written.
 
 The file knows nothing of languages, tables or runs; the English name of a language is `languages.english_name`.
 """
@@ -87,6 +87,33 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def unsigned(share: float, digits: int = 1) -> str:
+    """A share in percent, or a difference in percentage points, as a bare number.
+
+    >>> unsigned(0.1234), unsigned(0.5, 0)
+    ('12.3', '50')
+    """
+    return f"{100 * share:.{digits}f}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share with its unit.
+
+    >>> percent(0.1234), percent(0.5, 0)
+    ('12.3 %', '50 %')
+    """
+    return f"{unsigned(share, digits)} %"
+
+
+def points(share: float) -> str:
+    """The size of a difference, with its unit.
+
+    >>> points(0.05)
+    '5.0 points'
+    """
+    return f"{unsigned(share)} points"
+
+
 def signed(share: float) -> str:
     """A difference of shares in percentage points with its sign and one decimal.
 
@@ -97,7 +124,7 @@ def signed(share: float) -> str:
 
 
 def signed_points(share: float) -> str:
-    """The same with its unit.
+    """A difference of shares with its sign and its unit.
 
     >>> signed_points(0.01)
     '+1.0 points'
@@ -112,6 +139,15 @@ def signed_interval(low: float, high: float) -> str:
     '[−2.0, +3.1]'
     """
     return f"[{signed(low)}, {signed(high)}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value with three decimals.
+
+    >>> p_value(0.0312), p_value(0.0002)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def trie(words: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.break_even import BreakEven
 from bestofl_lib.languages import english_name
-from bestofl_lib.text import signed
+from bestofl_lib.text import counted, points, signed, unsigned
 
 STATEMENTS = {
     "H1": "At equal budget, a mixed pool chosen by the cross-lingual reward model beats a language's own pool chosen "
@@ -47,9 +47,9 @@ def sentence(
         "not supported": "Not supported: this is a loss."
         if row["high"] < 0
         else f"Not supported: a gain of {100 * smallest_gain:g} point is ruled out.",
-        "no room": f"No room: even a perfect arm would gain only {100 * row['room']:.1f} points, and this run finds "
-        f"{100 * row['mde']:.1f} with 80 % power.",
-        "undecided": f"Undecided: this run would find a gain of {100 * row['mde']:.1f} points with 80 % power.",
+        "no room": f"No room: even a perfect arm would gain only {points(row['room'])}, and this run finds "
+        f"{unsigned(row['mde'])} with 80 % power.",
+        "undecided": f"Undecided: this run would find a gain of {points(row['mde'])} with 80 % power.",
     }
     return f"{text} {why[row['verdict']]}"
 
@@ -61,12 +61,12 @@ def bounds(
     fewest = {code: arrays.fewest(code) for code in arrays.languages}
     least, most = min(fewest.values()), max(fewest.values())
     held = f"{least}" if least == most else f"{least} to {most}"
-    parts = [f"{_count(arrays.n_problems, 'problem')} with {held} candidates per language"]
+    parts = [f"{counted(arrays.n_problems, 'problem')} with {held} candidates per language"]
     if n_arms > 1:
         parts.append(f"{n_arms} arms looked at, chosen on other folds")
     if claim != "H4" and arrays.reward_models:
         parts.append(_learnt_from(trained, cross))
-        parts.append(_count(n_seeds, "training seed"))
+        parts.append(counted(n_seeds, "training seed"))
     return "; ".join(parts)
 
 
@@ -127,7 +127,7 @@ def _second(row: Mapping[str, Any], cross: str) -> str:
         else "among those this policy is best at"
     )
     what = {"total": "the gain", "pool": "the pool effect", "reward": "the reward effect"}[row["part"]]
-    among = f"Of {_count(row['n_compared'], 'language')} {which}"
+    among = f"Of {counted(row['n_compared'], 'language')} {which}"
     return f"{among}, {what} is weakest in {name}: {signed(row['effect'])} points ({_interval(row)}); {_who(row)}."
 
 
@@ -151,16 +151,12 @@ def _fourth(row: Mapping[str, Any], cross: str) -> str:
 
 def _size(row: Mapping[str, Any], more: str = "above", less: str = "below") -> str:
     side = more if row["effect"] >= 0 else less
-    size = f"{abs(100 * row['effect']):.1f} points {side}"
-    return f"{size} ({_interval(row)}; {_count(row['n_problems'], 'problem')})"
+    size = f"{points(abs(row['effect']))} {side}"
+    return f"{size} ({_interval(row)}; {counted(row['n_problems'], 'problem')})"
 
 
 def _interval(row: Mapping[str, Any]) -> str:
     return f"95 % interval {signed(row['low'])} to {signed(row['high'])}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _completions(budget: str) -> str:

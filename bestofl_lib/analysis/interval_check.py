@@ -25,6 +25,7 @@ from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.figures import Figures, best_on_other_folds, folds_of
 from bestofl_lib.analysis.majority import majority
 from bestofl_lib.files import ROOT
+from bestofl_lib.text import percent, unsigned
 
 Array = np.ndarray
 ACCURACIES = (0.5, 0.8, 0.94, 0.98)
@@ -213,10 +214,10 @@ def as_markdown(table: pl.DataFrame) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in table.iter_rows(named=True):
-        rejected = "" if row["rejected"] is None else f"{100 * row['rejected']:.1f}"
+        rejected = "" if row["rejected"] is None else unsigned(row["rejected"])
         lines.append(
             f"| {row['accuracy']} | {row['n_problems']} | {row['figure']} | {row['truth']:.4f} | "
-            f"{100 * row['covered']:.1f} | {rejected} | {100 * row['half_width']:.2f} |"
+            f"{unsigned(row['covered'])} | {rejected} | {unsigned(row['half_width'], 2)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -232,7 +233,7 @@ def main() -> None:
     low, high, rejected = table.select(
         low=pl.col("covered").min(), high=pl.col("covered").max(), rejected=pl.col("rejected").max()
     ).row(0)
-    print(f"covered {100 * low:.1f} to {100 * high:.1f} %, nulls rejected at most {100 * rejected:.1f} %")
+    print(f"covered {unsigned(low)} to {percent(high)}, nulls rejected at most {percent(rejected)}")
 
 
 if __name__ == "__main__":

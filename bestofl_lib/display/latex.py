@@ -9,6 +9,7 @@ import polars as pl
 
 from bestofl_lib.display import words
 from bestofl_lib.languages import english_name
+from bestofl_lib.text import p_value, signed, unsigned
 
 SIGNS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -80,19 +81,15 @@ def _cell(column: str, row: dict[str, Any]) -> str:
     if column in ("language", "base"):
         return escape(english_name(value))
     if column in ("p", "p_holm"):
-        return "$<$ 0.001" if value < 0.001 else f"{value:.3f}"
+        return escape(p_value(value))
     if not isinstance(value, float):
         return escape(value)
     digits: Callable[[float], str] = (
-        (lambda x: f"{100 * x:+.1f}")
-        if column in POINTS
-        else (lambda x: f"{x:.3f}")
-        if column == "auc"
-        else (lambda x: f"{100 * x:.1f}")
+        signed if column in POINTS else (lambda x: f"{x:.3f}") if column == "auc" else unsigned
     )
     low, high = (row.get(name) for name in _interval_of(column, row))
     interval = "" if low is None or high is None else f" [{digits(low)}, {digits(high)}]"
-    return (digits(value) + interval).replace("-", "$-$").replace("+", "$+$")
+    return escape(digits(value) + interval).replace("+", "$+$")
 
 
 def _interval_of(column: str, row: dict[str, Any]) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from IPython.display import Markdown
 from bestofl_lib.analysis import run_scan
 from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Run
-from bestofl_lib.text import counted
+from bestofl_lib.text import counted, percent
 
 
 def newest_run(name: str = "", root: Path | None = None) -> Run:
@@ -48,8 +48,8 @@ def headline(run: Run) -> Markdown:
         f"Run **{_escaped(run.name)}**: {counted(readings['problem_id'].n_unique(), 'problem')} in "
         f"{counted(readings['language'].n_unique(), 'language')} ({problems['question'].len():,} questions), "
         f"{len(readings):,} candidates, of which "
-        f"{100 * float(readings.select(pl.col('is_correct').mean()).item()):.1f} % are correct and "
-        f"{100 * float(readings.select(pl.col('answer').is_null().mean()).item()):.1f} % could not be read."
+        f"{percent(float(readings.select(pl.col('is_correct').mean()).item()))} are correct and "
+        f"{percent(float(readings.select(pl.col('answer').is_null().mean()).item()))} could not be read."
     ]
     if run.has("claims"):
         claims = run.read("claims")

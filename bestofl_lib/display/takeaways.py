@@ -16,7 +16,7 @@ from IPython.display import HTML, Markdown
 from bestofl_lib.answers.other_readers import OURS
 from bestofl_lib.display import words
 from bestofl_lib.languages import PIVOT, english_name, is_language, language
-from bestofl_lib.text import signed
+from bestofl_lib.text import percent, points, signed, unsigned
 
 
 def _or_nothing(sentence: Callable[..., Markdown]) -> Callable[..., Markdown]:
@@ -36,18 +36,18 @@ def accuracy(table: pl.DataFrame) -> Markdown:
     unread = table.sort("unreadable", descending=True).row(0, named=True)
     share = table.select((pl.col("unreadable") * pl.col("n_candidates")).sum() / pl.col("n_candidates").sum()).item()
     text = (
-        f"One candidate is right in {_percent(best)} of {best['n_problems']} problems in "
-        f"{english_name(best['language'])} and in {_percent(worst)} in {english_name(worst['language'])}. Of all "
-        f"candidates {100 * share:.1f} % could not be read"
+        f"One candidate is right in {_accuracy(best)} of {best['n_problems']} problems in "
+        f"{english_name(best['language'])} and in {_accuracy(worst)} in {english_name(worst['language'])}. Of all "
+        f"candidates {percent(share)} could not be read"
         + (
-            f", most in {english_name(unread['language'])} ({100 * unread['unreadable']:.1f} %)."
+            f", most in {english_name(unread['language'])} ({percent(unread['unreadable'])})."
             if unread["unreadable"] > 0
             else "."
         )
     )
     cut = table.sort("cut", descending=True, nulls_last=True).row(0, named=True)
     if cut["cut"]:
-        text += f" Up to {100 * cut['cut']:.1f} % were cut off at the longest length ({english_name(cut['language'])})."
+        text += f" Up to {percent(cut['cut'])} were cut off at the longest length ({english_name(cut['language'])})."
     known = table.filter(pl.col("n_unrevised") > 0)
     if len(known):
         change = (
@@ -93,11 +93,11 @@ def readers(table: pl.DataFrame, ours: str = OURS) -> Markdown:
         .with_columns(lost=pl.col("mine") - pl.col("accuracy"))
     )
     worst = other.sort(pl.col("lost").abs()).row(-1, named=True)
-    gaps = "; ".join(f"{100 * gap:.1f} points by {reader.replace('_', ' ')}" for reader, gap in spread.items())
+    gaps = "; ".join(f"{points(gap)} by {reader.replace('_', ' ')}" for reader, gap in spread.items())
     return Markdown(
         f"The gap between the best and the weakest language is {gaps}. The largest difference that a reader makes is "
-        f"in {english_name(worst['language'])}: {100 * worst['accuracy']:.1f} % by "
-        f"{worst['reader'].replace('_', ' ')}, {100 * worst['mine']:.1f} % here."
+        f"in {english_name(worst['language'])}: {percent(worst['accuracy'])} by "
+        f"{worst['reader'].replace('_', ' ')}, {percent(worst['mine'])} here."
     )
 
 
@@ -238,7 +238,7 @@ def gains(table: pl.DataFrame) -> Markdown:
     return Markdown(
         text
         + (f" {len(worse)} add significantly less. " if len(worse) else " ")
-        + f"A gain of {100 * last.select(pl.col('mde').median()).item():.1f} points would be found with 80 % power in "
+        + f"A gain of {points(last.select(pl.col('mde').median()).item())} would be found with 80 % power in "
         "the median language."
     )
 
@@ -256,7 +256,7 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
     )
     bound = {"answer reading": " at most"}  # what misreading could explain, not what it does
     parts = [
-        f"{row['cause']}{bound.get(row['cause'], '')} {100 * (row['problems'] / total):.0f} %"
+        f"{row['cause']}{bound.get(row['cause'], '')} {percent(row['problems'] / total, 0)}"
         for row in causes.iter_rows(named=True)
     ]
     return Markdown(
@@ -298,7 +298,7 @@ def curves(table: pl.DataFrame) -> Markdown:
     best = shared.row(0, named=True)
     arm = words.arm(best["pool"], best["strategy"], best["reward_model"])
     return Markdown(
-        f"At {reach} completions the best choice is {arm}: {_percent(best)} of "
+        f"At {reach} completions the best choice is {arm}: {_accuracy(best)} of "
         f"{best['n_problems']} problems. It is the best of {len(shared)} arms looked at, so part of its lead is luck."
     )
 
@@ -306,14 +306,16 @@ def curves(table: pl.DataFrame) -> Markdown:
 @_or_nothing
 def interval_sources(table: pl.DataFrame) -> Markdown:
     """How far the last arm would move on other problems and on other draws. Table of `curves.interval_sources`."""
-    half = {row["resampled"]: 50 * (row["high"] - row["low"]) for row in _of_last_arm(table).iter_rows(named=True)}
+    half = {
+        row["resampled"]: unsigned((row["high"] - row["low"]) / 2) for row in _of_last_arm(table).iter_rows(named=True)
+    }
     last = table.row(-1, named=True)
     arm = words.arm(last["pool"], last["strategy"], last["reward_model"])
-    trained = f", other training seeds by ±{half['training']:.1f}" if "training" in half else ""
+    trained = f", other training seeds by ±{half['training']}" if "training" in half else ""
     return Markdown(
-        f"With {last['budget']} completions, {arm}: other problems would move the figure by ±{half['problems']:.1f} "
-        f"points, drawing again for the same problems by ±{half['candidates']:.1f}, both by "
-        f"±{half['both']:.1f}{trained} (half the width of the 95 % intervals, {last['n_problems']} problems)."
+        f"With {last['budget']} completions, {arm}: other problems would move the figure by ±{half['problems']} "
+        f"points, drawing again for the same problems by ±{half['candidates']}, both by "
+        f"±{half['both']}{trained} (half the width of the 95 % intervals, {last['n_problems']} problems)."
     )
 
 
@@ -337,9 +339,9 @@ def plan(table: pl.DataFrame) -> Markdown:
     ]
     return Markdown(
         f"With {planned['budget']} completions the plan is {planned['allocation']}. Judged on problems it was not made "
-        f"on, it reaches {_percent(planned)}"
+        f"on, it reaches {_accuracy(planned)}"
         + (": " + "; ".join(others) if others else "")
-        + f". It loses {100 * planned['regret']:.1f} points to hindsight."
+        + f". It loses {points(planned['regret'])} to hindsight."
     )
 
 
@@ -363,5 +365,5 @@ def outcomes(found: dict, model: str | None = None) -> list[str]:
     return told
 
 
-def _percent(row: dict) -> str:
-    return f"{100 * row['accuracy']:.1f} % (95 % interval {100 * row['low']:.1f} % to {100 * row['high']:.1f} %)"
+def _accuracy(row: dict) -> str:
+    return f"{percent(row['accuracy'])} (95 % interval {percent(row['low'])} to {percent(row['high'])})"

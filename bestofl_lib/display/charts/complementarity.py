@@ -21,6 +21,7 @@ from bestofl_lib.display.charts.style import (
     need,
     or_nothing,
     panels,
+    percent_of,
     points_axis,
     spelled_range,
     tooltips,
@@ -196,10 +197,10 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
     """
     need(table, "step", "language", "accuracy", "low", "high", "gain", "objective", "budget", "n_problems")
     label = pl.col("gain").map_elements(signed, return_dtype=pl.String).fill_null("")
-    percent = pl.col("accuracy").map_elements(lambda share: f"{100 * share:.1f} %", return_dtype=pl.String)
+    accuracy = percent_of("accuracy")
     table = with_names(table).with_columns(
         objective=words.objective_column(), added=pl.format("{}. {}", "step", "language_name"), sure=pl.lit(True),
-        label=pl.when(pl.col("gain").is_null()).then(percent).otherwise(percent + pl.lit(" (") + label + pl.lit(")")),
+        label=pl.when(pl.col("gain").is_null()).then(accuracy).otherwise(accuracy + pl.lit(" (") + label + pl.lit(")")),
     )  # fmt: skip
     first = table.sort("step").head(3)["language_name"].to_list()
     tips = tooltips(table, "step", "language_name", "accuracy", "low", "high", "gain", "budget", "n_problems")

@@ -32,13 +32,14 @@ from bestofl_lib.display.charts.style import (
     or_nothing,
     panel_title,
     percent_axis,
+    percent_of,
     spelled_range,
     thinned,
     token_axis,
     tooltips,
 )
 from bestofl_lib.languages import english_name, is_language
-from bestofl_lib.text import signed
+from bestofl_lib.text import percent, points, signed, unsigned
 
 SIMPLE = ("majority", "logprob", "arithmetic")  # ways of choosing that need no reward model
 COLUMNS = ("target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
@@ -199,7 +200,7 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
             *(_ended_panel(table.filter(pl.col("panel") == name), name, look) for name in shown), columns=3, spacing=24
         ),
         "runs_side_by_side",
-        f"At {k} completions {best['arm']} is highest by {shown[0]}: {100 * best['accuracy']:.1f} %",
+        f"At {k} completions {best['arm']} is highest by {shown[0]}: {percent(best['accuracy'])}",
         "How far does each run come with the same budget?",
         f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions per "
         "problem in equal shares over "
@@ -249,7 +250,7 @@ def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
         ),
     )
     last = table.filter(pl.col("arm") == arms[-1])
-    halves = [f"{row['resampled']} ±{50 * (row['high'] - row['low']):.1f}" for row in last.iter_rows(named=True)]
+    halves = [f"{row['resampled']} ±{unsigned((row['high'] - row['low']) / 2)}" for row in last.iter_rows(named=True)]
     return finish(
         chart.properties(width=WIDTH - 120, height=alt.Step(15)),
         "interval_sources",
@@ -326,7 +327,7 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     line = 14 * (look.domain[1] - look.domain[0]) / height  # each label stands one line of text above the one before
     above = above.with_columns(label_y=pl.col("label_y") + line * pl.int_range(pl.len()))
     ends = pl.concat([ends, above.select(ends.columns)])
-    label = pl.format("{} {} %", pl.col("arm"), (100 * pl.col("accuracy")).round(1))
+    label = pl.format("{} {}", pl.col("arm"), percent_of("accuracy"))
     side = pl.when(~pl.col("arm").is_in(early)).then(pl.lit("left")).when(late).then(pl.lit("right"))
     ends = ends.select("arm", look.x, "label_y", label=label, side=side.otherwise(pl.lit("center")))
     colour = alt.Color("arm:N", scale=look.colours, legend=None)
@@ -485,14 +486,11 @@ def _lead(rows: pl.DataFrame, base: str, how: str) -> str:
     )
     if both.is_empty():
         best = rows.sort("accuracy").row(-1, named=True)
-        return f"{best['arm']}, {how}: {100 * best['accuracy']:.1f} % at {best['budget']} completions"
+        return f"{best['arm']}, {how}: {percent(best['accuracy'])} at {best['budget']} completions"
     last = both.row(-1, named=True)
     difference = last["accuracy_mixed"] - last["accuracy"]
     side = "ahead of" if difference > 0 else "behind"
-    return (
-        f"Choosing by {how}, a mixed pool is {abs(100 * difference):.1f} points {side} {base} at {last['budget']} "
-        "completions"
-    )
+    return f"Choosing by {how}, a mixed pool is {points(abs(difference))} {side} {base} at {last['budget']} completions"
 
 
 def _arms_of(curves: pl.DataFrame) -> str:

@@ -23,7 +23,7 @@ from bestofl_lib.display.charts.style import (
     with_names,
     with_places,
 )
-from bestofl_lib.text import signed
+from bestofl_lib.text import points, signed
 
 
 @or_nothing
@@ -107,7 +107,7 @@ def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
             rows, "gain", points_axis(), "percentage points", order, tips, y="row", zero=0, colour=PLANNED, step=26
         ).properties(width=280)
 
-    regret = f" It loses {100 * planned['regret'][0]:.1f} points to hindsight." if len(planned) else ""
+    regret = f" It loses {points(planned['regret'][0])} to hindsight." if len(planned) else ""
     return finish(
         panels(table, "rival", sorted(set(rivals)), panel, columns=2),
         "planner_regret",

@@ -22,6 +22,7 @@ from bestofl_lib.display.charts.style import (
     need,
     or_nothing,
     percent_axis,
+    percent_of,
     points_axis,
     spelled_range,
     tooltips,
@@ -29,7 +30,7 @@ from bestofl_lib.display.charts.style import (
     with_places,
 )
 from bestofl_lib.display.words import NOTHING_READ, reader_name, rule_name
-from bestofl_lib.text import signed
+from bestofl_lib.text import percent, signed
 
 
 @or_nothing
@@ -41,15 +42,15 @@ def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
             `n_candidates`, `n_problems`.
     """
     need(table, "language", "accuracy", "low", "high", "unreadable", "n_candidates", "n_problems")
-    table = with_names(table).with_columns(sure=pl.lit(True), label=_percent("accuracy") + _unread())
+    table = with_names(table).with_columns(sure=pl.lit(True), label=percent_of("accuracy") + _unread())
     order = names_by(table, "accuracy")
     best, worst = (table.sort("accuracy").row(place, named=True) for place in (-1, 0))
     tips = tooltips(table, "language_name", "accuracy", "low", "high", "unreadable", "n_candidates")
     return finish(
         interval_dots(table, "accuracy", percent_axis(), "accuracy of one candidate", order, tips),
         "accuracy_by_language",
-        f"{best['language_name']} is right most often, {100 * best['accuracy']:.1f} %, {worst['language_name']} least, "
-        f"{100 * worst['accuracy']:.1f} %",
+        f"{best['language_name']} is right most often, {percent(best['accuracy'])}, {worst['language_name']} least, "
+        f"{percent(worst['accuracy'])}",
         "How well does the model solve the same problems in each language?",
         f"Share of all candidates ({spelled_range(table['n_candidates'])} per language, "
         f"{spelled_range(table['n_problems'])} problems); lines "
@@ -88,14 +89,14 @@ def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
     first = totals.filter(pl.col("rule") != NOTHING_READ).head(1)
     read = (
-        f"{100 * first['n'][0] / totals['n'].sum():.1f} % of answers are read by “{first['rule'][0]}”; "
+        f"{percent(first['n'][0] / totals['n'].sum())} of answers are read by “{first['rule'][0]}”; "
         if len(first)
         else ""
     )
     return finish(
         chart,
         "reading_rules",
-        f"{read}{100 * unread:.1f} % of candidates could not be read",
+        f"{read}{percent(unread)} of candidates could not be read",
         "Which rule read the answer, in each language?",
         f"Share of {spelled_range(table.group_by('language').agg(pl.col('n').sum())['n'])} candidates per language.",
     )
@@ -188,7 +189,7 @@ def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     return finish(
         heat_map(base, "share", 1.0, ".0%", least=0.005),
         "trace_languages",
-        f"{100 * kept:.1f} % of completions are written in the language of their question",
+        f"{percent(kept)} of completions are written in the language of their question",
         "Which language is a completion really written in?",
         f"Share of {spelled_range(table.group_by('language').agg(pl.col('n').sum())['n'])} candidates per language of "
         'the question; "unsure": '
@@ -196,14 +197,10 @@ def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
-def _percent(column: str) -> pl.Expr:
-    return pl.col(column).map_elements(lambda value: f"{100 * value:.1f} %", return_dtype=pl.String)
-
-
 def _unread() -> pl.Expr:
     """The share of unreadable candidates, as printed next to accuracy."""
     return (
         pl.when(pl.col("unreadable") >= 0.0005)
-        .then(pl.lit(" · unread ") + _percent("unreadable"))
+        .then(pl.lit(" · unread ") + percent_of("unreadable"))
         .otherwise(pl.lit(""))
     )

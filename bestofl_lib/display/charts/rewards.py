@@ -20,10 +20,12 @@ from bestofl_lib.display.charts.style import (
     or_nothing,
     panels,
     percent_axis,
+    percent_of,
     spelled_range,
     tooltips,
     with_names,
 )
+from bestofl_lib.text import percent
 
 ALL = "all languages"
 
@@ -117,7 +119,7 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
             width=420, height=340
         ),
         "calibration",
-        f"Where {row['reward_model']} says {100 * row['probability']:.0f} %, {100 * row['share_correct']:.0f} % are "
+        f"Where {row['reward_model']} says {percent(row['probability'], 0)}, {percent(row['share_correct'], 0)} are "
         "correct: its largest error",
         "Of the candidates called likely to be right, how many are?",
         f"Share correct against the predicted chance, in bins of candidates ({table['n_candidates'].sum():,} in all; "
@@ -141,7 +143,7 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     table = table.with_columns(
         arm=pl.col("arm") + (pl.format(", {} completions", pl.col("budget")) if many else pl.lit("")),
         equal=1 / pl.len().over("arm", "budget"),
-        label=pl.col("share").map_elements(lambda share: f"{100 * share:.0f} %", return_dtype=pl.String),
+        label=percent_of("share", digits=0),
     )
     shown = table.filter(pl.col("reward_model") == "cross") if "cross" in table["reward_model"] else table
     top = shown.sort("share").row(-1, named=True)
@@ -162,8 +164,8 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     return finish(
         panels(table, "arm", order, panel),
         "selected_languages",
-        f"{top['language_name']} supplies {100 * top['share']:.0f} % of the choices of {top['arm']}; an equal share is "
-        f"{100 * top['equal']:.0f} %",
+        f"{top['language_name']} supplies {percent(top['share'], 0)} of the choices of {top['arm']}; an equal share is "
+        f"{percent(top['equal'], 0)}",
         "Which languages do the chosen candidates come from?",
         f"Share of the candidates chosen from the mixed pool, {spelled_range(table['budget'])} completions per "
         f"problem, {spelled_range(table['n_problems'])} problems; the dashed line is an equal share.",

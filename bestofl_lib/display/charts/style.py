@@ -19,6 +19,7 @@ import polars as pl
 from bestofl_lib.display import words
 from bestofl_lib.display.charts import context
 from bestofl_lib.languages import english_name
+from bestofl_lib.text import percent
 
 OWN, MIXED, MULTI, PLANNED, VOTE, SKY, GREY = (
     "#2477b8",  # a language's own pool; its own reward model (mono)
@@ -279,6 +280,11 @@ def or_nothing(chart: Callable[..., alt.TopLevelMixin]) -> Callable[..., alt.Top
 def with_names(table: pl.DataFrame, column: str = "language") -> pl.DataFrame:
     """With the English name of a language beside its code."""
     return table.with_columns(pl.col(column).map_elements(english_name, return_dtype=pl.String).alias(f"{column}_name"))
+
+
+def percent_of(column: str, digits: int = 1) -> pl.Expr:
+    """A column of shares as text, such as "61.0 %"."""
+    return pl.col(column).map_elements(lambda share: percent(share, digits), return_dtype=pl.String)
 
 
 def languages_in_order(codes: Sequence[str | None] | pl.Series) -> list[str]:

@@ -18,7 +18,7 @@ from bestofl_lib.analysis.run_scan import KEYS, Source, candidates_of, reward_of
 from bestofl_lib.analysis.what_if import NEEDS_REWARD, shifted
 from bestofl_lib.display.text import segments
 from bestofl_lib.display.words import STRATEGIES
-from bestofl_lib.text import counted
+from bestofl_lib.text import counted, percent, unsigned
 
 
 def problem_view(
@@ -95,8 +95,8 @@ def precision(table: pl.DataFrame) -> str:
     if not row["n"]:
         return f"{counted(row['n_outdated'], 'judgement')} outdated: the answers are read otherwise now"
     share = (
-        f"{row['n_right']} of {counted(row['n'], 'reading')} right, {100 * row['precision']:.1f} % "
-        f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        f"{row['n_right']} of {counted(row['n'], 'reading')} right, {percent(row['precision'])} "
+        f"[{unsigned(row['low'])}, {unsigned(row['high'])}]"
     )
     return share + (f"; {row['n_outdated']} outdated" if row["n_outdated"] else "")
 

@@ -28,7 +28,7 @@ from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Ta
 from bestofl_lib.display.text import inert_text, written_markdown
 from bestofl_lib.files import replace_file
 from bestofl_lib.runs import Run
-from bestofl_lib.text import signed, signed_interval
+from bestofl_lib.text import p_value, signed, signed_interval, unsigned
 
 FRESH, FAILED = "up to date", "failed"
 STATE = "state.js"  # of a report's assets: empty, or why its pages may be out of date
@@ -321,9 +321,9 @@ def _claim_cell(column: str, row: dict[str, Any]) -> Any:
         low, high = row.get("low"), row.get("high")
         return signed(value) + (f" {signed_interval(low, high)}" if low is not None and high is not None else "")
     if column == "mde":
-        return f"{100 * value:.1f}"
+        return unsigned(value)
     if column in ("p", "p_holm"):
-        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+        return p_value(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -22,7 +22,7 @@ from bestofl_lib.display.report.pages import ALONE, Column, Link, Table, render
 from bestofl_lib.files import replace_file
 from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Run
-from bestofl_lib.text import signed, signed_interval, signed_points
+from bestofl_lib.text import p_value, percent, signed, signed_interval, signed_points, unsigned
 
 MOST_FLIPS = 200  # rows of the table of flipped problems
 WIDTH = 9.5  # inches of the chart: the page's width
@@ -144,16 +144,21 @@ def _differences(
 ) -> Table:
     """One tested difference per row, with its place on a line from −reach to +reach."""
     reach = max([0.01, *(max(abs(row["low"]), abs(row["high"])) for _, row in rows)])
-    names_of = [names[found.first], names[found.second], f"difference, ±{100 * reach:.0f} points wide", "points [95 %]"]
+    names_of = [
+        names[found.first],
+        names[found.second],
+        f"difference, ±{unsigned(reach, 0)} points wide",
+        "points [95 %]",
+    ]
     names_of += ["by sampling", "by reading"] if parts else []
     columns = [Column(what, row_header=True), *(Column(head, number=place != 2) for place, head in enumerate(names_of))]
     columns += [Column(name, number=True) for name in ("p (Holm)", "detectable", "problems")]
     told = []
     for name, row in rows:
-        cells = [name, f"{100 * row['first']:.1f} %", f"{100 * row['second']:.1f} %", _forest(row, reach)]
+        cells = [name, percent(row["first"]), percent(row["second"]), _forest(row, reach)]
         cells += [f"{signed(row['difference'])} {signed_interval(row['low'], row['high'])}"]
         cells += [signed(row[key]) for key in ("by_sampling", "by_reading")] if parts else []
-        told.append([*cells, _p(row["p_holm"]), f"{100 * row['mde']:.1f}", str(row["n_problems"])])
+        told.append([*cells, p_value(row["p_holm"]), unsigned(row["mde"]), str(row["n_problems"])])
     return Table(columns, told, "differences")
 
 
@@ -186,7 +191,7 @@ def _flips(found: Comparison, names: Mapping[str, str], reports: Path) -> Table:
         read = Markup(" ").join(
             link.format(quote(name), quote(row["problem_id"], safe=""), names[name]) for name in atlases
         )
-        chances = [f"{100 * row[key]:.0f} %" for key in ("first", "second")]
+        chances = [percent(row[key], 0) for key in ("first", "second")]
         rows.append([row["problem_id"], verdict, *chances, row["why"] or "", read])
     columns = [
         Column("problem", row_header=True),
@@ -236,10 +241,6 @@ def _arm(found: Comparison) -> str:
 
 def _change(row: dict[str, Any]) -> str:
     return (
-        f"{100 * row['first']:.1f} % → {100 * row['second']:.1f} %, {signed_points(row['difference'])} "
-        f"{signed_interval(row['low'], row['high'])}, p {_p(row['p_holm'])}"
-    ).replace("-", "−")
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+        f"{percent(row['first'])} → {percent(row['second'])}, {signed_points(row['difference'])} "
+        f"{signed_interval(row['low'], row['high'])}, p {p_value(row['p_holm'])}"
+    )

@@ -15,7 +15,7 @@ from bestofl_lib.display import words
 from bestofl_lib.display.origin import BUNDLED, Origin, judged_candidates, origin
 from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Run
-from bestofl_lib.text import signed, signed_interval, signed_points
+from bestofl_lib.text import percent, points, signed, signed_interval, signed_points
 
 HEADLINES = (  # the chart of the first screen: the first of these that the notebooks show
     "english_against_mixed", "claims_forest", "gain_over_resampling", "reward_quality", "accuracy_by_language",
@@ -104,7 +104,7 @@ def _warning(accuracy: pl.DataFrame | None) -> str:
         return ""
     return (
         f"This policy cannot do these problems: in its best language, {english_name(best['language'])}, "
-        f"{100 * best['accuracy']:.1f} % of "
+        f"{percent(best['accuracy'])} of "
         "completions are right. Comparisons below say little."
     )
 
@@ -181,7 +181,7 @@ def _result(claims: pl.DataFrame, controls: pl.DataFrame | None) -> str:
         "model" if pool and reward else ""
     )  # fmt: skip
     verb = "gains" if total["effect"] > 0 else "loses"
-    size = f"{abs(100 * total['effect']):.1f} points {signed_interval(total['low'], total['high'])}"
+    size = f"{points(abs(total['effect']))} {signed_interval(total['low'], total['high'])}"
     return (
         f"Spreading the same budget over all languages and choosing with the cross-lingual reward model {verb} {size} "
         f"against a speaker's own language alone{parts}. Verdict: {total['verdict']}.{_instead(controls)}"
