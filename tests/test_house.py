@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -45,6 +47,46 @@ def test_digests_suggestions_and_whole_files_are_written_once(path: Path):
         assert "difflib" not in text
         assert not re.search(r"hashlib\.\w+\([^)\n]+\)\.hexdigest", text), "use text.content_digest or text.key_digest"
         assert not re.search(r"def _(suggest|valid|signed|digest_of|points_of)\b", text)
+
+
+@EACH
+def test_shares_are_written_by_the_functions_of_text(path: Path):
+    """`percent`, `points`, `unsigned`, `signed`: one number of decimals and one minus sign everywhere."""
+    if path.name != "text.py":
+        inline = re.compile(r"\{[^{}]*\b[15]00? \* [^{}]*:[^{}]*f\}(?!%)|:\.\d%\}|\.\df\} ?%(?!;|\")|\"< 0\.001\"")
+        assert not inline.search(path.read_text("utf8"))
+
+
+def names_defined(path: Path) -> set[str]:
+    """Functions, classes and constants of a module that others may import; what a decorator registers is left out."""
+    names = set()
+    for node in ast.parse(path.read_text("utf8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.decorator_list:
+            names.add(node.name)
+        names |= {t.id for t in getattr(node, "targets", [getattr(node, "target", None)]) if isinstance(t, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def names_used(path: Path) -> list[str]:
+    """Every name in a source, its docstrings left out; a definition counts as one."""
+    text = path.read_text("utf8")
+    if path.suffix == ".ipynb":
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    elif path.suffix == ".py":
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = None
+        text = ast.unparse(tree)
+    return re.findall(r"[A-Za-z_]\w*", text)
+
+
+def test_nothing_in_the_library_is_there_for_tests_alone():
+    lab, notebooks = (ROOT / "data" / "lab").glob("*.py"), (ROOT / "notebooks").glob("*.ipynb")
+    doors = [*lab, *notebooks, ROOT / "README.md", ROOT / "Makefile", ROOT / "tests" / "gpu" / "measure.py"]
+    used = Counter(name for path in [*MODULES, *doors] for name in names_used(path))
+    alone = {f"{path.stem}.{name}" for path in MODULES for name in names_defined(path) if used[name] < 2}
+    assert alone <= {"served.score_served"}  # for now reached from Python only
 
 
 def normal_name(distribution: str) -> str:

@@ -2,7 +2,7 @@
 
 Arrays are `(problems, candidates)`; NaN marks a candidate that does not exist (problems may have unequal numbers of
 candidates); ties share equally. `budget` is one number and gives `(problems,)`, `budgets` is a sequence and gives
-`(problems, budgets)`. Many allocations of one pool: make a `Contest` once and ask it.
+`(problems, budgets)`. An allocation that is not made of equal shares: ask a `Contest`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 from bestofl_lib.analysis.checks import (
     check_budget,
     check_same_languages,
-    checked_allocation,
     checked_budgets,
     checked_rewards,
 )
@@ -61,30 +60,6 @@ def best_of_k(
         rows = n == size
         result[rows] = payoff[rows, :size] @ _win_weights(int(size), ks)
     return result[:, 0] if single else result
-
-
-def best_of_allocation(
-    rewards: Mapping[str, Array],
-    is_correct: Mapping[str, Array],
-    allocation: Mapping[str, int],
-    *,
-    problem_ids: Sequence[str] | None = None,
-) -> Array:
-    """Chance that the highest reward among all candidates of the allocation belongs to a correct one, exactly.
-
-    Args:
-        rewards: per language (problems, candidates) float; NaN: does not exist.
-        is_correct: per language (problems, candidates), as in `best_of_k`.
-        allocation: completions per language; languages left out get none.
-
-    Returns:
-        (problems,) float in [0, 1].
-
-    Many allocations of one pool: make a `Contest` once and ask it.
-    """
-    used = checked_allocation(allocation, is_correct)
-    check_same_languages(rewards, is_correct, used)
-    return Contest.of({c: rewards[c] for c in used}, {c: is_correct[c] for c in used}, problem_ids).allocation(used)
 
 
 def best_of_shares(

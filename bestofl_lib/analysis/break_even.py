@@ -19,7 +19,6 @@ class BreakEven:
     end: float | None  # spend up to which it is; None: never ahead, or still ahead at the largest spend
     low: float | None  # interval of `end`; None: below the smallest spend compared (never ahead)
     high: float | None  # None: beyond the largest spend compared
-    share_ahead: float  # share of replicates in which `first` is ahead somewhere
     smallest: float  # range of spend that was compared
     largest: float
 
@@ -70,7 +69,6 @@ def break_even(
         end=float(end) if np.isfinite(end) else None,
         low=float(low) if np.isfinite(low) else (None if low < 0 else float(largest)),
         high=float(high) if np.isfinite(high) else (None if high > 0 else float(smallest)),
-        share_ahead=float(np.mean(spans[1:, 1] > -np.inf)),
         smallest=float(smallest),
         largest=float(largest),
     )

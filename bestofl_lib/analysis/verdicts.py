@@ -22,7 +22,6 @@ Array = np.ndarray
 SMALLEST_GAIN = 0.01  # a gain in accuracy or coverage worth having
 LEVEL = 0.05
 _NUMBERS = ("effect", "low", "high", "p", "p_holm", "mde", "room")
-VERDICTS = ("supported", "not supported", "no room", "undecided", "not tested")
 
 
 @dataclass(frozen=True)

@@ -54,20 +54,28 @@ def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def trace_language(completion: str | None, languages: Iterable[str] = tuple(LANGUAGES)) -> tuple[str | None, float]:
-    """The language of one completion, and how sure the classifier is.
+def trace_languages(
+    completions: pl.Series | Iterable[str | None], languages: Iterable[str] = tuple(LANGUAGES)
+) -> pl.DataFrame:
+    """The language each completion is written in.
 
     Args:
-        completion: raw text; None is too short to tell.
+        completions: raw texts.
         languages: codes to choose among.
 
     Returns:
-        (code or None, confidence in [0, 1]); None for a text too short, numeric or undecided.
+        One row per completion, in order: trace_language (null: abstained), confidence in [0, 1].
 
     Raises:
         ValueError: a code that is not known.
     """
-    return _trace(completion, tuple(check_languages(languages)))
+    codes = tuple(check_languages(languages))
+    texts = completions.to_list() if isinstance(completions, pl.Series) else list(completions)
+    read = [_trace(text, codes) for text in texts]
+    return pl.DataFrame(
+        {"trace_language": [code for code, _ in read], "confidence": [confidence for _, confidence in read]},
+        schema={"trace_language": pl.String, "confidence": pl.Float64},
+    )
 
 
 def _trace(completion: str | None, codes: tuple[str, ...]) -> tuple[str | None, float]:
@@ -100,27 +108,3 @@ def _close_to(code: str, codes: tuple[str, ...]) -> bool:
     if not is_language(code):
         return True
     return LANGUAGES[code].script in {LANGUAGES[other].script for other in codes}
-
-
-def trace_languages(
-    completions: pl.Series | Iterable[str | None], languages: Iterable[str] = tuple(LANGUAGES)
-) -> pl.DataFrame:
-    """The language each completion is written in.
-
-    Args:
-        completions: raw texts.
-        languages: codes to choose among.
-
-    Returns:
-        One row per completion, in order: trace_language (null: abstained), confidence in [0, 1].
-
-    Raises:
-        ValueError: a code that is not known.
-    """
-    codes = tuple(check_languages(languages))
-    texts = completions.to_list() if isinstance(completions, pl.Series) else list(completions)
-    read = [_trace(text, codes) for text in texts]
-    return pl.DataFrame(
-        {"trace_language": [code for code, _ in read], "confidence": [confidence for _, confidence in read]},
-        schema={"trace_language": pl.String, "confidence": pl.Float64},
-    )

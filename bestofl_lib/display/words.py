@@ -41,7 +41,6 @@ FILTERS = {
     "disagreement": "languages disagree",
     "mistake": "reward model picks wrong",
 }
-VERDICTS = ("supported", "undecided", "no room", "not supported", "not tested")
 RESAMPLED = {
     "problems": "other problems",
     "candidates": "same problems, drawn again",

@@ -12,8 +12,6 @@ from typing import Any
 from bestofl_lib.models.server_answers import ServerError
 from bestofl_lib.models.servers import Servers
 
-KINDS = ("vllm", "sglang", "llama.cpp", "openai")  # openai: any other server of that API
-
 
 class KnownModel:
     """The model that all servers of a run must hold.
@@ -61,7 +59,9 @@ def models_of(answer: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
 
 
 async def server_kind(servers: Servers, address: str) -> tuple[str, str]:
-    """What kind of server answers (one of `KINDS`) and its version, empty where it does not say."""
+    """What kind of server answers ("vllm", "sglang", "llama.cpp"; "openai" for any other of that API) and its version,
+    empty where it does not say.
+    """
     version = await servers.text(address, "/version")
     if version is not None:
         return "vllm", _field(version, "version")

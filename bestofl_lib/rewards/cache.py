@@ -30,7 +30,6 @@ class Values:
 
     values: np.ndarray  # (candidates, width) float32; NaN where the model gave none
     truncated: np.ndarray  # (candidates,) bool: the beginning of the completion was cut to fit
-    computed: int  # distinct texts that went through the model; the others were duplicates or known
     seconds: float  # wall time of the forward passes
 
 
@@ -100,7 +99,7 @@ def cached_values(
         _flush(home, new, index, table, cuts)
     seconds = time.monotonic() - started
     place = np.array([index[key] for key in keys], dtype=int)
-    return Values(np.concatenate(table)[place], np.concatenate(cuts)[place], len(missing), seconds)
+    return Values(np.concatenate(table)[place], np.concatenate(cuts)[place], seconds)
 
 
 def _flush(

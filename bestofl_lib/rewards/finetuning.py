@@ -43,7 +43,6 @@ class Finetuned:
     scale: float  # reward = scale × number read + offset
     offset: float
     held_out_accuracy: float | None  # share of held-out pairs in the right order; None: nothing was held out
-    held_out_loss: float | None
     epochs: float  # until the weights that were kept
 
 
@@ -98,7 +97,6 @@ def finetune(
         float(module.scale.detach()),
         float(module.offset.detach()),
         kept.get("eval_accuracy"),
-        kept.get("eval_loss"),
         epochs,
     )
 

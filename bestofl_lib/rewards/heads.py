@@ -21,9 +21,7 @@ class LinearHead:
 
     weights: np.ndarray  # (features,) float64
     offset: float  # added to every reward; moves no choice
-    l2: float  # strength that was used
-    held_out_loss: float  # mean log loss on held-out problems at that strength; NaN when nothing was held out
-    held_out_accuracy: float  # share of held-out pairs in the right order; NaN likewise
+    held_out_accuracy: float  # share of held-out pairs in the right order; NaN when nothing was held out
 
     def rewards(self, features: np.ndarray) -> np.ndarray:
         """(rows, features) -> (rows,) float64."""
@@ -80,7 +78,7 @@ def fit_head(
     _, row_groups = np.unique(row_groups, return_inverse=True)
     fold = np.random.default_rng(0).permutation(row_groups.max() + 1)[row_groups] % folds
 
-    best, held_loss, held_accuracy = float(strengths[0]), float("nan"), float("nan")
+    best, held_accuracy = float(strengths[0]), float("nan")
     if len(strengths) > 1 and len(np.unique(fold)) > 1:
         losses = np.zeros(len(strengths))
         right = np.zeros(len(strengths))
@@ -93,10 +91,10 @@ def fit_head(
                 gap = gaps @ w
                 right[i] += (gap > 0).sum() + 0.5 * (gap == 0).sum()
         i = int(np.argmin(losses))
-        best, held_loss, held_accuracy = float(strengths[i]), losses[i] / len(x), right[i] / n
+        best, held_accuracy = float(strengths[i]), right[i] / n
     ((w, intercept),) = _fits(x, y, [best], with_intercept=loss == "bce")
     weights = w / scale
-    return LinearHead(weights, intercept - float(weights @ mean), best, float(held_loss), float(held_accuracy))
+    return LinearHead(weights, intercept - float(weights @ mean), float(held_accuracy))
 
 
 def _fits(

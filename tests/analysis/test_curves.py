@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from votes_alone import majority_of_shares, weighted_vote_of_shares
+from one_arm import majority_of_shares, weighted_vote_of_shares
 
 from bestofl_lib.analysis.arms import STRATEGIES, arm_values, vote_weight, votes_of
 from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares

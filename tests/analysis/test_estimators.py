@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from votes_alone import majority_of_shares, weighted_vote_of_shares
+from one_arm import best_of_allocation, majority_of_shares, weighted_vote_of_shares
 
-from bestofl_lib.analysis.best_of_k import best_of_allocation, best_of_k, best_of_shares
+from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage, coverage_of_allocation, coverage_of_shares
 from bestofl_lib.analysis.majority import majority

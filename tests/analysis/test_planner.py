@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from one_arm import best_of_allocation
 
 from bestofl_lib.analysis import planner
-from bestofl_lib.analysis.best_of_k import best_of_allocation
 from bestofl_lib.analysis.coverage import coverage_of_allocation
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from bestofl_lib.analysis.reading_quality import compliance
-from bestofl_lib.answers.trace import trace_language, trace_languages, words_only
+from bestofl_lib.answers.trace import trace_languages, words_only
 from bestofl_lib.languages import LANGUAGES
 
 MGSM = Path(__file__).resolve().parents[1] / "data" / "mgsm"
+
+
+def trace_language(text: str | None, languages: Iterable[str] = LANGUAGES) -> tuple[str | None, float]:
+    return trace_languages([text], languages).row(0)
 
 
 def questions(code: str) -> list[str]:

@@ -15,12 +15,12 @@ import polars as pl
 import pytest
 from made_up_runs import LAB, write_run
 from markupsafe import Markup
+from one_arm import best_of_allocation
 from scipy.special import stdtrit
 
 from bestofl_lib.analysis import uncertainty
 from bestofl_lib.analysis.apportion import apportion
 from bestofl_lib.analysis.arrays import arrays_of_run
-from bestofl_lib.analysis.best_of_k import best_of_allocation
 from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.votes import majority_of_allocation
 from bestofl_lib.display import charts, embed

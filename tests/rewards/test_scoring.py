@@ -45,9 +45,10 @@ def test_mono_models_score_their_own_language_or_all_on_request(world, folder):
     assert only.equals(own.filter(pl.col("reward_model") == "multi"))
 
 
-def test_a_second_scoring_runs_no_model_and_new_candidates_are_run_alone(world, folder, monkeypatch):
-    test = world.split("test")
-    ran = []
+@pytest.fixture
+def ran(monkeypatch) -> list[int]:
+    """Completions that went through the model, one number per pass."""
+    ran: list[int] = []
     original = RewardBackbone.batches
 
     def counting(self, prompts, prompt_of, completions, share=True):
@@ -55,6 +56,11 @@ def test_a_second_scoring_runs_no_model_and_new_candidates_are_run_alone(world, 
         return original(self, prompts, prompt_of, completions, share)
 
     monkeypatch.setattr(RewardBackbone, "batches", counting)
+    return ran
+
+
+def test_a_second_scoring_runs_no_model_and_new_candidates_are_run_alone(world, folder, ran):
+    test = world.split("test")
     first = score(world.candidates.filter(pl.col("sample_index") < 3), test, folder, device="cpu")
     again = score(world.candidates.filter(pl.col("sample_index") < 3), test, folder, device="cpu")
     assert len(ran) == 1
@@ -65,11 +71,11 @@ def test_a_second_scoring_runs_no_model_and_new_candidates_are_run_alone(world, 
     assert more.rewards.join(first.rewards, on=first.rewards.columns).height == first.rewards.height
 
 
-def test_identical_completions_are_computed_once(world, tiny_policy):
+def test_identical_completions_are_computed_once(world, tiny_policy, ran):
     backbone = RewardBackbone(tiny_policy, device="cpu")
     same = world.candidates.with_columns(completion=pl.lit("the same"))
     values = cached_values(backbone, same, world.problems, None)
-    assert values.computed == world.problems.height
+    assert sum(ran) == world.problems.height
     assert values.values.shape == (288, 32)
 
 

@@ -30,7 +30,7 @@ class Tile:
     question: str
     number: str
     interval: str
-    verdict: str  # one of words.VERDICTS, or empty where nothing is judged
+    verdict: str  # as in the table of claims; empty where nothing is judged
     sentence: str
 
 

@@ -1,4 +1,4 @@
-"""One kind of vote alone, as the tests of votes ask for it; the library counts several kinds on the same draws."""
+"""One strategy for one allocation, as tests ask for it; the library ranks a pool once and counts several votes on the same draws."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.votes import DRAWS, Estimate, votes_of_shares
 
 Table = Mapping[str, np.ndarray]
+
+
+def best_of_allocation(rewards: Table, is_correct: Table, allocation: Mapping[str, int]) -> np.ndarray:
+    """(problems,) chance that the highest reward among all candidates of the allocation belongs to a correct one."""
+    used = {code: k for code, k in allocation.items() if k}
+    return Contest.of({c: rewards[c] for c in used}, {c: is_correct[c] for c in used}).allocation(used)
 
 
 def majority_of_shares(
