@@ -1,1 +1,1 @@
-"""What it adds up to: exact estimators, curves, complementarity, claims."""
+"""Every figure: exact estimators, curves, complementarity, claims."""

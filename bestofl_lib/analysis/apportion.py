@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 def apportion(
     budget: int, languages: Sequence[str], most: Mapping[str, int], weights: Mapping[str, float] | None = None
 ) -> dict[str, int]:
-    """A budget over languages: in proportion to weights (default: equally), whole, at most what each language has.
+    """Divide a budget over languages in proportion to weights (default: equally), in whole completions, at most as many
+    as each language has.
 
     Where the budget does not divide, the languages with the largest remainder get one more, the earlier first.
 
@@ -37,7 +38,7 @@ def apportion(
 
 
 def rebalance(allocation: Mapping[str, int], code: str, value: int, most: Mapping[str, int]) -> dict[str, int]:
-    """The allocation after one slider was moved: the others give or take in proportion, so that the sum stays.
+    """The allocation after one slider was moved: the others change in proportion, so that the sum stays the same.
 
     >>> rebalance({"en": 4, "sw": 2, "th": 2}, "en", 6, {"en": 16, "sw": 16, "th": 16})
     {'en': 6, 'sw': 1, 'th': 1}

@@ -153,7 +153,9 @@ class CandidateArrays:
         )
 
     def remember(self, key: Any, make: Callable[[], Kept]) -> Kept:
-        """What was computed for this key before, or now: the pool never changes, so what follows from it does not."""
+        """The value for this key, computed at first use and kept: the pool never changes, so neither does what follows
+        from it.
+        """
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]

@@ -1,7 +1,7 @@
-"""Does the base language gain from company? Mixes that hold it, against the strongest way to use it alone.
+"""Does the base language gain from other languages? Mixes that hold it, against the strongest way to use it alone.
 
 A mix here always holds the base language (English where the pool has it): with one other language in equal shares, with
-all others sharing the second half, or as the planner would have it. The opponent is the best of the ways that need no
+all others sharing the second half, or as the planner allocates them. The opponent is the best of the ways that need no
 other language. Both sides are chosen on other folds of problems than those they are judged on.
 """
 
@@ -29,7 +29,7 @@ LARGEST = 64  # completions up to which break-even budgets are looked for: the c
 
 @dataclass(frozen=True)
 class BaseMixes:
-    """Mixes that hold the base language and the ways without company; figures are budgets."""
+    """Mixes that hold the base language, and the ways to use it alone; figures are budgets."""
 
     budgets: tuple[int, ...]
     chooser: str  # reward model, or "majority", that chooses from the mixes
@@ -59,8 +59,8 @@ def base_mixes(
     """Every mix and every way at each budget.
 
     Args:
-        budgets: completions per problem, at least 2 (a budget of 1 holds no company), at most `reach`.
-        cross: chooses from the mixes where it covers the pool; else they are put to a majority vote.
+        budgets: completions per problem, at least 2 (a single completion is no mix), at most `reach`.
+        cross: chooses from the mixes where it covers the pool; otherwise a majority vote does.
     """
     rewarded = cross in arrays.reward_models and arrays.reward(cross, arrays.languages) is not None
     strategy, model = ("best_of_k", cross) if rewarded else ("majority", None)

@@ -1,7 +1,7 @@
 """The one bootstrap: what resampling problems and training seeds does to means over problems.
 
 Per-problem values were computed once; a replicate is a reweighting of problems, so all replicates of all figures are
-one matrix product. Two constructions are joined, because each fails where the other holds:
+one matrix product. Two constructions are combined, because each fails where the other works:
 
 * **BCa** (bias-corrected and accelerated, Efron 1987), expanded for few problems (Hesterberg 2015: the t quantile times
   sqrt(n / (n − 1)) in place of the normal one). The weights of a replicate are not counts but gamma variables with the
@@ -28,7 +28,7 @@ Array = np.ndarray
 LEVEL = 0.95
 REPLICATES = 2000
 QUICK_REPLICATES = (
-    1000  # of the quality of rewards: many models and languages, where a tenth of a point does not matter
+    1000  # for the quality of rewards: many models and languages, where a tenth of a point does not matter
 )
 UNSEEN = 0.5  # weight of the imagined problem; 1: Clopper–Pearson where values are 0 and 1
 FEW = 8  # with fewer problems that differ, the imagined one may lie at the bounds, not only as far out as those seen
@@ -83,7 +83,7 @@ def resampled(
 
 
 def effective_number(table: Array, middle: Array | float = 0.0) -> Array:
-    """(figures,) how many problems differ from the middle, small differences counted as such: (Σ|d|)² / Σd².
+    """(figures,) how many problems differ from the middle, weighted by the size of the difference: (Σ|d|)² / Σd².
 
     >>> effective_number(np.array([[1.0], [1.0], [0.0], [0.01]])).round(2)
     array([2.02])
@@ -131,7 +131,7 @@ def _check(n_problems: int, replicates: int) -> None:
 
 
 def _seed_shifts(of_seeds: Array | None, replicates: int, seed: int) -> Array:
-    """(figures, replicates) what other training seeds would add to the mean; 0 where one seed is all there is."""
+    """(figures, replicates) what other training seeds would add to the mean; 0 where there is one seed."""
     if of_seeds is None or len(of_seeds) < 2:
         return np.zeros((1, 1))
     error = of_seeds.std(0, ddof=1) / np.sqrt(len(of_seeds))

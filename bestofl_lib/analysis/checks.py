@@ -1,6 +1,6 @@
-"""What the estimators demand of their arguments, and the errors that name problem, language and remedy.
+"""Checks of the estimators' arguments, with errors that name problem, language and remedy.
 
-`problem_ids` and `language` only serve to name the culprit.
+`problem_ids` and `language` only serve to name what is wrong.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sentences about each claim: its statement, its result, what it rests on, and what it is not evidence for.
+"""The sentences about each claim: its statement, its result, its basis, and what it is not evidence for.
 
 Sentences are made from the same rows that the tables hold, so they are true for whichever run is shown.
 """
@@ -71,7 +71,7 @@ def bounds(
 
 
 def not_evidence_for(claim: str, part: str, base: str) -> str:
-    """What a verdict must not be taken for."""
+    """What a verdict is no evidence for."""
     name = english_name(base)
     text = {
         ("H1", "total"): "that the cross-lingual model chooses better: a vote over the mixed pool may gain as much",

@@ -81,7 +81,7 @@ class _Entry:
     jointly: int = 1  # comparisons that must all succeed
     gaining: tuple[str, ...] = ()
     losing: tuple[str, ...] = ()
-    n_arms: int = 1  # arms that were looked at to find the ones compared
+    n_arms: int = 1  # arms that were tried to find the ones compared
     n_seeds: int = 1
     breaks: dict[str, BreakEven] = field(default_factory=dict)
     why: str = ""  # why it was not tested

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs between them, what that changed, and whether it is more than luck.
+"""Runs side by side: what differs between them, what that changed, and whether it is more than chance.
 
 Compares stored tables; it draws, reads and scores nothing. Figures are paired by problem. The words for them and the
 page are in `display/report/compare.py`.
@@ -56,7 +56,7 @@ class Comparison:
     first: str
     second: str
     n_problems: int  # that both runs have
-    settings: pl.DataFrame  # one row per thing set differently: step, what, first, second
+    settings: pl.DataFrame  # one row per setting that differs: step, what, first, second
     counts: dict[
         str, int
     ]  # candidates: first, second, same (key and text), reread (of these, another answer), rejudged, rescored
@@ -118,7 +118,7 @@ def curves_side_by_side(runs: Sequence[Run], replicates: int = uncertainty.REPLI
 
     Returns:
         One row per run, strategy and budget: `run`, `strategy`, `reward_model`, `budget`, `accuracy`, `low`, `high`
-        (95 % over problems), `n_problems`. A strategy stands there for the runs that have its numbers.
+        (95 % over problems), `n_problems`. A strategy has rows for the runs that have its numbers.
 
     Raises:
         ValueError: no problem or language is in all runs.
@@ -177,7 +177,7 @@ def completions_side_by_side(runs: Sequence[Run], problem_ids: Sequence[str]) ->
 
 
 def settings(first: dict[str, Any], second: dict[str, Any]) -> pl.DataFrame:
-    """What two `run.json` say differently: one row per parameter, library file and version (`step`, `what`, `first`,
+    """How two `run.json` differ: one row per parameter, library file and version (`step`, `what`, `first`,
     `second`).
     """
     rows: list[tuple[str, str, str, str]] = []
@@ -227,8 +227,9 @@ def _rescored(first: Source, second: Source, same: pl.DataFrame) -> pl.DataFrame
 
 
 def _languages(tables: list[pl.DataFrame], same: pl.DataFrame, codes: Sequence[str]) -> pl.DataFrame:
-    """Share correct per language, paired by problem. Of the difference, reading explains what candidates of one text do
-    that are judged differently, over the second run's candidates; sampling explains the rest."""
+    """Share correct per language, paired by problem. Reading explains the part of the difference that comes from
+    candidates with the same text but another judgement, over the second run's candidates; sampling explains the rest.
+    """
     means = [
         table.group_by("language", "problem_id").agg(pl.col("is_correct").mean().alias("share"), pl.len().alias("n"))
         for table in tables
@@ -302,7 +303,7 @@ def _arms(
 
 
 def _opened(run: Run) -> Source:
-    """Its test problems, or all where none was for testing."""
+    """Its test problems, or all where it has no test split."""
     return open_run(run, "test" if "test" in set(run.read("problems")["split"]) else None)
 
 
@@ -357,7 +358,7 @@ def _flips(
 
 
 def _row(test: uncertainty.Difference, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """One tested difference, and how many problems make it."""
+    """One tested difference, and the number of problems behind it."""
     return {
         "first": float(np.mean(first)),
         "second": float(np.mean(second)),

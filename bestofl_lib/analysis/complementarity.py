@@ -1,4 +1,4 @@
-"""Do languages solve different problems, and is that more than drawing again would give?
+"""Do languages solve different problems, and more so than drawing again from one language?
 
 Tables of exclusive solves, gains over resampling, greedy order, Shapley values, and what explains problems that one
 language alone solves. Everything is an exact expectation over the stored pool. It deliberately judges no claim.
@@ -81,7 +81,7 @@ def gain_values(arrays: CandidateArrays, code: str, budget: int, base: str) -> t
 
 
 def gain_budgets(arrays: CandidateArrays, base: str) -> list[int]:
-    """Budgets 2, 4, 8, … at which a language can be held against drawing `base` again."""
+    """Budgets 2, 4, 8, … at which a language can be compared with drawing `base` again."""
     if base not in arrays.languages or len(arrays.languages) < 2:
         return []
     least = min(arrays.fewest(code) for code in arrays.languages if code != base)
@@ -207,7 +207,7 @@ def greedy_order(
 ) -> pl.DataFrame:
     """Languages in the order in which each helps most, at a fixed budget shared equally.
 
-    The order is found and judged on the same problems, so later gains are flattered; `planner` holds problems out.
+    The order is found and judged on the same problems, so later gains are overstated; `planner` holds problems out.
 
     Args:
         budget: completions per problem over all languages; by default what every single language can serve.
@@ -292,7 +292,7 @@ def sole_solvers(arrays: CandidateArrays) -> pl.DataFrame:
     * revised question: a revised edition of the data replaced this problem's question in some language of the pool;
     * resampling: a second, disjoint draw of h in every language would not repeat it (the sole solver fails, or another
       language solves it);
-    * left: neither of these. What complementary reasoning there is, is in here.
+    * left: none of these. Complementary reasoning, if there is any, is in this part.
 
     With one candidate per language there is no second draw: "resampling" is null and "left" still contains it.
 

@@ -15,7 +15,7 @@ from bestofl_lib.analysis.shares import over_shares
 from bestofl_lib.analysis.ties import NEGLIGIBLE, Ties
 
 Array = np.ndarray
-_BLOCK = 4_096  # entries worked on at once, so that they stay in the processor's cache
+_BLOCK = 4_096  # entries processed at a time, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Contest:
         Args:
             rewards: per language (problems, candidates) float; NaN: does not exist.
             payoff: per language (problems, candidates): the payoff if this candidate wins: 1 and 0 for correct and
-                wrong. Any float serves: with tokens instead, `allocation` gives the winner's expected tokens.
+                wrong. Any float will do: with tokens instead, `allocation` gives the winner's expected tokens.
         """
         languages = tuple(payoff)
         reward, value, exists, column, n = _side_by_side(rewards, payoff, problem_ids)

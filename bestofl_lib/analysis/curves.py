@@ -1,7 +1,7 @@
 """Budget curves: every arm and strategy at every budget, with intervals, as one long table.
 
-It collects per-problem figures from `arms` (and `planner`) and gives all of them intervals in one go. It
-deliberately has no opinion on which curve matters: that is `claims`.
+It collects per-problem figures from `arms` (and `planner`) and gives all of them intervals in one go. It does not
+decide which curve matters: that is `claims`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def curves(
     seed: int = 0,
     vote_weights: str = "logistic",
 ) -> pl.DataFrame:
-    """The full grid of arms, strategies and budgets.
+    """All combinations of arms, strategies and budgets.
 
     Args:
         arrays: made by `CandidateArrays.of` from a run's tables.
@@ -229,7 +229,7 @@ def _planned(
 def interval_sources(
     arrays: CandidateArrays, budget: int = 8, reward_model: str | None = None, replicates: int = 200, seed: int = 0
 ) -> pl.DataFrame:
-    """Of what an interval is made: other problems, other draws on the same problems, both, or other training seeds.
+    """The sources of an interval: other problems, other draws on the same problems, both, or other training seeds.
 
     Args:
         arrays: made by `CandidateArrays.of` from a run's tables.

@@ -7,7 +7,7 @@ models of single languages (mono) or by the cross-lingual one (cross).
     reward effect = ½ [(own, cross) − (own, mono) + (mixed, cross) − (mixed, mono)]
     total         = (mixed, cross) − (own, mono) = pool effect + reward effect, exactly
 
-The controls are what a reader would try instead: voting, log-probability, a model of all languages with fitted language
+The controls are what one would try instead: voting, log-probability, a model of all languages with fitted language
 intercepts, trusting the language that was best elsewhere, cross without its preference between languages, and asking in
 the base language. Whatever is fitted is fitted on problems that are not judged: on the dev or training split where the
 run has what it needs there, else on other folds. What is chosen (the best way to use the base language) is chosen on
@@ -35,7 +35,7 @@ from bestofl_lib.tables import SCHEMAS
 Array = np.ndarray
 PARTS = ("total", "pool", "reward")
 Seen = Mapping[str, tuple[Array, Array]]  # per language rewards and correctness of the problems that may be looked at
-Moves = dict[str, Callable[[Array], Array]]  # per language what becomes of its rewards
+Moves = dict[str, Callable[[Array], Array]]  # per language how its rewards are changed
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def with_intercepts(seen: Seen) -> Moves:
 
 
 def without_language_means(seen: Seen) -> Moves:
-    """Each language's mean reward is taken off: what is left is the ranking within languages."""
+    """Each language's mean reward is subtracted: what remains is the ranking within languages."""
     means = {code: float(reward[np.isfinite(reward)].mean()) for code, (reward, _) in seen.items()}
     return {code: _Line(1.0, -mean) for code, mean in means.items()}
 

@@ -3,7 +3,7 @@
     python -m bestofl_lib.analysis.interval_check --studies 400        (or: make coverage)
 
 A large population of problems of U-shaped difficulty is drawn once; its means are the truth. Each study takes 50 or 250
-of its problems, and the interval is asked whether it holds the truth, the test whether it rejects a true null. Written
+of its problems, and counts whether the interval holds the truth and whether the test rejects a true null. Written
 to `reports/COVERAGE.md`.
 """
 

@@ -28,8 +28,8 @@ def majority(
     An unread answer (-1) uses up budget but is never a vote; a subset without any vote counts as wrong.
 
     Args:
-        answers: (problems, candidates) int answer codes, -1: no answer could be read. Float with NaN also serves:
-            NaN: the candidate does not exist.
+        answers: (problems, candidates) int answer codes, -1: no answer could be read. Floats will do as well, with NaN
+            where the candidate does not exist.
         reference: (problems,) int, the code of the right answer (a code that never occurs, if no candidate has it).
         budget: candidates kept per problem, 1..min(candidates).
         budgets: several of them at once, instead of `budget`.

@@ -144,8 +144,8 @@ def pick_candidates(
 
 
 def _lots(seed: int, name: str, n: int) -> np.ndarray:
-    """(n,) uniform numbers that depend on the seed and the name alone: a problem draws the same whether alone or among
-    others.
+    """(n,) uniform numbers that depend on the seed and the name alone, so that a problem's draw does not depend on the
+    other problems.
     """
     return np.random.default_rng([seed, stable_integer(name)]).random(n)
 

@@ -1,7 +1,7 @@
-"""With B completions per problem: which languages, and how many each?
+"""With B completions per problem: which languages, and how many completions of each?
 
 The allocation is found by greedy ascent on the exact objective, checked by full enumeration for small budgets, chosen
-on some problems and judged on others. This file deliberately knows no prices: a completion costs one everywhere.
+on some problems and judged on others. Prices are ignored: a completion costs the same in every language.
 """
 
 from __future__ import annotations

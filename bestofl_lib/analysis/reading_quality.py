@@ -1,6 +1,4 @@
-"""What reading adds up to: accuracy, unread and doubtful answers per language, and how far it is the reader that
-decides.
-"""
+"""The figures of reading: accuracy, unread and doubtful answers per language, and how much depends on the reader."""
 
 from __future__ import annotations
 
@@ -101,7 +99,7 @@ def precision_of_reader(labels: pl.DataFrame, readings: pl.DataFrame) -> pl.Data
 
     Args:
         labels: table `labels`.
-        readings: table `readings`. A label whose answer is read otherwise now is left out and counted.
+        readings: table `readings`. A label whose answer is now read differently is left out and counted.
 
     Returns:
         One row per language, and one for all (null) first: `language`, `n`, `n_right`, `precision`, `low`, `high`
@@ -129,7 +127,7 @@ def precision_of_reader(labels: pl.DataFrame, readings: pl.DataFrame) -> pl.Data
 
 
 def disagreements(readings: pl.DataFrame, candidates: pl.DataFrame, characters: int = 200) -> pl.DataFrame:
-    """Where another reader said something else than ours.
+    """Where another reader read something else than ours.
 
     Args:
         readings: what `read_with_others` returns.

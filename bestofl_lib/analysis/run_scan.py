@@ -1,6 +1,6 @@
 """Scans a stored run: which problems, which candidates of one problem, how many are right, where to look first.
 
-Tables are scanned: a problem's completions are read when that problem is opened and at no other time. Returns tables
+Tables are scanned lazily: a problem's completions are read only when that problem is opened. Returns tables
 and counts; the words for them are in `display/`.
 """
 

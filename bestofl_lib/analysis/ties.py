@@ -22,7 +22,7 @@ _BLOCK = 8_192  # groups × nodes worked on at once, so that they stay in the pr
 
 @dataclass(frozen=True)
 class Ties:
-    """Groups tied across languages whose shares correct differ: what the plain sum leaves out."""
+    """Groups tied across languages whose shares correct differ: what the sum over groups leaves out."""
 
     ratios: Ratios
     row: Array  # (groups,) problem
@@ -108,7 +108,7 @@ class Ties:
         Args:
             budget: completions drawn.
             chance: (groups,) log of a bound on the chance that no drawn candidate ranks above the group; groups that
-                are all but impossible winners are left out.
+                practically never win are left out.
         """
         if not len(self.row):
             return

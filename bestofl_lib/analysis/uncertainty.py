@@ -1,8 +1,8 @@
-"""How sure is a figure that was measured on these problems? Intervals, paired tests, Holm, detectable effects.
+"""How certain is a figure that was measured on these problems? Intervals, paired tests, Holm, detectable effects.
 
 Everything works on per-problem values that were computed once, and resamples problems (and training seeds) by the one
-bootstrap in `bootstrap.py`. This file is numpy alone and knows nothing of tables. Interval and p-value are the same
-statement turned around, so they never contradict each other.
+bootstrap in `bootstrap.py`. This file needs numpy only and knows nothing of tables. Interval and p-value are two forms
+of one statement, so they never contradict each other.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def paired_difference(
     """Mean of first − second over the same problems, with interval, two-sided p-value and detectable effect.
 
     Where only m problems differ, flipping their signs gives no p below 2^(1 − m); nor does this. Where that exceeds
-    1 − level, the interval also holds what as many equal values cannot exclude: a handful of problems neither proves
-    nor rules out anything. Problems that differ by a little count as little.
+    1 − level, the interval also holds what as many equal values cannot exclude: a handful of problems proves nothing
+    and rules nothing out. Problems that differ by a little count as little.
 
     Args:
         first, second: (problems,) or (problems, figures) values of the same problems in the same order, in [0, 1].
@@ -165,7 +165,7 @@ def seed_interval(of_seeds: Array, level: float = LEVEL) -> Interval:
 def resampled_places(exists: Array, rng: np.random.Generator) -> Array:
     """(problems, candidates) indices that draw each problem's existing candidates again, with replacement.
 
-    Existing candidates are expected first in each row; where none exists the index points at a hole again.
+    Existing candidates are expected first in each row; where none exists the index points at a missing one again.
     """
     n = exists.sum(1)[:, None]
     drawn = (rng.random(exists.shape) * n).astype(int)

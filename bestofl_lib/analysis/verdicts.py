@@ -1,4 +1,4 @@
-"""From a comparison to a verdict: one rule, wherever a verdict stands.
+"""From a comparison to a verdict: the one rule for all verdicts.
 
 "supported": the effect is positive and its p-value, corrected by Holm over the comparisons of its family, is below
 0.05. "not supported": the effect is shown to be a loss, or a gain of `smallest_gain` is ruled out; corrected in the
@@ -110,7 +110,7 @@ def verdict_of(effect: float, p: float, p_gain: float, room: float, mde: float, 
 def weakest_of(judged: Judged, chosen: Sequence[int]) -> tuple[int, float, float, str]:
     """Intersection–union: the claim that *every* chosen figure is positive is as strong as its weakest.
 
-    Each is tested at the full level: all of them have to pass, so no correction is due.
+    Each is tested at the full level: all of them have to pass, so no correction is needed.
 
     Args:
         judged: a family of comparisons.

@@ -20,7 +20,7 @@ from bestofl_lib.analysis.hypergeometric import runs
 
 Array = np.ndarray
 DRAWS = 64  # subsets per problem of every simulated vote: about 0.2 points of error over 250 problems
-_BLOCK = 200_000  # votes or answers over all draws that are worked on at once
+_BLOCK = 200_000  # votes or answers over all draws that are processed at a time
 ENUMERATED = 10  # weighted votes over so few candidates of one language are enumerated
 
 
@@ -36,7 +36,7 @@ Kind = Sequence[Mapping[str, Array] | None]  # weights per training seed; None: 
 
 @dataclass(frozen=True)
 class Tally:
-    """What one kind of vote comes to with the weights of each training seed, on the same draws."""
+    """The figures of one kind of vote, with the weights of each training seed, on the same draws."""
 
     by_seed: Array  # (seeds, problems, budgets)
     error: Array  # (problems, budgets) Monte Carlo standard error of the mean over seeds
@@ -136,7 +136,7 @@ def votes_of_shares(
 
 @dataclass(frozen=True)
 class _Ballots:
-    """Votes of all candidates, answers renumbered within each problem: 0 is the reference where anybody gave it."""
+    """Votes of all candidates, answers renumbered within each problem: 0 is the reference if any candidate gave it."""
 
     languages: tuple[str, ...]
     codes: Array  # (problems, languages, candidates) int, existing ones first; -1: no answer, or no candidate
@@ -216,9 +216,10 @@ def _votes(
 
 
 def _blocks(ballots: _Ballots, draws: int, length: int) -> Iterator[Array]:
-    """Problems to be worked on together: with like numbers of answers, and few enough to stay in the processor's cache.
+    """Blocks of problems to process together: with similar numbers of answers, and few enough to stay in the
+    processor's cache.
 
-    Problems that no candidate solves are left out: their vote is lost in every draw.
+    Problems that no candidate solves are left out: their vote is wrong in every draw.
     """
     cells = draws * np.maximum(ballots.n_answers, length)
     rows = np.flatnonzero(ballots.is_solved)
@@ -279,7 +280,7 @@ def _sequence(
 ) -> Array:
     """(problems, draws, candidates) columns of the candidates in the order in which they are drawn.
 
-    With `in_turn` one language gives all of its candidates after the other. Else every language gives one in each
+    With `in_turn`, one language after the other gives all of its candidates. Else every language gives one in each
     round, in random order; with `half` that language's candidates alternate with those of the others.
     """
     sizes, width = ballots.sizes, ballots.codes.shape[2]

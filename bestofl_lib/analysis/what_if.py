@@ -1,7 +1,7 @@
 """What another choice of languages, budget, strategy, reward model or offsets would reach on a stored run.
 
 One `Setting` in, figures with intervals out. Rankings are kept between questions, so that the next one takes a tenth of
-a second. It knows neither words nor pages.
+a second. It words nothing and knows no page.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LARGE = 3_000_000  # rewards read at once; a larger run reads one reward model w
 
 @dataclass(frozen=True)
 class Setting:
-    """One question to the pool: what if?"""
+    """One what-if question to the pool."""
 
     languages: tuple[str, ...]  # those that may be given completions
     budget: int  # completions per problem, over all languages
@@ -90,7 +90,7 @@ class Numbers:
         return self.keep(("shifted", model, moved), lambda: shifted(self.arrays(model), model, offsets))
 
     def keep(self, key: Any, make: Callable[[], Kept]) -> Kept:
-        """What was computed for this key before, or now; the newest 24 are kept."""
+        """The value for this key, computed at first use; the newest 24 are kept."""
         value = self._kept.pop(key) if key in self._kept else make()
         self._kept[key] = value
         while len(self._kept) > 24:

@@ -1,1 +1,1 @@
-"""What was read from completions, apart from what was written."""
+"""What was read from completions, kept apart from what was written."""

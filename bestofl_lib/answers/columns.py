@@ -1,4 +1,4 @@
-"""Answers of whole tables: what `read_answer` reads in each completion, faster, and graded against the references."""
+"""Answers of whole tables: the readings of `read_answer`, made faster and graded against the references."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _read_by_piece(pieces: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _read_whole(frame: pl.DataFrame) -> pl.DataFrame:
-    """Read completions from their end on, told beforehand where their last cue and heading are.
+    """Read completions from their end, given where their last cue and heading are.
 
     Args:
         frame: row, completion, language.
@@ -217,7 +217,7 @@ def _without_what_the_cut_took(read: pl.DataFrame, completions: pl.Series, cut: 
 
 
 def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
-    """Read the pieces whose only number is a whole one: what is read where does not depend on which digits it has.
+    """Read the pieces whose only number is a whole one: where the answer is read does not depend on its digits.
 
     Every such piece is read once with all its digits turned into nines. Where the reading is that number itself and
     nothing is doubtful, the answer is the number's digits.

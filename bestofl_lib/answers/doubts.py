@@ -1,8 +1,7 @@
 """Which readings are doubtful: the one definition, for accuracy per language and for the analysis alike.
 
 A reading is doubtful where it is missing or carries a note. A doubt is *vain* where it cannot matter: the reading is
-wrong, and the right answer stands nowhere among the numbers of the completion, so no other reading would have been
-right.
+wrong, and the right answer is not among the numbers of the completion, so no other reading would have been right.
 """
 
 from __future__ import annotations

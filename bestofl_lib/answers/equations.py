@@ -1,8 +1,8 @@
 """Written arithmetic: which of the equations in a completion are false, in any language.
 
-"77 - 28 = 49" holds or does not, whatever words surround it. The check knows neither the question nor the reference: it
-is a baseline for choosing between candidates, and reward models should be asked what they add to it. Equations with
-unknowns or percent signs are not judged.
+"77 - 28 = 49" is true or false, whatever words surround it. The check knows neither the question nor the reference: it
+is a baseline for choosing between candidates, and reward models should be compared with it. Equations with unknowns or
+percent signs are not judged.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def equations(completion: str, code: str) -> list[Equation]:
     return [equation for sentence in _sentences(completion) for equation in _equations_of(sentence, code)]
 
 
-# What no equation runs over: a full stop before a blank, and marks that stand neither in numbers nor between them.
+# What no equation extends over: a full stop before a blank, and marks that occur neither in numbers nor between them.
 _SENTENCE_ENDS = re.compile(r"(?<=\.)\s|(?<!\\)!|[?。।]")
 
 
@@ -74,7 +74,7 @@ def _equations_of(sentence: str, code: str) -> list[Equation]:
 
 
 def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
-    """How much arithmetic each completion writes down, and how much of it is false.
+    """How many equations each completion writes down, and how many of them are false.
 
     Returns:
         One row per completion, in order: `equations`, `false_equations` (null where there is no completion).
@@ -185,7 +185,7 @@ def _equals(exact: Fraction, written: Fraction) -> bool:
 
 
 def _value(side: list[_Term]) -> Fraction | None:
-    """What a side comes to; None where its parentheses do not match or it divides by zero."""
+    """The value of one side; None where its parentheses do not match or it divides by zero."""
     tokens: list[str | Fraction] = []
     for i, term in enumerate(side):
         tokens += [term.sign] * (i > 0) + ["("] * term.opened + [term.value] + [")"] * term.closed
@@ -221,7 +221,7 @@ def _product(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fractio
 
 def _factor(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
     first, rest = tokens[0], tokens[1:]
-    if not isinstance(first, str):  # quicker than asking for a Fraction, which is an abstract number
+    if not isinstance(first, str):  # faster than isinstance against Fraction, an abstract number
         return first, rest
     if first != "(":
         raise ValueError(f"{first!r} where a number was expected")

@@ -1,6 +1,7 @@
 """What three public readers would have read, next to ours, for the audit.
 
-They are written as their originals behave, faults included, and nothing else in the project uses them: the last number
+They reproduce the behaviour of the originals, faults included, and nothing else in the project uses them: the last
+number
 of the text; the last number behind the answer's cue with commas stripped; and math-verify on the raw completion.
 """
 
@@ -27,7 +28,7 @@ def _fraction(written: str) -> Fraction | None:
 
 
 def last_number(completion: str, language: str) -> Fraction | None:
-    """The last number of the text, commas stripped, as many public GSM8K harnesses read.
+    """The last number of the text, commas stripped: the rule of many public GSM8K harnesses.
 
     >>> last_number("Antwort: 5.600 Kalorien", "de")
     Fraction(28, 5)

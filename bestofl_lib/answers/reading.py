@@ -2,7 +2,7 @@
 
 `read_answer` is the definition; `read_answers` does a table and gives the same readings, faster. Both know how models
 announce answers; how numbers are written is known by `numbers/`, words by `languages.py`, and neither knows the
-question or the reference: a reader that knew them would read what it hopes for.
+question or the reference: a reader that knew them would be biased towards them.
 
 **Where the answer is.** Thinking sections are skipped. Then, in this order:
 
@@ -26,7 +26,7 @@ A percentage is the number before its sign.
 **The ambiguous mark.** A mark followed by exactly three digits, after one to three digits that are not a lone 0, groups
 thousands in every language: `2.125` and `2,125` are both 2125. Otherwise the language's convention holds, then
 English's. The cost: a decimal with exactly three decimals (2.125 meant as 17/8) is read a thousand times too large.
-Answers of grade-school problems have three decimals far more rarely than models mix the marks of two languages. Only
+In grade-school problems this is far rarer than models that mix the marks of two languages. Only
 where the mark is the language's decimal mark and the completion writes other decimals with it is it one here as well;
 where the mark is the language's own decimal mark, the note says that the rule decided, so that the audit can count the
 cost.

@@ -1,6 +1,6 @@
 """What a sentence states: the number behind a cue, in its sentence, or in a text without any cue.
 
-All places are those of the uniform text, see `numbers/marks.uniform`. Which of the statements of a completion is its
+All positions are those of the uniform text, see `numbers/marks.uniform`. Which of the statements of a completion is its
 answer is decided in `reading.py`.
 """
 

@@ -1,7 +1,7 @@
-"""The language a completion is really written in, by py3langid over all its 97 languages, weighed among those asked
+"""The language a completion is really written in, by py3langid over all its 97 languages, restricted to those asked
 for.
 
-The prompt's language is a wish; this measures what came back. Numbers, mathematics and markup are removed first,
+The prompt asks for a language; this measures what came back. Numbers, mathematics and markup are removed first,
 because they look like English to a classifier; what is left may be too short to tell, and then the answer is null, not
 a guess. A completion in two languages gets the one that fills more of it. This file does not know problems or answers.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MIN_BYTES = 24  # UTF-8 bytes of words left after cleaning; about 24 Latin letters or 8 of an Asian script
 MIN_CONFIDENCE = 0.6  # of the best language among those asked for; measured in tests/candidates/test_trace.py
-_SHOWN_BYTES = 480  # of its words that are classified, half from either end: more adds time, not certainty
+_SHOWN_BYTES = 480  # of its words that are classified, half from either end: more takes longer and tells no more
 _KEPT = 3_000  # characters cleaned, half from either end
 
 _MATHEMATICS = re.compile(

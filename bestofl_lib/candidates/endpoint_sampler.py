@@ -1,7 +1,7 @@
 """Samples from a model behind one or several OpenAI-compatible servers: vLLM, SGLang, llama.cpp or a hosted one.
 
-It turns requests into HTTP bodies that hold every sampling field, and checked answers into completions. What was
-written never decides whether something is sent again. Waiting and repeating is the work of `models/servers.py`;
+It turns requests into HTTP bodies that hold every sampling field, and checked answers into completions. The text of a
+completion never decides whether a request is sent again. Waiting and retrying is the work of `models/servers.py`;
 problems, answers and the store are unknown here.
 """
 
@@ -20,7 +20,7 @@ from bestofl_lib.models.server_answers import Fault, ServerError, TooLong
 from bestofl_lib.models.server_facts import KnownModel, models_of, server_kind
 from bestofl_lib.models.servers import Ask, Patience, Servers, read_addresses
 
-# Fields beyond those of the OpenAI API, so that no default of a server or of a model's generation_config.json is left.
+# Fields beyond those of the OpenAI API, so that no default of a server or of a model's generation_config.json applies.
 _EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     "vllm": {"min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False, "return_token_ids": True},
     "sglang": {"min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False},
@@ -50,7 +50,7 @@ class EndpointSampler:
             each of which gets the seed that vLLM derives for it: the request's seed plus its index.
         chat_template: None: the server's own; "plain": texts joined by empty lines and sent to /completions.
         in_flight: requests that one server is given at once, at most.
-        patience: how much trouble with servers is put up with.
+        patience: how much server trouble is tolerated.
         price: of a million tokens written, in any currency; 0: unknown.
 
     Raises:
@@ -208,7 +208,7 @@ class _Form:
             body["prompt"] = "\n\n".join(message["content"] for message in chat) + "\n\n"
         else:
             body["messages"] = chat
-            if chat[-1]["role"] == "assistant":  # a completion that is begun for the model
+            if chat[-1]["role"] == "assistant":  # a completion whose beginning is given to the model
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.seeded:
             body["seed"] = unit[0].seed
@@ -224,7 +224,7 @@ class _Form:
 
         Raises:
             Fault: the answer is damaged in a way that has nothing to do with what was written.
-            ServerError: the server does something else than it was asked to.
+            ServerError: the server does not do what it was asked to.
         """
         self._check_model(answer.get("model"))
         choices = answer.get("choices")
@@ -276,7 +276,7 @@ class _Form:
         if not isinstance(message, dict):
             raise Fault("no message", "a choice holds no message")
         content = message.get("text" if self.is_plain else "content")
-        # servers with a reasoning parser cut the thinking out of the text; it was written all the same
+        # servers with a reasoning parser remove the thinking from the text, but the model wrote it
         thinking = message.get("reasoning_content") or message.get("reasoning")
         if isinstance(thinking, str) and thinking:
             ending = f"</think>{content}" if isinstance(content, str) else ""

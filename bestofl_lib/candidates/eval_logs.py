@@ -1,7 +1,7 @@
 """Reads completions out of the logs of evaluation tools: inspect_ai, and lm-evaluation-harness with --log_samples.
 
 The files are read as the JSON that they are; the tools need not be installed. What comes out has the columns `ROWS`,
-which `pools.py` turns into candidates. It does not grade: the tools' own scores are left where they are.
+which `pools.py` turns into candidates. It does not grade: the tools' own scores are not read.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _written(choice: dict[str, Any], sample: dict[str, Any]) -> str | None:
 
 
 def _attached(text: str, sample: dict[str, Any]) -> str:
-    """Long texts stand once among the sample's attachments."""
+    """Long texts are stored once, among the sample's attachments."""
     mark = "attachment://"
     return (sample.get("attachments") or {}).get(text.removeprefix(mark), text) if text.startswith(mark) else text
 
@@ -228,7 +228,7 @@ def _summed(tokens: Any) -> float | None:
 def lm_eval_rows(lines: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     """The completions of one samples_<task>_<date>.jsonl of `lm_eval --log_samples`; repeats are samples.
 
-    A document stands once per filter in the file; its completions are the same each time and count once. The language
+    A document occurs once per filter in the file; its completions are the same each time and count once. The language
     is the document's `language` or `lang`, else a code in the task's name, such as `mgsm_native_cot_de`. The model is
     named in the results_<date>.json beside, else by the folder.
 

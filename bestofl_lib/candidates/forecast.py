@@ -17,7 +17,7 @@ from bestofl_lib.tables import KEY
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is wanted, what is there, and what the rest would take."""
+    """What is wanted, what is stored, and what the rest would take."""
 
     wanted: int  # completions asked for
     held: int  # of them in the store

@@ -1,5 +1,4 @@
-"""Reads completions made elsewhere into rows with this project's column names, from any file, and refuses impossible
-values.
+"""Reads completions from files of any kind into rows with this project's column names, and refuses impossible values.
 
 Which rows are one candidate, and which problem they answer, is decided in `pools.py`.
 """
@@ -249,7 +248,7 @@ def _numbers(column: pl.Series, kind: _Number, source: str | Path, lines: Sequen
         raise ValueError(f"{source}: {column.name} holds {column.dtype}, not numbers; name another column for it")
     values = column.cast(pl.Float64, strict=False)
     bad = column.is_not_null() & values.is_null()
-    if column.name == "sample_index":  # labels such as "a" tell nothing of the order, and that is all it is for
+    if column.name == "sample_index":  # labels such as "a" give no order, which is all the column is for
         bad = bad & (column.dtype != pl.String)
     bad = bad | ~values.fill_nan(None).is_between(kind.least, kind.most).fill_null(True)
     if kind.dtype.is_integer():

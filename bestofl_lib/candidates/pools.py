@@ -73,7 +73,7 @@ def read_pool(
             `rewards`.
         rewards: columns of rewards, each a reward model of its own: "score" is named after its column, "rm=score" is
             named rm, and "prm:min" says what becomes of the steps of a process reward model (last, min, mean, max, sum
-            or product; the last unless told). What is no finite number is set aside and counted.
+            or product; the last unless told). Values that are not finite numbers are set aside and counted.
         problems: the problems asked, from `problems.load.load`, for question texts, marks of revised questions and
             references. A pool's id joins `problem_id`; where it is a running number, it counts the problems, from 0 or
             1, whichever agrees with the references.
@@ -329,7 +329,7 @@ def _given_rewards(candidates: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
         long.group_by("reward_model", maintain_order=True).agg(pl.col("reward").null_count(), n=pl.len()).iter_rows()
     ):
         if missing == count:
-            raise ValueError(f"the pool's reward {name!r} is no finite number in any row; name another column")
+            raise ValueError(f"the pool's reward {name!r} is not a finite number in any row; name another column")
         aside = f", of which {missing:,} are no finite number and are chosen only where nothing else was drawn"
         notes.append(f"Rewards of {name!r} for {count:,} candidates{aside if missing else ''}.")
     return check_table("rewards", long)

@@ -1,4 +1,4 @@
-"""Draws candidates: who is asked what, how many times, with which settings and which random streams.
+"""Draws candidates: which questions are asked, how many times, with which settings and which random streams.
 
 It knows problems, prompts and the store. It does not know how a model writes: a `Sampler` does that. Nothing heavy is
 imported or loaded when everything is stored already.
@@ -41,8 +41,8 @@ def generate(
     """Draw n candidates for every row of problems, skipping what the store already holds.
 
     The same model, prompts, settings and seed give the same draws, so an interrupted call is continued by
-    repeating it, and more problems, more languages or a larger n only add what is missing. What the store holds
-    from other calls stays there; the table returned (and `store.candidates()`) has what *this* call asked for.
+    repeating it, and more problems, more languages or a larger n only add what is missing. Candidates of other calls
+    stay in the store; the table returned (and `store.candidates()`) has what *this* call asked for.
 
     Args:
         problems: one row per problem and language (see `tables.SCHEMAS`).

@@ -1,7 +1,7 @@
-"""Keeps candidates as append-only Parquet shards that survive a kill, a full disk and a second writer.
+"""Keeps candidates as append-only Parquet shards that survive a killed process, a full disk and a second writer.
 
 A shard's name carries the digest of its bytes. A candidate is known by its draw (a hash of all that shapes
-it) and its key, so what is stored is never drawn twice and what belongs to other settings is kept, not mixed in.
+it) and its key, so that nothing is drawn twice, and candidates of other settings are kept without being mixed in.
 It knows nothing of models or prompts.
 """
 
@@ -55,7 +55,7 @@ _FLUSH_SECONDS = (5.0, 60.0)  # at first, and for runs of an hour or more
 
 
 class StoreWarning(UserWarning):
-    """Something in a store had to be set aside or repaired; nothing that was whole is lost."""
+    """Something in a store was set aside or repaired; nothing that was intact is lost."""
 
 
 class Store:
@@ -199,7 +199,7 @@ class Store:
             destination, number = folder / f"{path.stem}.{number}{path.suffix}", number + 1
         try:
             os.replace(path, destination)
-        except FileNotFoundError:  # the writer of another share has just done it
+        except FileNotFoundError:  # the writer of another share has just set it aside
             return
         warnings.warn(
             f"candidate shard {path} {reason}; it was set aside as {destination} and its candidates will be drawn "

@@ -2,8 +2,8 @@
 
 A prompt is prefilled once and its keys and values are held once, whatever the number of its completions. Every
 candidate has its own random stream, one number per token, so its text depends neither on its neighbours nor on the
-device. (Two kernels may still round a probability differently in its last bits; once in millions of tokens a draw falls
-just there.)
+device. (Two kernels may round a probability differently in its last bits; about once in millions of tokens this changes
+a draw.)
 
 It knows chats and their tokens. It does not know problems' answers, or the store; the loop is in `models/decoding.py`.
 """
@@ -114,7 +114,7 @@ class TransformersSampler:
     def sample(
         self, requests: Sequence[Request], settings: Sampling
     ) -> Iterator[tuple[Request, Completion | Unfinished]]:
-        """Yield every request once with its completion, as they finish, and now and then what is unfinished.
+        """Yield every request once with its completion, as they finish, and at intervals what is unfinished.
 
         A request that runs out of memory on its own, or whose logits are not numbers, ends with finish reason "error".
 
@@ -134,7 +134,7 @@ class TransformersSampler:
                 yield requests[index], completion
 
     def memory(self) -> Memory:
-        """The memory of weights and cache, by the configuration: no weights are read."""
+        """The memory of weights and cache, from the configuration: no weights are read."""
         return memory(self.source, self.revision, self.dtype)
 
     def fitting(self, requests: Sequence[Request], settings: Sampling) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Keeps what is written of completions that have not ended, so that an interrupt does not lose it.
 
-One small table per writer, replaced as a whole each time. It is a convenience: a damaged one is left aside with a
+One small table per writer, replaced as a whole each time. It is a convenience: a damaged table is set aside with a
 warning, and its completions start again.
 """
 

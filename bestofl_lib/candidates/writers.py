@@ -1,7 +1,7 @@
 """Decides who may write to a store: one process, or several that draw disjoint shares of the same run.
 
-Locks are held by the operating system, so a killed process leaves none behind. It knows files and processes; what is
-written is the store's business.
+Locks are held by the operating system, so a killed process leaves none behind. It knows files and processes; the store
+knows what is written.
 """
 
 from __future__ import annotations

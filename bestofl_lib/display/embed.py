@@ -1,4 +1,4 @@
-"""Puts Altair charts into notebooks and pages so that they draw with the network off.
+"""Puts Altair charts into notebooks and pages so that they draw without a network.
 
 The chart library is one script of 0.9 MB, taken from vl-convert and kept in the user's cache. A notebook shows it once,
 a report links to one copy of it; a chart is only its specification. This file knows HTML and JSON. It knows nothing of
@@ -35,10 +35,10 @@ def enable_display(run: str = "", root: Path | None = None) -> None:
     """Make charts draw in this notebook, offline, in JupyterLab and in exported HTML, and show whole tables.
 
     Call it once at the top: it shows an invisible output that holds the chart library. A table of all languages is
-    shown to its last row, and a note to its last word.
+    shown with all its rows, and a text in full.
 
     Args:
-        run: whose charts are shown: they say so in their last line, and order languages by that run's accuracy.
+        run: whose charts are shown: they name it in their last line, and order languages by its accuracy.
         root: folder of the runs; by default `data/runs`.
     """
     import altair

@@ -50,7 +50,7 @@ def export_figures(
 
     Raises:
         FileNotFoundError: the run has no executed notebook that shows a chart.
-        ValueError: an unknown format, or nothing is called like that.
+        ValueError: an unknown format, or nothing of that name.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:

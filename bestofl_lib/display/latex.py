@@ -33,7 +33,7 @@ POINTS = ("effect", "gain")  # differences, in percentage points
 
 
 def escape(text: object) -> str:
-    """Text that LaTeX prints as it is.
+    """Text escaped so that LaTeX prints it as it is.
 
     >>> escape("50 % of a_b")
     '50 \\\\% of a\\\\_b'

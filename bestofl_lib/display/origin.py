@@ -56,7 +56,7 @@ def footer_of(run: Run) -> str:
 
 
 def judged_candidates(run: Run) -> pl.DataFrame:
-    """Problem and language of every candidate of the test problems; of all problems where none is for testing."""
+    """Problem and language of every candidate of the test problems; of all problems where there is no test split."""
     readings = run.read("readings").select("problem_id", "language")
     problems = run.read("problems")
     tested = problems.filter(pl.col("split") == "test").select("problem_id").unique()

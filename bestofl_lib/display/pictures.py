@@ -1,8 +1,8 @@
 """Draws charts as vector and pixel pictures outside a notebook, with the right glyphs in every script.
 
-Chromium, where it is installed, lays the text out: it shapes Bengali, Telugu and Thai and finds a font for every sign.
-Without it vl-convert draws, which needs nothing but garbles these scripts: a chart that holds them is then refused.
-Knows HTML and processes; knows nothing of runs.
+Chromium, where it is installed, lays the text out: it shapes Bengali, Telugu and Thai and finds a font for every
+character. Without it vl-convert draws, which needs no browser but garbles these scripts: a chart that holds them is
+then refused. Knows HTML and processes; knows nothing of runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PICTURE = re.compile(r'<pre class="picture" data-number="(\d+)">(.*?)</pre>', r
 
 @dataclass(frozen=True)
 class Look:
-    """How pictures are set."""
+    """The look of pictures."""
 
     width: float | None = None  # inches; None: as wide as the chart was written
     font: str = ""  # a family; empty: the sans-serif of the pages
@@ -118,7 +118,7 @@ def _page(svg: str, style: str) -> str:
 
 
 def _chromium(program: str, page: str, options: list[str]) -> str:
-    """Run Chromium without a window on a page that asks for nothing; gives its standard output."""
+    """Run Chromium without a window on a page that loads nothing else; returns its standard output."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.html"
         path.write_text(page, "utf8", errors="replace")
@@ -134,13 +134,13 @@ def _chromium(program: str, page: str, options: list[str]) -> str:
 
 
 def _without_browser(spec: Mapping[str, Any], look: Look) -> str:
-    """By vl-convert: its own layout of text, the chart's own width."""
+    """Draw with vl-convert: its own text layout, the chart's own width."""
     import vl_convert
 
     text = json.dumps(spec, ensure_ascii=False)
     if bad := SHAPED.search(text):
         raise ValueError(
-            f"a chart holds {bad[0]!r}, which needs Chromium to be set right; install it (Debian: apt-get install "
+            f"a chart holds {bad[0]!r}, which only Chromium can draw correctly; install it (Debian: apt-get install "
             "chromium) and run again"
         )
     changed: dict[str, Any] = {**spec, "background": "white"}

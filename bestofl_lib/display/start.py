@@ -1,4 +1,4 @@
-"""What a newcomer sees first: which run is the newest, and what it says in a few sentences.
+"""What a newcomer sees first: the newest run, and its results in a few sentences.
 
 Picks rows of stored tables and words for them; it computes no figure that the tables do not hold.
 """
@@ -109,6 +109,6 @@ def spread_of_one(table: pl.DataFrame) -> Markdown:
 
 
 def _escaped(text: object) -> str:
-    """Text that Markdown leaves as it is, on one line."""
+    """Text escaped so that Markdown leaves it as it is, on one line."""
     line = " ".join(str(text).split())
     return "".join("\\" + letter if letter in "\\`*_[]<>#|$&!" else letter for letter in line)

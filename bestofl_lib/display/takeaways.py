@@ -20,7 +20,7 @@ from bestofl_lib.text import percent, points, signed, unsigned
 
 
 def _or_nothing(sentence: Callable[..., Markdown]) -> Callable[..., Markdown]:
-    """The sentence, or none where its table is empty: the chart above says why."""
+    """The sentence, or an empty one where the table is empty: the chart above says why."""
 
     @wraps(sentence)
     def said(table: pl.DataFrame, *args: Any, **kwargs: Any) -> Markdown:
@@ -73,8 +73,7 @@ def _generic(languages: pl.Series) -> str:
         return ""
     return (
         f" Read by generic rules: {', '.join(names)}. Their digits, marks, boxes and English cues are known, but no "
-        "words of "
-        "their own: an answer that only such a word announces may be missed. A language file adds them."
+        "words of their own: an answer that only such a word announces may be missed. A language file adds such words."
     )
 
 
@@ -102,7 +101,7 @@ def readers(table: pl.DataFrame, ours: str = OURS) -> Markdown:
 
 
 def differing(table: pl.DataFrame, most: int = 60) -> HTML:
-    """Readings that another reader sees otherwise, one to open per row. Table of `other_readers.disagreements`.
+    """Readings on which another reader differs, one row each, to be opened. Table of `other_readers.disagreements`.
 
     Args:
         table: language, reader, answer, ours, reference, is_correct, problem_id and ending (what was written last).
@@ -196,7 +195,7 @@ def reward_quality(table: pl.DataFrame) -> Markdown:
 
 
 def exclusive(table: pl.DataFrame) -> Markdown:
-    """The pair that complements each other most, beside what drawing the same language again would do.
+    """The pair of languages that complement each other most, beside drawing the same language again.
 
     Table of `complementarity.exclusive_solves`.
     """
@@ -299,7 +298,7 @@ def curves(table: pl.DataFrame) -> Markdown:
     arm = words.arm(best["pool"], best["strategy"], best["reward_model"])
     return Markdown(
         f"At {reach} completions the best choice is {arm}: {_accuracy(best)} of "
-        f"{best['n_problems']} problems. It is the best of {len(shared)} arms looked at, so part of its lead is luck."
+        f"{best['n_problems']} problems. It is the best of {len(shared)} arms, so part of its lead is chance."
     )
 
 
@@ -326,7 +325,7 @@ def _of_last_arm(table: pl.DataFrame) -> pl.DataFrame:
 
 @_or_nothing
 def plan(table: pl.DataFrame) -> Markdown:
-    """What planning buys at the largest budget. Table of `planner.plans`."""
+    """What planning gains at the largest budget. Table of `planner.plans`."""
     last = table.filter(pl.col("budget") == pl.col("budget").max())
     planned = last.filter(pl.col("arm") == "planned").row(0, named=True)
     told = {"planned", "mixed", "hindsight"}

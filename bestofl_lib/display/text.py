@@ -59,7 +59,7 @@ _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b\x0c\
 
 
 def visible(text: str) -> str:
-    """The text with control characters shown as their symbols, so that none acts (␛ for escape)."""
+    """The text with control characters shown as their symbols, so that none takes effect (␛ for escape)."""
     return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
@@ -107,7 +107,8 @@ def segments(text: str, start: int | None = None, end: int | None = None) -> lis
 
 @lru_cache(maxsize=65536)
 def typeset(latex: str, display: bool = False) -> list[Any] | None:
-    """LaTeX as a tree of MathML names `[name, attributes, children or string]`, or None where it is not plain maths.
+    """LaTeX as a tree of MathML names `[name, attributes, children or string]`, or None where it is more than plain
+    maths.
 
     Only names and attributes on a short list pass: links, styles and actions never do.
     """

@@ -1,7 +1,7 @@
 """The one list of names that people read: strategies, pools, reward models, languages, orders, filters, verdicts.
 
-Tables and code speak of `best_of_k`, `mixed-en`, `mono`; charts, pages, the explorer and the command line speak in the
-words that stand here, and nowhere else. This file computes nothing.
+Tables and code use `best_of_k`, `mixed-en`, `mono`; charts, pages, the explorer and the command line use the words
+listed here, and only these. This file computes nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ TILES = {  # what the number on a tile compares
 }
 NOT_TESTED = "This run lacks what the question needs."
 LAB_CAVEAT = (
-    "It is a toy policy of 1.8 million parameters on made-up problems: this report shows what the instruments do, not "
+    "It is a toy policy of 1.8 million parameters on made-up problems: this report shows what the workbench does, not "
     "how real models behave."
 )
 DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".eval", ".gz", ".zst")
@@ -97,7 +97,7 @@ GLOSSARY = {
     "interval": "95 %, over other problems of the same kind; differences are paired by problem",
     "supported": "the effect is positive and its p-value, corrected for the number of tests, is below 0.05",
     "not supported": "the interval rules out a gain of one point",
-    "undecided": "neither: this many problems cannot tell",
+    "undecided": "neither: there are too few problems to tell",
     "no room": "so close to the ceiling that no gain could show",
 }
 VERDICT_COLUMNS = ("claim", "part", "statement", "verdict", "effect", "p_holm", "mde", "budget", "n_problems")
@@ -170,7 +170,7 @@ def selector(name: str) -> str:
 
 
 def plan_arm(name: str) -> str:
-    """A plain way of spending that the planner is compared with.
+    """A simpler way of spending that the planner is compared with.
 
     >>> plan_arm("mixed"), plan_arm("en")
     ('equal shares', 'English only')

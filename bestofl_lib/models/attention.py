@@ -1,10 +1,10 @@
 """Attention and cache of the shared-prompt loop, registered with Transformers under the name `ATTENTION`.
 
-While prompts are prefilled it is the usual attention. While rows are decoded, the cohorts hold keys and values
-themselves, each prompt's once. It honours scaling, sliding windows, soft-capping and attention sinks; an argument it
-does not know is refused, because ignoring it would change every text.
+During prefill this is the usual attention. During decoding the cohorts hold the keys and values themselves, those of a
+prompt only once. It honours scaling, sliding windows, soft-capping and attention sinks; an argument it does not know is
+refused, because ignoring it would change every text.
 
-It leans on these internals of Transformers: the signature of attention functions, `AttentionInterface`,
+It depends on these internals of Transformers: the signature of attention functions, `AttentionInterface`,
 `AttentionMaskInterface`, `sdpa_mask`, `sdpa_attention_forward`, `CacheLayerMixin`, and `keys`, `values` of a cache's
 layers.
 """
@@ -42,11 +42,11 @@ _WITHOUT_EFFECT = {  # here: no dropout when not training, positions are in the 
     "labels",
     "num_items_in_batch",
 }
-_QUERIES = 512  # of a prompt at once, where its scores are written out
+_QUERIES = 512  # queries per step, where attention scores are computed explicitly
 
 
 class PassingLayer(CacheLayerMixin):
-    """Hands this step's keys and values on: attention writes and reads the buffers itself."""
+    """Passes this step's keys and values on: attention manages the buffers itself."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing to prepare."""
@@ -114,7 +114,7 @@ def _attend(
             return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return _attend_prompts(query, key, value, attention_mask, kwargs.get("scaling"), softcap, sinks), None
     if query.shape[2] != 1:
-        raise NotImplementedError(f"{query.shape[2]} tokens are attended at once where one was fed")
+        raise NotImplementedError(f"attention got {query.shape[2]} new tokens per row; decoding feeds one")
     window = kwargs["sliding_window"] if "sliding_window" in kwargs else _window(module)
     query = query * (kwargs.get("scaling") or query.shape[3] ** -0.5)
     parts, start = [], 0
@@ -143,7 +143,7 @@ def _attend_prompts(
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attention with soft-capping or sinks, which PyTorch's fused attention does not have, over some queries at a
+    """Attention with soft-capping or sinks, which PyTorch's fused attention does not support, a block of queries at a
     time.
     """
     groups = query.shape[1] // key.shape[1]
@@ -179,7 +179,7 @@ def weigh(scores: torch.Tensor, sinks: torch.Tensor | None) -> torch.Tensor:
 
 
 def _window(module: torch.nn.Module) -> int | None:
-    """The sliding window of a layer whose attention is not told: by the configuration, as its masks are made.
+    """The sliding window of a layer whose attention call does not pass one, read from the configuration.
 
     Raises:
         NotImplementedError: a kind of layer that is not known.

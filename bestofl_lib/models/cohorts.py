@@ -1,4 +1,4 @@
-"""Prompts that are held once, and the rows that are written from them.
+"""Prompts, each held once, and the rows that are generated from them.
 
 A prompt's keys and values are kept once, whatever the number of its completions; each row adds only its own. Rows that
 began in the same step form a cohort, so that all its rows have the same number of own tokens.
@@ -19,9 +19,9 @@ from bestofl_lib.models.opening import LanguageModel
 from bestofl_lib.models.tokens import UNIFORM_BLOCK, uniforms
 from bestofl_lib.models.work import Group, Row
 
-_FIRST_ROOM = 64  # tokens for which a row's buffers are made at first
+_FIRST_ROOM = 64  # tokens: initial size of a row's buffers
 _STATUS = ("", "stop", "length", "error", "stop")  # 1: by an end-of-text token; 4: by a text
-_TAIL = 24  # newest tokens in which a text that stops the completion is looked for
+_TAIL = 24  # newest tokens searched for a stop text
 
 
 class Block:
@@ -100,7 +100,7 @@ class Cohort:
             self._stop_at_text(alive)
 
     def _stop_at_text(self, wrote: torch.Tensor) -> None:
-        """End the rows that have just written a text that they stop at; (rows,) bool: which rows wrote."""
+        """End the rows whose newest tokens contain one of their stop texts."""
         alive = np.flatnonzero((wrote & (self.status % 2 == 0)).cpu().numpy())  # not those ended by token or fault
         if not len(alive):
             return
@@ -164,8 +164,8 @@ class Cohort:
         )
 
     def _to_grid(self, x: torch.Tensor) -> torch.Tensor:
-        """(rows, heads, per, n) to (prompts, heads, width * per, n); places without a row hold anything, and stay
-        unread.
+        """(rows, heads, per, n) to (prompts, heads, width * per, n); cells without a row hold arbitrary values that are
+        never read.
         """
         _, heads, per, n = x.shape
         grid = x.new_empty(self.prompts * self.width, heads, per, n).index_copy_(0, self.cell, x)
@@ -225,7 +225,7 @@ class Cohort:
         self._shrink()
 
     def _shrink(self) -> None:
-        """Let go of prompts without rows and of room without rows, once they are the greater part."""
+        """Free prompts and buffer space without rows once they are the larger part."""
         used = self.slot.unique()
         if 2 * len(used) <= self.prompts and self.rows:
             renamed = torch.searchsorted(used, self.slot)

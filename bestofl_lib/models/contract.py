@@ -1,4 +1,4 @@
-"""What is asked of a model that writes, and what comes back: the words that every sampler and every caller share.
+"""What a sampler is asked for and what it returns: the types that all samplers and callers share.
 
 A sampler may run in this process, in many, or behind an endpoint. It loads no model library.
 """
@@ -72,7 +72,7 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """Whatever can write completions."""
+    """Anything that can write completions."""
 
     name: str  # of the model, for tables and charts
     identity: str  # model and revision, or a hash of its weights; cheap to know, no model is loaded for it

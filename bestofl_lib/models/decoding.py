@@ -1,7 +1,7 @@
 """The loop that writes completions with a loaded model: prompts prefilled once, rows that end make room for new ones.
 
-It knows tokens. It does not know chats, problems or languages. That it is right for an architecture is the business of
-`self_check.py`.
+It knows tokens. It does not know chats, problems or languages. `self_check.py` verifies that it is right for an
+architecture.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def cache_room(free: int, device: torch.device) -> int:
-    """How many of the bytes that are free beside the weights may hold prompts and rows."""
+    """How many of the bytes left free by the weights may be used for prompts and rows."""
     return int(free * _CACHE_SHARE) if device.type == "cuda" else min(_CPU_CACHE_BYTES, int(free * _CACHE_SHARE))
 
 
@@ -166,7 +166,7 @@ class Batch:
             kinds = keys_and_values(probe)
             size = sum(k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size() for k, v in kinds)
             self.cache = Cache(layers=[PassingLayer() for _ in kinds])
-            self.nothing = torch.zeros(1, 1, 1, 1, device=device)  # stands for a mask, so that the model makes none
+            self.nothing = torch.zeros(1, 1, 1, 1, device=device)  # passed as a mask, so that the model builds none
         wanted = rows or (rows_for(shape, settings, size) if rows_for else shape.rows)
         self.rows = min(wanted, shape.rows)
         self.width = min(shape.width, self.rows)
@@ -191,7 +191,7 @@ class Batch:
         return list(by_prompt.values())
 
     def run(self, take: Callable[[int], list[Group]]) -> Iterator[tuple[int, Completion | Unfinished]]:
-        """Write until nothing is left to take, yielding (index, completion), and now and then what is unfinished."""
+        """Write until nothing is left to take, yielding (index, completion), and at intervals what is unfinished."""
         handed_over = time.monotonic()
         while True:
             active = self.active
@@ -241,7 +241,7 @@ class Batch:
         device = self.opened.device
         lengths = torch.tensor([len(group.ids) for group in groups], device=device)
         longest = max(len(group.ids) for group in groups)
-        # prompts stand on the left: a causal model never looks at the padding behind them
+        # prompts are left-aligned: a causal model never attends to the padding after them
         ids = torch.tensor([group.ids + [0] * (longest - len(group.ids)) for group in groups], device=device)
         ends, place = torch.unique(lengths - 1, return_inverse=True)
         cache = DynamicCache()

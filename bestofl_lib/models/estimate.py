@@ -1,4 +1,4 @@
-"""What sampling will take, before anything is spent: memory by the configuration, speed by a few tokens on this
+"""What sampling will take, estimated beforehand: memory from the configuration, speed from a short trial on this
 machine.
 """
 
@@ -21,7 +21,7 @@ from bestofl_lib.models.work import Group, Queue, Shape
 _TRIED = (
     (4, 4),
     (64, 16),
-)  # rows and tokens, one after the other until a trial has taken long enough to mean something
+)  # rows and tokens; tried in order until one takes long enough to be measured
 _ENOUGH_SECONDS = 3.0
 
 
@@ -34,13 +34,13 @@ class Memory:
     vocabulary: int  # tokens that have a logit
 
     def rows(self, free: int, device: torch.device, shape: Shape, settings: Sampling) -> int:
-        """How many completions can be written at once where so many bytes are free for weights and all; 0: none."""
+        """How many completions can be written at once in `free` bytes, the weights included; 0: none."""
         room = cache_room(free - self.weights, device)
         return rows_that_fit(room, self.cache_per_token, self.vocabulary, shape, settings) if room > 0 else 0
 
 
 def memory(source: str, revision: str | None, dtype: torch.dtype) -> Memory:
-    """The memory of a model by its config.json alone: no weights are read.
+    """The memory of a model, from its config.json alone: no weights are read.
 
     Args:
         source: folder or Hub id.
@@ -62,7 +62,7 @@ def memory(source: str, revision: str | None, dtype: torch.dtype) -> Memory:
 
 
 def tokens_per_second(writer: Decoder | GenerateDecoder, groups: Sequence[Group], settings: Sampling) -> float:
-    """The speed of a loaded model on some of the prompts to come, by a few tokens of each: some seconds.
+    """The speed of a loaded model, measured on a few tokens of some of the prompts to come; takes seconds.
 
     It counts generated tokens; their prompts are part of the time, as they will be, though a real completion is longer.
     """

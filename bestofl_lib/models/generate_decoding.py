@@ -101,13 +101,15 @@ class GenerateDecoder:
 
 
 class _Choice(LogitsProcessor):
-    """Chooses each row's token by its own stream and leaves `generate` no other; notes tokens and log-probabilities."""
+    """Chooses each row's token by its own stream and masks all others from `generate`; records tokens and
+    log-probabilities.
+    """
 
     def __init__(self, opened: LanguageModel, rows: Sequence[Row], settings: Sampling, start: int):
         self.opened, self.rows, self.settings, self.start = opened, rows, settings, start
         self.written: list[list[int]] = [[] for _ in rows]
         self.logprobs = [0.0] * len(rows)
-        self.reasons = [""] * len(rows)  # how each row ended; empty: it has not
+        self.reasons = [""] * len(rows)  # how each row ended; empty: still writing
         left = settings.max_new_tokens - len(rows[0].begun)
         self.draws = np.stack([uniforms(row.seed, len(row.begun), left) for row in rows])
 

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 
 from bestofl_lib.problems.files import find
 
-_REACH_SECONDS = 3.0  # for which an answer of the Hub is waited for; its client would try for 20
+_REACH_SECONDS = 3.0  # to wait for the Hub; its client would wait for 20
 _IDENTITY_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json",
@@ -59,7 +59,9 @@ def fingerprint(source: str | Path, revision: str | None) -> str:
 
 
 def folder_hash(folder: Path) -> str:
-    """Hash of weights, configuration and tokenizer: of all bytes, but for large weights of header, size and samples."""
+    """Hash of weights, configuration and tokenizer: over all bytes, for large weight files over header, size and
+    samples.
+    """
     digest = hashlib.sha256()
     files = sorted([*folder.glob("*.safetensors"), *(folder / n for n in _IDENTITY_FILES if (folder / n).is_file())])
     for file in files:
@@ -132,9 +134,7 @@ def hub_commit(model: str, revision: str | None) -> str:
 
 
 def _hub_answers() -> bool:
-    """Whether a connection to the Hub, or to the proxy before it, opens within seconds; looking up its name
-    included.
-    """
+    """Whether a connection to the Hub, or to the proxy in front of it, opens within seconds, DNS lookup included."""
     if constants.HF_HUB_OFFLINE:
         return False
     address = urlsplit(getproxies().get("https") or constants.ENDPOINT)

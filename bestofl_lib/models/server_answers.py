@@ -32,7 +32,7 @@ class ServerError(RuntimeError):
 
 
 class Fault(Exception):
-    """An attempt that failed for a reason of transport; the same request may succeed when it is sent again.
+    """An attempt that failed in transport; the same request may succeed when it is sent again.
 
     Attributes:
         kind: a short name under which it is counted, such as "HTTP 503" or "time-out".
@@ -61,11 +61,11 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, *, where: 
     Raises:
         Fault: the same request may succeed later: 408, 409, 425, 429, 5xx, or a body that is no JSON object.
         TooLong: the prompt does not fit.
-        ServerError: no repetition helps: the key, the quota, the path or a field was refused.
+        ServerError: sending again cannot help: the key, the quota, the path or a field was refused.
     """
     if status == 200:
         try:
-            answer = from_json(body)  # takes half the time of json.loads, which long log-probabilities make felt
+            answer = from_json(body)  # twice as fast as json.loads, which matters for long lists of log-probabilities
         except ValueError:
             text = body.decode("utf8", "replace")
             kind = "HTML instead of JSON" if text.lstrip()[:1] == "<" else "malformed JSON"
@@ -109,7 +109,7 @@ def without_key(text: str, key: str) -> str:
 
 
 def _final(status: int, lowered: str, message: str, headers: Mapping[str, str], where: str, has_key: bool) -> str:
-    """What to tell the user about an answer that no repetition changes."""
+    """What to tell the user about an answer that sending again would not change."""
     if status in (401, 403):
         remedy = "check the key in BESTOFL_API_KEY" if has_key else "put its key into the environment: BESTOFL_API_KEY"
         return f"{where} refuses access (HTTP {status}: {message}); {remedy}"

@@ -1,8 +1,8 @@
-"""Sends requests to one or several OpenAI-compatible servers and brings back every answer that can be had.
+"""Sends requests to one or several OpenAI-compatible servers and collects every answer it can get.
 
-Each request goes to the server with the fewest in flight. Faults of transport are sent again, a bounded number of
-times, after a growing random pause or the one the server asked for; a server that keeps failing rests and is tried
-with one request at a time. It knows addresses, keys and time; what a request means is known by its callers
+Each request goes to the server with the fewest in flight. Requests that fail in transport are sent again, a bounded
+number of times, after a growing random pause or the one the server asked for. A server that keeps failing is given a
+rest and then one request at a time. It knows addresses, keys and time; what a request means is known by its callers
 (`candidates/endpoint_sampler.py`, `rewards/served.py`).
 
 Keys come from the environment alone: BESTOFL_API_KEY, or OPENAI_API_KEY for addresses at openai.com.
@@ -37,7 +37,7 @@ _WATCH_SECONDS = 5.0  # between two looks at a server's own count of waiting req
 
 @dataclass(frozen=True)
 class Patience:
-    """How much trouble with servers is put up with before a run stops."""
+    """How much server trouble is tolerated before a run stops."""
 
     timeout: float = 600.0  # seconds that one request may take at most
     attempts: int = 8  # times that one request is sent before it is left out
@@ -225,7 +225,7 @@ class Servers:
 
         Raises:
             ServerError: see `patience`, and any error that sending again cannot fix. Requests that failed
-                `patience.attempts` times are not yielded: they stand in `tally.left_out`.
+                `patience.attempts` times are not yielded: they are listed in `tally.left_out`.
         """
         source = iter(asks)
         results: asyncio.Queue[tuple[T, Any, float] | BaseException | None] = asyncio.Queue()
@@ -337,7 +337,7 @@ class Servers:
             raise Fault("connection lost", detail) from None
 
     def _deadline(self, tokens: int) -> float:
-        """Seconds for a request, by the slowest speed seen of late."""
+        """Seconds allowed for a request, from the slowest recent speed."""
         if self._slowest is None:
             return self.patience.timeout
         return min(self.patience.timeout, max(_SHORTEST_DEADLINE, _SLACK * self._slowest * tokens))
@@ -357,7 +357,7 @@ class Servers:
             what = f"asks to wait {asked:.0f} s" if asked > silent else f"no request was answered for {silent:.0f} s"
             raise ServerError(
                 f"{what}, which exceeds the {self.patience.without_answer:.0f} s allowed (last fault: {fault} at "
-                f"{server.address}); what arrived is stored: mend the servers and run again"
+                f"{server.address}); what arrived is stored: fix the servers and run again"
                 + (f" ({self.hint})" if self.hint else "")
             )
 
@@ -450,7 +450,7 @@ class _Server:
             self.rests_until = now + pause * chance.uniform(0.5, 1.5)
 
     def note_waiting(self, waiting: float) -> None:
-        """Shrink when requests waited at two looks in a row: one look may catch a passing wave."""
+        """Shrink when requests waited at two checks in a row: a single check may catch a passing peak."""
         many = waiting > 0.1 * self._limit
         if many and self._waited:
             self._shrink(self._limit - waiting)

@@ -68,7 +68,7 @@ def _invert_all(weights: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
 
 
 def _invert_top(weights: torch.Tensor, u: torch.Tensor, settings: Sampling) -> torch.Tensor:
-    """Over the likeliest tokens only. Exact: the number looked at grows for the rows whose nucleus is not covered."""
+    """Over the likeliest tokens only. Exact: for rows whose nucleus is not covered, more tokens are looked at."""
     size = weights.shape[1]
     width = min(settings.top_k or 16, size)
     tokens = torch.empty(len(weights), dtype=torch.long, device=weights.device)

@@ -20,7 +20,7 @@ from bestofl_lib.models.opening import Opening
 from bestofl_lib.models.work import Group, Queue, Shape
 from bestofl_lib.models.writers import open_writer
 
-SMALL_MODEL_BYTES = 400 << 20  # below this, CPU cores work better apart than together
+SMALL_MODEL_BYTES = 400 << 20  # below this, one process per core is faster than one process on all cores
 WORKER_REQUESTS = 6000  # below this, starting processes costs more than it saves
 
 
@@ -31,7 +31,7 @@ class Machine:
     device: torch.device
     one_device: bool  # a device was named: no other is used
     weight_bytes: int  # of the model; 0 where it is not known
-    asked: int | None  # processes that the user wants; None: this decides
+    asked: int | None  # processes that the user asked for; None: chosen here
 
     def processes(self, n_requests: int, n_groups: int) -> int:
         """How many processes share so many requests: one per GPU, or per core for a small model and much work."""
@@ -105,7 +105,7 @@ def run_workers(
 
 
 def serve(descriptor: int) -> None:
-    """The life of a sampling process: told what to do on this socket, it ends when the socket does."""
+    """The main loop of a sampling process: it takes work from this socket and ends when the socket closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
     connection = Connection(descriptor)
     pending: list[tuple[int, Completion | Unfinished]] = []

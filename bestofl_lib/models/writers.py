@@ -1,5 +1,5 @@
-"""Opens a model with the decoder that serves it: the shared-prompt loop where it is right, else `generate`, else
-words.
+"""Opens a model with the decoder that serves it: the shared-prompt loop where it is right, else `generate`, else an
+error that says why.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _open_for_the_loop(opening: Opening) -> tuple[LanguageModel | None, str | No
     except UnfitWeights:
         raise
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        return None, f"it does not load with an attention from outside ({str(error).splitlines()[0]})"
+        return None, f"it does not load with a custom attention function ({str(error).splitlines()[0]})"
     reason = doubt(opened)
     return opened, reason
 
@@ -61,7 +61,7 @@ def _try(decoder: GenerateDecoder) -> None:
     """Write a few tokens, two rows at once, and compare them with what `generate` writes by itself.
 
     Raises:
-        ValueError: `generate` fails, or writes something else when it is led token by token; with the ways out.
+        ValueError: `generate` fails, or writes something else when its tokens are chosen one by one; says what to do.
     """
     opened = decoder.opened
     ids = [3 % opened.vocabulary, 5 % opened.vocabulary, 8 % opened.vocabulary]

@@ -1,7 +1,7 @@
 """Expressions evaluated by math-verify in a process that can be killed.
 
 Only what is not a written number (a root, a sum in a box) goes to a computer algebra system, because that is slow,
-raises in threads and can run for minutes on a tower of powers. One worker process is started at first use, asked one
+fails in threads and can take minutes for a tower of powers. One worker process is started at first use, asked one
 expression at a time, interrupted after `CPU_SECONDS` and killed after `SECONDS`. This file knows no language and no
 cue.
 """
@@ -24,7 +24,7 @@ from typing import IO
 
 CPU_SECONDS = 3.0  # for one expression, of the worker's own time, so that a busy machine reads the same
 SECONDS = 30.0  # for one expression by the clock; the worker is killed then
-START_SECONDS = 300.0  # for the worker to import its libraries; some seconds, minutes on a machine that is very busy
+START_SECONDS = 300.0  # for the worker to import its libraries: seconds, on a very busy machine minutes
 MAX_CHARACTERS = 200
 _TOO_LONG = f"expression took longer than {CPU_SECONDS:g} s"
 _LARGE_POWER = re.compile(

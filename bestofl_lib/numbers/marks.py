@@ -15,7 +15,7 @@ from fractions import Fraction
 from bestofl_lib.languages import LANGUAGES
 
 THREE_DIGITS = "three digits after the mark read as thousands"  # the note where the ambiguous mark was decided
-MAX_DIGITS = 300  # a longer run of digits is never the answer to a question; int() of it would only cost time
+MAX_DIGITS = 300  # a longer run of digits is never an answer; converting it would only take time
 
 # One character for one character, so that places in the uniform text are places in the original.
 _UNIFORM = {
@@ -66,7 +66,7 @@ _UNIFORM = {
 }
 
 _UNIFORM_TEXT = {chr(code): chr(to) if isinstance(to, int) else to for code, to in _UNIFORM.items()}
-# two patterns, because a class that reaches beyond the basic plane is tried range by range, forty times slower
+# two patterns, because a class beyond the basic plane is tested range by range, forty times slower
 _NOT_UNIFORM = re.compile("[" + "".join(re.escape(chr(code)) for code in sorted(_UNIFORM) if code < 0x10000) + "]")
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 
@@ -76,7 +76,7 @@ _WRITTEN = {
 
 
 def written_forms(text: str) -> list[str]:
-    """Every text that `uniform` makes into this one: what to look for in a text as it was written.
+    """Every text that `uniform` turns into this one: what to look for in the original.
 
     >>> written_forms("a:b")
     ['a:b', 'a：b', 'a∶b']
@@ -99,7 +99,7 @@ _SPACES = re.compile(_SPACE)
 
 @dataclass(frozen=True)
 class Number:
-    """A number that stands somewhere in a text."""
+    """A number found in a text."""
 
     value: Fraction | None  # None: something like a number, but not one; the note says what
     start: int

@@ -1,7 +1,7 @@
 """Number words, turned back into numbers: num2words inverted once per language, by table where it has none.
 
 Only whole numbers from 0 on. Chinese and Japanese characters are read in `kanji.py`; this file does not know cues,
-and it does not guess: a phrase it does not know entirely is no number.
+and it does not guess: a phrase that it knows only in part is no number.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Words:
         if last is None or (not attached and lowered[place : place + 2].lstrip("-")[:1].isalpha()):
             return None  # another word begins here: twenty-first
         if (more := self.next_word.match(lowered, place)) and (more[1] in self.table or more[1] in self.scales):
-            return None  # the number goes on in a way that is not understood: no number rather than its first part
+            return None  # the number continues with unknown words: no number rather than its first part
         return total, at + place
 
     def _step(self, text: str, at: int) -> tuple[int, int, int] | None:

@@ -1,4 +1,4 @@
-"""Splits CSV and TSV into rows: quotes honoured, each row with its line, a torn last row told apart.
+"""Splits CSV and TSV into rows: quotes honoured, each row with its line number, an incomplete last row detected.
 
 A quoted field may hold marks, line ends and doubled quotes. An empty field is null, an empty quoted one is empty text.
 It knows nothing of columns; encodings and endings are `files.py`'s.
@@ -65,8 +65,8 @@ def records(text: str, mark: str, name: str) -> tuple[list[tuple[int, list[str |
 
 def _left_out(name: str, line: int) -> str:
     return (
-        f"{name}: its last row (line {line}) has no end and may be cut short; it is left out. If it is whole, end the "
-        "file with a line end"
+        f"{name}: its last row (line {line}) has no line end and may be incomplete; it is left out. If it is complete, "
+        "end the file with a line end"
     )
 
 

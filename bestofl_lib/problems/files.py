@@ -1,8 +1,8 @@
-"""Reads tables made elsewhere: Parquet, CSV, TSV and JSON Lines, here, on the Hub or at an https:// address.
+"""Reads tables from outside: Parquet, CSV, TSV and JSON Lines, local, on the Hub or at an https:// address.
 
-Byte order marks, UTF-16, CRLF, semicolons for commas, a last line cut short and half surrogate pairs are survived;
-what cannot be read is refused with the file, the line and the next step. It knows nothing of what a column means. Rows
-of CSV and TSV are split in `delimited.py`.
+Byte order marks, UTF-16, CRLF, semicolons for commas, a last line cut short and lone surrogates are accepted; what
+cannot be read is refused with the file, the line and the next step. It knows nothing of what a column means. Rows of
+CSV and TSV are split in `delimited.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LINE = "_line"  # the column of `read_table(…, numbered=True)`: where a row be
 
 
 class FileWarning(UserWarning):
-    """Part of a foreign file had to be left out."""
+    """Part of a file had to be left out."""
 
 
 def is_remote(source: str | Path) -> bool:
@@ -50,7 +50,7 @@ def read_text(address: str | Path) -> str:
     """The text of a file here or on the Hub: UTF-8, or UTF-16 that says so in its first bytes.
 
     Raises:
-        OSError: naming the address and what to do where it cannot be had.
+        OSError: naming the address and what to do if it cannot be reached.
         ValueError: naming the first line that is not UTF-8.
     """
     data = _read_bytes(address)
@@ -76,7 +76,7 @@ def _read_bytes(address: str | Path) -> bytes:
 
             return HfFileSystem().cat_file(str(address).removeprefix("hf://"))
         return find(address).read_bytes()
-    except Exception as error:  # the Hub's client raises many kinds; each means that the file cannot be had
+    except Exception as error:  # the Hub's client raises many kinds of errors; each means that the file cannot be read
         advice = "check the address and the network, or give a local copy" if is_remote(address) else "check the path"
         raise OSError(f"{address} cannot be read ({type(error).__name__}: {error}); {advice}") from error
 
@@ -95,7 +95,7 @@ def json_lines(text: str, name: str | Path) -> list[dict[str, Any]]:
     """The objects of JSON Lines.
 
     A last line without an end that is not JSON was cut short when its writer was stopped: it is left out with a
-    `FileWarning`. Half surrogate pairs become U+FFFD.
+    `FileWarning`. Lone surrogates become U+FFFD.
 
     Raises:
         ValueError: naming the line that is no JSON object, is nested too deeply or holds a number of too many digits.
@@ -139,7 +139,7 @@ def _numbered_json(text: str, name: str | Path) -> list[tuple[int, dict[str, Any
 
 
 def whole(value: Any) -> Any:
-    """The value with half surrogate pairs in its texts replaced by U+FFFD (tables hold valid Unicode only)."""
+    """The value with lone surrogates in its texts replaced by U+FFFD (tables hold valid Unicode only)."""
     if isinstance(value, str):
         return valid_unicode(value)
     if isinstance(value, list):
@@ -158,7 +158,7 @@ def read_table(source: str | Path, numbered: bool = False) -> pl.DataFrame:
         numbered: add the column `LINE`: the line on which each row begins, in Parquet its row, from 1.
 
     Raises:
-        OSError: the file cannot be had.
+        OSError: the file cannot be read.
         ValueError: for another ending, a column named twice, no rows, or naming the line that cannot be read.
     """
     ending = str(source).rsplit(".", 1)[-1].lower()
@@ -241,14 +241,13 @@ def match_columns(
     needed: Iterable[str],
     source: str,
 ) -> dict[str, str]:
-    """Which column of a foreign table has each role: the one that the user names, else the first known name that it
-    has.
+    """Which column of a table has each role: the one that the user names, else the first one with a known name.
 
     Args:
         columns: what the user names, our name -> theirs.
-        table: the foreign table.
+        table: as it was read.
         known: our name -> names by which others call it, the likeliest first.
-        needed: ours without which nothing can be done.
+        needed: those of ours that are required.
         source: for messages.
 
     Raises:

@@ -18,8 +18,8 @@ from bestofl_lib.text import counted, key_digest, stable_integer
 def fold_of(problem_ids: Iterable[str], folds: int, seed: int = 0) -> list[int]:
     """Fold of each problem, by a hash of its id: the same in every language, whatever else is in the table.
 
-    scikit-learn's `GroupKFold` deals out the problems at hand: a 251st problem moves 169 of 250 to another fold, and
-    reward models would then judge what they learnt from. A hash of the id moves none.
+    scikit-learn's `GroupKFold` distributes the problems it is given: a 251st problem moves 169 of 250 to another fold,
+    and reward models would then judge what they learnt from. A hash of the id moves none.
 
     >>> fold_of(["p0", "p1", "p2", "p1"], 5)[1:2] == fold_of(["p1"], 5)
     True

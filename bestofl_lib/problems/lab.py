@@ -1,9 +1,9 @@
 """The lab: grade-school word problems written for this project, parallel in all its languages.
 
-The numbers and steps of each template stand here, the words in `data/lab/templates/<language>.toml`, one file per
+The numbers and steps of each template are here, the words in `data/lab/templates/<language>.toml`, one file per
 language, each written natively. A problem is a template, its numbers and its names; every language tells the same
-problem, so references agree by construction. Everything is drawn from a seed and comes out the same on every machine.
-This file knows nothing of models; the policy that is trained on its `policy` split is made by `policy.py`.
+problem, so references agree by construction. Everything is drawn from a seed and is the same on every machine. This
+file knows nothing of models; the policy trained on its `policy` split is made by `data/lab/make_policy.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Loads problems: the embedded lab, a benchmark named by one word, or tables of your own.
 
 Whatever the source, the result is the same table: one row per problem and language, checked. A data set whose
-translations disagree about ids or references is refused with the list, because every later figure would carry it.
+translations disagree about ids or references is refused with a list, because the error would affect every later figure.
 This file knows no model and no candidate.
 """
 
@@ -71,9 +71,9 @@ def load(
     Args:
         source: "lab"; "lab-train:N", the lab with N training problems instead of its 1,000; a benchmark of `sets.SETS`
             such as "mgsm" or "polymath" (from the Hub, or from `folder`); the path of a folder with a benchmark's
-            files; the path or `hf://` address of a table of your own (.tsv, .csv, .jsonl, .parquet), whose questions
-            stand one per row, or in one column per language named by its code; or a path or address with {language} in
-            it, for one file per language whose lines are the same problems.
+            files; the path or `hf://` address of a table of your own (.tsv, .csv, .jsonl, .parquet), with one question
+            per row, or with one column of questions per language, named by its code; or a path or address with
+            {language} in it, for one file per language whose lines are the same problems.
         languages: ISO 639-1 codes; by default all that the source has.
         split: "train", "dev" or "test"; by default all that the source has (the benchmarks: test).
         limit: keep the first so many problems of each split, in all languages; or by split, such as
@@ -134,7 +134,7 @@ def load(
 def _read_source(
     source: str, codes: list[str] | None, folder: str | Path | None, columns: Mapping[str, str], own: bool
 ) -> pl.DataFrame:
-    """The problems of a source as they stand there."""
+    """The problems of a source, unchecked."""
     if source == "lab" or source.startswith(MORE):
         return lab.problems(codes or lab.languages(), more=_number_of(source) if source != "lab" else 0)
     if source in SETS:

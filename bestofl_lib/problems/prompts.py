@@ -1,4 +1,4 @@
-"""How a question is put to a chat model: as a short list of messages.
+"""How a question is asked of a chat model: as a short list of messages.
 
 It knows the wording of each language and three styles. It does not know chat templates or tokens: the sampler renders
 the messages with the model's own template.
@@ -39,7 +39,7 @@ class Asking:
         if self.question_language and self.think_in:
             raise ValueError(
                 f"question_language={self.question_language!r} makes `languages` those of the thinking, so think_in="
-                f"{list(self.think_in)} says it twice; leave one of the two out"
+                f"{list(self.think_in)} sets them a second time; leave one of the two out"
             )
         if len(set(self.think_in)) < len(self.think_in):
             raise ValueError(f"think_in names a language twice: {', '.join(self.think_in)}")

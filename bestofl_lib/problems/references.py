@@ -17,7 +17,7 @@ from bestofl_lib.numbers.written import canonical
 from bestofl_lib.problems.files import place
 from bestofl_lib.text import counted
 
-NO_ID = ("", "nan", "none", "null")  # what tools write for an id that is not there
+NO_ID = ("", "nan", "none", "null")  # what tools write for a missing id
 SHOWN = 10  # rows in a message
 EITHER = "could be two numbers"
 
@@ -33,7 +33,7 @@ def ids_as_text(table: pl.DataFrame) -> pl.Expr:
 
 
 def references_as_text(table: pl.DataFrame, name: str = "reference") -> pl.Expr:
-    """The column of references as text; numbers in their canonical spelling, which no rule for marks touches."""
+    """The column of references as text; numbers in their canonical spelling, which no rule for marks changes."""
     text = pl.col(name).cast(pl.String).alias("reference")
     return text.map_elements(number_text, return_dtype=pl.String) if table.schema[name].is_numeric() else text
 

@@ -134,7 +134,7 @@ def present(folder: Path, one: ProblemSet) -> list[str]:
 
 
 def example(one: ProblemSet) -> str:
-    """How a file of this set is called, in its first language."""
+    """The name of this set's file in its first language."""
     return one.address(one.file, one.languages[0], one.levels[0] if one.levels else "")
 
 

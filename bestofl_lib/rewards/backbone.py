@@ -47,7 +47,7 @@ from bestofl_lib.rewards.texts import CandidateTexts
 _HEAD = re.compile(
     r"(^|\.)(score|classifier|pre_classifier|pooler|summary)(\.|$)"
 )  # what a classifier adds to its base
-_PADDING = 0.8  # prompts down to this share of the longest are run with it, padded
+_PADDING = 0.8  # prompts of at least this share of the longest's length are padded and run with it
 
 
 _EXACT, _COARSE = 1e-3, 0.05  # allowed difference of a state when prompts are shared, as a share of the largest number
@@ -59,8 +59,8 @@ class SlowScoringWarning(UserWarning):
 
 @dataclass(frozen=True)
 class _Prefilled:
-    """What several prompts leave behind, padded on the left to the longest: distances between tokens are then true
-    ones.
+    """The state of several prompts after prefill, padded on the left to the longest, so that distances between tokens
+    are right.
     """
 
     layers: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values: (prompts, heads, tokens, size)
@@ -191,7 +191,7 @@ class RewardBackbone:
         Args:
             prompts, prompt_of, completions: as for `CandidateTexts.encode`.
             share: compute each prompt once for all its completions where the architecture allows (attention, with
-                sliding windows or without). False is the plain way; the numbers are the same up to rounding.
+                sliding windows or without). False computes each text whole; the numbers are the same up to rounding.
 
         Returns:
             (candidates, width) float32, NaN where a single row did not fit in memory (see `set_aside`), and
@@ -225,7 +225,7 @@ class RewardBackbone:
                 members.setdefault(int(owner[row]), []).append(int(row))
             lone[[row for p in members if not before[p] for row in members[p]]] = True
             waiting = sorted((p for p in members if before[p]), key=lambda p: -len(before[p]))
-            while waiting:  # the longest first: memory runs out at once or never
+            while waiting:  # the longest first: if memory runs out, it does so at the start
                 longest = len(before[waiting[0]])
                 size = max(1, 2 * self.batch_tokens // longest)
                 chunk = [p for p in waiting[:size] if len(before[p]) >= _PADDING * longest]
@@ -253,7 +253,7 @@ class RewardBackbone:
         members: dict[int, list[int]],
         marks: list[list[int]] | None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Prompts of similar length, run once; then their completions in batches of similar length."""
+        """Run prompts of similar length once each, then their completions in batches of similar length."""
         rows = np.array([row for p in chunk for row in members[p]])
         slot = {row: i for i, p in enumerate(chunk) for row in members[p]}
         prefill = self._prefill_or_none([before[p] for p in chunk])
@@ -374,8 +374,8 @@ class RewardBackbone:
             yield rows, self._halving(rows, run), cut[rows]
 
     def _can_share(self) -> bool:
-        """Whether states after shared prompts are those of whole texts: tried once, beyond a (shrunk) sliding
-        window.
+        """Whether states after shared prompts equal those of whole texts: tried once, with texts longer than a (shrunk)
+        sliding window.
         """
         if self._shares_prompts is None:
             reason = self._doubt_of_sharing()
@@ -491,7 +491,9 @@ def _open(
             "train one from it with train_reward_models"
         )
     if is_language_model and report["missing_keys"]:
-        raise ValueError(f"model {source!r} is no causal language model: it lacks {', '.join(report['missing_keys'])}")
+        raise ValueError(
+            f"model {source!r} is not a causal language model: it lacks {', '.join(report['missing_keys'])}"
+        )
     refuse_unfit(
         source,
         {

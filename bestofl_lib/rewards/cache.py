@@ -121,7 +121,7 @@ def _flush(
     cuts.append(cut)
     if home is None:
         return
-    keep = ~np.isnan(values).all(1)  # what memory did not allow is tried again next time
+    keep = ~np.isnan(values).all(1)  # rows that ran out of memory are tried again next time
     buffer = io.BytesIO()
     pl.DataFrame(
         {

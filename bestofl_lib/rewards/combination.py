@@ -19,7 +19,7 @@ from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 JOINT = "+"  # between the parts of a combination's name
 MEASURED = ("logprob", "arithmetic")  # parts that need no reward model
-VARIANTS = ("mono", "multi", "cross")  # may be named whether or not they were trained
+VARIANTS = ("mono", "multi", "cross")  # known names, whether or not they were trained
 # one row per combination, part and training seed
 WEIGHTS = pl.Schema(
     {

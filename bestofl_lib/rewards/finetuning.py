@@ -32,13 +32,13 @@ _TOKENS_AT_ONCE = 8192  # per forward pass at least, as long as memory suffices
 EPOCHS = 2.0  # unless the settings say otherwise
 BATCH_PAIRS = 16  # likewise
 _WARM_UP = 0.05  # share of the steps
-_SAVE_STEPS = 100  # optimiser steps between checkpoints and looks at held-out problems; short trainings: every epoch
-_PATIENCE = 4  # looks without a better held-out loss before training stops
+_SAVE_STEPS = 100  # optimiser steps between checkpoints and evaluations; short trainings: every epoch
+_PATIENCE = 4  # evaluations without a lower held-out loss before training stops
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What came out, besides the files."""
+    """What training returns besides its files."""
 
     scale: float  # reward = scale × number read + offset
     offset: float
@@ -62,7 +62,7 @@ def finetune(
 
     Args:
         held_out: pairs of other problems; where there are any, the weights with the least loss on them are kept, and
-            training stops after four looks without a lower one.
+            training stops after four evaluations without a lower one.
 
     Returns:
         None in a process that is not the one that saves (with `accelerate launch`).
@@ -103,7 +103,7 @@ def finetune(
 
 def default_learning_rate(tuning: str, n_parameters: int) -> float:
     """Learning rate by the size of the base: 2e-5 for all weights of a 7B model, 1e-3 for 2 million; ten times as much,
-    at most 1e-3, for an adapter. Our choice, between rates that are usual at either end.
+    at most 1e-3, for an adapter. Our choice: it interpolates between rates in common use for large and small models.
 
     >>> f"{default_learning_rate('full', 7_000_000_000):.1e} {default_learning_rate('lora', 7_000_000_000):.1e}"
     '2.0e-05 2.0e-04'
@@ -126,7 +126,7 @@ def _train(
         callbacks=[EarlyStoppingCallback(_PATIENCE)] if held_out else [],
     )
     trainer.loss_is_scaled_for_ga = False
-    trainer.remove_callback(PrinterCallback)  # it would print between the outputs of a notebook
+    trainer.remove_callback(PrinterCallback)  # it would print into the notebook
     last = get_last_checkpoint(str(scratch))
     if last is None:
         module.reset()

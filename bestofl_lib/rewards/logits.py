@@ -1,7 +1,7 @@
 """A language model's own logits of hidden states that are computed already: its head, with soft-capping and scaling.
 
-It leans on one habit of Transformers: a model for causal language modelling calls its base model, or its decoder, once
-and computes logits from the last hidden state that this returns.
+It relies on one convention of Transformers: a model for causal language modelling calls its base model, or its decoder,
+once and computes logits from the last hidden state that this returns.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def refuse_other_logits(model: Any, source: str) -> None:
 
 
 class _States:
-    """Stands for the output of a base model: last hidden states, and nothing else."""
+    """Takes the place of a base model's output: the last hidden states, and nothing else."""
 
     def __init__(self, states: torch.Tensor):
         self._states = states
@@ -100,7 +100,7 @@ class _States:
 
 @contextlib.contextmanager
 def _returning(model: Any, held: _States) -> Iterator[None]:
-    """The model's base model and decoder return `held`, whatever they are asked."""
+    """The model's base model and decoder return `held`, whatever their input."""
     base, decoder = base_of(model), model.get_decoder()  # which for some classes is the output layer, called "decoder"
     modules = {id(part): part for part in (base, decoder) if any(part is inner for inner in base.modules())}
     before = {key: part.__dict__.get("forward") for key, part in modules.items()}

@@ -1,4 +1,4 @@
-"""What training will hold in memory, before it starts: counted on a model without contents (device "meta"), layer by
+"""What training will hold in memory, computed before it starts on a model without weights (device "meta"), layer by
 layer.
 
 The count runs Transformers' own forward, so it follows the architecture. It leaves out mixed precision, which keeps
@@ -25,7 +25,7 @@ _OPTIMISED = 16  # bytes of a trained number: itself, its gradient and two momen
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes that training holds at its fullest."""
+    """Bytes that training holds at its peak."""
 
     weights: int  # that are not trained
     trained: int  # trained numbers with gradients and moments

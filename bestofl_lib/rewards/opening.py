@@ -1,4 +1,4 @@
-"""Opens the reward models of a folder, takes in ones made elsewhere, and writes ours as ordinary checkpoints.
+"""Opens the reward models of a folder, imports others, and exports ours as ordinary checkpoints.
 
 A reward model is a folder with `reward_model.json` and, by tuning:
 

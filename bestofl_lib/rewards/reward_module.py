@@ -23,7 +23,7 @@ from bestofl_lib.rewards.logits import base_of, own_logits
 from bestofl_lib.rewards.spec import TrainingSettings
 
 _SCALE, _OFFSET = 0.3, 2.0  # where the implicit reward starts: about even odds for a typical completion
-_FASTER = 10  # the few new numbers learn so many times faster than the model's own weights
+_FASTER = 10  # learning rate of the few new parameters, as a multiple of the model's own
 _LANGUAGE_MODEL_SHARE = 0.1  # weight of the language-model loss beside the verifier's
 
 
@@ -55,7 +55,7 @@ class RewardModule(torch.nn.Module):
         self._start = {name: p.detach().clone().cpu() for name, p in self.named_parameters() if p.requires_grad}
 
     def reset(self) -> None:
-        """Put the trainable weights back where they started: an attempt that ran out of memory leaves no trace."""
+        """Reset the trainable weights to their start: an attempt that ran out of memory leaves no trace."""
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 parameter.data.copy_(self._start[name])

@@ -40,7 +40,7 @@ SUMMARY = pl.Schema(
 
 @dataclass(frozen=True)
 class Scores:
-    """What scoring gives: two tables and one about them."""
+    """The tables that scoring returns."""
 
     rewards: pl.DataFrame  # one row per candidate and reward model; every reward is finite
     steps: (

@@ -1,7 +1,7 @@
 """Rewards from a reward model behind servers: vLLM's /classify or /pooling, without activation.
 
 The texts are sent as the token ids that the local reward model would read, so both see the same. Before anything is
-scored, a few texts are scored on both sides; a run whose numbers differ stops. Sending again is the work of
+scored, a few texts are scored on both sides; a run whose numbers differ stops. Retries are the work of
 `models/servers.py`.
 """
 
@@ -32,7 +32,7 @@ _BATCH = 16  # texts in one request
 
 @dataclass(frozen=True)
 class ServedScores:
-    """What servers gave."""
+    """The rewards that servers returned."""
 
     rewards: pl.DataFrame  # one row per candidate: its key and `reward`, null where the server gave no finite number
     parity: float  # largest difference from the local model over the texts that both scored
@@ -61,7 +61,7 @@ def score_served(
         served_model: the name under which the servers know it, or one of their LoRA adapters.
         endpoint: "classify" or "pooling".
         in_flight: requests of 16 texts that one server is given at once.
-        patience: how much trouble with servers is put up with.
+        patience: how much server trouble is tolerated.
 
     Raises:
         ValueError: an unknown endpoint, no candidates, or a local model that returns no rewards.

@@ -38,7 +38,7 @@ class TrainingSettings:
     # `lora`); "full": all weights
     loss: str = "pairwise"  # "pairwise": -log sigmoid(r_chosen - r_rejected); "bce": each pair as two labelled rows
     rows: int = 4000  # pairs per model at most; every model gets the number that all of them can have
-    cross_shares: str = "natural"  # of the pairs of languages in "cross", see `pairs.training_pairs`
+    cross_shares: str = "natural"  # how pairs of languages are weighted in "cross", see `pairs.training_pairs`
     folds: int = 0  # cross-fitting folds by problem, for data without a training split; 0: none. Rewards of
     # different folds are never compared, since a choice is made within one problem
     seed: int = 0  # of the pairs, of new weights and of the order of training

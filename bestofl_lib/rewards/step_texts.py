@@ -1,4 +1,4 @@
-"""Texts of models made elsewhere that are read in other places than the last token of a chat.
+"""Texts for imported models whose rewards are read elsewhere than at the last token of a chat.
 
 Each template writes question and completion as its models were trained on them, and marks where a reward is read. It
 knows tokens and steps; it knows no weights.
@@ -56,7 +56,7 @@ class MarkedTexts(CandidateTexts, ABC):
 
     @abstractmethod
     def completion_ids(self, question: str, completion: str) -> tuple[list[int], list[int]]:
-        """Tokens of one completion with all that follows it, and its marks."""
+        """Tokens of one completion with everything that follows it, and its marks."""
 
     def ids(self, text: str, special: bool = False) -> list[int]:
         """Tokens of a text, with the tokenizer's own special tokens only on request."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 AGGREGATIONS = ("last", "min", "product", "mean")
-MOST_STEPS = 64  # of a completion; further ones are one with the last
+MOST_STEPS = 64  # of a completion; any further ones are merged into the last
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？।])\s+|(?<=[。！？।])")
 

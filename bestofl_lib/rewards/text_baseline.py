@@ -139,8 +139,8 @@ def rewards_of_pool(
     made, told = score_text_baseline(candidates, readings, **training)
     if both := sorted(set(given["reward_model"]) & set(made["reward_model"])):
         raise ValueError(
-            f"given rewards are named {', '.join(both)} as the baseline's reward models are; name them otherwise, such "
-            f"as rewards='mine={both[0]}'"
+            f"given rewards are named {', '.join(both)}, like the baseline's reward models; rename them, such as "
+            f"rewards='mine={both[0]}'"
         )
     return check_table("rewards", pl.concat([check_table("rewards", given), made])), told
 

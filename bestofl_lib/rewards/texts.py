@@ -17,7 +17,7 @@ _MARK = "\u2042completion\u2042"
 
 
 class CandidateTexts:
-    """Writes candidates down for one model.
+    """Turns candidates into token ids for one model.
 
     The text of a candidate is the chat template's rendering of the user's message (as the policy was asked) and the
     completion as the assistant's message. Prompt and completion are tokenised separately, so that a prompt's tokens,
@@ -61,7 +61,7 @@ class CandidateTexts:
 
     @cached_property
     def ending(self) -> tuple[str, bool]:
-        """What stands after the completion, and whether the template strips the completion's white space."""
+        """The text after the completion, and whether the template strips the completion's white space."""
         if self.tokenizer.chat_template is None:
             return self.tokenizer.eos_token or "", False
         chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": f" {_MARK} "}]

@@ -3,8 +3,8 @@
 Tables and a base model in, a folder of reward models and a table about them out. It does not read answers or score
 test problems, and it does not know notebooks.
 
-Only abstracts of the paper are known to us: base, loss, tuning and rows are parameters, and the defaults are our
-choice.
+Only the abstracts of the paper are known to us, so base, loss, tuning and rows are parameters, and their defaults are
+our choice.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def train_reward_models(
         candidates, readings, problems: tables as in `bestofl_lib.tables`.
         base: the model that the reward models start from: the policy, or any folder or Hub id.
         folder: where they go, one sub-folder per name. Inside it: seed-1, seed-2, … for further trainings, and
-            fold-0, fold-1, … with cross-fitting. Trainings of other seeds that lie there are removed: what is there is
-            scored.
+            fold-0, fold-1, … with cross-fitting. Trainings of other seeds found there are removed, because everything
+            in the folder is scored.
         settings: by default `TrainingSettings()`.
         variants: "mono" (one model per language), "multi", "cross", or single ones such as "mono-en".
         trainings: of each reward model, with the seeds settings.seed, settings.seed + 1, …; None: 3 where the base is
@@ -151,7 +151,7 @@ def _parts(data: _Data, seeds: Sequence[int]) -> list[tuple[int, int | None, pl.
 
 
 def _plan(data: _Data, names: Sequence[str], seeds: Sequence[int]) -> tuple[list[_Job], list[dict[str, Any]]]:
-    """What is to be trained, and rows of TRAINED for what is not."""
+    """What will be trained, and rows of TRAINED for what will not."""
     settings, table, parts = data.settings, data.table, _parts(data, seeds)
     available = {(name, seed, fold): available_pairs(part, name) for seed, fold, part in parts for name in names}
     trainable = [name for name in names if all(available[name, seed, fold] for seed, fold, _ in parts)]

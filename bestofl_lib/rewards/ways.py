@@ -1,4 +1,4 @@
-"""How the reward of a model made elsewhere is read: its configuration decides, not its name.
+"""How the reward of an imported model is read: its configuration decides, not its name.
 
 | Way | Told by config.json | The number |
 | --- | --- | --- |

@@ -91,7 +91,7 @@ def _counts(pool: ImportedPool) -> list[tuple[str, int]]:
 
 
 def _lacks(pool: ImportedPool) -> list[str]:
-    """What the pool does not say and what that costs."""
+    """What the pool lacks, and what cannot be computed without it."""
     lines = []
     for column, cost in (
         ("finish_reason", "completions that were cut cannot be told from whole ones"),

@@ -1,4 +1,4 @@
-"""The one exception that a study ends with."""
+"""The exception with which a study ends."""
 
 from __future__ import annotations
 

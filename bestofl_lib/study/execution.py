@@ -68,7 +68,7 @@ def progress_path(destination: Path) -> Path:
 
 
 def unfinished(notebook: Path) -> NotebookFailed | None:
-    """Papermill takes `exit()` in a cell for a good end: a code cell that never ran says otherwise."""
+    """Papermill takes `exit()` in a cell for success: a code cell that never ran shows that it was not."""
     for cell in json.loads(notebook.read_text("utf8"))["cells"]:
         if cell["cell_type"] == "code" and cell_source(cell).strip() and cell.get("execution_count") is None:
             return NotebookFailed(
@@ -158,5 +158,5 @@ def _sign(path: Path) -> None:
     from nbformat.sign import NotebookNotary
 
     if path.exists():
-        with contextlib.suppress(OSError):  # without a signature store charts ask for trust, nothing else is lost
+        with contextlib.suppress(OSError):  # without a signature store, charts ask for trust; nothing else is lost
             NotebookNotary().sign(nbformat.read(path, as_version=4))

@@ -35,9 +35,7 @@ class State:
 
 
 class Digests:
-    """Digests of the files of a run, each computed once per object: content is read, times of change are not
-    trusted.
-    """
+    """Digests of the files of a run, each computed once per object, by content: modification times are not trusted."""
 
     def __init__(self, folder: Path):
         self.folder = folder

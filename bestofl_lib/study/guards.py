@@ -1,6 +1,6 @@
 """What is checked before a study changes a run: finished figures are not overwritten, and both folders can be written.
 
-A finished run answers for its parameters: other parameters belong to a run with another name, unless the user says
+A finished run stands for its parameters: other parameters need a run with another name, unless the user gives
 `--replace`. Parameters that change no figure (device, workers) do not count.
 """
 
@@ -21,8 +21,8 @@ from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.plan import Step
 
 WITHOUT_EFFECT = ("device", "workers", "batch_rows")  # parameters that may differ between two halves of one run
-LEAST_FREE = 100 * 2**20  # bytes of disk below which nothing is begun
-OLD = 3600  # seconds after which a half-written file is taken for one whose writer was killed
+LEAST_FREE = 100 * 2**20  # bytes of free disk below which nothing is started
+OLD = 3600  # seconds after which a half-written file counts as left by a killed writer
 
 
 def check_not_finished_otherwise(run: Run, study: str, steps: list[Step], overrides: Mapping[str, str]) -> None:
@@ -49,7 +49,7 @@ def check_not_finished_otherwise(run: Run, study: str, steps: list[Step], overri
     for step in steps:
         then = done[step.name]["parameters"] if step.name in done else step.effective
         for name, now in step.effective.items():
-            known = name in then or name in step.passed  # one that the notebook has only since then is at its default
+            known = name in then or name in step.passed  # one that the notebook did not have then is at its default
             if name not in WITHOUT_EFFECT and known and then.get(name) != now:
                 changed[name] = f"{name} ({_short(then.get(name, 'not set'))} → {_short(now)})"
     if changed:
@@ -100,7 +100,7 @@ def free_name(run: Run) -> str:
 
 
 def shared_without_locks(folder: Path) -> str:
-    """The file system of a folder if it is one on which locks and atomic renames are not dependable; else empty.
+    """The file system of a folder if locks and atomic renames are unreliable on it; else empty.
 
     Such a place (NFS, SMB, SSHFS) works for one writer at a time; nothing prevents a second one on another machine.
     """

@@ -1,4 +1,4 @@
-"""Notebook files: which there are, their cells, and which library modules they import. Nothing is run here."""
+"""Notebook files: their names, their cells, and the library modules they import. Nothing is run here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The parameters of notebooks: what a parameters cell declares, and values checked before a kernel starts.
 
-Types are checked by pydantic. Ranges and choices stand here once, by the parameter's name, since a name means the same
-in every notebook.
+Types are checked by pydantic. Ranges and choices are declared here once, by the parameter's name, since a name means
+the same in every notebook.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def check_value(parameter: Parameter, value: Any, where: str) -> Any:
 
 
 def spoken(message: str, names: Iterable[str]) -> str:
-    """A library's message with the parameters that it advises as the command line has them.
+    """A library's message, with the parameters it advises written as on the command line.
 
     Args:
         names: of parameters that the user can set.
@@ -218,7 +218,7 @@ def _shown(value: Any, from_text: bool) -> str:
 
 
 def _expected(parameter: Parameter, error: Any) -> str:
-    """What would have been right, in the words of the range that was missed, or else of the type."""
+    """What was expected: the range that was missed, or else the type."""
     context = error.get("ctx", {})
     limits = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
     for key, words in limits.items():

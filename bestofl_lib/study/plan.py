@@ -141,10 +141,10 @@ def _with_language_file(study: Study, overrides: Mapping[str, str], folders: Fol
 
 
 def with_absolute_paths(overrides: Mapping[str, str], here: Path | None = None) -> dict[str, str]:
-    """Values that name a file or folder where the user stands, as absolute paths: notebooks run elsewhere.
+    """Values that name a file or folder relative to the user's folder, as absolute paths: notebooks run in another one.
 
-    A bare word counts for `pool` only; elsewhere it may be a keyword or a name on the hub (`source=lab`). A path that
-    means the same file from the project's folder stays as it is.
+    A bare word counts for `pool` only; for other parameters it may be a keyword or a name on the Hub (`source=lab`). A
+    path that means the same file from the project's folder stays as it is.
 
     Args:
         here: the user's folder; by default the current one.

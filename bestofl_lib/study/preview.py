@@ -46,7 +46,7 @@ def request(
     replace: bool,
     folders: Folders,
 ) -> tuple[Study, Run, list[Step], list[Step]]:
-    """A study that was asked for, its run, all its steps and those chosen; checked, and nothing changed.
+    """The requested study, its run, all its steps and those chosen; checked, with nothing changed.
 
     Raises:
         StudyError: the request is wrong, or finished figures would be replaced and `replace` is not set.
@@ -60,7 +60,7 @@ def request(
 
 
 def trial_overrides(study: Study, overrides: Mapping[str, str], folders: Folders | None = None) -> dict[str, str]:
-    """Parameters of a slice that shows in minutes whether everything fits: 12 problems, 4 candidates, 2 languages.
+    """Parameters of a small run that shows in minutes whether everything works: 12 problems, 4 candidates, 2 languages.
 
     The run is called `<run>-trial`. Parameters given by `-p` are kept.
     """

@@ -82,7 +82,7 @@ def run_study(
         ) from error
     with held:
         sweep(run, folders)
-        records = run.notebook_records()  # of this study's notebooks only: others have been renamed or left out
+        records = run.notebook_records()  # of this study's notebooks only: others were renamed or dropped
         run.record("notebooks", {name: records[name] for name in sorted(records) if name in {s.name for s in steps}})
         run.record("study", {"name": study, "title": asked.title, "overrides": overrides or {}})
         try:
@@ -132,7 +132,7 @@ def _mark_report(destination: Path, step: Step) -> None:
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     mark_unfinished(
         destination,
-        f"These pages may be older than their run: {step.name} was started on {when} and has not been reported since.",
+        f"These pages may be older than their run: {step.name} was started on {when} and is not yet in the report.",
     )
 
 
@@ -154,7 +154,9 @@ def _begun(step: Step, steps: list[Step], records: dict[str, Any], digests: Dige
 
 
 def _claim_outputs(run: Run, name: str, record: dict[str, Any], before: dict[str, str]) -> None:
-    """Record which files of the run are this notebook's: its own, unclaimed ones, and those that changed meanwhile."""
+    """Record which files of the run are this notebook's: its own, files of no notebook, and those that changed
+    meanwhile.
+    """
     digests, records = Digests(run.folder), run.notebook_records()
     foreign = {f for other, entry in records.items() if other != name for f in entry["outputs"]}
     mine = [f for f in run_files(run.folder) if f not in foreign or before.get(f) != digests.of(f)]

@@ -1,4 +1,4 @@
-"""Draws one shard of a study's candidates, beside other processes that draw the other shards of the same run.
+"""Draws one shard of a study's candidates, while other processes draw the other shards of the same run.
 
 It runs the notebook that has a parameter `shard`, and no other; the run itself is brought up to date by `run_study`
 once all shards have ended.

@@ -1,4 +1,4 @@
-"""What there is, line by line, for the terminal: runs, one run's notebooks and tables, and what runs just now."""
+"""What exists, line by line, for the terminal: runs, one run's notebooks and tables, and what is running now."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def is_running(run: Run) -> bool:
     except filelock.Timeout:
         return True
     except OSError:
-        return False  # a run that can only be read is not being written
+        return False  # a read-only run is not being written
 
 
 def _notebooks(run: Run, folders: Folders) -> list[str]:

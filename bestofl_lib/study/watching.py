@@ -18,14 +18,14 @@ EVERY = 30.0  # seconds between two lines where there is no terminal
 
 @dataclass
 class Watched:
-    """What was seen of a notebook."""
+    """What was measured of a notebook."""
 
     peak: int = 0  # bytes of resident memory, this process and all below it
 
 
 @contextlib.contextmanager
 def watching(name: str, progress: Path, say: Callable[[str], None]) -> Iterator[Watched]:
-    """Look at memory and progress until the block ends.
+    """Watch memory and progress until the block ends.
 
     On a terminal one line is updated in place; elsewhere one line is printed every 30 seconds.
 

@@ -110,7 +110,7 @@ def test_few_shot_prompts_show_solutions_in_the_language_of_the_thinking(tmp_pat
         ({"question_language": "en"}, "question", r"cannot ask for question_language; use prompt='native'"),
         ({"answer_in": "en", "think_by": "prefill"}, "question", r"cannot ask for answer_in; use prompt='native'$"),
         ({"think_in": ("yo",), "think_by": "prefill"}, "native", r"Yoruba \(yo\) has no first word .*language_file"),
-        ({"think_in": ("de",), "question_language": "en"}, "native", r"think_in=\['de'\] says it twice"),
+        ({"think_in": ("de",), "question_language": "en"}, "native", r"think_in=\['de'\] sets them a second time"),
         ({"think_in": ("de", "de")}, "native", "names a language twice"),
         ({"think_in": ("xx",)}, "native", "unknown language 'xx'"),
         ({"think_by": "force"}, "native", "unknown think_by 'force'; use one of: instruction, prefill"),

@@ -520,7 +520,7 @@ def test_each_given_reward_is_a_reward_model_named_after_its_column_unless_it_ha
         (["score", "score"], "named score more than once"),
         (["score:best"], "no column 'score:best'.*last, min, mean, max, sum, product"),
         (["text"], r"the table, row 1: reward:text good"),
-        (["empty"], "no finite number in any row"),
+        (["empty"], "not a finite number in any row"),
     ],
 )
 def test_a_given_reward_that_cannot_be_is_refused(rewards, message):

@@ -111,7 +111,7 @@ def test_sole_solvers_are_shares_of_all_and_reading_is_a_bound(tables):
 
 def test_the_best_arm_is_named_in_words_at_the_budget_that_all_reach(tables):
     text = said(takeaways.curves(tables["budget_curves"]))
-    assert text.startswith("At ") and "arms looked at, so part of its lead is luck" in text
+    assert text.startswith("At ") and "arms, so part of its lead is chance" in text
     assert "best_of_k" not in text and "logprob" not in text
 
 

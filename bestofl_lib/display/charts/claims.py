@@ -63,8 +63,7 @@ def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
         finding,
         "What does this run say about each claim?",
         f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line "
-        "speaks for the claim; filled: the "
-        "interval excludes nothing.",
+        "supports the claim; filled: the interval excludes zero.",
         room=label_room(table) if isinstance(chart, alt.LayerChart) else _panel_room(table),
     )
 
@@ -97,7 +96,7 @@ def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
         "claim_controls",
         f"The best of {means.height} ways is {best['row']}: {signed(best['gain'])} points over the own pool with its "
         "own model",
-        "What would anyone do instead, and what does it reach?",
+        "What would one do instead, and what does it reach?",
         "Accuracy over a language's own pool chosen by its own reward model, mean over languages, "
         f"{spelled_range(means['budget'])} completions, {spelled_range(means['n_problems'])} problems; 95 % intervals; "
         "filled where significant after Holm's correction.",
@@ -132,7 +131,7 @@ def _panel(table: pl.DataFrame, tips: list[alt.Tooltip], step: int = 26) -> alt.
 
 
 def _rows(table: pl.DataFrame) -> pl.DataFrame:
-    """With a name for every row, its printed effect and verdict, and whether its interval excludes nothing."""
+    """With a name for every row, its printed effect and verdict, and whether its interval excludes zero."""
     table = (with_names(table) if "language" in table.columns else table).with_columns(
         pl.col("effect", "low", "high").fill_nan(None)
     )

@@ -221,10 +221,10 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
         "greedy_order",
         f"The order that helps most: {', then '.join(first)}",
         "Which language helps most, then which next?",
-        f"Accuracy ({'; '.join(table['objective'].unique(maintain_order=True))}) as languages join, and the increment "
+        f"Accuracy ({'; '.join(table['objective'].unique(maintain_order=True))}) as languages are added, and the gain "
         f"in points; {spelled_range(table['budget'])} completions per problem shared equally; "
         f"{spelled_range(table['n_problems'])} problems; 95 % intervals. Found and "
-        "judged on the same problems, so later gains are flattered.",
+        "judged on the same problems, so later gains are overstated.",
         room=185 if several else label_room(table),
     )
 
@@ -265,7 +265,7 @@ def sole_solvers(table: pl.DataFrame) -> alt.TopLevelMixin:
         f"{left:.1f} of {total:.1f} problems that one language alone solves are left unexplained",
         "Of the problems that one language alone solves, what explains how many?",
         f"Expected problems of {spelled_range(table['n_problems'])} when every language draws "
-        f"{spelled_range(table['budget'])}; what is left is not explained by "
+        f"{spelled_range(table['budget'])}; the rest is not explained by "
         "reading, by faulty questions or by another draw.",
     )
 

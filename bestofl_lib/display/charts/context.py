@@ -31,7 +31,7 @@ def use_run(run: Run | None) -> None:
 
 
 def current() -> Context:
-    """The context now, read from the run's tables as far as it has come."""
+    """The current context, read from the tables that the run has so far."""
     if not _run or not _run[0].folder.is_dir():
         return Context()
     run = _run[0]

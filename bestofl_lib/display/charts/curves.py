@@ -217,7 +217,7 @@ def _other_models(curves: pl.DataFrame) -> list[str]:
 
 @or_nothing
 def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """How much of an interval is luck of the draw?
+    """How much of an interval is chance?
 
     Args:
         table: one row per arm and kind of resampling: `pool`, `strategy`, `reward_model`, `budget`, `resampled`
@@ -255,7 +255,7 @@ def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
         chart.properties(width=WIDTH - 120, height=alt.Step(15)),
         "interval_sources",
         f"{arms[-1]}: {', '.join(halves)} points",
-        "How much of an interval is luck of the draw?",
+        "How much of an interval is chance?",
         f"Accuracy, % of {spelled_range(table['n_problems'])} problems, with {spelled_range(table['budget'])} "
         "completions; half the width of 95 % intervals.",
     )

@@ -74,7 +74,7 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
 
 @or_nothing
 def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """What does planning gain over the plain ways of spending?
+    """What does planning gain over simpler ways of spending?
 
     Args:
         table: one row per budget and arm: `budget`, `arm` (planned, a language alone, mixed, hindsight), `accuracy`,
@@ -113,8 +113,8 @@ def planner_regret(table: pl.DataFrame) -> alt.TopLevelMixin:
         "planner_regret",
         f"At {last['budget']} completions the plan is {signed(last['gain'])} points [{signed(last['gain_low'])}, "
         f"{signed(last['gain_high'])}] against {words.plan_arm(last['arm'])}, its closest rival",
-        "What does planning gain over plain ways of spending?",
+        "What does planning gain over simpler ways of spending?",
         "The plan's accuracy minus the other's, 95 % intervals paired by problem; "
-        f"{spelled_range(table['n_problems'])} problems; plans are judged on problems that did not make them.{regret}",
+        f"{spelled_range(table['n_problems'])} problems; plans are judged on problems they were not made on.{regret}",
         room=150,
     )

@@ -1,5 +1,5 @@
-"""What the charts share: colours with one meaning each, axes, tooltips, dots with intervals, labels at line ends, final
-looks.
+"""What the charts share: colours with one meaning each, axes, tooltips, dots with intervals, labels at line ends, the
+final layout.
 
 Colours can be told apart by colour-blind readers and on light and dark pages, and never carry meaning alone. A filled
 dot is an effect that is statistically significant, a hollow one is not; no colour means "good". Languages are named in
@@ -28,7 +28,7 @@ OWN, MIXED, MULTI, PLANNED, VOTE, SKY, GREY = (
     "#7b5fb0",  # the planner
     "#c79500",  # votes
     "#56b4e9",
-    "#868e96",  # ceilings, references, nothing
+    "#868e96",  # ceilings, references, zero
 )  # after Okabe and Ito, with yellow darkened and blue lightened so that both show on white and on black
 Arm = tuple[str, str, str | None]  # pool ("own": the language of the speaker), strategy, reward model
 ARM_COLOURS: dict[Arm, str] = {
@@ -48,7 +48,7 @@ TONES = [
     "#a7b0ba",
     "#c9cfd6",
     "#5f6b78",
-]  # of parts without a meaning
+]  # of parts that carry no meaning
 INK = "currentColor"  # the page's own text colour
 WIDTH = 620  # pixels of a chart with one panel; pages fit it to their width
 TEXT = 12  # pixels of the smallest text
@@ -78,7 +78,7 @@ TIP_NAMES = {
 
 
 def finish(chart: Any, name: str, finding: str, question: str, detail: str, room: int = 0) -> alt.TopLevelMixin:
-    """Title (what was found), subtitle (what was asked, of how many, with which interval), quiet looks, source.
+    """Title (what was found), subtitle (what was asked, of how many, with which interval), plain styling, source.
 
     Args:
         name: under which the chart and its data are saved.
@@ -131,7 +131,7 @@ def interval_dots(
         table: with `low`, `high`, `label` (printed beside the interval) and `sure` (filled, otherwise hollow).
         x: column of the dots.
         colour: of dots and intervals.
-        zero: where a dashed line marks nothing.
+        zero: where a dashed line marks no effect.
     """
     base = alt.Chart(table)
     place = alt.Y(f"{y}:N", sort=list(order), title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=260))
@@ -204,12 +204,12 @@ def heat_map(
     diverging: bool = False,
     written: str = "",
 ) -> alt.LayerChart:
-    """Cells coloured by a number that is also written into them.
+    """Cells coloured by a number that is also printed in them.
 
     Args:
         most: the number with the strongest colour.
         least: numbers up to this are coloured, not written.
-        diverging: two colours around nothing.
+        diverging: two colours around zero.
         written: a column of text that is written instead of the number.
     """
     colours = ["#8c510a", "#f5f0e6", "#01665e"] if diverging else ["#eaf1f8", "#08519c"]

@@ -1,6 +1,6 @@
 """Opens JupyterLab on the explorer of one run: what `bestofl explore` does.
 
-It knows the notebook and a process. It knows nothing of what the notebook shows.
+It knows the notebook's file and JupyterLab's process, and nothing of what the notebook shows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def write_notebook(run: Run, split: str = "test", setting: str = "", notebook: P
     """
     if setting and not Path(setting).is_file():
         raise FileNotFoundError(f"no setting {setting!r}; save one in the explorer under What if")
-    open_run(run, split)  # says what is missing before a browser opens
+    open_run(run, split)  # fails, saying what is missing, before a browser opens
     content = nbformat.read(notebook, as_version=4)
     tagged = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
     if not tagged:

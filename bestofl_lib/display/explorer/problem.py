@@ -40,7 +40,7 @@ def problem_view(
         reward_model: that best-of-k and the weighted vote use.
         offsets: added to the rewards of a language.
         table: the problem's rows where they were read before (see `candidates_of`).
-        labels: table `labels`, for what people said of the readings.
+        labels: table `labels`, for people's judgements of the readings.
 
     Returns:
         `reference`; `columns` (one per language: question, counts, `cards`); `picks` (one per strategy); `votes`.
@@ -93,7 +93,7 @@ def precision(table: pl.DataFrame) -> str:
         return ""
     row = table.row(0, named=True)
     if not row["n"]:
-        return f"{counted(row['n_outdated'], 'judgement')} outdated: the answers are read otherwise now"
+        return f"{counted(row['n_outdated'], 'judgement')} outdated: the answers are now read differently"
     share = (
         f"{row['n_right']} of {counted(row['n'], 'reading')} right, {percent(row['precision'])} "
         f"[{unsigned(row['low'])}, {unsigned(row['high'])}]"

@@ -58,7 +58,7 @@ def first_state(source: Source, most: Mapping[str, int]) -> State:
 
 
 def restored(old: State | None, first: State, source: Source, most: Mapping[str, int]) -> State:
-    """The choices of last time, as far as the run still has what they name; `first` where it was never looked at."""
+    """The last choices, as far as the run still has what they name; `first` if there are none."""
     if old is None:
         return first
     usable = all(most.get(code) for code in old.languages) and (old.reward_model is None) == (
@@ -139,7 +139,7 @@ def _changed(state: State, name: str, value: Any, source: Source, most: Mapping[
             return state
         now = state.allocation or apportion(state.budget, state.languages, most)
         return replace(state, allocation=rebalance(now, code, int(k), most))
-    raise ValueError(f"there is no {name!r} here; see next_state")
+    raise ValueError(f"there is no choice {name!r}; see next_state")
 
 
 def _within(state: State, most: Mapping[str, int]) -> State:
@@ -174,7 +174,7 @@ def written_setting(setting: Setting, title: str) -> str:
 
 
 def opened_with(state: State, text: str, source: Source, most: Mapping[str, int]) -> State:
-    """The choices with those of a file that `written_setting` made.
+    """The choices, replaced by those of a file that `written_setting` made.
 
     Raises:
         ValueError: it is no such file, or names a language, strategy, reward model or budget that this run does not
@@ -204,7 +204,7 @@ def opened_with(state: State, text: str, source: Source, most: Mapping[str, int]
 
 
 def describe_state(state: State, most: Mapping[str, int]) -> dict[str, Any]:
-    """The choices as JSON, with `most` (completions to be had per language), `total` and `shown` (the sliders'
+    """The choices as JSON, with `most` (completions available per language), `total` and `shown` (the sliders'
     values).
     """
     shown = state.allocation or apportion(state.budget, state.languages, most)

@@ -1,7 +1,8 @@
-"""The explorer's widget: sends what was chosen to `display/run_scan.py` and shows what comes back.
+"""The explorer's widget: sends what was chosen to `analysis/run_scan.py` and `analysis/what_if.py`, and shows what
+comes back.
 
-It holds the choices of one run and remembers them for the next time the cell runs. It knows no figure, and draws
-nothing itself: the page is `view.js` and `view.css`, which place every text as text.
+It holds the choices of one run and remembers them for the next time the cell runs. It computes no figure, and draws
+nothing itself: the page is `view.js` and `view.css`, which insert every text as text.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _ATLAS = {"sort", "filters", "page", "reward_model"}
 
 
 class Explorer(anywidget.AnyWidget):
-    """A run to look at. Make it with `explorer`."""
+    """A run to explore. Make it with `explorer`."""
 
     _esm = asset("common.js") + "\n" + (FOLDER / "view.js").read_text("utf8")
     _css = FOLDER / "view.css"
@@ -86,7 +87,7 @@ class Explorer(anywidget.AnyWidget):
         return self
 
     def judge(self, problem_id: str, language: str, sample_index: int, right: bool | None) -> Explorer:
-        """Note whether the reading of a candidate is what its completion says; None takes the judgement back.
+        """Record whether the reading of a candidate is what its completion says; None withdraws the judgement.
 
         Stored in the run's table `labels`, which no study touches.
 
@@ -169,7 +170,7 @@ class Explorer(anywidget.AnyWidget):
         self.atlas = run_scan.grid_page(source.cells, problems, self._order, source.languages, self._state.page)
 
     def _show(self) -> None:
-        """Bring what is on the page up to date; what is hidden waits until it is looked at."""
+        """Update what is on the page; what is hidden is updated when it is shown."""
         _REMEMBERED[self._place] = self._state
         shown = self._state.tab
         if shown in self._stale:

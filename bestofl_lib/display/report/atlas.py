@@ -129,7 +129,7 @@ def _models(source: run_scan.Source) -> list[str]:
 
 
 def _caps(n_problems: int, n_candidates: int, most: int) -> Iterator[Cap]:
-    """From everything downwards: completions are cut first, then candidates left out, problems last."""
+    """From everything to less and less: completions are cut first, then candidates left out, then problems."""
     for characters in (4_000, 1_500, 800):
         yield Cap(n_problems, most, characters)
     for part in (2, 4, 8):
@@ -275,7 +275,7 @@ def _winners(source: run_scan.Source, ids: list[str]) -> dict[str, list[list[Any
 def _said(
     data: Mapping[str, Any], rows: pl.DataFrame, cap: Cap, n_everything: int, source: run_scan.Source
 ) -> list[str]:
-    """What the page leaves out, one sentence each, counted on what it holds."""
+    """What the page leaves out, one sentence each, counted from its data."""
     held = [candidate for problem in data["problems"] for cell in problem["candidates"] or [] for candidate in cell]
     total, n = int(source.cells["n"].sum()), len(data["ids"])
     said = []

@@ -1,6 +1,6 @@
 """Turns the executed notebooks of a run into a few HTML pages that need no network and no Python.
 
-`index.html` opens with what was asked and what came out; then one page per notebook, and the atlas. The chart library,
+`index.html` opens with the questions and the answers; then one page per notebook, and the atlas. The chart library,
 its drawing script and the stylesheet are stored once in `assets/`. A content security policy in every page lets no
 other script run and no request leave. This file knows pages and files. It computes no figure.
 """
@@ -64,7 +64,7 @@ def build_report(run: Run, destination: Path, *, title: str, states: States) -> 
         destination: the report's folder; replaced as a whole.
         title: of the study.
         states: notebook name to (state, why), in order. Notebooks that are up to date get a page, one that failed gets
-            a page with a banner, others are listed as not run: nothing stale is shown as if it were fresh.
+            a page with a banner, others are listed as not run: nothing stale is presented as fresh.
 
     Returns:
         The path of index.html.
@@ -93,7 +93,7 @@ def build_report(run: Run, destination: Path, *, title: str, states: States) -> 
 def mark_unfinished(destination: Path, why: str) -> None:
     """Make the pages of a written report say that they may be older than their run, until it is built again.
 
-    Called before a notebook runs: a run that is interrupted or killed then leaves pages that say so. Nothing where
+    Called before a notebook runs: a run that is interrupted or killed then leaves pages that say so. Does nothing where
     there is no report.
     """
     if (destination / "assets").is_dir():
@@ -237,7 +237,7 @@ def atlas_page(run: Run, states: States, largest: int = atlas.LARGEST) -> Page |
 
 
 def _whatif_page(run: Run, states: States, link: str) -> Page | None:
-    """The page that answers back, where every notebook is fresh and the pool is complete and small enough."""
+    """The What-if page, where every notebook is fresh and the pool is complete and small enough."""
     if any(state != FRESH for state, _ in states.values()):
         return None
     try:

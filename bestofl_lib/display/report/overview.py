@@ -1,4 +1,4 @@
-"""What the first screen of a report says: of whom what was asked, what came out, and how sure it is.
+"""The first screen of a report: which model was asked what, what came out, and how certain it is.
 
 Reads a run's tables and words them. Every figure is one that a table holds.
 """
@@ -20,7 +20,7 @@ from bestofl_lib.text import percent, points, signed, signed_interval, signed_po
 HEADLINES = (  # the chart of the first screen: the first of these that the notebooks show
     "english_against_mixed", "claims_forest", "gain_over_resampling", "reward_quality", "accuracy_by_language",
 )  # fmt: skip
-HOPELESS = 0.05  # share correct of the best language below which a policy cannot do the problems
+HOPELESS = 0.05  # share correct of the best language below which a policy cannot solve the problems
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Overview:
     """The words of the first screen."""
 
     title: str
-    warning: str  # empty, or why all that follows says little
+    warning: str  # empty, or why all that follows means little
     subject: str
     caveat: str
     result: str
@@ -103,9 +103,9 @@ def _warning(accuracy: pl.DataFrame | None) -> str:
     if best["accuracy"] >= HOPELESS:
         return ""
     return (
-        f"This policy cannot do these problems: in its best language, {english_name(best['language'])}, "
+        f"This policy cannot solve these problems: in its best language, {english_name(best['language'])}, "
         f"{percent(best['accuracy'])} of "
-        "completions are right. Comparisons below say little."
+        "completions are right. Comparisons below mean little."
     )
 
 
@@ -152,7 +152,7 @@ def _helping_tile(question: str, added: pl.DataFrame | None, row: Mapping[str, A
 
 
 def _plan_tile(question: str, plan: pl.DataFrame | None) -> Tile:
-    """The planner's allocation at the largest budget against the strongest plain way."""
+    """The planner's allocation at the largest budget against the strongest simpler way."""
     if plan is None or plan.is_empty():
         return Tile(question, "–", "", "not tested", words.NOT_TESTED)
     last = plan.filter(pl.col("budget") == pl.col("budget").max())
@@ -189,7 +189,7 @@ def _result(claims: pl.DataFrame, controls: pl.DataFrame | None) -> str:
 
 
 def _instead(controls: pl.DataFrame | None) -> str:
-    """What asking in the base language reaches, which anyone would do instead; empty where it is not known."""
+    """What asking in the base language reaches, the obvious alternative; empty where it is not known."""
     if controls is None:
         return ""
     rows = controls.filter(pl.col("language").is_null() & (pl.col("selector") == "best way")).drop_nulls("gain")

@@ -62,7 +62,7 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def defined(text: str) -> Markup:
-    """A text whose words of the glossary show their meaning when pointed at; the first time each is used.
+    """A text in which the first use of each word of the glossary shows its meaning on hover.
 
     >>> print(defined("of a budget, a second budget"))
     of a <abbr title="completions per problem, over all languages">budget</abbr>, a second budget

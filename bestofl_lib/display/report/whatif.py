@@ -1,5 +1,4 @@
-"""The page of a report that answers back without Python: what another budget, allocation or way of choosing would
-reach.
+"""The What-if page of a report, without Python: what another budget, allocation or way of choosing would reach.
 
 Packs ranks and correctness of every candidate; `assets/estimators.js` computes from them what the library computes, to
 nine digits. `assets/intervals.js` is the library's own construction of intervals with random numbers of its own, so the
