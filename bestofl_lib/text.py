@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable
+from typing import SupportsFloat
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -87,16 +88,16 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
-def unsigned(share: float, digits: int = 1) -> str:
+def unsigned(share: SupportsFloat, digits: int = 1) -> str:
     """A share in percent, or a difference in percentage points, as a bare number.
 
     >>> unsigned(0.1234), unsigned(0.5, 0)
     ('12.3', '50')
     """
-    return f"{100 * share:.{digits}f}"
+    return f"{100 * float(share):.{digits}f}"
 
 
-def percent(share: float, digits: int = 1) -> str:
+def percent(share: SupportsFloat, digits: int = 1) -> str:
     """A share with its unit.
 
     >>> percent(0.1234), percent(0.5, 0)

@@ -48,8 +48,8 @@ def headline(run: Run) -> Markdown:
         f"Run **{_escaped(run.name)}**: {counted(readings['problem_id'].n_unique(), 'problem')} in "
         f"{counted(readings['language'].n_unique(), 'language')} ({problems['question'].len():,} questions), "
         f"{len(readings):,} candidates, of which "
-        f"{percent(float(readings.select(pl.col('is_correct').mean()).item()))} are correct and "
-        f"{percent(float(readings.select(pl.col('answer').is_null().mean()).item()))} could not be read."
+        f"{percent(readings.select(pl.col('is_correct').mean()).item())} are correct and "
+        f"{percent(readings.select(pl.col('answer').is_null().mean()).item())} could not be read."
     ]
     if run.has("claims"):
         claims = run.read("claims")

@@ -71,7 +71,7 @@ def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
     table = table.with_columns(share=pl.col("n") / pl.col("n").sum().over("language"))
     totals = table.group_by("rule").agg(pl.col("n").sum()).sort("n", descending=True)
     rules = [rule for rule in totals["rule"] if rule != NOTHING_READ]
-    unread: float = totals.filter(pl.col("rule") == NOTHING_READ)["n"].sum() / totals["n"].sum()
+    unread = totals.filter(pl.col("rule") == NOTHING_READ)["n"].sum() / totals["n"].sum()  # type: ignore[operator]
     domain = [*rules, *([NOTHING_READ] if unread else [])]
     table = with_places(table, "rule", domain)
     colours = [*(TONES * 4)[: len(rules)], VOTE][: len(domain)]
@@ -166,7 +166,7 @@ def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
             abstained), `n` (candidates).
     """
     need(table, "language", "trace_language", "n")
-    kept: float = table.filter(pl.col("trace_language") == pl.col("language"))["n"].sum() / table["n"].sum()
+    kept = table.filter(pl.col("trace_language") == pl.col("language"))["n"].sum() / table["n"].sum()  # type: ignore[operator]
     codes = {*table["language"], *table["trace_language"].drop_nulls()}
     found = languages_in_order([*codes])
     table = with_names(with_names(table.with_columns(pl.col("trace_language").fill_null("unsure"))), "trace_language")
