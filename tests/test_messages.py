@@ -21,13 +21,14 @@ OTHERS = {  # what a message may name beside them, and where it is set
     "num_labels": "a field of a checkpoint's config.json",
     "name": "an option after a comma in reward_models; also the word in 'name=value'",
     "template": "an option after a comma in reward_models",
+    "local": "an option after a comma in reward_models, of a server",
     "bins": "an argument of calibration, for those who call it",
     "partial": "an argument of Store.candidates, for those who call it",
     "key": "the word in 'key=value'",
     "mine": "a name of one's own before a column in rewards",
 }
 NOTEBOOKS = notebook_names(Folders.default())
-OF_OTHER_PROGRAMS = {"--logprobs-mode", "--runner", "--convert"}  # of vLLM
+OF_OTHER_PROGRAMS = {"--logprobs-mode", "--runner", "--convert", "--max-model-len"}  # of vLLM
 
 
 def messages() -> Iterator[tuple[str, str]]:

@@ -89,6 +89,8 @@ class RewardBackbone:
         FileNotFoundError, ValueError: see `locate`; also more than one output, or no tokenizer.
     """
 
+    missing_is_final = False  # another day there may be more memory
+
     def __init__(
         self,
         source: str | Path,

@@ -9,16 +9,16 @@ from __future__ import annotations
 import io
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
 from bestofl_lib.files import replace_file
 from bestofl_lib.progress import Progress
-from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.text import counted, key_digest
 
 _FLUSH_SECONDS = 60.0
@@ -33,8 +33,30 @@ class Values:
     seconds: float  # wall time of the forward passes
 
 
+class CandidateReader(Protocol):
+    """Whatever gives each candidate a vector: a model in this process, on a cluster or behind servers."""
+
+    style: str  # prompt style of the texts
+    missing_is_final: bool  # whether a row without a vector is left alone next time, or tried again
+
+    @property
+    def width(self) -> int:
+        """Numbers per candidate."""
+        ...
+
+    def identity(self) -> str:
+        """What the vectors depend on besides the text; cheap to know."""
+        ...
+
+    def batches(
+        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Row indices, (rows, width) float32, and whether each was cut; piece by piece, in any order."""
+        ...
+
+
 def cached_values(
-    backbone: RewardBackbone,
+    backbone: CandidateReader,
     candidates: pl.DataFrame,
     problems: pl.DataFrame,
     folder: Path | None,
@@ -42,8 +64,8 @@ def cached_values(
 ) -> Values:
     """One vector per candidate, from the cache where it is known, else computed and added to it.
 
-    Work is saved every minute: a run that is stopped continues where it was. Identical completions of one question are
-    computed once.
+    Work is saved every minute, and when it is interrupted: a run that is stopped continues where it was. Identical
+    completions of one question are computed once.
 
     Args:
         candidates: rows of a candidates table.
@@ -89,21 +111,24 @@ def cached_values(
         ]
         new: list[tuple[list[str], np.ndarray, np.ndarray]] = []
         flushed = time.monotonic()
-        with Progress(counted_as, len(missing), shown=False) as progress:
-            for batch, part, cut in backbone.batches(list(prompts), owner, need["completion"].to_list()):
-                new.append(([wanted[i] for i in batch], part, cut))
-                if time.monotonic() - flushed > _FLUSH_SECONDS:
-                    _flush(home, new, index, table, cuts)
-                    flushed = time.monotonic()
-                progress.update(len(batch))
-        _flush(home, new, index, table, cuts)
+        kept = (home, backbone.missing_is_final)
+        try:
+            with Progress(counted_as, len(missing), shown=False) as progress:
+                for batch, part, cut in backbone.batches(list(prompts), owner, need["completion"].to_list()):
+                    new.append(([wanted[i] for i in batch], part, cut))
+                    if time.monotonic() - flushed > _FLUSH_SECONDS:
+                        _flush(kept, new, index, table, cuts)
+                        flushed = time.monotonic()
+                    progress.update(len(batch))
+        finally:
+            _flush(kept, new, index, table, cuts)
     seconds = time.monotonic() - started
     place = np.array([index[key] for key in keys], dtype=int)
     return Values(np.concatenate(table)[place], np.concatenate(cuts)[place], seconds)
 
 
 def _flush(
-    home: Path | None,
+    kept: tuple[Path | None, bool],
     new: list[tuple[list[str], np.ndarray, np.ndarray]],
     index: dict[str, int],
     table: list[np.ndarray],
@@ -119,9 +144,10 @@ def _flush(
     index.update({key: start + i for i, key in enumerate(names)})
     table.append(values)
     cuts.append(cut)
+    home, with_missing = kept
     if home is None:
         return
-    keep = ~np.isnan(values).all(1)  # rows that ran out of memory are tried again next time
+    keep = ~np.isnan(values).all(1) | with_missing  # rows that ran out of memory are tried again next time
     buffer = io.BytesIO()
     pl.DataFrame(
         {

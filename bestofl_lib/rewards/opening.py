@@ -8,7 +8,8 @@ A reward model is a folder with `reward_model.json` and, by tuning:
 * lora: an adapter of `peft` over the base named in the JSON;
 * full: an ordinary checkpoint with its tokenizer (a sequence classifier for readout "head", else a language model);
 * lora or full with readout "verifier": also `readout.safetensors`, the value head;
-* imported: nothing else; the JSON names the folder or Hub id, and how its reward is read (`ways.py`).
+* imported: nothing else; the JSON names the folder or Hub id, and how its reward is read (`ways.py`);
+* served: nothing else; the JSON names the servers (`served.py` asks them).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from bestofl_lib.problems.files import find
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.logits import own_logits
 from bestofl_lib.rewards.readouts import HeadReward, Likelihood, Probe, Readout, StepRewards, TokenValue
-from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
+from bestofl_lib.rewards.served_models import ServedModel
+from bestofl_lib.rewards.spec import OUTSIDE, RewardModelSpec, reward_models
 from bestofl_lib.rewards.step_texts import QWEN_SYSTEM, STEP_TEXTS, MarkedTexts
 from bestofl_lib.rewards.ways import STEP_WAYS, ExternalModel, way_of
 from bestofl_lib.text import suggestion
@@ -97,22 +99,25 @@ def import_reward_models(models: Sequence[str], folder: str | Path) -> list[Rewa
     """Add the reward models that a study names, and remove those imported before that it no longer names.
 
     Args:
-        models: each "source, key=value, …" (see `ExternalModel.parse`), or the folder of a reward model that another
-            run trained, which is copied.
+        models: each "source, key=value, …" (see `ExternalModel.parse`, and `ServedModel.parse` for the address of a
+            server), or the folder of a reward model that another run trained, which is copied.
         folder: the run's folder of reward models.
     """
     folder = Path(folder)
     named = []
     for text in models:
-        source = find(text.split(",")[0].strip())
-        if (source / "reward_model.json").exists():
+        first = text.split(",")[0].strip()
+        source = find(first)
+        if first.startswith(("http://", "https://")) or first.endswith(".txt"):
+            named.append(_add_served(ServedModel.parse(text), folder))
+        elif (source / "reward_model.json").exists():
             named.append(_copy_reward_model(source, folder))
         else:
             named.append(import_reward_model(ExternalModel.parse(text), folder))
     kept = {spec.name for spec in named}
     for path in folder.glob("*/reward_model.json"):
         known = RewardModelSpec.read(path.parent)
-        if known.name not in kept and (known.tuning == "imported" or (path.parent / _BROUGHT).exists()):
+        if known.name not in kept and (known.tuning in OUTSIDE or (path.parent / _BROUGHT).exists()):
             shutil.rmtree(path.parent)
     return named
 
@@ -145,17 +150,26 @@ def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str 
     Raises:
         ValueError: a name that a trained variant has, a kind of model that cannot be read, pickled weights.
     """
-    name = model.name
-    if name in ("mono", "multi", "cross") or name.startswith("mono-") or not name.strip(". ") or "/" in name:
-        raise ValueError(
-            f"reward model name {name!r} belongs to a trained variant or is not a valid folder name; choose another "
-            "with name=…"
-        )
+    _check_name(model.name)
+    spec = external_spec(model, style=style)
+    place = Path(folder) / model.name
+    if (place / "reward_model.json").exists():
+        known = RewardModelSpec.read(place)
+        if replace(known, max_tokens=0) == spec:
+            return known
+    backbone = open_reward_model(place, spec, device="cpu")
+    backbone.values([("1 + 1?", PIVOT)], [0], ["It is 2.\n\nThe answer is 2."])
+    spec = replace(spec, max_tokens=backbone.max_tokens)
+    spec.write(place)
+    return spec
+
+
+def external_spec(model: ExternalModel, *, style: str = "question") -> RewardModelSpec:
+    """The record of a reward model made elsewhere, which is not opened for it; see `import_reward_model`."""
     way, template = way_of(model)
-    place = Path(folder) / name
     weights = fingerprint(model.source, model.revision)
-    spec = RewardModelSpec(
-        name,
+    return RewardModelSpec(
+        model.name,
         "head",
         "imported",
         str(model.source),
@@ -168,15 +182,55 @@ def import_reward_model(model: ExternalModel, folder: str | Path, *, style: str 
         template=template,
         aggregation=model.aggregation if way in STEP_WAYS else "",
     )
+
+
+def local_spec(folder: str) -> RewardModelSpec:
+    """The record of a reward model in this process: of a trained one its own, else made from its config.json.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such model, or its reward cannot be read.
+    """
+    place = find(folder)
     if (place / "reward_model.json").exists():
-        known = RewardModelSpec.read(place)
-        if replace(known, max_tokens=0) == spec:
-            return known
-    backbone = open_reward_model(place, spec, device="cpu")
-    backbone.values([("1 + 1?", PIVOT)], [0], ["It is 2.\n\nThe answer is 2."])
-    spec = replace(spec, max_tokens=backbone.max_tokens)
+        return RewardModelSpec.read(place)
+    return external_spec(ExternalModel.parse(str(place) if place.exists() else folder))
+
+
+def _add_served(model: ServedModel, folder: Path) -> RewardModelSpec:
+    """Note a served reward model; what its local side learnt from is taken over, so that overlap is noticed."""
+    local = local_spec(model.local) if model.local else None
+    if local is None or local.tuning == "imported":
+        _check_name(model.name)
+    elif local.fold is not None:
+        raise ValueError(
+            f"reward model {model.local!r} is one of {local.folds} cross-fitted folds, which are not served together; "
+            "score them in this process"
+        )
+    place = folder / model.name
+    spec = RewardModelSpec(
+        model.name, "head", "served", model.addresses, model.revision or None, "",
+        local.style if local else "question", None, 0, served=model.record(),
+    )  # fmt: skip
+    if local is not None:
+        spec = replace(
+            spec, scale=local.scale, offset=local.offset, seed=local.seed, trained_problems=local.trained_problems,
+            trained_questions=local.trained_questions,
+        )  # fmt: skip
+    if (place / "reward_model.json").exists() and RewardModelSpec.read(place).tuning != "served":
+        raise ValueError(
+            f"reward model {model.name!r} is here already, trained or imported; give the served one another name with "
+            "name=…"
+        )
     spec.write(place)
     return spec
+
+
+def _check_name(name: str) -> None:
+    if name in ("mono", "multi", "cross") or name.startswith("mono-") or not name.strip(". ") or "/" in name:
+        raise ValueError(
+            f"reward model name {name!r} belongs to a trained variant or is not a valid folder name; choose another "
+            "with name=…, or name the trained reward model behind a server with local=…"
+        )
 
 
 def export_reward_model(folder: str | Path, destination: str | Path) -> Path:

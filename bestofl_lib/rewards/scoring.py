@@ -16,6 +16,8 @@ import polars as pl
 from bestofl_lib.problems.folds import check_disjoint, fold_of
 from bestofl_lib.rewards.cache import Values, cached_values
 from bestofl_lib.rewards.opening import head_weights, open_reward_model
+from bestofl_lib.rewards.served import open_served
+from bestofl_lib.rewards.served_models import note_facts, served_facts
 from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
 from bestofl_lib.rewards.steps import aggregate_steps, numbered_steps
 from bestofl_lib.rewards.ways import STEP_WAYS
@@ -23,6 +25,7 @@ from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import counted
 
 SCOPES = ("own", "all")
+_NO_REWARD = "reward is not finite, or the candidate is too long for memory or the server"
 
 SET_ASIDE = pl.Schema(KEY | {"reward_model": pl.String, "reason": pl.String})
 
@@ -49,6 +52,7 @@ class Scores:
     # first training
     set_aside: pl.DataFrame  # one row per candidate and reward model without a usable reward, with the reason
     summary: pl.DataFrame  # one row per reward model: candidates, set_aside, truncated, seconds
+    servers: tuple[dict[str, Any], ...] = ()  # what happened at each scoring that asked servers, oldest first
 
 
 def score(
@@ -124,6 +128,7 @@ def score(
         pl.concat([pl.DataFrame(schema=SCHEMAS["reward_steps"]), *steps]),
         pl.concat([pl.DataFrame(schema=SET_ASIDE), *aside]).unique(maintain_order=True),
         _summary(counts, known),
+        tuple(facts for facts in served_facts(folder) if names is None or facts["reward_model"] in names),
     )
 
 
@@ -133,14 +138,15 @@ def _score_one(reader: _Reader, place: Path, spec: RewardModelSpec, mine: pl.Dat
     rewards, truncated, seconds = reader.rewards(place, spec, finished)
     good = np.isfinite(rewards)
     reward = pl.Series(np.where(good, rewards, np.nan)).fill_nan(None)
-    seed = pl.lit(None if spec.tuning == "imported" else spec.seed, dtype=pl.Int32)
+    seed = pl.lit(spec.training_seed, dtype=pl.Int32)
     table = finished.select(*KEY).with_columns(reward_model=pl.lit(spec.name), reward=reward, seed=seed)
     steps = pl.DataFrame(schema=SCHEMAS["reward_steps"])
     if reader.steps is not None:
         steps = _step_table(finished, spec, reader.steps)
     bad = finished.filter(pl.Series(~good)).select(*KEY)
     failed = mine.filter(pl.col("finish_reason").eq_missing("error")).select(*KEY)
-    reasons = ((bad, "reward is not finite, or the candidate did not fit in memory"), (failed, "no completion"))
+    why = "the judge gave no verdict" if spec.served and spec.served["template"] else _NO_REWARD
+    reasons = ((bad, why), (failed, "no completion"))
     aside = [rows.with_columns(reward_model=pl.lit(spec.name), reason=pl.lit(reason)) for rows, reason in reasons]
     count = pl.DataFrame(
         {
@@ -177,6 +183,8 @@ class _Reader:
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Of each finished candidate the reward and whether it was cut, and the seconds of the forward passes."""
         self.steps = None
+        if spec.tuning == "served":
+            return self._served(place, spec, finished)
         if not spec.is_frozen:
             backbone = open_reward_model(place, spec, **self._opening)
             values = cached_values(backbone, finished, self._problems, self._cache, self.counted_as)
@@ -192,6 +200,17 @@ class _Reader:
         with np.errstate(invalid="ignore", over="ignore"):
             rewards = values.values[rows].astype(np.float64) @ head_weights(place, spec) + spec.offset
         return rewards, values.truncated[rows], values.seconds
+
+    def _served(
+        self, place: Path, spec: RewardModelSpec, finished: pl.DataFrame
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        asked = open_served(place, spec)
+        try:
+            values = cached_values(asked, finished, self._problems, self._cache, self.counted_as)
+        finally:
+            if asked.facts:
+                note_facts(place, asked.facts)
+        return spec.scale * values.values[:, 0].astype(np.float64) + spec.offset, values.truncated, values.seconds
 
     def _features(self, place: Path, spec: RewardModelSpec) -> tuple[pl.DataFrame, Values]:
         """Row numbers and features of all candidates that a model on this base scores."""

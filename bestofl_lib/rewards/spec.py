@@ -19,6 +19,7 @@ from bestofl_lib.tables import SCHEMAS
 
 LOSSES = ("pairwise", "bce")
 READOUTS = ("head", "probe", "implicit", "verifier")  # how the reward is read off the model, see `TrainingSettings`
+OUTSIDE = ("imported", "served")  # how a reward model that was not trained here is marked, in place of a tuning
 TUNINGS = ("frozen", "lora", "full")  # which weights of the base are trained
 TRAINED = SCHEMAS["trained"]
 
@@ -121,7 +122,7 @@ class RewardModelSpec:
 
     name: str  # "mono-en", "multi", "cross" or an imported name
     readout: str  # how the number is read, see `TrainingSettings`
-    tuning: str  # "frozen", "lora", "full", or "imported": made elsewhere, used as it is
+    tuning: str  # "frozen", "lora", "full", or "imported": made elsewhere, used as it is; "served": behind servers
     base: str  # folder or Hub id of the base (the model itself when imported)
     revision: str | None  # Hub revision of the base
     weights: str  # fingerprint of the base's weights: other weights under the same name are noticed
@@ -140,6 +141,7 @@ class RewardModelSpec:
     template: str = ""  # and how its texts are written, one of `ways.TEMPLATES`
     aggregation: str = ""  # and, of step rewards, how they become one
     digest: str = ""  # of the weights in this folder, so that damage is noticed; empty: it has none
+    served: dict[str, Any] | None = None  # of a model behind servers: what the study says of it, see `ServedModel`
     result: dict[str, Any] | None = None  # its row of the table of training
     trained_problems: tuple[str, ...] = ()
     trained_questions: tuple[str, ...] = ()  # hashes of normalised questions, in all languages
@@ -148,6 +150,12 @@ class RewardModelSpec:
     def is_frozen(self) -> bool:
         """Whether its base is used as it is, so that several such models share one pass."""
         return self.tuning == "frozen"
+
+    @property
+    def training_seed(self) -> int | None:
+        """Which of several trainings it is; None: it was not trained by this project."""
+        is_ours = self.tuning not in OUTSIDE or bool(self.trained_problems)
+        return self.seed if is_ours else None
 
     @property
     def language(self) -> str | None:

@@ -59,6 +59,9 @@ class Stub:
         self.plan, self.models, self.root, self.kind, self.port = plan, models, root, kind, port
         self.delay, self.logprobs = delay, logprobs
         self.reward: Callable[[Any], float] = lambda text: sum(text) / len(text)
+        self.rewards: dict[str, Callable[[Any], float]] = {}  # by served name, such as those of LoRA adapters
+        self.verdict: Callable[[str], str] | None = None  # what a judge writes about a prompt
+        self.chance_of_yes: float | None = None  # at the verdict; None: no log-probabilities are sent
         self.waiting = 0.0  # what /metrics says
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[str] = []
@@ -114,6 +117,8 @@ class Stub:
 
     def good(self, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to a completion: its text follows from prompt and seed."""
+        if self.verdict is not None:
+            return self.judged(body)
         seed, chat = body.get("seed"), "messages" in body
         prompt = body["messages"][-1]["content"] if chat else body["prompt"]
         temperature = 1.0 if self.logprobs == "raw" else body["temperature"]
@@ -144,12 +149,29 @@ class Stub:
     def score(self, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to /classify or /pooling: the mean of the token ids, or the sigmoid of it where activation is on."""
         data = []
-        for index, text in enumerate(body["input"]):
-            reward = float(self.reward(text))
+        reward_of = self.rewards.get(body["model"], self.reward)
+        for index, text in enumerate(body.get("input") or [body["messages"]]):
+            reward = float(reward_of(text))
             if body.get("use_activation", True):
                 reward = 1 / (1 + math.exp(-reward))
             data.append({"index": index, "probs": [reward], "data": [reward]})
         return {"model": body["model"], "data": data}
+
+    def judged(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A judge's answer, word by word."""
+        assert self.verdict is not None
+        text = self.verdict(body["messages"][-1]["content"])
+        listed = []
+        for word in text.split():
+            said = word.strip(".").lower()
+            chances = {word: 0.9}
+            if said in ("yes", "no") and self.chance_of_yes is not None:
+                chances = {" Yes": self.chance_of_yes, "no": 0.9 - self.chance_of_yes, "Maybe": 0.1}
+            top = [{"token": token, "logprob": math.log(chance)} for token, chance in chances.items()]
+            listed.append({"token": word, "logprob": -0.1, "top_logprobs": top})
+        logprobs = {"content": listed} if self.chance_of_yes is not None else None
+        choice = {"index": 0, "message": {"content": text}, "finish_reason": "stop", "logprobs": logprobs}
+        return {"model": body["model"], "choices": [choice], "usage": {"completion_tokens": len(listed)}}
 
     def spoilt(self, fault: str, body: dict[str, Any]) -> dict[str, Any]:
         """A good answer with one thing wrong."""

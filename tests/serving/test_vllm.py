@@ -28,6 +28,7 @@ from bestofl_lib.problems.load import load
 PYTHON = os.environ.get("BESTOFL_VLLM_PYTHON", "")
 POLICY = Path("data/lab/policy").resolve()
 SETTINGS = Sampling(max_new_tokens=160)
+SCORING = ("classify", "pooling")
 PATIENCE = Patience(timeout=300.0, without_answer=120.0, first_contact=240.0)
 
 # the benchmark without vLLM's command line, which needs the metadata of a package that the CPU build does not have
@@ -140,9 +141,8 @@ def test_served_rewards_are_those_of_transformers(policy, tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from bestofl_lib.rewards.backbone import RewardBackbone
-    from bestofl_lib.rewards.readouts import HeadReward
-    from bestofl_lib.rewards.served import score_served
+    from bestofl_lib.rewards.opening import import_reward_models
+    from bestofl_lib.rewards.scoring import score
 
     folder = tmp_path / "reward"
     torch.manual_seed(0)
@@ -154,16 +154,20 @@ def test_served_rewards_are_those_of_transformers(policy, tmp_path):
     candidates = generate(
         problems, Store(tmp_path / "c"), sampler(policy), 4, SETTINGS, style="question", progress=False
     )
-    local = RewardBackbone(folder, style="question", require_head=True, readout=HeadReward(), device="cpu")
     child, address = start(folder, tmp_path / "reward.log", "--runner", "pooling")
     try:
-        for endpoint in ("classify", "pooling"):
-            scores = score_served(candidates, problems, local, address, "lab", endpoint=endpoint, patience=PATIENCE)
-            print(f"\n{endpoint}: largest difference {scores.parity:.6f} of a reward")
-            assert scores.parity < 0.05 and scores.rewards["reward"].null_count() == 0
-            assert scores.rewards["reward"].std() > 0.5
+        named = [f"{address}, served_model=lab, name={way}, local={folder}, endpoint={way}" for way in SCORING]
+        named += [f"{folder}, name=here", f"{address}, served_model=lab, name=chats"]
+        import_reward_models(named, tmp_path / "models")
+        scores = score(candidates, problems, tmp_path / "models", device="cpu")
     finally:
         stop(child)
+    wide = scores.rewards.pivot("reward_model", index=["problem_id", "language", "sample_index"], values="reward")
+    assert wide["here"].std() > 0.5 and all(facts.get("parity", 0) < 0.05 for facts in scores.servers)
+    for way in (*SCORING, "chats"):
+        difference = (wide[way] - wide["here"]).abs().max()
+        print(f"\n{way}: largest difference {difference:.6f} of a reward over {len(wide)} candidates")
+        assert difference < 0.05
 
 
 def test_a_batch_of_seeded_requests_that_kills_the_engine_loses_nothing_that_was_stored(tmp_path):
