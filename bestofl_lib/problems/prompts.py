@@ -79,7 +79,7 @@ class Asking:
             raise ValueError(
                 f"the prompt style 'question' sends the question alone, so it cannot ask for {' and '.join(names)}; "
                 "use "
-                "prompt='native'" + ("" if self.answer_in else ", or think_by='prefill'")
+                "style='native'" + ("" if self.answer_in else ", or think_by='prefill'")
             )
 
 

@@ -106,9 +106,9 @@ def test_few_shot_prompts_show_solutions_in_the_language_of_the_thinking(tmp_pat
 @pytest.mark.parametrize(
     ("asking", "style", "message"),
     [
-        ({"think_in": ("de",)}, "question", r"cannot ask for think_in; use prompt='native', or think_by='prefill'"),
-        ({"question_language": "en"}, "question", r"cannot ask for question_language; use prompt='native'"),
-        ({"answer_in": "en", "think_by": "prefill"}, "question", r"cannot ask for answer_in; use prompt='native'$"),
+        ({"think_in": ("de",)}, "question", r"cannot ask for think_in; use style='native', or think_by='prefill'"),
+        ({"question_language": "en"}, "question", r"cannot ask for question_language; use style='native'"),
+        ({"answer_in": "en", "think_by": "prefill"}, "question", r"cannot ask for answer_in; use style='native'$"),
         ({"think_in": ("yo",), "think_by": "prefill"}, "native", r"Yoruba \(yo\) has no first word .*language_file"),
         ({"think_in": ("de",), "question_language": "en"}, "native", r"think_in=\['de'\] sets them a second time"),
         ({"think_in": ("de", "de")}, "native", "names a language twice"),

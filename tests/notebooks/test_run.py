@@ -87,7 +87,7 @@ def test_the_report_has_a_page_for_each_notebook_and_fits_its_limit(finished):
 def test_the_study_for_real_models_cross_fits_adapters_where_there_is_no_training_split(tmp_path, monkeypatch):
     folders = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
     monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))
-    here = {"source": "lab", "model": "data/lab/policy", "reward_base": "data/lab/policy", "prompt": "question"}
+    here = {"source": "lab", "model": "data/lab/policy", "reward_base": "data/lab/policy", "style": "question"}
     small = {
         "languages": "en,es",
         "test_problems": "24",
