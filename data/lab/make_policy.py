@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -28,6 +29,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Trainer,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_utils import get_last_checkpoint
@@ -74,7 +77,7 @@ CHAT_TEMPLATE = (
 def topic_weights(mix: dict[str, float]) -> dict[tuple[str, str], float]:
     """How often each language tells each template; sums to 1. A language's common topics are the same in all phases."""
     rng = random.Random(SEED)
-    weights = {}
+    weights: dict[tuple[str, str], float] = {}
     for code, share in mix.items():
         raw = {name: math.exp(rng.gauss(0, TOPIC_SPREAD)) for name in lab.TEMPLATES}
         weights |= {(code, name): share / 100 * value / sum(raw.values()) for name, value in raw.items()}
@@ -152,7 +155,7 @@ class Rows(Dataset):
 
     def __init__(self, phases: list[list[tuple[str, str]]], tokenizer: PreTrainedTokenizerFast):
         self.rows: list[tuple[list[int], list[bool]]] = []
-        equals, stop = tokenizer.convert_tokens_to_ids([" = ", "."])
+        equals, stop = (tokenizer.convert_tokens_to_ids(token) for token in (" = ", "."))
         rng, block = random.Random(SEED), BATCH * 50
         for made in phases:
             prompts = ["<|user|>" + question + "<|assistant|>" if question else "" for question, _ in made]
@@ -191,7 +194,7 @@ def collate(items: list[tuple[list[int], list[bool]]]) -> dict[str, torch.Tensor
     return {"input_ids": input_ids, "labels": labels}
 
 
-def training(work: Path, steps: int, batch: int, rate: float, least: float, **more: object) -> TrainingArguments:
+def training(work: Path, steps: int, batch: int, rate: float, least: float, **more: Any) -> TrainingArguments:
     """What all trainings of the lab share: AdamW, a learning rate that falls by a cosine from `rate` to `least`."""
     return TrainingArguments(
         output_dir=str(work),
@@ -215,9 +218,9 @@ class PolicyTrainer(Trainer):
     """Loss on the solutions only, and logits only where there is a loss. Padding is on the right, so causality masks it."""
 
     def _get_train_sampler(self, *_: object) -> torch.utils.data.Sampler:
-        return torch.utils.data.SequentialSampler(self.train_dataset)
+        return torch.utils.data.SequentialSampler(cast(Rows, self.train_dataset))
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         hidden = model.model(input_ids=inputs["input_ids"]).last_hidden_state[:, :-1]
         labels = inputs["labels"][:, 1:]
         wanted = labels != -100
@@ -230,10 +233,10 @@ class Watch(TrainerCallback):
 
     seconds = 0.0
 
-    def on_step_begin(self, args, state, control, **_):
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.started = time.monotonic()
 
-    def on_step_end(self, args, state, control, **_):
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.seconds += time.monotonic() - self.started
         control.should_training_stop = state.global_step >= STOP
 

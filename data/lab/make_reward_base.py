@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from make_policy import PHASES, PolicyTrainer, Rows, collate, rows, training
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.trainer_utils import get_last_checkpoint
 
 from bestofl_lib.files import ROOT
@@ -59,17 +59,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "data" / "reward-base-training", help="checkpoints")
     given = parser.parse_args()
 
-    tokenizer = AutoTokenizer.from_pretrained(lab.FOLDER / "policy")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(lab.FOLDER / "policy")
     source = lab.FOLDER / "policy"
     for number in range(ROUNDS):
         source = train(number, source, tokenizer, given.work / f"round-{number}")
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float16)
     model.config.use_cache = True  # the trainer turns it off
-    model.to(torch.float16).save_pretrained(given.out)
+    model.save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
 
 
-def train(number: int, source: Path, tokenizer: PreTrainedTokenizerBase, work: Path) -> Path:
+def train(number: int, source: Path, tokenizer: PreTrainedTokenizerFast, work: Path) -> Path:
     """One round, from the weights in `source`; goes on from the newest checkpoint in `work`, and returns the last one."""
     last = work / f"checkpoint-{STEPS}"
     if last.exists():

@@ -70,7 +70,7 @@ def step_read(run: Run, folder: Path) -> str:
     candidates = run.candidates()
     traces = trace_languages(candidates["completion"]).select("trace_language")
     readings = run.write("readings", read_answers(candidates, run.problems()).hstack(traces))
-    return f"{readings['is_correct'].mean():.3f} correct"
+    return f"{readings.select(pl.col('is_correct').mean()).item():.3f} correct"
 
 
 def step_baseline(run: Run, folder: Path) -> str:

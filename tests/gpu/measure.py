@@ -161,8 +161,8 @@ def by_generate(folder: Path, device: str, asked: list[Request], n: int, tokens:
     """Tokens that `generate` writes for these prompts, n completions each."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
-    texts = [tokenizer.apply_chat_template(list(r.messages), tokenize=False, add_generation_prompt=True) for r in asked]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device).eval()
+    texts = [tokenizer.apply_chat_template([dict(m) for m in r.messages], tokenize=False, add_generation_prompt=True) for r in asked]
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(device)
     batch.pop("token_type_ids", None)
     with torch.inference_mode():
