@@ -84,10 +84,10 @@ scale: install
 policy: install
 	$(BIN)/python data/lab/make_policy.py
 
-# The base of the lab's reward models, then recipes for them compared on the dev split.
+# The base of the lab's reward models, then ways to train them compared on the dev split.
 rewards: install
 	$(BIN)/python data/lab/make_reward_base.py
-	$(BIN)/python data/lab/make_rewards.py
+	$(BIN)/bestofl run lab_rewards
 
 clean:
 	rm -rf data/runs reports/*/index.html .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache

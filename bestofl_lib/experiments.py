@@ -1,117 +1,184 @@
-"""Trains reward models of one run in several ways and compares their quality, to choose settings on the dev split.
+"""Trains reward models in several ways and compares them on the dev split: settings are chosen there, never on test.
 
-    python -m bestofl_lib.experiments lab --variants cross multi mono-en --ways head/frozen probe/frozen head/full
-
-Same candidates, same pairs, same rows; printed as a table and written to the run folder as
-`reward_experiments.parquet`. The reward models of the run itself are not touched.
+Each trial changes the run's own way in one respect, or in a few. All trials see the same problems and candidates, and
+what the base says about a text is computed once for all of them. The reward models of the run are not touched.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
+from pydantic import TypeAdapter, ValidationError
 
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
-from bestofl_lib.candidates.store import Store
+from bestofl_lib.languages import PIVOT
+from bestofl_lib.progress import tracked
 from bestofl_lib.rewards.scoring import score
-from bestofl_lib.rewards.spec import LOSSES, TrainingSettings
+from bestofl_lib.rewards.spec import TrainingSettings
 from bestofl_lib.rewards.training import train_reward_models
-from bestofl_lib.runs import Run
+from bestofl_lib.tables import SCHEMAS, check_table
+from bestofl_lib.text import suggestion
+
+OWN = "as the run"  # the trial that changes nothing
 
 
-def try_settings(
+@dataclass(frozen=True)
+class Trial:
+    """One way to train reward models."""
+
+    name: str  # the changes, as they were written
+    settings: TrainingSettings
+    base: str  # folder or Hub id that the reward models start from
+    languages: int = 0  # learn from so many languages only, drawn anew for each training; 0: from all
+    english: float = 0.0  # share of English among the training candidates, by leaving others out; 0: as they are
+
+    def __post_init__(self) -> None:
+        if self.languages < 0:
+            raise ValueError(f"languages={self.languages}: use a number of languages, or 0 for all")
+        if not 0 <= self.english < 1:
+            raise ValueError(f"english={self.english}: use a share above 0 and below 1, or 0 to leave it as it is")
+
+
+def trials_of(base: str | Path, settings: TrainingSettings, changes: Sequence[str]) -> list[Trial]:
+    """The run's own way, and one trial per text of changes.
+
+    Args:
+        base, settings: the run's own way.
+        changes: such as "rows 500", "languages 2", "english 0.5" or, several at once, "readout head, tuning full".
+            Names are fields of `TrainingSettings`, and `base`, `languages` and `english` of a trial.
+
+    Raises:
+        ValueError: a text that is no change, an unknown name, or a value that its name does not allow.
+
+    >>> [trial.name for trial in trials_of("base", TrainingSettings(), ["rows 500", "languages 2, loss bce"])]
+    ['as the run', 'rows 500', 'languages 2, loss bce']
+    """
+    own = {"base": str(base), "languages": 0, "english": 0.0}
+    known = [*own, *(field.name for field in fields(TrainingSettings) if field.name != "seed")]
+    made = [Trial(OWN, settings, str(base))]
+    for text in changes:
+        given: dict[str, Any] = {}
+        for part in text.split(","):
+            name, _, value = part.strip().partition(" ")
+            if not value or name not in known:
+                raise ValueError(
+                    f"{part!r} is no change{suggestion(name, known)}; write a name and its value, as in 'rows 500'; "
+                    f"names: {', '.join(known)}"
+                )
+            given[name] = value.strip()
+        mine = {name: given.pop(name, value) for name, value in own.items()}
+        try:
+            changed = TypeAdapter(TrainingSettings).validate_python(asdict(settings) | given)
+            made.append(TypeAdapter(Trial).validate_python({"name": text, "settings": changed} | mine))
+        except ValidationError as error:
+            raise ValueError(f"{text!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    return made
+
+
+def compare_trials(
     candidates: pl.DataFrame,
     readings: pl.DataFrame,
     problems: pl.DataFrame,
     *,
-    base: str | Path,
+    trials: Sequence[Trial],
     folder: str | Path,
-    settings: Mapping[str, TrainingSettings],
-    variants: Sequence[str] = ("cross",),
-    judged_on: str = "dev",
+    variants: Sequence[str] = ("multi", "cross"),
+    trainings: int = 3,
+    device: str = "auto",
 ) -> pl.DataFrame:
-    """One row per setting and reward model: AUC within problems, accuracy across languages, seconds.
+    """Quality on the dev split of the reward models of each trial.
+
+    What was trained and computed is kept in `folder` and not computed again.
 
     Args:
-        problems: with the split "train" (learnt from) and the one that is judged on.
-        folder: where the reward models of the comparison go, one sub-folder per setting.
-        settings: what to compare, by the name it gets in the table.
-        judged_on: split. Settings are chosen on "dev"; "test" is for figures.
+        candidates, readings, problems: tables as in `bestofl_lib.tables`, with the splits "train" and "dev".
+        folder: where the reward models of the comparison go, one sub-folder per trial and training.
+        variants: see `train_reward_models`.
+        trainings: of each reward model, with the seeds settings.seed, settings.seed + 1, …
 
     Returns:
-        setting, reward_model, rows, auc and its interval, across and its interval (null for mono models),
-        training_seconds and scoring_seconds (wall time of the whole setting).
+        Table `reward_trials`: one row per trial and reward model. Intervals are over problems and trainings.
+
+    Raises:
+        ValueError: a split has no candidates.
     """
-    train, judged = (problems.filter(pl.col("split") == split) for split in ("train", judged_on))
-    parts = []
-    for name, setting in settings.items():
-        place = Path(folder) / "".join(c if c.isalnum() or c in ".-" else "_" for c in name)
+    train, dev = (problems.filter(pl.col("split") == split) for split in ("train", "dev"))
+    for split, part in (("train", train), ("dev", dev)):
+        if not candidates.join(part, on=["problem_id", "language"], how="semi").height:
+            raise ValueError(
+                f"no candidates of the {split} split, from which settings are "
+                f"{'learnt' if split == 'train' else 'chosen'}; draw some with -p {split}_problems=100"
+            )
+    folder, parts = Path(folder), []
+    for trial in tracked(trials, "ways to train compared"):
+        rewards, trained = [], []
         started = time.monotonic()
-        trained = train_reward_models(
-            candidates, readings, train, base=base, folder=place, variants=variants, settings=setting
-        )
-        middle = time.monotonic()
-        rewards = score(candidates, judged, place).rewards
-        done = time.monotonic()
-        within = within_problem_auc(rewards, readings).filter(pl.col("language").is_null())
-        across = across_language_accuracy(rewards, readings).filter(pl.col("chosen_language").is_null())
-        parts.append(
-            trained.select("reward_model", "rows")
-            .join(within.select("reward_model", "auc", "low", "high"), on="reward_model", how="left")
-            .join(
-                across.select("reward_model", across="accuracy", across_low="low", across_high="high"),
-                on="reward_model",
-                how="left",
-            )
-            .with_columns(
-                setting=pl.lit(name), training_seconds=pl.lit(middle - started), scoring_seconds=pl.lit(done - middle)
-            )
-        )
-    return pl.concat(parts).select("setting", pl.exclude("setting"))
+        for seed in range(trial.settings.seed, trial.settings.seed + trainings):
+            place = folder / "".join(c if c.isalnum() or c in ".-" else "_" for c in trial.name) / str(seed)
+            learnt = training_part(candidates, train, trial, seed)
+            trained.append(
+                train_reward_models(
+                    learnt, readings, train, base=trial.base, folder=place, variants=variants,
+                    settings=replace(trial.settings, seed=seed), device=device, cache=folder / "cache",
+                )
+            )  # fmt: skip
+            rewards.append(score(candidates, dev, place, device=device, cache=folder / "cache").rewards)
+        seconds = (time.monotonic() - started) / trainings
+        parts.append(quality_of_trial(trial.name, pl.concat(trained), pl.concat(rewards), readings, seconds))
+    return check_table("reward_trials", pl.concat(parts))
 
 
-def main() -> None:
-    """The command line: see the top of this file."""
-    parser = argparse.ArgumentParser(description="Compare ways to train reward models on the data of one run.")
-    parser.add_argument("run", help="name of a run with candidates and readings of the splits train and dev")
-    parser.add_argument("--judged-on", default="dev", choices=["dev", "test"])
-    parser.add_argument("--base", default="data/lab/policy", help="folder or Hub id")
-    parser.add_argument("--variants", nargs="+", default=["cross", "multi", "mono-en"])
-    parser.add_argument(
-        "--ways", nargs="+", default=["head/frozen", "probe/frozen", "head/full"], help="readout/tuning"
+def training_part(candidates: pl.DataFrame, train: pl.DataFrame, trial: Trial, seed: int) -> pl.DataFrame:
+    """The candidates that one training of a trial learns from.
+
+    Args:
+        train: problems of the training split.
+        seed: of the languages or candidates that are drawn.
+
+    Raises:
+        ValueError: more languages than there are, or a share of English without English and others.
+    """
+    part = candidates.join(train.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
+    codes = sorted(part["language"].unique())
+    if trial.languages > len(codes):
+        raise ValueError(f"{trial.name!r}: the training split has {len(codes)} languages, {', '.join(codes)}")
+    if trial.languages:
+        drawn = np.random.default_rng([seed, 3]).permutation(codes)[: trial.languages].tolist()
+        part = part.filter(pl.col("language").is_in(drawn))
+    if trial.english:
+        english, others = part.filter(pl.col("language") == PIVOT), part.filter(pl.col("language") != PIVOT)
+        if not english.height or not others.height:
+            raise ValueError(f"{trial.name!r}: the training split needs candidates in English and in another language")
+        share = trial.english / (1 - trial.english)  # English candidates per other one
+        english = english.sample(min(english.height, round(others.height * share)), seed=seed)
+        others = others.sample(min(others.height, round(english.height / share)), seed=seed)
+        part = pl.concat([english, others])
+    return part
+
+
+def quality_of_trial(
+    name: str, trained: pl.DataFrame, rewards: pl.DataFrame, readings: pl.DataFrame, seconds: float
+) -> pl.DataFrame:
+    """One row of `reward_trials` per reward model.
+
+    Args:
+        name: of the trial.
+        trained: one row per reward model and training, as `train_reward_models` gives it.
+        rewards: of the problems that it is judged on.
+        seconds: of one training of all reward models.
+    """
+    within = within_problem_auc(rewards, readings).filter(pl.col("language").is_null())
+    across = across_language_accuracy(rewards, readings).filter(pl.col("chosen_language").is_null())
+    across = across.select("reward_model", across="accuracy", across_low="low", across_high="high")
+    rows = trained.group_by("reward_model", maintain_order=True).agg(
+        pl.col("rows", "n_problems", "n_candidates").mean().round().cast(pl.Int32), trainings=pl.len().cast(pl.Int32)
     )
-    parser.add_argument("--loss", default="pairwise", choices=LOSSES)
-    parser.add_argument("--rows", type=int, default=4000)
-    parser.add_argument("--style", default="question")
-    parser.add_argument("--epochs", type=float, default=2.0, help="of lora and full")
-    parser.add_argument("--learning-rate", type=float, default=3e-4, help="of lora and full")
-    given = parser.parse_args()
-    settings = {}
-    for way in given.ways:
-        readout, _, tuning = way.partition("/")
-        trained = {} if tuning == "frozen" else {"epochs": given.epochs, "learning_rate": given.learning_rate}
-        settings[way] = TrainingSettings(
-            readout=readout, tuning=tuning, loss=given.loss, rows=given.rows, style=given.style, **trained
-        )
-    run = Run(given.run)
-    table = try_settings(
-        Store(run.folder / "candidates").candidates(),
-        run.read("readings"),
-        run.read("problems"),
-        base=given.base,
-        folder=run.folder / "reward_experiments",
-        settings=settings,
-        variants=given.variants,
-        judged_on=given.judged_on,
-    )
-    run.write("reward_experiments", table)
-    with pl.Config(tbl_cols=-1, tbl_rows=-1, tbl_width_chars=160, float_precision=3):
-        print(table)
-
-
-if __name__ == "__main__":
-    main()
+    table = rows.join(within, on="reward_model", how="left").join(across, on="reward_model", how="left")
+    schema = SCHEMAS["reward_trials"]
+    return table.with_columns(trial=pl.lit(name), seconds=pl.lit(seconds)).select(schema.names()).cast(schema)

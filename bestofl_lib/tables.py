@@ -211,12 +211,33 @@ TABLES: dict[str, Table] = {
         },
         ("reward_model", "language"),
     ),
+    "reward_trials": Table(
+        "one row per way to train and reward model, judged on the dev split",
+        "12_try_reward_settings",
+        {
+            "trial": pl.String,  # what was changed, as it was asked for
+            "reward_model": pl.String,
+            "rows": pl.Int32,  # training pairs, as the next two a mean over trainings
+            "n_problems": pl.Int32,  # problems that its pairs come from
+            "n_candidates": pl.Int32,  # distinct candidates in its pairs
+            "trainings": pl.Int32,
+            "auc": pl.Float64,  # chance that a right candidate outranks a wrong one of its problem and language
+            **_INTERVAL,
+            "across": pl.Float64,  # the same of candidates in two languages
+            "across_low": pl.Float64,
+            "across_high": pl.Float64,
+            "seconds": pl.Float64,  # of one training of all reward models of the trial with scoring; less where values
+            # were kept
+        },
+        ("trial", "reward_model"),
+    ),
     "reward_bias": Table(
         "one row per reward model, trait and value of it",
         "11_compare_reward_models",
         {
             "reward_model": pl.String,
-            "trait": pl.String,  # "language", "length", "place" (in the pool) or "cue" (announces its answer)
+            # "language", "script", "length", "place" (in the pool) or "cue" (announces its answer)
+            "trait": pl.String,
             "value": pl.String,  # a language, or what the candidates with the trait are
             "bias": pl.Float64,  # mean reward of these candidates minus that of others as right, in standard deviations
             **_INTERVAL,

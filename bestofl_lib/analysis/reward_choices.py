@@ -6,16 +6,19 @@ Tables and pools in, long tables with 95 % intervals over problems out. It opens
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from babel import Locale
 
 from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.bootstrap import QUICK_REPLICATES
 from bestofl_lib.analysis.reward_quality import within_problem_auc
 from bestofl_lib.analysis.uncertainty import mean_interval
+from bestofl_lib.languages import PIVOT, is_language, language
 from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.tables import KEY, SCHEMAS
 
@@ -25,10 +28,10 @@ BIAS = SCHEMAS["reward_bias"]
 def reward_bias(rewards: pl.DataFrame, readings: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
     """What moves a reward although correctness stays the same (BIAS).
 
-    A candidate is compared with others of its problem that are as right as it is: all of them for its language, those
-    of its own language for its length (longer than their median), its place in the pool (drawn in the second half) and
-    whether a cue such as "The answer is" announces its answer. Rewards are divided by the reward model's standard
-    deviation; training seeds are averaged.
+    A candidate is compared with others of its problem that are as right as it is. For its language, and for a script
+    that several languages share, these are all others. For its length (longer than their median), its place in the pool
+    (drawn in the second half) and whether a cue such as "The answer is" announces its answer, they are those of its own
+    language. Rewards are divided by the reward model's standard deviation; training seeds are averaged.
 
     Args:
         rewards, readings, candidates: tables as in `bestofl_lib.tables`.
@@ -48,12 +51,25 @@ def reward_bias(rewards: pl.DataFrame, readings: pl.DataFrame, candidates: pl.Da
     }
     parts = [
         _apart(table.filter(_several(peers, "language")), "language", pl.col("language"), peers),
+        _apart(table, "script", _shared_script(table["language"].unique().to_list()), peers),
         *(
             _apart(table.with_columns(has=has), name, pl.when("has").then(pl.lit(value)), group)
             for name, (value, has, group) in traits.items()
         ),
     ]
     return pl.concat(parts)
+
+
+def _shared_script(codes: list[str]) -> pl.Expr:
+    """English name of a candidate's script where several of the languages are written in it, else null."""
+    of = {code: language(code).script for code in codes if is_language(code)}
+    several = {script for script, n in Counter(of.values()).items() if n > 1}
+    names = Locale.parse(PIVOT).scripts
+    return pl.col("language").replace_strict(
+        {code: names.get(script, script) for code, script in of.items() if script in several},
+        default=None,
+        return_dtype=pl.String,
+    )
 
 
 def _several(group: list[str], column: str) -> pl.Expr:

@@ -1,6 +1,7 @@
 """How good rewards are: within a problem, across languages, and as probabilities.
 
-Rewards and readings in, long tables with 95 % intervals over problems out. It knows no models and draws no charts.
+Rewards and readings in, long tables out, with 95 % intervals over problems and the trainings of a reward model. It
+knows no models and draws no charts.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def within_problem_auc(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int 
     for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         every = []
         for (code,), rows in part.partition_by("language", as_dict=True, maintain_order=True).items():
-            per_problem = _over_seeds(rows, _problem_aucs, ["problem_id"])
+            per_problem = _of_seeds(rows, _problem_aucs)
             every.append(per_problem)
             found.append(_summary({"reward_model": model, "language": code}, "auc", per_problem, seed))
         found.append(_summary({"reward_model": model, "language": None}, "auc", pl.concat(every), seed))
@@ -81,7 +82,7 @@ def across_language_accuracy(rewards: pl.DataFrame, readings: pl.DataFrame, seed
     for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         if part["language"].n_unique() < 2:
             continue
-        cells = _over_seeds(part, _cross_cells, ["chosen_language", "rejected_language", "problem_id"])
+        cells = _of_seeds(part, _cross_cells)
         if not cells.height:
             continue
         names = {"reward_model": model}
@@ -91,6 +92,20 @@ def across_language_accuracy(rewards: pl.DataFrame, readings: pl.DataFrame, seed
             found.append(_summary(names | {"chosen_language": a, "rejected_language": b}, "accuracy", rows, seed))
         found.append(_summary(names | {"chosen_language": None, "rejected_language": None}, "accuracy", cells, seed))
     return pl.DataFrame([row for row in found if row], schema=ACROSS)
+
+
+def transfer(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+    """What a reward model trained on one language knows in another: AUC of every mono model in every language.
+
+    Returns:
+        One row per mono model and language that it scored: `trained_on`, `language`, `auc`, `low`, `high`,
+        `n_problems`, `n_pairs`. Mono models score other languages than their own with scope "all".
+    """
+    mono = rewards.filter(pl.col("reward_model").str.starts_with("mono-"))
+    found = within_problem_auc(mono, readings, seed).drop_nulls("language")
+    return found.select(
+        pl.col("reward_model").str.strip_prefix("mono-").alias("trained_on"), pl.exclude("reward_model")
+    )
 
 
 def calibration(
@@ -154,13 +169,10 @@ def _labelled(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
     return table.sort("reward_model", "seed", "language", "problem_id", "sample_index")
 
 
-def _over_seeds(rows: pl.DataFrame, values: Callable[[pl.DataFrame], pl.DataFrame], keys: list[str]) -> pl.DataFrame:
-    """What `values` makes of each training seed, averaged over seeds."""
-    parts = [values(part) for part in rows.partition_by("seed", maintain_order=True)]
-    if len(parts) == 1:
-        return parts[0]
-    every = pl.concat(parts).group_by(keys, maintain_order=True)
-    return every.agg(pl.col("value").mean(), pl.col("pairs").first()).select(parts[0].columns)
+def _of_seeds(rows: pl.DataFrame, values: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
+    """What `values` makes of each training of a reward model, numbered by `training`."""
+    parts = rows.partition_by("seed", maintain_order=True)
+    return pl.concat([values(part).with_columns(training=number) for number, part in enumerate(parts)])
 
 
 def _problem_aucs(rows: pl.DataFrame) -> pl.DataFrame:
@@ -212,22 +224,30 @@ def _cross_cells(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _summary(names: dict[str, str | None], column: str, rows: pl.DataFrame, seed: int) -> dict[str, object]:
-    """Mean of the rows' values with its interval over problems; empty without rows."""
+    """Mean of the rows' values with its interval over problems and trainings; empty without rows."""
     if not rows.height:
         return {}
-    per_problem = rows.group_by("problem_id", maintain_order=True).agg(pl.col("value").sum(), n=pl.len())
+    of_trainings = rows.group_by("training", maintain_order=True).agg(pl.col("value").mean())["value"].to_numpy()
+    trainings = len(of_trainings)
+    per_problem = rows.group_by("problem_id", maintain_order=True).agg(
+        pl.col("value").sum() / trainings, n=pl.len() / trainings
+    )
     total, n = per_problem["value"].to_numpy(), per_problem["n"].to_numpy()
     share = total.sum() / n.sum()
     # a ratio of sums is, to first order, the mean of these values; each problem counts once per language
     level = mean_interval(
-        share + (total - share * n) / n.mean(), replicates=QUICK_REPLICATES, seed=seed, bounds=_bounds(n)
+        share + (total - share * n) / n.mean(),
+        replicates=QUICK_REPLICATES,
+        seed=seed,
+        bounds=_bounds(n),
+        of_seeds=of_trainings if trainings > 1 else None,
     )
     return names | {
         column: float(share),
         "low": float(np.clip(level.low, 0, 1)),
         "high": float(np.clip(level.high, 0, 1)),
         "n_problems": len(total),
-        "n_pairs": int(rows["pairs"].sum()),
+        "n_pairs": round(rows["pairs"].sum() / trainings),
     }
 
 

@@ -170,6 +170,23 @@ def reward_bias(table: pl.DataFrame, models: list[str]) -> Markdown:
     return Markdown("At equal correctness, " + "; ".join(parts) + ".")
 
 
+@_or_nothing
+def reward_trials(table: pl.DataFrame) -> Markdown:
+    """The best way to train each reward model, chosen on the dev split, beside the run's own. Table `reward_trials`."""
+    own, parts = table["trial"][0], []
+    for model in table["reward_model"].unique(maintain_order=True):
+        mine = table.filter(pl.col("reward_model") == model).drop_nulls("auc")
+        if not mine.height:
+            parts.append(f"{model} could not be trained")
+            continue
+        best = mine.sort("auc", descending=True).row(0, named=True)
+        of_run = mine.filter(pl.col("trial") == own)["auc"]
+        beside = "" if best["trial"] == own or not len(of_run) else f"; {own} {of_run[0]:.3f}"
+        interval = f"{best['low']:.3f} to {best['high']:.3f}"
+        parts.append(f"{model} ranks best with *{best['trial']}*, {best['auc']:.3f} ({interval}{beside})")
+    return Markdown("On dev problems, " + "; ".join(parts) + ". Where intervals overlap, the simpler way is as good.")
+
+
 def _plus(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 

@@ -56,6 +56,9 @@ NOTHING_TO_DRAW = {  # why a chart is empty, by its name; "" for all others
     "english_against_mixed": "The candidates come without token counts.",
     "claims_forest": "No claim could be tested on this run; the table above says why.",
     "reward_quality": "This run has no rewards to judge.",
+    "reward_trials": "No reward model could be trained.",
+    "transfer": "The models of one language have scored their own language only; score all with -p scope=all in "
+    "05_score_candidates.",
     "calibration": "This run has no rewards to calibrate.",
     "selected_languages": "Which languages win is known for rewards only.",
 }

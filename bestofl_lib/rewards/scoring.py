@@ -65,6 +65,7 @@ def score(
     device: str = "auto",
     dtype: str = "auto",
     batch_tokens: int | None = None,
+    cache: Path | None = None,
 ) -> Scores:
     """Rewards of the candidates of `problems` by the reward models of a folder.
 
@@ -78,6 +79,7 @@ def score(
         scope: "own": a mono model scores its own language; "all": it scores every language. Others always score all.
         names: only these reward models.
         device, dtype, batch_tokens: see `RewardBackbone`.
+        cache: where what models say about texts is kept; by default `<folder>/cache`.
 
     Raises:
         FileNotFoundError: no reward models there.
@@ -95,12 +97,14 @@ def score(
             "given"
         )
 
-    parts: list[pl.DataFrame] = []
-    aside: list[pl.DataFrame] = []
-    steps: list[pl.DataFrame] = []
-    counts: list[pl.DataFrame] = []
+    parts, aside, steps, counts = ([] for _ in range(4))  # tables, one per reward model
     reader = _Reader(
-        models, table, problems, folder, scope, {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
+        models,
+        table,
+        problems,
+        cache or folder / "cache",
+        scope,
+        {"device": device, "dtype": dtype, "batch_tokens": batch_tokens},
     )
     # models on one base come after each other, so that one pass and one set of features is in memory at a time
     ordered = sorted(models, key=lambda m: (not m[1].is_frozen, _group(m[1]), m[1].name, m[1].seed, m[1].fold or 0))
@@ -169,12 +173,12 @@ class _Reader:
         models: list[tuple[Path, RewardModelSpec]],
         table: pl.DataFrame,
         problems: pl.DataFrame,
-        folder: Path,
+        cache: Path,
         scope: str,
         opening: dict[str, Any],
     ):
         self._models, self._table, self._problems, self._scope = models, table, problems, scope
-        self._cache, self._opening, self.counted_as = folder / "cache", opening, ""
+        self._cache, self._opening, self.counted_as = cache, opening, ""
         self._shared: tuple[tuple[str, ...], pl.DataFrame, Values] | None = None
         self.steps: np.ndarray | None = None  # of the last model: (candidates, steps); None: it rewards no steps
 

@@ -55,6 +55,7 @@ class _Data:
     settings: TrainingSettings
     device: str
     batch_tokens: int | None
+    cache: Path
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def train_reward_models(
     trainings: int | None = 1,
     device: str = "auto",
     batch_tokens: int | None = None,
+    cache: Path | None = None,
 ) -> pl.DataFrame:
     """Train the reward models of the variants, all on the same number of pairs, and save them under `folder`.
 
@@ -107,6 +109,7 @@ def train_reward_models(
             frozen and a training is cheap, else 1.
         device, batch_tokens: see `RewardBackbone`; they change no recipe. Several GPUs: start the process with
             `accelerate launch`.
+        cache: where what a frozen base says about texts is kept; by default `<folder>/cache`.
 
     Returns:
         TRAINED, one row per reward model, training seed and fold.
@@ -121,7 +124,8 @@ def train_reward_models(
         )
     table = _training_candidates(candidates, readings, problems)
     names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
-    data = _Data(table, problems, base, Path(folder), settings, device, batch_tokens)
+    kept = cache or Path(folder) / "cache"
+    data = _Data(table, problems, base, Path(folder), settings, device, batch_tokens, kept)
     count = trainings or (CHEAP_TRAININGS if settings.tuning == "frozen" else 1)
     seeds = [settings.seed + i for i in range(count)]
     _remove_other_seeds(data.folder, names, seeds[1:])
@@ -213,7 +217,7 @@ def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
         )
     sides = [_sides(job.pairs, data.table) for job in jobs]
     needed = np.unique(np.concatenate([rows for pair in sides for rows in pair]))
-    features = cached_values(backbone, data.table[needed], data.problems, data.folder / "cache")
+    features = cached_values(backbone, data.table[needed], data.problems, data.cache)
     place = np.full(data.table.height, -1)
     place[needed] = np.arange(len(needed))
     done = []

@@ -220,7 +220,9 @@ class PolicyTrainer(Trainer):
     def _get_train_sampler(self, *_: object) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(cast(Rows, self.train_dataset))
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         hidden = model.model(input_ids=inputs["input_ids"]).last_hidden_state[:, :-1]
         labels = inputs["labels"][:, 1:]
         wanted = labels != -100

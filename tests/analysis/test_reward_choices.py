@@ -64,3 +64,10 @@ def test_the_offset_that_undoes_a_planted_bias_is_found_on_other_problems(tables
     curve, best = offset_curve(pool, "multi", "en", 4, [-4.0, -2.0, 0.0, 2.0])
     assert curve.row(2)[1] == pytest.approx(arm_values(pool, "mixed", "best_of_k", "multi", [4]).accuracy.mean())
     assert best["most"].item() < 0 and best["gain"].item() > 0 and best["low"].item() < best["gain"].item()
+
+
+def test_a_script_that_languages_share_is_a_trait_and_one_of_a_single_language_is_not(tables):
+    pushed = tables["rewards"].with_columns(reward=pl.col("reward") + 2.0 * pl.col("language").is_in(["en", "de"]))
+    found = reward_bias(pushed, tables["readings"], tables["candidates"]).filter(pl.col("trait") == "script")
+    assert set(found["value"]) == {"Latin"}, "Thai alone would only repeat its language"
+    assert (found.filter(pl.col("reward_model") == "cross")["low"] > 0.5).all()

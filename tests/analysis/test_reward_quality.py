@@ -6,7 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bestofl_lib.analysis.reward_quality import across_language_accuracy, calibration, within_problem_auc
+from bestofl_lib.analysis.reward_quality import (
+    across_language_accuracy,
+    calibration,
+    transfer,
+    within_problem_auc,
+)
 from bestofl_lib.tables import KEY
 
 
@@ -100,3 +105,31 @@ def test_bad_input_is_named(world):
         calibration(_rewards(world), world.readings, "isotonic")
     with pytest.raises(ValueError, match="144 of 288 rewards have no reading"):
         within_problem_auc(_rewards(world), world.readings.filter(pl.col("sample_index") < 2))
+
+
+def test_trainings_are_averaged_and_widen_the_interval(world):
+    one, other = _rewards(world, 0), _rewards(world, 1).with_columns(reward=-pl.col("reward"))
+    alone = [within_problem_auc(part, world.readings) for part in (one, other)]
+    both = pl.concat([one.with_columns(seed=pl.lit(0, pl.Int32)), other.with_columns(seed=pl.lit(1, pl.Int32))])
+    found = within_problem_auc(both, world.readings)
+    assert found["auc"].to_list() == pytest.approx(((alone[0]["auc"] + alone[1]["auc"]) / 2).to_list())
+    assert found["n_pairs"].to_list() == alone[0]["n_pairs"].to_list()
+    widths = [(part["high"] - part["low"]).mean() for part in (found, *alone)]
+    assert widths[0] > 2 * max(widths[1:]), "two trainings that disagree leave little that is sure"
+
+
+def test_transfer_is_the_quality_of_each_mono_model_in_each_language(world):
+    rewards = pl.concat(
+        [
+            _rewards(world, i).with_columns(reward_model=pl.lit(name))
+            for i, name in enumerate(("mono-en", "mono-sw", "cross"))
+        ]
+    )
+    found = transfer(rewards, world.readings)
+    assert set(found.select("trained_on", "language").iter_rows()) == {
+        (a, b) for a in ("en", "sw") for b in ("en", "sw", "zh")
+    }
+    whole = within_problem_auc(rewards, world.readings)
+    for trained_on, code, auc in found.select("trained_on", "language", "auc").iter_rows():
+        row = whole.filter((pl.col("reward_model") == f"mono-{trained_on}") & (pl.col("language") == code))
+        assert auc == row["auc"].item()

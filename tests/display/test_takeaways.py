@@ -154,7 +154,7 @@ def test_a_plan_is_set_beside_english_and_equal_shares():
 TABLES = {
     "accuracy": "accuracy", "training": None, "reward_quality": "reward_quality", "exclusive": "exclusive", "gains": "gains",
     "sole_solvers": "sole_solvers", "claims": "claims", "curves": "curves", "interval_sources": "interval_sources", "plan": "plan",
-    "readers": None, "reward_bias": "reward_bias",
+    "readers": None, "reward_bias": "reward_bias", "reward_trials": "reward_trials",
 }  # fmt: skip
 
 

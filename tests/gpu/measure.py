@@ -162,7 +162,10 @@ def by_generate(folder: Path, device: str, asked: list[Request], n: int, tokens:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device).eval()
-    texts = [tokenizer.apply_chat_template([dict(m) for m in r.messages], tokenize=False, add_generation_prompt=True) for r in asked]
+    texts = [
+        tokenizer.apply_chat_template([dict(m) for m in r.messages], tokenize=False, add_generation_prompt=True)
+        for r in asked
+    ]
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(device)
     batch.pop("token_type_ids", None)
     with torch.inference_mode():

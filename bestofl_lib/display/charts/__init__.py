@@ -17,6 +17,7 @@ from bestofl_lib.display.charts.curves import budget_curves, english_against_mix
 from bestofl_lib.display.charts.planning import allocation, planner_regret
 from bestofl_lib.display.charts.reading import accuracy_by_language, accuracy_by_reader, reading_rules, trace_languages
 from bestofl_lib.display.charts.rewards import calibration, reward_quality, selected_languages
+from bestofl_lib.display.charts.training import reward_trials, transfer
 
 __all__ = [
     "accuracy_by_language",
@@ -35,9 +36,11 @@ __all__ = [
     "planner_regret",
     "reading_rules",
     "reward_quality",
+    "reward_trials",
     "runs_side_by_side",
     "selected_languages",
     "shapley",
     "sole_solvers",
     "trace_languages",
+    "transfer",
 ]
