@@ -128,6 +128,34 @@ def quality_by_seed(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFra
     return pl.concat(parts).select(columns).sort("reward_model", "seed")
 
 
+def quality_by_aggregation(steps: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
+    """AUC within a problem and language of process reward models, by how the rewards of steps become one.
+
+    Args:
+        steps: table `reward_steps`.
+
+    Returns:
+        One row per reward model and aggregation: `reward_model`, `aggregation`, `auc`, `low`, `high`, `n_problems`,
+        `n_pairs`.
+    """
+    ways = {
+        "last": pl.last("reward"),
+        "min": pl.min("reward"),
+        "product": pl.col("reward").product(),
+        "mean": pl.mean("reward"),
+    }
+    groups = steps.sort("step").group_by("reward_model", *KEY, maintain_order=True)
+    rewards = groups.agg(**ways)
+    parts = []
+    for way in ways:
+        of_way = rewards.select("reward_model", *KEY, reward=pl.col(way).cast(pl.Float64))
+        found = within_problem_auc(of_way, readings).filter(pl.col("language").is_null())
+        parts.append(
+            found.select("reward_model", pl.lit(way).alias("aggregation"), pl.exclude("reward_model", "language"))
+        )
+    return pl.concat(parts).sort("reward_model", maintain_order=True)
+
+
 def agreement(pool: CandidateArrays, first: str, second: str, name: str = "mixed") -> pl.DataFrame:
     """Which problems two reward models solve when each chooses among all candidates of an arm.
 

@@ -1,7 +1,7 @@
 """Several numbers of a candidate combined into one reward: log-probability and cross, arithmetic check and cross.
 
-The weights come from a logistic regression of correctness, fitted on other problems than those it is used on. Tables
-in, tables out; it opens no model.
+The weights come from a logistic regression of correctness, fitted on other problems than those it is used on: on the
+dev split where there is one, else across folds. Tables in, tables out; it opens no model.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bestofl_lib.problems.folds import fold_of
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
+from bestofl_lib.text import counted
 
 JOINT = "+"  # between the parts of a combination's name
 MEASURED = ("logprob", "arithmetic")  # parts that need no reward model
@@ -40,6 +41,7 @@ def combine_rewards(
     names: Sequence[str],
     folds: int = 5,
     seed: int = 0,
+    dev: tuple[pl.DataFrame, pl.DataFrame] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rewards of combinations, as reward models named like their parts: "arithmetic+cross".
 
@@ -49,6 +51,7 @@ def combine_rewards(
             equation that is written is false).
         folds: by problem; the weights used on one are fitted on the others.
         seed: of the folds.
+        dev: rewards and readings of problems that are not judged: all weights are fitted on them, and folds not used.
 
     Returns:
         Rows of the rewards table, one per candidate, combination and training seed (null where a part is), and WEIGHTS.
@@ -65,16 +68,16 @@ def combine_rewards(
                 f"{name!r} is not a combination; join two or more different parts by '+', as in 'logprob+cross'"
             )
         for training_seed in _seeds(rewards, parts):
-            table = readings.select(*KEY, "is_correct")
-            for part in parts:
-                numbers = _numbers(part, rewards, candidates, readings, training_seed)
-                table = table.join(numbers, on=list(KEY), how="inner")
+            table = _side_by_side(parts, rewards, candidates, readings, training_seed)
             label = JOINT.join(parts)
             if not table.height or any(table[part].null_count() == table.height for part in parts):
                 told.append(_told(label, parts, training_seed, None))
                 continue
-            table = table.sort(list(KEY))
-            reward, weights = _cross_fitted(table, parts, folds, seed)
+            if dev is None:
+                reward, weights = _cross_fitted(table, parts, folds, seed)
+            else:
+                apart = _side_by_side(parts, dev[0], candidates, dev[1], training_seed)
+                reward, weights = _fitted_on(apart, table, parts)
             made.append(
                 table.select(
                     *KEY,
@@ -85,6 +88,20 @@ def combine_rewards(
             )
             told.append(_told(label, parts, training_seed, weights))
     return check_table("rewards", pl.concat(made)), pl.concat(told)
+
+
+def _side_by_side(
+    parts: Sequence[str],
+    rewards: pl.DataFrame,
+    candidates: pl.DataFrame,
+    readings: pl.DataFrame,
+    seed: int | None,
+) -> pl.DataFrame:
+    """One row per candidate that has all parts: KEY, is_correct and a column per part."""
+    table = readings.select(*KEY, "is_correct")
+    for part in parts:
+        table = table.join(_numbers(part, rewards, candidates, readings, seed), on=list(KEY), how="inner")
+    return table.sort(list(KEY))
 
 
 def _told(label: str, parts: list[str], seed: int | None, weights: np.ndarray | None) -> pl.DataFrame:
@@ -129,19 +146,37 @@ def _numbers(
 
 def _cross_fitted(table: pl.DataFrame, parts: Sequence[str], folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(candidates,) log-odds, NaN where a part has no number; (folds, parts) weights."""
-    x = table.select(pl.col(parts).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    right, fold = table["is_correct"].to_numpy(), np.array(fold_of(table["problem_id"], folds, seed))
-    known = np.isfinite(x).all(1)
+    x, fold = _columns(table, parts), np.array(fold_of(table["problem_id"], folds, seed))
+    right, known = table["is_correct"].to_numpy(), np.isfinite(x).all(1)
     reward, weights = np.full(len(x), np.nan), []
     for k in np.unique(fold):
         seen, mine = known & (fold != k), known & (fold == k)
-        if not 0 < right[seen].sum() < seen.sum():
-            raise ValueError(
-                f"{int(right[seen].sum())} of {int(seen.sum())} candidates outside fold {k} are correct; "
-                f"weights of {JOINT.join(parts)!r} need correct and wrong ones: use fewer folds or more problems"
-            )
-        fit = make_pipeline(StandardScaler(), LogisticRegression()).fit(x[seen], right[seen])
+        fit = _fit(x[seen], right[seen], parts, f"outside fold {k}")
         if mine.any():
             reward[mine] = fit.decision_function(x[mine])
         weights.append(fit[-1].coef_[0])
     return reward, np.array(weights)
+
+
+def _fitted_on(dev: pl.DataFrame, table: pl.DataFrame, parts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(candidates,) log-odds by weights of the dev split, NaN where a part has no number; (1, parts) weights."""
+    x, x_dev = _columns(table, parts), _columns(dev, parts)
+    known, seen = np.isfinite(x).all(1), np.isfinite(x_dev).all(1)
+    fit = _fit(x_dev[seen], dev["is_correct"].to_numpy()[seen], parts, "of the dev split")
+    reward = np.full(len(x), np.nan)
+    if known.any():
+        reward[known] = fit.decision_function(x[known])
+    return reward, fit[-1].coef_[:1]
+
+
+def _columns(table: pl.DataFrame, parts: Sequence[str]) -> np.ndarray:
+    return table.select(pl.col(parts).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+
+
+def _fit(x: np.ndarray, right: np.ndarray, parts: Sequence[str], which: str) -> Pipeline:
+    if not 0 < right.sum() < len(right):
+        raise ValueError(
+            f"{int(right.sum())} of {counted(len(right), 'candidate')} {which} are correct; weights of "
+            f"{JOINT.join(parts)!r} need correct and wrong ones: use fewer folds or more problems"
+        )
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(x, right)

@@ -8,7 +8,9 @@ import pytest
 
 from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.arrays import CandidateArrays
-from bestofl_lib.analysis.reward_choices import agreement, offset_curve, reward_bias
+from bestofl_lib.analysis.reward_choices import agreement, offset_curve, quality_by_aggregation, reward_bias
+from bestofl_lib.analysis.reward_quality import within_problem_auc
+from bestofl_lib.rewards.steps import AGGREGATIONS, aggregate_steps
 from bestofl_lib.tables import KEY
 
 
@@ -71,3 +73,23 @@ def test_a_script_that_languages_share_is_a_trait_and_one_of_a_single_language_i
     found = reward_bias(pushed, tables["readings"], tables["candidates"]).filter(pl.col("trait") == "script")
     assert set(found["value"]) == {"Latin"}, "Thai alone would only repeat its language"
     assert (found.filter(pl.col("reward_model") == "cross")["low"] > 0.5).all()
+
+
+def test_each_aggregation_of_steps_is_judged_as_the_library_aggregates(tables):
+    rng = np.random.default_rng(0)
+    readings = tables["readings"]
+    right = readings["is_correct"].to_numpy()
+    steps = np.where(
+        rng.random((len(right), 3)) < 0.2, np.nan, rng.random((len(right), 3)) * 0.5 + 0.3 * right[:, None]
+    )
+    steps = np.where(np.isnan(steps[:, -1:]), np.nan_to_num(steps, nan=0.4), steps)
+    told = readings.select(*KEY, reward_model=pl.lit("prm"), reward=pl.Series(steps.tolist())).with_columns(
+        step=pl.lit([0, 1, 2], pl.List(pl.Int32))
+    )
+    long = told.explode("reward", "step").filter(pl.col("reward").is_not_nan())
+    found = quality_by_aggregation(long.sample(fraction=1, shuffle=True, seed=1), readings)
+    assert found["aggregation"].to_list() == list(AGGREGATIONS)
+    for way, auc in found.select("aggregation", "auc").iter_rows():
+        rewards = readings.select(*KEY, reward_model=pl.lit("prm"), reward=pl.Series(aggregate_steps(steps, way)))
+        whole = within_problem_auc(rewards, readings).filter(pl.col("language").is_null())
+        assert auc == pytest.approx(whole["auc"].item(), abs=1e-12), way

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.reward_quality import within_problem_auc
@@ -82,3 +83,21 @@ def test_a_combination_without_numbers_of_a_part_is_left_out_and_said(tables):
         assert combined.is_empty() and weights["weight"].null_count() == weights.height > 0
     none = rewards.clear()
     assert combine_rewards(none, candidates, readings, ["logprob+cross"])[0].is_empty()
+
+
+def test_weights_come_from_the_dev_split_where_there_is_one(tables):
+    rewards, candidates, readings = tables
+    ours, theirs = (pl.col("problem_id").is_in([f"p{p}" for p in part]) for part in (range(30), range(30, 60)))
+    dev = rewards.filter(theirs), readings.filter(theirs)
+    combined, weights = combine_rewards(
+        rewards.filter(ours), candidates, readings.filter(ours), ["logprob+cross"], dev=dev
+    )
+    assert set(combined["problem_id"]) == {f"p{p}" for p in range(30)} and combined["reward"].null_count() == 0
+    assert (weights["low"] == weights["high"]).all(), "one fit, no folds"
+    table = dev[1].join(candidates, on=list(KEY)).join(dev[0].filter(pl.col("seed") == 0), on=list(KEY))
+    x = table.select("logprob", "reward").to_numpy()
+    slow = LogisticRegression().fit((x - x.mean(0)) / x.std(0), table["is_correct"].to_numpy()).coef_[0]
+    assert weights.filter(pl.col("seed") == 0)["weight"].to_list() == pytest.approx(slow, abs=1e-4)
+    wrong = dev[1].with_columns(is_correct=pl.lit(False))
+    with pytest.raises(ValueError, match="0 of 360 candidates of the dev split are correct"):
+        combine_rewards(rewards, candidates, readings, ["logprob+cross"], dev=(dev[0], wrong))
