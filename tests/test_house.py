@@ -68,15 +68,18 @@ def names_defined(path: Path) -> set[str]:
 
 
 def names_used(path: Path) -> list[str]:
-    """Every name in a source, its docstrings left out; a definition counts as one."""
+    """Every name in a source, without docstrings and names of modules; a definition counts as one."""
     text = path.read_text("utf8")
     if path.suffix == ".ipynb":
-        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        text = re.sub(r"from [\w.]+ import", "", "\n".join("".join(cell["source"]) for cell in cells))
     elif path.suffix == ".py":
         tree = ast.parse(text)
         for node in ast.walk(tree):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 node.value.value = None
+            if isinstance(node, ast.ImportFrom):
+                node.module = "_"
         text = ast.unparse(tree)
     return re.findall(r"[A-Za-z_]\w*", text)
 
@@ -87,6 +90,18 @@ def test_nothing_in_the_library_is_there_for_tests_alone():
     used = Counter(name for path in [*MODULES, *doors] for name in names_used(path))
     alone = {f"{path.stem}.{name}" for path in MODULES for name in names_defined(path) if used[name] < 2}
     assert not alone, f"only tests call {sorted(alone)}"
+
+
+def test_modules_and_functions_that_contributing_names_exist():
+    named = re.findall(r"`([a-z_]+)/([a-z_/]+)(?:\.([A-Za-z_]+)s?)?`", (ROOT / "CONTRIBUTING.md").read_text("utf8"))
+    named = [found for found in named if found[0] not in ("tests", "data")]
+    assert len(named) > 20
+    for folder, module, name in named:
+        path = ROOT / "bestofl_lib" / folder / f"{module}.py"
+        assert path.is_file() or path.with_suffix("").is_dir(), f"{folder}/{module}"
+        assert name in ("", "py") or re.search(rf"\b(def|class) {name}\b", path.read_text("utf8")), (
+            f"{folder}/{module}.{name}"
+        )
 
 
 def normal_name(distribution: str) -> str:

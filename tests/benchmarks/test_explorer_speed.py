@@ -74,9 +74,10 @@ def test_a_million_candidates(benchmark, tmp_path):
     script = textwrap.dedent("""
         import sys, time
         start = time.perf_counter()
-        from bestofl_lib.display.explorer.widget import explorer
+        from bestofl_lib.analysis.run_scan import open_run
+        from bestofl_lib.display.explorer.widget import Explorer
         from bestofl_lib.runs import Run
-        page = explorer(Run("large", sys.argv[1]))
+        page = Explorer(open_run(Run("large", sys.argv[1]), "test"))
         assert len(page.atlas["ids"]) == 1000 and len(page.problem["columns"]) == 11, page.problem
         print(time.perf_counter() - start)
     """)

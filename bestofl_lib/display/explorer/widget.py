@@ -25,7 +25,6 @@ from bestofl_lib.display.explorer import state as choices
 from bestofl_lib.display.explorer.problem import precision, problem_view
 from bestofl_lib.display.explorer.what_if import describe, what_if_view
 from bestofl_lib.display.text import visible
-from bestofl_lib.runs import Run
 from bestofl_lib.tables import KEY, TABLES
 
 FOLDER = Path(__file__).resolve().parent
@@ -34,7 +33,7 @@ _ATLAS = {"sort", "filters", "page", "reward_model"}
 
 
 class Explorer(anywidget.AnyWidget):
-    """A run to explore. Make it with `explorer`."""
+    """A run to explore, as the last expression of a cell."""
 
     _esm = asset("common.js") + "\n" + (FOLDER / "view.js").read_text("utf8")
     _css = FOLDER / "view.css"
@@ -204,17 +203,3 @@ class Explorer(anywidget.AnyWidget):
             return make()
         except (ValueError, OSError) as error:
             return {"error": visible(str(error))}
-
-
-def explorer(run: Run | str, split: str | None = "test", setting: str = "") -> Explorer:
-    """The explorer of one run, as the last expression of a cell.
-
-    Args:
-        run: its name in `data/runs`, or the run.
-        split: which problems; None: all.
-        setting: path of a saved setting to open with.
-
-    Raises:
-        FileNotFoundError: the run, its problems or its readings are missing; says which.
-    """
-    return Explorer(run_scan.open_run(run, split), Path(setting).read_text("utf8") if setting else "")
