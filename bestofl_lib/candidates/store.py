@@ -167,7 +167,7 @@ class Store:
 
     def _read(self, repair: bool) -> pl.DataFrame:
         tables, damaged = [], []
-        for path in sorted(self.folder.glob("*.parquet")):
+        for path in sorted(self.folder.glob("*.parquet")) if repair else self.shards():
             if path.name == _ASKED:
                 continue
             try:
