@@ -13,7 +13,7 @@ from functools import cached_property
 
 import polars as pl
 
-from bestofl_lib.text import nearest
+from bestofl_lib.text import counted, nearest
 
 SPLITS = ("train", "dev", "test")  # of problems: reward models learn from train; test is judged
 KEY = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32}
@@ -29,6 +29,7 @@ class Table:
     columns: Mapping[str, type[pl.DataType]] = field(repr=False)  # name to type, in order
     key: tuple[str, ...] = ()  # columns that tell the rows apart
     optional: tuple[str, ...] = ()  # columns that are null where a table comes without them
+    filled: tuple[str, ...] = ()  # columns that are never null
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -51,6 +52,7 @@ TABLES: dict[str, Table] = {
         },
         ("problem_id", "language"),
         ("level",),
+        ("problem_id", "language", "split", "question", "reference"),
     ),
     "candidates": Table(  # in the store, not a separate file
         "one row per candidate",
@@ -73,6 +75,7 @@ TABLES: dict[str, Table] = {
         },
         tuple(KEY),
         ("question_language", "thinking_language", "answer_language"),
+        (*KEY, "draw", "model"),
     ),
     "readings": Table(
         "one row per candidate",
@@ -91,6 +94,7 @@ TABLES: dict[str, Table] = {
         },
         tuple(KEY),
         ("equations", "false_equations"),
+        (*KEY, "is_correct"),
     ),
     "labels": Table(  # made by hand in the explorer, never by a study
         "one row per candidate whose reading was judged by a person",
@@ -177,6 +181,7 @@ TABLES: dict[str, Table] = {
         },
         (*KEY, "reward_model", "seed"),
         ("seed",),
+        (*KEY, "reward_model"),
     ),
     "dev_rewards": Table(
         "one row per candidate of the dev split, reward model and training seed",
@@ -184,6 +189,7 @@ TABLES: dict[str, Table] = {
         KEY | {"reward_model": pl.String, "reward": pl.Float64, "seed": pl.Int32},  # as in `rewards`
         (*KEY, "reward_model", "seed"),
         ("seed",),
+        (*KEY, "reward_model"),
     ),
     "given_rewards": Table(  # as `rewards`: 06_score_text_baseline and 05_score_candidates take them over
         "one row per candidate and reward that an imported pool brought; none where it brought none",
@@ -191,6 +197,7 @@ TABLES: dict[str, Table] = {
         KEY | {"reward_model": pl.String, "reward": pl.Float64, "seed": pl.Int32},
         (*KEY, "reward_model"),
         ("seed",),
+        (*KEY, "reward_model"),
     ),
     "reward_steps": Table(
         "one row per candidate, process reward model and step of the completion",
@@ -543,8 +550,8 @@ def check_table(name: str, table: pl.DataFrame, *, extra: bool = True) -> pl.Dat
         extra: whether columns that the schema does not have are left out without a word, or refused.
 
     Raises:
-        ValueError: naming missing columns (with a suggestion), columns of another type, columns too many, or rows
-            with the same key.
+        ValueError: naming missing columns (with a suggestion), columns of another type, columns too many, rows
+            without a value that every row has, or rows with the same key.
     """
     declared = TABLES[name]
     table = table.with_columns(pl.lit(None).alias(c) for c in declared.optional if c not in table.columns)
@@ -564,6 +571,12 @@ def check_table(name: str, table: pl.DataFrame, *, extra: bool = True) -> pl.Dat
         table = table.select(pl.col(column).cast(dtype) for column, dtype in declared.schema.items())
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"table {name!r} does not fit its schema: {error}") from error
+    for column in declared.filled:
+        if count := table[column].null_count():
+            raise ValueError(
+                f"table {name!r} has {counted(count, 'row')} without a value in {column!r}; run its notebook again "
+                f"({declared.made_by})"
+            )
     double = table.select(declared.key).is_duplicated()
     if double.any():
         row = table.filter(double).row(0, named=True)

@@ -47,10 +47,22 @@ def test_two_rows_with_one_key_and_unknown_or_missing_columns_are_refused(tmp_pa
     run = Run("made", tmp_path)
     assert run.write(name, empty).equals(run.read(name))
     twice = pl.concat([empty, *[pl.DataFrame([dict.fromkeys(empty.columns)], schema=empty.schema)] * 2])
-    with pytest.raises(ValueError, match="more than one row with"):
+    with pytest.raises(ValueError, match="without a value in" if TABLES[name].filled else "more than one row with"):
         check_table(name, twice)
     first = empty.columns[0]
     with pytest.raises(ValueError, match=f"lacks {first} .is it '{first}x'"):
         run.write(name, empty.rename({first: f"{first}x"}))
     with pytest.raises(ValueError, match="odd"):
         run.write(name, empty.with_columns(odd=pl.lit(1)))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_row_without_a_value_that_every_row_has_is_refused_whether_written_or_read(name):
+    schema, key = TABLES[name].schema, TABLES[name].key
+    value = {pl.String: "x", pl.Boolean: True, pl.Int32: 1, pl.Int64: 1, pl.Float64: 0.5}
+    row = {column: value.get(dtype) for column, dtype in schema.items()}
+    check_table(name, pl.DataFrame([row], schema=schema))
+    for column in TABLES[name].filled:
+        with pytest.raises(ValueError, match=f"1 row without a value in '{column}'; run its notebook again"):
+            check_table(name, pl.DataFrame([row | {column: None}], schema=schema))
+    assert TABLES[name].filled or not {"is_correct", "reference"} & set(schema), key

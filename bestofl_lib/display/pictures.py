@@ -7,6 +7,7 @@ then refused. Knows HTML and processes; knows nothing of runs.
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import math
@@ -28,6 +29,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 SHAPED = re.compile(
     "[\u0590-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]"
 )  # vl-convert garbles or lacks these
+_PIXELS = re.compile(r'<pre class="pixels">data:image/png;base64,([^<]+)</pre>')
 _PICTURE = re.compile(r'<pre class="picture" data-number="(\d+)">(.*?)</pre>', re.DOTALL)
 
 
@@ -94,12 +96,11 @@ def to_png(svg: str) -> bytes:
         import vl_convert
 
         return vl_convert.svg_to_png(svg, scale=SCALE)
-    width, height = size_of(svg)
-    with tempfile.TemporaryDirectory() as folder:
-        destination = Path(folder) / "picture.png"
-        options = [f"--window-size={width},{height}", f"--force-device-scale-factor={SCALE:g}", "--hide-scrollbars"]
-        _chromium(program, _page(svg, ""), [*options, f"--screenshot={destination}"])
-        return destination.read_bytes()
+    page = _page(svg, "") + f"<script>const scale = {SCALE:g};{_TO_PIXELS}</script>"
+    found = _PIXELS.search(_chromium(program, page, ["--virtual-time-budget=120000", "--dump-dom"]))
+    if found is None:
+        raise RuntimeError("Chromium could not draw a picture as pixels; export it as svg or pdf instead")
+    return base64.b64decode(found[1])
 
 
 def size_of(svg: str) -> tuple[int, int]:
@@ -161,5 +162,21 @@ _SCRIPT = """
     catch (error) { out.textContent = error.message; }
     document.body.appendChild(out);
   }
+})();
+"""
+
+# Not a screenshot of the window: of a picture lower than 150 pixels it showed a part.
+_TO_PIXELS = """
+(async () => {
+  const svg = document.querySelector("svg"), image = new Image(), canvas = document.createElement("canvas");
+  canvas.width = Math.ceil(svg.getAttribute("width")) * scale;
+  canvas.height = Math.ceil(svg.getAttribute("height")) * scale;
+  image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(new XMLSerializer().serializeToString(svg));
+  await image.decode();
+  canvas.getContext("2d").drawImage(image, 0, 0, svg.getAttribute("width") * scale, svg.getAttribute("height") * scale);
+  const out = document.createElement("pre");
+  out.className = "pixels";
+  out.textContent = canvas.toDataURL("image/png");
+  document.body.appendChild(out);
 })();
 """

@@ -146,11 +146,10 @@ def library_files(names: Iterable[str], package: str = LIBRARY) -> dict[str, str
     wanted = {name for name in names if name in graph.modules}
     wanted |= {above for name in wanted for above in graph.find_upstream_modules(name)}
     wanted |= {".".join(name.split(".")[:k]) for name in wanted for k in range(1, name.count(".") + 2)}
-    files: set[Path] = set()
-    for module in wanted:
-        base = root.joinpath(*module.split(".")[1:])
-        path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-        files |= {path, *_assets(path.parent)} if module != package else {path}
+    bases = {module: root.joinpath(*module.split(".")[1:]) for module in wanted}
+    paths = {m: base / "__init__.py" if base.is_dir() else base.with_suffix(".py") for m, base in bases.items()}
+    folders = {path.parent for module, path in paths.items() if module != package}
+    files = {*paths.values(), *(file for folder in folders for file in _assets(folder))}
     return {path.relative_to(root.parent).as_posix(): file_digest(path) for path in sorted(files) if path.is_file()}
 
 

@@ -166,15 +166,16 @@
 
   function wrapped(title, most) {
     if (!title) return title;
+    const parts = typeof title === "string" || Array.isArray(title) ? { text: title } : title;
     const lines = (text, width) => {
       const found = [""];
-      for (const word of String(text || "").split(" ")) {
+      for (const word of [].concat(text || "").join(" ").split(" ")) {
         if ((found[found.length - 1] + " " + word).length > width) found.push(word);
         else found[found.length - 1] = (found[found.length - 1] + " " + word).trim();
       }
       return found;
     };
-    return Object.assign({}, title, { text: lines(title.text, most * 0.78), subtitle: lines(title.subtitle, most) });
+    return Object.assign({}, parts, { text: lines(parts.text, most * 0.78), subtitle: lines(parts.subtitle, most) });
   }
 
   // With its source as last line; a picture that is wider than asked for is made smaller as a whole.
