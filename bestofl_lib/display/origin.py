@@ -32,13 +32,18 @@ class Origin:
 
 
 def origin(run: Run) -> Origin:
-    """Read from the run's records and its candidates."""
+    """Read from the run's records and its candidates.
+
+    Raises:
+        ValueError: candidates are damaged; with the remedy.
+    """
     records = run.recorded().get("notebooks", {})
     first: dict[str, Any] = next((records[name] for name in sorted(records) if records[name].get("parameters")), {})
     made = first.get("parameters", {})
     store = Store(run.folder / "candidates")
     names: list[str] = []
     if store.shards():
+        store.check()  # scanned from disk
         column = pl.scan_parquet(store.shards()).select(pl.col("model").drop_nulls().unique().sort())
         names = [_short(name) for name in column.collect()["model"]]
     pool = made.get("pool") or made.get("path") or ""

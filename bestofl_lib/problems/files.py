@@ -174,8 +174,8 @@ def read_table(source: str | Path, numbered: bool = False) -> pl.DataFrame:
             table = frame([row for _, row in rows]).with_columns(pl.Series(LINE, [n for n, _ in rows], pl.Int64))
         else:
             raise ValueError(f"{source}: expected a file that ends in .{', .'.join(ENDINGS[:-1])} or .{ENDINGS[-1]}")
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{source} cannot be read: {error}") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # a panic is no Exception
+        raise ValueError(f"{source} is damaged or of another kind than its name says: {error}") from error
     if table.is_empty():
         raise ValueError(f"{source} holds no rows")
     return table if numbered else table.drop(LINE)

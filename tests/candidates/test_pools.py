@@ -396,6 +396,17 @@ def test_an_inspect_log_gives_reasoning_probabilities_choices_and_failures():
     assert "Set aside: 1 row without a completion (null)." in pool.notes
 
 
+def test_parquet_that_makes_its_reader_panic_is_refused_by_name(tmp_path, monkeypatch):
+    path = write(tmp_path / "pool.parquet", rows())
+
+    def panic(*args):  # as Polars does where an altered byte is a length
+        raise pl.exceptions.PanicException("assertion failed: offset + length <= self.length")
+
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(ValueError, match=r"pool\.parquet is damaged"):
+        read_pool(path)
+
+
 def test_a_damaged_inspect_log_is_refused_by_name(tmp_path):
     whole = (FILES / "inspect_en.eval").read_bytes()
     (tmp_path / "cut.eval").write_bytes(whole[: len(whole) // 2])

@@ -270,7 +270,7 @@ def test_mixed_and_nested_values_of_json_lines_become_text(tmp_path):
     ("name", "data", "message"),
     [
         ("a.xlsx", b"PK", r"expected a file that ends in \.parquet, \.csv, \.tsv or \.jsonl"),
-        ("a.parquet", b"PAR1 broken", r"a\.parquet cannot be read"),
+        ("a.parquet", b"PAR1 broken", r"a\.parquet is damaged"),
         ("a.csv", b"x,x\n1,2\n", r"several columns named x"),
         ("a.jsonl", b"", r"holds no rows"),
         ("a.csv", b"x,y\n", r"holds no rows"),

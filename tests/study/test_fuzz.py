@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bestofl_lib.analysis.run_scan import open_run
+from bestofl_lib.display.origin import footer_of
 from bestofl_lib.files import ROOT, write_checked
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study import execution, freshness, guards
@@ -272,10 +273,11 @@ def test_no_alteration_of_a_run_changes_a_number_in_silence(finished, which, kin
         except (ValueError, OSError):
             continue
         assert found.equals(table) or kind == "sealed cell", f"{name} was read with other values after {done}"
-    try:
-        open_run(run, None).candidates().collect()
-    except (ValueError, OSError):
-        OUTCOMES["refused by the explorer"] += 1
+    for reader in (lambda: open_run(run, None).candidates().collect(), lambda: footer_of(run)):
+        try:
+            reader()
+        except (ValueError, OSError):
+            OUTCOMES["refused by the explorer or the figures"] += 1
     runs_again(base, undisturbed, done)
 
 
