@@ -57,9 +57,10 @@ bench: .venv/.installed-dev
 coverage: .venv/.installed
 	$(BIN)/python -m bestofl_lib.analysis.interval_check --studies 400
 
-# 10,000 alterations of a finished run and of pools; 500 of them are part of the tests.
+# 10,000 alterations of a finished run and of pools, in parts of 500; one such part belongs to the tests.
+PARTS ?= $(shell seq 20)
 fuzz: .venv/.installed-dev
-	BESTOFL_FUZZ=10000 $(BIN)/python -m pytest -q -s --timeout=0 tests/study/test_fuzz.py
+	for seed in $(PARTS); do BESTOFL_FUZZ=500 BESTOFL_FUZZ_SEED=$$seed $(BIN)/python -m pytest -q -s --timeout=0 -W ignore tests/study/test_fuzz.py || exit 1; done
 
 # Truth from a real model server: vLLM for CPUs in an environment of its own. Its image and sound libraries are left
 # out: they are not needed for text, and where they do not match torch, nothing starts.
