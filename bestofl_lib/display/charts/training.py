@@ -61,7 +61,7 @@ def reward_trials(table: pl.DataFrame, measure: str = "auc") -> alt.TopLevelMixi
 
     own = "" if not first.height or first["trial"][0] == best["trial"] else f"; {order[0]}, {first['shown'][0]:.3f}"
     return finish(
-        panels(table, "reward_model", known_models(table["reward_model"]), panel, columns=2),
+        panels(table, "reward_model", known_models(table["reward_model"]), panel, columns=2).resolve_scale(x="shared"),
         "reward_trials",
         f"{best['reward_model']} ranks best with {best['trial']}, {best['shown']:.3f}{own}",
         "Which way to train gives the best reward model?",
