@@ -16,7 +16,7 @@ from bestofl_lib.analysis.arms import arm_tokens
 from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.bootstrap import LEVEL, REPLICATES, joint_seed_shifts
 from bestofl_lib.analysis.break_even import BreakEven, break_even
-from bestofl_lib.analysis.decomposition import base_ways
+from bestofl_lib.analysis.controls import base_ways
 from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, folds_of
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.votes import DRAWS

@@ -26,8 +26,9 @@ from bestofl_lib.analysis.base_mixes import BEST_MIX, LARGEST, base_mixes, break
 from bestofl_lib.analysis.break_even import BreakEven
 from bestofl_lib.analysis.claim_sentences import STATEMENTS, bounds, not_evidence_for, sentence
 from bestofl_lib.analysis.complementarity import gain_budgets, gain_values
+from bestofl_lib.analysis.controls import control_table
 from bestofl_lib.analysis.curves import default_budgets
-from bestofl_lib.analysis.decomposition import PARTS, Cells, cells_of, control_table
+from bestofl_lib.analysis.decomposition import PARTS, Cells, cells_of
 from bestofl_lib.analysis.figures import Figures, compared, side_by_side
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.verdicts import SMALLEST_GAIN, Judged, holm, judge, verdict_of, weakest_of

@@ -12,11 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bestofl_lib.rewards.step_texts import JUDGE_QUESTION
-
 LONGEST = {"judge": 8, "verification": 2048}  # tokens written, unless a study says otherwise
 ASKED = {
-    "judge": JUDGE_QUESTION,
+    "judge": "Is this solution correct? Answer Yes or No.",
     "verification": (
         "Check this solution step by step: repeat each calculation, and compare the last answer with the question. "
         'Then end with one line, "Verdict: Yes" if the final answer is correct or "Verdict: No" if it is not.'

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from bestofl_lib.rewards.judging import judge_messages
 from bestofl_lib.rewards.steps import split_steps
 from bestofl_lib.rewards.texts import CandidateTexts
 
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 QWEN_SEPARATOR = "<extra_0>"
 KI = " ки"
-JUDGE_QUESTION = "Is this solution correct? Answer Yes or No."
 _LABEL = "\u2042label\u2042"
 
 
@@ -162,10 +162,9 @@ class JudgeTexts(MarkedTexts):
         return ids, [len(ids)]
 
     def _asked(self, question: str, completion: str) -> str:
-        content = f"Problem:\n{question}\n\nSolution:\n{completion}\n\n{JUDGE_QUESTION}"
         if self.tokenizer.chat_template is None:
             raise ValueError(f"{self.source!r} has no chat template, which a judge needs; use a chat model")
-        chat = [{"role": "user", "content": content}]
+        chat = judge_messages("judge", question, completion)
         return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
 
 

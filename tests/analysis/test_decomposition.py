@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bestofl_lib.analysis import decomposition as de
+from bestofl_lib.analysis import controls
 from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.base_mixes import BEST_MIX, base_mixes, reach
 from bestofl_lib.analysis.contest import Contest
-from bestofl_lib.analysis.figures import Figures, best_on_other_folds, folds_of
+from bestofl_lib.analysis.decomposition import cells_of
+from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, folds_of
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def candidates(arrays, rewards, problem):
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_every_cell_equals_enumeration(arrays, k):
-    cells = de.cells_of(arrays, arrays.languages, k)
+    cells = cells_of(arrays, arrays.languages, k)
     for model, own, mixed in (
         ("mono", cells.own_mono, cells.mixed_mono),
         ("cross", cells.own_cross, cells.mixed_cross),
@@ -65,13 +66,13 @@ def test_every_cell_equals_enumeration(arrays, k):
 def test_refitted_rewards_equal_enumeration_and_use_other_folds_only(arrays):
     fold = folds_of(arrays.n_problems)
     cross = arrays.reward("cross", arrays.languages)
-    got = de._refitted(arrays, 2, "cross", de.without_language_means, fold).of_problems[:, 0]
+    got = controls._refitted(arrays, 2, "cross", controls.without_language_means, fold).of_problems[:, 0]
     for problem in range(arrays.n_problems):
         inside = fold != fold[problem]
         moved = {code: cross[code] - cross[code][inside].mean() for code in arrays.languages}
         reward, correct = candidates(arrays, moved, problem)
         assert got[problem] == pytest.approx(slow_best(reward, correct, mixed_draws(2)), abs=1e-12)
-    got = de._refitted(arrays, 2, "cross", de.language_prior, fold).of_problems[:, 0]
+    got = controls._refitted(arrays, 2, "cross", controls.language_prior, fold).of_problems[:, 0]
     for problem in range(arrays.n_problems):
         inside = fold != fold[problem]
         share = {code: arrays.is_correct[code][inside].mean() for code in arrays.languages}
@@ -84,16 +85,16 @@ def test_fitted_intercepts_undo_an_offset_between_languages(make_arrays):
     plain = make_arrays(**settings)
     shifted = make_arrays(**settings, shift={"multi": {"de": 20.0}})
     fold = folds_of(150)
-    fair = de._refitted(plain, 4, "multi", de.with_intercepts, fold).of_problems.mean()
-    mended = de._refitted(shifted, 4, "multi", de.with_intercepts, fold).of_problems.mean()
-    broken = de.arm_figures(shifted, "mixed", "best_of_k", "multi", [4]).of_problems.mean()
+    fair = controls._refitted(plain, 4, "multi", controls.with_intercepts, fold).of_problems.mean()
+    mended = controls._refitted(shifted, 4, "multi", controls.with_intercepts, fold).of_problems.mean()
+    broken = arm_figures(shifted, "mixed", "best_of_k", "multi", [4]).of_problems.mean()
     assert mended == pytest.approx(fair, abs=0.01)
     assert broken < fair - 0.03
 
 
 def test_the_controls_hold_every_arm_once_per_language_and_for_the_mean(arrays):
-    cells = de.cells_of(arrays, arrays.languages, 2)
-    table = de.control_table(arrays, cells, replicates=200)
+    cells = cells_of(arrays, arrays.languages, 2)
+    table = controls.control_table(arrays, cells, replicates=200)
     mean = table.filter(pl.col("language").is_null())
     assert len(table) == 3 * len(mean)
     accuracy = dict(mean.select(pl.format("{}, {}", "pool", "selector"), "accuracy").iter_rows())
@@ -140,10 +141,10 @@ def test_controls_are_fitted_on_problems_outside_where_they_have_the_rewards(mak
     judged = make_arrays(**how, rates={"en": low, "de": high}, quality={"mono": 1, "cross": 1, "multi": 1})
     outside = make_arrays(**how, rates={"en": high, "de": low}, quality={"mono": 1, "cross": 1, "multi": 1}, seed=5)
     bare = make_arrays(**how, rates={"en": high, "de": low}, seed=5)  # as training problems are: without rewards
-    cells = de.cells_of(judged, ("en", "de"), 2)
+    cells = cells_of(judged, ("en", "de"), 2)
 
     def accuracy(outside, selector):
-        table = de.control_table(judged, cells, replicates=200, outside=outside)
+        table = controls.control_table(judged, cells, replicates=200, outside=outside)
         return table.filter(pl.col("language").is_null(), pl.col("selector") == selector)["accuracy"].item()
 
     assert accuracy(None, "language prior") == pytest.approx(judged.is_correct["de"].mean())
