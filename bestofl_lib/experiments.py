@@ -68,7 +68,7 @@ def trials_of(base: str | Path, settings: TrainingSettings, changes: Sequence[st
             name, _, value = part.strip().partition(" ")
             if not value or name not in known:
                 raise ValueError(
-                    f"{part!r} is no change{suggestion(name, known)}; write a name and its value, as in 'rows 500'; "
+                    f"{part!r} is not a change; {suggestion(name, known)}write a name and its value, as in 'rows 500'; "
                     f"names: {', '.join(known)}"
                 )
             given[name] = value.strip()

@@ -51,7 +51,7 @@ def verdict(template: str, text: str, tokens: Sequence[Mapping[str, Any]] = ()) 
         return math.nan
     said = found[1].casefold()
     is_first = template == "judge" and not thinking
-    for token in tokens if is_first else reversed(tokens):  # the one that says what the text says
+    for token in tokens if is_first else reversed(tokens):  # the token of the verdict in the text
         if _word(token) == said:
             yes, no = (_probability(token, word) for word in ("yes", "no"))
             return yes / (yes + no) if yes + no > 0 else math.nan

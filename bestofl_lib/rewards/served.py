@@ -357,7 +357,7 @@ def open_served(place: Path, spec: RewardModelSpec) -> ServedReward:
     """The served reward model that a record describes.
 
     Raises:
-        ValueError: its local side is gone, or no longer what it was.
+        ValueError: its local reward model is missing or has changed.
     """
     if spec.served is None:
         raise ValueError(

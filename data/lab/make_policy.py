@@ -3,8 +3,8 @@
     python data/lab/make_policy.py            # trains, or goes on from the newest checkpoint; writes data/lab/policy
 
 The policy sees only problems of the policy split. Its languages are as uneven as the web's (PHASES), and within a language
-some topics are common and others rare (TOPIC_SPREAD, drawn once from the seed): a language is strong where its training
-data are. A part of the training rows is plain arithmetic, in no language. Everything is drawn from the seed; the machine's
+some topics are common and others rare (TOPIC_SPREAD, drawn once from the seed): a language is strong where it has much
+training data. Some training rows are plain arithmetic, in no language. Everything is drawn from the seed; the machine's
 floating point may still differ in the last bits, so a second training gives an equally good model, not the same bytes.
 """
 
@@ -169,7 +169,7 @@ class Rows(Dataset):
                         learnt[place] = result
                         result = (result or token == equals) and token != stop
                 ready.append((head + tail, [False] * len(head) + learnt))
-            # neighbours of like length fill a batch without padding; the batches then come in random order
+            # rows of similar length fill a batch with little padding; the batches then come in random order
             batches = []
             for start in range(0, len(ready), block):
                 part = sorted(ready[start : start + block], key=lambda row: len(row[0]))

@@ -2,10 +2,10 @@
 
     python data/lab/make_reward_base.py       # goes on from the newest checkpoint; writes data/lab/reward_base
 
-A reward model must see that a written result is wrong, which the policy, that wrote it, cannot. Most rows are plain equations, in
-no language (ARITHMETIC); the others are what the policy was trained on, so that its languages are kept. It learns no candidate, no
-label and no problem of the train, dev or test splits: mono, multi and cross start from the same base and differ in what they
-learn from candidates. Takes about 15 minutes of one core.
+A reward model must see that a written result is wrong, which the policy that wrote it cannot. Most rows are plain
+equations, in no language (ARITHMETIC); the others are what the policy was trained on, so that its languages are kept.
+It learns no candidate, no label and no problem of the train, dev or test splits: mono, multi and cross start from the
+same base and differ in what they learn from candidates. Takes about 15 minutes of one core.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def equations(rng: random.Random) -> str:
 
 
 def _number(rng: random.Random, least: int, most: int, skew: float = 1) -> int:
-    """Log-uniform, or with a skew above 1 smaller; one in six is a multiple of ten."""
+    """Log-uniform, or smaller with a skew above 1; one in six is a multiple of ten."""
     value = round(least * (most / least) ** (rng.random() ** skew))
     return max(10, value // 10 * 10) if rng.random() < 1 / 6 else value
 
