@@ -46,12 +46,13 @@ TABLES: dict[str, Table] = {
             "language": pl.String,
             "split": pl.String,  # "train" (reward models learn from it), "dev" or "test"
             "question": pl.String,  # NFC
-            "reference": pl.String,  # canonical, such as "18" or "7/2"; equal in all languages
+            "reference": pl.String,  # canonical, such as "18", "7/2" or "\\frac{\\pi}{2}"; the same in all languages
             "is_revised": pl.Boolean,  # this language's question was replaced in a revised edition
             "level": pl.String,  # null, or how hard the set calls the problem; the same in all languages
+            "answer_kind": pl.String,  # "number" or "expression", of the reference; null in older runs: a number
         },
         ("problem_id", "language"),
-        ("level",),
+        ("level", "answer_kind"),
         ("problem_id", "language", "split", "question", "reference"),
     ),
     "candidates": Table(  # in the store, not a separate file
@@ -82,7 +83,7 @@ TABLES: dict[str, Table] = {
         "03_check_answers",
         KEY
         | {
-            "answer": pl.String,  # canonical; null when nothing could be read
+            "answer": pl.String,  # canonical, equal answers alike; null when nothing could be read
             "rule": pl.String,  # which rule read the answer; null exactly where the answer is
             "start": pl.Int32,
             "end": pl.Int32,

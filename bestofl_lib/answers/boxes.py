@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator
 
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.statements import (
@@ -32,6 +33,17 @@ _BRACE = re.compile(r"[{}]")
 
 def last_box(text: str, begin: int, code: str) -> tuple[Found | None, int]:
     """The last box that holds something readable, and where it ends."""
+    for opened, inner, close in boxes_from_the_end(text, begin):
+        found = _box_content(text, inner, close, code)
+        if found is None and _says_nothing(text, inner, close):
+            return Found(None, inner, close, "no number in the box"), close
+        if found is not None:
+            return _unless_several(text, begin, opened, found, code), close
+    return None, begin
+
+
+def boxes_from_the_end(text: str, begin: int) -> Iterator[tuple[int, int, int]]:
+    """The last `TRIES` boxes, last first: where each starts, and where its content starts and ends."""
     at, tries = len(text), 0
     while tries < TRIES and (at := text.rfind("boxed", begin, at)) > begin:
         tries += 1
@@ -48,12 +60,7 @@ def last_box(text: str, begin: int, code: str) -> tuple[Found | None, int]:
                 close += 1
         if close >= len(text) and text[inner - 1] == "{":
             continue  # the text was cut off within the box
-        found = _box_content(text, inner, close, code)
-        if found is None and _says_nothing(text, inner, close):
-            return Found(None, inner, close, "no number in the box"), close
-        if found is not None:
-            return _unless_several(text, begin, opened.start(), found, code), close
-    return None, begin
+        yield opened.start(), inner, close
 
 
 def _unless_several(text: str, begin: int, at: int, found: Found, code: str) -> Found:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import polars as pl
 
 from bestofl_lib.answers.equations import count_equations
+from bestofl_lib.answers.expressions import read_expressions
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.reading import Cues, Reading, found_by, if_cut, read_answer
 from bestofl_lib.answers.statements import BEHIND_BOX
 from bestofl_lib.languages import language
+from bestofl_lib.numbers.equality import Equality
 from bestofl_lib.numbers.marks import THREE_DIGITS, written_forms
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical
@@ -21,13 +24,15 @@ from bestofl_lib.text import counted
 READINGS = pl.Schema({c: t for c, t in SCHEMAS["readings"].items() if c != "trace_language"})
 
 
-def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame, memory: Path | None = None) -> pl.DataFrame:
     """The readings of a whole table of candidates, graded exactly.
 
     Args:
         candidates: one row per candidate, with the key columns and `completion`; where `finish_reason` is "length", the
             text was cut off, see `read_answer`.
-        problems: one row per problem and language, with `problem_id`, `language`, `reference`.
+        problems: one row per problem and language, with `problem_id`, `language`, `reference`; where `answer_kind` is
+            "expression", answers are read by `expressions.read_expression` and compared by math-verify.
+        memory: a file that keeps what math-verify said about each expression, for the next time.
 
     Returns:
         One row per candidate, in the order given: key, answer (canonical or null), rule (which read the answer; null
@@ -38,13 +43,33 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFra
     """
     for code in candidates["language"].unique().to_list():
         language(code)
-    keyed = candidates.select([*KEY, "completion"]).with_columns(pl.col(c).cast(t) for c, t in KEY.items())
-    cut = candidates["finish_reason"] == "length" if "finish_reason" in candidates.columns else None
-    read = pl.concat(
-        [keyed.select(list(KEY)), read_completions(keyed["completion"], keyed["language"], cut)], how="horizontal"
+    length = pl.col("finish_reason") == "length" if "finish_reason" in candidates.columns else pl.lit(False)
+    keyed = candidates.with_columns(cut=length.fill_null(False)).select(
+        *(pl.col(c).cast(t) for c, t in KEY.items()), "completion", "cut"
     )
-    counts = count_equations(keyed["completion"], keyed["language"])
-    return _grade(pl.concat([read, counts], how="horizontal"), problems)
+    keyed = keyed.hstack(count_equations(keyed["completion"], keyed["language"])).with_row_index("row")
+    expressions = _expressions(problems)
+    by_algebra = pl.col("problem_id").is_in(list(expressions))
+    numbers = keyed.filter(~by_algebra)
+    read = read_completions(numbers["completion"], numbers["language"], numbers["cut"])
+    table = _grade(
+        numbers.hstack(read), problems.filter(~pl.col("problem_id").cast(pl.String).is_in(list(expressions)))
+    )
+    if expressions:
+        rest = keyed.filter(by_algebra)
+        equality = Equality(memory)
+        compared = rest.hstack(read_expressions(rest, expressions, equality))
+        equality.save()
+        table = pl.concat([table, compared.select(table.columns)]).sort("row")
+    return table.select(pl.col(c).cast(t) for c, t in READINGS.items())
+
+
+def _expressions(problems: pl.DataFrame) -> dict[str, str]:
+    """The problems whose reference is an expression, and it."""
+    if "answer_kind" not in problems.columns:
+        return {}
+    chosen = problems.filter(pl.col("answer_kind") == "expression").select("problem_id", "reference")
+    return dict(chosen.unique("problem_id").iter_rows())
 
 
 _READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
@@ -306,4 +331,4 @@ def _grade(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
             "expected each (problem_id, language) among the problems; read the problems the candidates were drawn for"
         )
     graded = joined.with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))
-    return graded.select(pl.col(c).cast(t) for c, t in READINGS.items())
+    return graded.select("row", *READINGS)

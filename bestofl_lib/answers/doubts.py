@@ -29,7 +29,7 @@ def without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems:
     """The table, `doubtful` only where the reading may hide the right answer.
 
     Texts without any digit stay doubtful (their numbers may be words), and so do all where texts or references are
-    absent.
+    absent, or references are expressions.
 
     Args:
         table: one row per candidate: key, `is_correct`, `doubtful`.
@@ -61,5 +61,6 @@ def without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems:
 
 
 def _may_hold(text: str, reference: str, code: str) -> bool:
+    right = read_number(reference)
     numbers = numbers_in(text, 0, len(text), code, limit=2000)
-    return not numbers or read_number(reference) in [number.value for number in numbers]
+    return right is None or not numbers or right in [number.value for number in numbers]

@@ -15,7 +15,7 @@ import polars as pl
 
 from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.languages import LANGUAGES, PIVOT
-from bestofl_lib.numbers.algebra import math_verify_reading
+from bestofl_lib.numbers.algebra import expression_by_math_verify, math_verify_reading
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical
 from bestofl_lib.tables import KEY
@@ -75,6 +75,9 @@ def read_with_others(
 ) -> pl.DataFrame:
     """The same candidates read by ours and by other readers.
 
+    Where the reference is an expression, math-verify compares it with the whole completion; the two others know numbers
+    only.
+
     Args:
         candidates: one row per candidate, with the key columns and `completion`.
         problems: one row per problem and language, with `problem_id`, `language`, `reference`.
@@ -99,16 +102,15 @@ def read_with_others(
         candidates = candidates.filter(place % step == 0)
     ours = read_answers(candidates, problems)
     spelled = {
-        text: value for text in problems["reference"].unique().to_list() if (value := read_number(text)) is not None
+        text: canonical(value)
+        for text in problems["reference"].unique().to_list()
+        if (value := read_number(text)) is not None
     }
+    kind = pl.col("answer_kind") if "answer_kind" in problems.columns else pl.lit(None, pl.String)
     references = (
-        problems.select("problem_id", "language", "reference")
+        problems.select("problem_id", "language", "reference", is_expression=(kind == "expression").fill_null(False))
         .unique(["problem_id", "language"])
-        .with_columns(
-            reference=pl.col("reference").replace_strict(
-                {t: canonical(v) for t, v in spelled.items()}, return_dtype=pl.String
-            )
-        )
+        .with_columns(pl.when("is_expression").then("reference").otherwise(pl.col("reference").replace(spelled)))
     )
     base = (
         ours.select(*KEY, ours=pl.col("answer"))
@@ -119,8 +121,14 @@ def read_with_others(
     for name in readers:
         read = READERS[name]
         answers = [
-            None if text is None or (value := read(text, code)) is None else canonical(value)
-            for text, code in base.select("completion", "language").iter_rows()
+            expression_by_math_verify(text[-6000:], reference)
+            if name == "math_verify" and text and is_expression
+            else None
+            if text is None or (value := read(text, code)) is None
+            else canonical(value)
+            for text, code, reference, is_expression in base.select(
+                "completion", "language", "reference", "is_expression"
+            ).iter_rows()
         ]
         parts.append(base.with_columns(reader=pl.lit(name), answer=pl.Series(answers, dtype=pl.String)))
     return (

@@ -93,14 +93,19 @@ def read_answer(completion: str | None, language_code: str, cut: bool = False) -
     if not completion:
         return Reading(None, note="empty")
     if _INVISIBLE.search(completion):
-        unseen = set(_INVISIBLE.findall(completion))
-        places = [i for i, c in enumerate(completion) if c not in unseen]
+        places = seen_places(completion)
         seen = read_visible("".join(completion[i] for i in places), code)
         if seen.start is None or seen.end is None or seen.start >= len(places):
             return seen
         start, end = places[seen.start], places[max(seen.end - 1, seen.start)] + 1
         return Reading(seen.value, completion[start:end], start, end, seen.rule, seen.note)
     return read_visible(completion, code)
+
+
+def seen_places(completion: str) -> list[int]:
+    """The places of all characters that are not invisible."""
+    unseen = set(_INVISIBLE.findall(completion))
+    return [i for i, c in enumerate(completion) if c not in unseen]
 
 
 _TOUCHES_END = re.compile(r"[ \t.,٫٬'’/^:%*=+$\\-]*")
@@ -135,12 +140,9 @@ def found_by(completion: str, code: str, known: Cues = Cues()) -> tuple[str | No
     """The same, and the rule that decided: unlike the reading's own rule, it is also known where the decision was "no
     answer".
     """
-    begin = 0
-    if "<" in completion or "◁" in completion:
-        for ended in _THINKING_ENDS.finditer(completion):
-            begin = ended.end()
-        if _THINKING_STARTS.search(completion, begin):
-            return None, Reading(None, note="thinking never ends")
+    begin = behind_thinking(completion)
+    if begin is None:
+        return None, Reading(None, note="thinking never ends")
     if not completion[begin:].strip():
         return None, Reading(None, note="empty")
     text = uniform(completion)
@@ -155,6 +157,17 @@ def found_by(completion: str, code: str, known: Cues = Cues()) -> tuple[str | No
     end = found.start + len(kept)
     named = rule if found.value is not None else None
     return rule, Reading(found.value, completion[start:end], start, end, named, found.note)
+
+
+def behind_thinking(completion: str) -> int | None:
+    """Where the solution starts: behind the thinking sections; None where one never ends."""
+    begin = 0
+    if "<" in completion or "◁" in completion:
+        for ended in _THINKING_ENDS.finditer(completion):
+            begin = ended.end()
+        if _THINKING_STARTS.search(completion, begin):
+            return None
+    return begin
 
 
 def _find(text: str, begin: int, code: str, known: Cues) -> tuple[str | None, Found | None]:

@@ -55,6 +55,7 @@ def read_pool(
     set_aside: bool = False,
     limit: int | None = None,
     decimal_mark: str = "",
+    answer_kind: str = "",
 ) -> ImportedPool:
     """A pool of completions as problems and candidates.
 
@@ -77,11 +78,13 @@ def read_pool(
         problems: the problems asked, from `problems.load.load`, for question texts, marks of revised questions and
             references. A pool's id joins `problem_id`; where it is a running number, it counts the problems, from 0 or
             1, whichever agrees with the references.
-        set_aside: leave out the problems that lack candidates in some language or have no number as reference, and
-            say so in the notes, instead of refusing the pool.
+        set_aside: leave out the problems that lack candidates in some language or whose reference cannot be read,
+            and say so in the notes, instead of refusing the pool.
         limit: keep the first so many problems.
         decimal_mark: "." or ",", where references as text leave in doubt what 1,234 or 18.000 is; see
             `numbers/references.py`.
+        answer_kind: "number" refuses references that are expressions, "expression" compares numbers as expressions too;
+            empty: by the rule.
 
     Returns:
         The pool. Numbers of candidates per language may differ. Without `problems`, a question that the pool does not
@@ -103,7 +106,7 @@ def read_pool(
     rows = _with_languages(rows, axis, language, languages)
     rows = _named(rows, notes)
     _one_question_each(rows, problems is not None)
-    rows, problems = _with_problems(rows, problems, set_aside, notes, decimal_mark)
+    rows, problems = _with_problems(rows, problems, set_aside, notes, decimal_mark, answer_kind)
     if limit is not None:
         problems = first_problems(problems, limit)
     rows = rows.join(problems.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
@@ -348,22 +351,27 @@ def _digest(table: pl.DataFrame) -> str:
 
 
 def _with_problems(
-    rows: pl.DataFrame, known: pl.DataFrame | None, set_aside: bool, notes: list[str], decimal_mark: str
+    rows: pl.DataFrame,
+    known: pl.DataFrame | None,
+    set_aside: bool,
+    notes: list[str],
+    decimal_mark: str,
+    answer_kind: str,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows with ids as in `known`, and one problem row per problem and language that has candidates."""
     if "reference" not in rows.columns:
         rows = rows.with_columns(reference=pl.lit(None, pl.String))
     if known is not None:
-        rows = _joined(rows, read_references(rows, decimal_mark), known, notes)
+        rows = _joined(rows, read_references(rows, decimal_mark, answer_kind), known, notes)
         same = known.select("problem_id", known_reference="reference").unique("problem_id")
         # beside the rows' own references those of the given problems, which decide what a doubtful mark means
-        rows = _with_known(rows.join(same, on="problem_id", how="left"), decimal_mark)
+        rows = _with_known(rows.join(same, on="problem_id", how="left"), decimal_mark, answer_kind)
         _refuse_references(
             rows.filter(pl.col("reference") != pl.col("known_reference")), "disagree with the given problems"
         )
         rows = rows.with_columns(reference=pl.col("known_reference"))
     else:
-        rows = read_references(rows, decimal_mark)
+        rows = read_references(rows, decimal_mark, answer_kind)
     _refuse_references(
         rows.filter(
             pl.col("reference").n_unique().over("problem_id") - pl.col("reference").is_null().any().over("problem_id")
@@ -383,7 +391,7 @@ def _with_problems(
     question = question.alias("question")
     table = (
         rows.group_by("problem_id", "language")
-        .agg(question, pl.col("reference").first())
+        .agg(question, pl.col("reference").first(), pl.col("answer_kind").first())
         .sort("problem_id", "language")
     )
     if known is not None:
@@ -409,7 +417,8 @@ def _one_reference_each(rows: pl.DataFrame, set_aside: bool, notes: list[str]) -
     if set_aside:
         if len(without):
             notes.append(
-                f"Set aside: {counted(without['problem_id'].n_unique(), 'problem')} whose reference is not one number."
+                f"Set aside: {counted(without['problem_id'].n_unique(), 'problem')} whose reference is neither one "
+                "number nor an expression."
             )
         return given.filter(pl.col("reference").is_not_null())
     if len(unread):
@@ -420,12 +429,19 @@ def _one_reference_each(rows: pl.DataFrame, set_aside: bool, notes: list[str]) -
     return given
 
 
-def _with_known(rows: pl.DataFrame, decimal_mark: str) -> pl.DataFrame:
-    """Rows with their references read, where those of the given problems (`known_reference`) decide doubtful marks."""
-    own = rows.select("problem_id", "language", "reference", "known_reference").unique()
+def _with_known(rows: pl.DataFrame, decimal_mark: str, answer_kind: str) -> pl.DataFrame:
+    """Rows with their references read, where those of the given problems (`known_reference`) decide doubtful marks and
+    the spelling of expressions.
+    """
+    keys = ["problem_id", "language"]
+    own = rows.select(*keys, "reference", "known_reference").unique()
     beside = own.select("problem_id", "language", reference="known_reference").unique()
-    read = read_references(pl.concat([own.drop("known_reference"), beside]), decimal_mark)
-    read = read.unique(["problem_id", "language", "stated"]).rename({"reference": "_read"})
+    read = read_references(pl.concat([own.drop("known_reference"), beside]), decimal_mark, answer_kind)
+    read = read.unique(["problem_id", "language", "stated"])
+    given = beside.join(read.rename({"reference": "_same"}), left_on=[*keys, "reference"], right_on=[*keys, "stated"])
+    given = given.select(*keys, "_same", known="reference")
+    read = read.join(given, left_on=[*keys, "reference"], right_on=[*keys, "_same"], how="left")
+    read = read.with_columns(_read=pl.coalesce("known", "reference")).drop("known", "reference")
     rows = rows.rename({"reference": "stated"})
     rows = rows.join(read, on=["problem_id", "language", "stated"], how="left", nulls_equal=True, maintain_order="left")
     return rows.rename({"_read": "reference"})

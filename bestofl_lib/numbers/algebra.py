@@ -1,9 +1,10 @@
-"""Expressions evaluated by math-verify in a process that can be killed.
+"""Expressions evaluated and compared by math-verify, in processes that can be killed.
 
 Only what is not a written number (a root, a sum in a box) goes to a computer algebra system, because that is slow,
-fails in threads and can take minutes for a tower of powers. One worker process is started at first use, asked one
-expression at a time, interrupted after `CPU_SECONDS` and killed after `SECONDS`. This file knows no language and no
-cue.
+fails in threads and can take minutes for a tower of powers. Worker processes are started at first use, asked one
+expression at a time, interrupted after `CPU_SECONDS` and killed after `SECONDS`. Two constants are equal where their
+values agree to 25 digits; what holds letters is compared by math-verify, after a trial of numbers for the letters. This
+file knows no language and no cue.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 CPU_SECONDS = 3.0  # for one expression, of the worker's own time, so that a busy machine reads the same
 SECONDS = 30.0  # for one expression by the clock; the worker is killed then
@@ -109,6 +112,31 @@ def _pump(stream: IO[str], lines: queue.Queue[str]) -> None:
 
 _WORKER = Worker()
 atexit.register(_WORKER.stop)
+_MORE = tuple(Worker() for _ in range(max(0, min(8, os.cpu_count() or 1) - 1)))  # started where much is asked at once
+for _worker in _MORE:
+    atexit.register(_worker.stop)
+_WORTH_A_START = 200  # requests for each further worker: starting one takes as long as answering some
+
+
+def ask_all(requests: Sequence[dict[str, object]], seconds: float = SECONDS) -> list[dict[str, object] | None]:
+    """The answers to many requests, in order, from as many workers as there are processors.
+
+    Args:
+        requests: see `VALUE` and `PAIR`.
+        seconds: by the clock for each; its worker is killed then, and the answer is None.
+    """
+    workers = (_WORKER, *_MORE)[: 1 + len(requests) // _WORTH_A_START]
+    answers: list[dict[str, object] | None] = [None] * len(requests)
+    places = iter(range(len(requests)))
+
+    def serve(worker: Worker) -> None:
+        for place in places:  # each place goes to one worker: next() of a range iterator is one step
+            answers[place] = worker.ask(requests[place], seconds)
+
+    with ThreadPoolExecutor(len(workers)) as threads:
+        for done in [threads.submit(serve, worker) for worker in workers]:
+            done.result()
+    return answers
 
 
 @lru_cache(maxsize=20_000)
@@ -146,6 +174,21 @@ def math_verify_reading(completion: str, seconds: float = SECONDS) -> Fraction |
     return Fraction(value) if isinstance(value, str) else None
 
 
+def expression_by_math_verify(completion: str, reference: str, seconds: float = SECONDS) -> str | None:
+    """What math-verify alone reads in a whole completion: the reference where it finds them equal, else its own text.
+
+    None: it read nothing, or it took longer than `seconds`.
+    """
+    answer = _WORKER.ask({"completion": completion, "reference": reference}, seconds) or {}
+    return reference if answer.get("equal") else str(answer.get("read") or "") or None
+
+
+# -- the worker's side -------------------------------------------------------------------------------------------------
+
+VALUE = "value"  # LaTeX -> {"at": [re, im], "letters": [...]} to 30 digits, {"relation": true}, or {"note": why not}
+PAIR = "pair"  # two LaTeX texts -> {"equal": bool}
+
+
 def _serve() -> None:
     """The child's side: read requests until the input ends."""
     sys.set_int_max_str_digits(5000)
@@ -172,18 +215,11 @@ def _serve() -> None:
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        answer: dict[str, object] = {"note": "not a number"}
+        answer: dict[str, object]
         try:
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
-            text = f"${request['expression']}$" if "expression" in request else request["completion"]
-            parsed = parse(text, parsing_timeout=None)
-            first = next((item for item in parsed if not isinstance(item, str)), None)
-            written = _rational(first) if first is not None else None
-            if written is not None:
-                answer = {"value": written}
-            elif first is not None:
-                answer = {"note": "not rational"}
+            answer = _answer(request)
         except TimeoutError:
             answer = {"note": _TOO_LONG}
         except (Exception, TimeoutException) as error:  # whatever a foreign parser raises on junk is "not a number"
@@ -192,6 +228,67 @@ def _serve() -> None:
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         print(json.dumps(answer), flush=True)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, object]:
+    from math_verify import parse, verify
+
+    if PAIR in request:
+        first, second = (_parsed(text) for text in request[PAIR])
+        if first is None or second is None:
+            return {"equal": False}
+        return {"equal": bool(verify([first], [second], timeout_seconds=None))}
+    if VALUE in request:
+        return _at(request[VALUE])
+    text = f"${request['expression']}$" if "expression" in request else request["completion"]
+    parsed = parse(text, parsing_timeout=None)
+    if "reference" in request:
+        right = parse(f"${request['reference']}$", parsing_timeout=None)
+        return {"equal": bool(verify(right, parsed, timeout_seconds=None)), "read": str(parsed[0]) if parsed else ""}
+    first = next((item for item in parsed if not isinstance(item, str)), None)
+    written = _rational(first) if first is not None else None
+    if written is not None:
+        return {"value": written}
+    return {"note": "not rational" if first is not None else "not a number"}
+
+
+@lru_cache(maxsize=2_000)
+def _parsed(latex: str) -> Any:
+    """A LaTeX expression in sympy, with i as the imaginary unit; None where math-verify does not understand it."""
+    import sympy
+    from math_verify import LatexExtractionConfig, parse
+
+    found = parse(f"${latex}$", (LatexExtractionConfig(),), fallback_mode="no_fallback", parsing_timeout=None)
+    first = next((item for item in found if not isinstance(item, str)), None)
+    if not isinstance(first, sympy.Basic):
+        return None
+    return first.subs({letter: sympy.I for letter in first.free_symbols if letter.name == "i"})
+
+
+def _at(latex: str) -> dict[str, object]:
+    """The value of an expression, where each of its letters stands for a number made from its name."""
+    import sympy
+
+    parsed = _parsed(latex)
+    if parsed is None:
+        return {"note": "not an expression"}
+    if isinstance(parsed, sympy.core.relational.Relational):
+        return {"relation": True}
+    if not isinstance(parsed, sympy.Expr):
+        return {"note": f"not an expression but {type(parsed).__name__}"}
+    letters = sorted(parsed.free_symbols, key=lambda letter: letter.name)
+    if letters and not {letter.name[:1] for letter in letters} <= set(latex):
+        return {"note": "not an expression"}
+    numbers = {
+        letter: sympy.Rational(sum(map(ord, letter.name)) + 7 * place, 53) for place, letter in enumerate(letters)
+    }
+    value = parsed.subs(numbers)
+    if value in (sympy.oo, -sympy.oo):
+        return {"at": [str(value), "0"], "letters": []}
+    re_, im = (sympy.N(part, 40) for part in value.as_real_imag())
+    if not (re_.is_Float or re_.is_Integer or re_.is_zero) or not (im.is_Float or im.is_Integer or im.is_zero):
+        return {"note": "no value"}
+    return {"at": [str(re_), str(im)], "letters": [letter.name for letter in letters]}
 
 
 def _rational(value: object) -> str | None:

@@ -1,4 +1,4 @@
-r"""References as numbers: the value of a written right answer, or why it has none.
+r"""References: the value of a written right answer or, where it is none, the expression that it is.
 
 **The rule.** A reference that comes as a number (JSON, Parquet) is that number. As text it is one number, with or
 without a currency sign before it and a unit behind it. A comma or point with exactly three digits behind it and one to
@@ -6,8 +6,11 @@ three before ("1,234", "18.000") could be either mark. It groups thousands where
 groups with commas. Else the problem's other languages decide, where only one reading agrees with theirs. Else the set
 is refused with the rows, until `decimal_mark` says which mark is the decimal one; then every text must be written so.
 
-Roots, π, letters, brackets and several numbers are no number and are refused by kind: `11\sqrt2` is never 11. This file
-knows texts and the marks of languages; tables of problems are `problems/load.py`'s.
+Roots, π, letters, brackets and several numbers are no number: `11\sqrt2` is never 11. They are expressions where they
+are understood as a whole: formulas of digits, known functions and single letters; intervals, tuples, sets, lists with
+signs between their values, matrices, equations; the letter of an option, and words in `\text{…}`. What is neither (bare
+words, one letter that could be anything, 18:30, "18 or 19") is refused by kind. This file knows texts and the marks of
+languages; tables of problems are `problems/load.py`'s.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from bestofl_lib.languages import LANGUAGES, PIVOT, remembered
+from bestofl_lib.numbers.forms import form_of, spelled
 from bestofl_lib.numbers.marks import MAX_DIGITS, uniform
 from bestofl_lib.numbers.written import UNIT_DIGITS, any_number
 
@@ -25,6 +29,9 @@ DECIMAL_MARKS = ("", ".", ",")  # "": by the rule
 _EITHER = re.compile(r"(?<![\d.,])(?!0[.,])(\d{1,3})([.,])(\d{3})(?![.,]?\d)")
 _LISTED = re.compile(r"(?<![\d.,])\d+,(?:\d{1,2}|\d{4,})(?![.,]?\d)")
 _MARKED = re.compile(r"\d[\d.,]*\d|\d|[.,]\d+")
+_GROUPS = re.compile(  # several marks that group: 1,234,567.5 and 1.234.567,5; 12,34,567
+    r"\d{1,3}(?:,\d{3})*(?:\.\d*)?|\d{1,3}(?:\.\d{3})*(?:,\d*)?|\d{1,2}(?:,\d\d)+,\d{3}(?:\.\d*)?"
+)
 _KINDS = (  # what a text that is not a number contains -> its kind
     (r"\\(?:d|t)?frac\s*\{?\s*[^\d\s{]|√|\\sqrt|∛", "a root or a fraction of expressions"),
     (r"π|\\pi\b|∞|\\infty", "π or infinity"),
@@ -100,11 +107,34 @@ def possible_values(text: str, code: str, decimal_mark: str = "") -> tuple[tuple
     return (*values, *_value(decimal)[0]), ""
 
 
+def expression_text(text: str, code: str, decimal_mark: str = "") -> str | None:
+    """The expression that a reference is, as `forms.spelled` writes it; None where it is none by the rule.
+
+    Whether math-verify understands it is not asked here.
+
+    >>> expression_text(r"11\\sqrt2", "en"), expression_text("18 or 19", "en"), expression_text("n/a", "en")
+    ('11\\sqrt{2}', None, None)
+    """
+    shown = text.rsplit("####", 1)[-1].strip()
+    written = spelled(shown, code, decimal_mark)
+    form = form_of(written)
+    if form is None or re.fullmatch(r"[a-z]", written):
+        return None
+    if form.kind == "any_order" and not form.brackets:  # a list
+        if all(part.number() is not None for part in form.parts) and not re.search(r"[,;]", written):
+            return None  # 18 or 19: which?
+        if re.search(r"\d,\d{3}(?!\d)|^[\d.]+,\d+$", uniform(shown)):
+            return None  # 1,234,5 and 3,5
+    return written
+
+
 def _value(shown: str) -> tuple[tuple[Fraction, ...], str]:
     if not shown:
         return (), "nothing"
     if len(re.sub(r"\D", "", shown)) > MAX_DIGITS:
         return (), f"more than {MAX_DIGITS} digits"
+    if any(len(re.findall("[.,]", found)) > 1 and not _GROUPS.fullmatch(found) for found in _MARKED.findall(shown)):
+        return (), "several numbers"
     number = any_number(shown, 0, PIVOT, words=not re.search(r"\d", shown))
     if number is None or number.value is None or not _is_unit(shown[number.end :]):
         return (), _kind(shown)

@@ -63,6 +63,7 @@ def load(
     columns: Mapping[str, str] | None = None,
     decimal_mark: str = "",
     question_language: str = "",
+    answer_kind: str = "",
 ) -> pl.DataFrame:
     """Problems, one row per problem and language (schema "problems").
 
@@ -87,6 +88,8 @@ def load(
         columns: for a table of your own: our column -> yours, such as {"question": "prompt"}; usual names are known.
         decimal_mark: "." or ",", where references as text leave in doubt what 1,234 or 18.000 is; the benchmarks write
             ".".
+        answer_kind: "number" refuses references that are expressions, "expression" compares numbers as expressions too;
+            empty: by the rule in `numbers/references.py`.
 
     Raises:
         ValueError: naming the rows that make the data unusable: ids twice or not in every language, references that
@@ -96,7 +99,9 @@ def load(
     """
     codes = check_languages(languages) if languages is not None else None
     if question_language:
-        one = load(source, [question_language], split, limit, folder, revised, columns, decimal_mark)
+        one = load(
+            source, [question_language], split, limit, folder, revised, columns, decimal_mark, answer_kind=answer_kind
+        )
         codes = codes or [question_language]
         each = pl.DataFrame({"language": codes}, schema={"language": pl.String})
         return check_table("problems", one.drop("language").join(each, how="cross", maintain_order="left_right"))
@@ -123,7 +128,7 @@ def load(
             have = ", ".join(table["language"].unique().sort())
             raise ValueError(f"{source} has no problems in {', '.join(absent)}; it has {have}")
         table = table.filter(pl.col("language").is_in(codes))
-    table = check_problems(table, decimal_mark=decimal_mark if own or per_language else ".")
+    table = check_problems(table, decimal_mark=decimal_mark if own or per_language else ".", answer_kind=answer_kind)
     if split is not None:
         if split not in set(table["split"]):
             raise ValueError(f"{source} has no split {split!r}; it has {', '.join(table['split'].unique().sort())}")
@@ -170,13 +175,16 @@ def first_problems(table: pl.DataFrame, limit: int | Mapping[str, int]) -> pl.Da
     return table.filter(pl.col("problem_id").is_in(kept["problem_id"].implode()))
 
 
-def check_problems(table: pl.DataFrame, parallel: bool = True, decimal_mark: str = "") -> pl.DataFrame:
+def check_problems(
+    table: pl.DataFrame, parallel: bool = True, decimal_mark: str = "", answer_kind: str = ""
+) -> pl.DataFrame:
     """The table with NFC questions and canonical references, sorted as it came; or an error that lists what is wrong.
 
     Args:
         table: the columns of the schema "problems"; split and is_revised may be missing.
         parallel: whether every problem must be there in every language.
         decimal_mark: of references as text, see `numbers/references.py`.
+        answer_kind: as in `load`.
 
     Raises:
         ValueError: listing up to ten rows of the first kind of fault that there is.
@@ -200,7 +208,7 @@ def check_problems(table: pl.DataFrame, parallel: bool = True, decimal_mark: str
         "with a split other than train, dev and test",
         "split",
     )
-    table = read_references(table.with_columns(question=map_texts("question", clean_text)), decimal_mark)
+    table = read_references(table.with_columns(question=map_texts("question", clean_text)), decimal_mark, answer_kind)
     refuse_unread(table)
     for column, shown, what in (
         ("reference", "stated", "other references in other languages"),

@@ -1,5 +1,6 @@
-"""Ids and references of whole tables: ids are text, references are numbers, and what is neither is refused with its
-rows.
+"""Ids and references of whole tables: ids are text, references numbers or expressions.
+
+What is neither is refused with its rows.
 
 How one reference is read is `numbers/references.py`'s; this file knows columns, and which rows are one problem.
 """
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import polars as pl
 
-from bestofl_lib.numbers.references import DECIMAL_MARKS, number_text, possible_values
+from bestofl_lib.numbers.equality import Equality
+from bestofl_lib.numbers.references import DECIMAL_MARKS, expression_text, number_text, possible_values
 from bestofl_lib.numbers.written import canonical
 from bestofl_lib.problems.files import place
 from bestofl_lib.text import counted
 
+KINDS = ("number", "expression")  # of answers
 NO_ID = ("", "nan", "none", "null")  # what tools write for a missing id
 SHOWN = 10  # rows in a message
 EITHER = "could be two numbers"
@@ -77,19 +80,81 @@ def check_one_question_each(table: pl.DataFrame) -> None:
         )
 
 
-def read_references(table: pl.DataFrame, decimal_mark: str = "") -> pl.DataFrame:
+def read_references(table: pl.DataFrame, decimal_mark: str = "", answer_kind: str = "") -> pl.DataFrame:
     """The table with canonical references.
 
+    A problem is one of expressions where the reference is one in some language; then it is in all of them, and
+    references that are equal are written alike.
+
     Args:
-        table: problem_id, language (known ones) and reference as text.
+        table: problem_id, language (known ones) and reference as text; rows whose `answer_kind` is given are taken as
+            they are where it is "expression".
         decimal_mark: "." or ","; empty: by the rule in `numbers/references.py`.
+        answer_kind: "number": nothing else is accepted; "expression": numbers too are compared as expressions; empty:
+            by the rule.
 
     Returns:
-        The rows as they came, with `reference` canonical or null, `stated` as it was, and `fault`: why it is null.
+        The rows as they came, with `reference` canonical or null, `answer_kind` ("number" or "expression"; null where
+        the reference is), `stated` as it was, and `fault`: why it is null.
 
     Raises:
-        ValueError: an unknown decimal mark.
+        ValueError: an unknown decimal mark or kind.
     """
+    if answer_kind not in ("", *KINDS):
+        raise ValueError(f"answer_kind {answer_kind!r}: expected {' or '.join(KINDS)}, or nothing for the rule")
+    told = "answer_kind" in table.columns
+    given = table if told else table.with_columns(answer_kind=pl.lit(None, pl.String))
+    numbers = _read_numbers(given.drop("answer_kind"), decimal_mark).with_columns(given["answer_kind"])
+    if answer_kind == "number":
+        return numbers.with_columns(answer_kind=pl.when(pl.col("reference").is_not_null()).then(pl.lit("number")))
+    kept = pl.col("answer_kind") == "expression"
+    if answer_kind == "expression":
+        kept = pl.lit(False)
+    stated = numbers.filter(~kept | kept.is_null(), pl.col("stated").is_not_null())
+    if answer_kind != "expression":
+        stated = stated.filter(pl.col("reference").is_null(), ~pl.col("fault").str.starts_with(EITHER))
+    each = stated.select("language", "stated").unique()
+    written = {
+        (code, text): made
+        for code, text in each.iter_rows()
+        if (made := expression_text(text, code, decimal_mark)) is not None
+    }
+    equality = Equality()
+    understood = equality.understood(sorted(set(written.values()))) if written else {}
+    written = {key: text for key, text in written.items() if understood[text]}
+    found = [
+        text if kind == "expression" and not answer_kind else written.get((code, text))
+        for code, text, kind in numbers.select("language", "stated", "answer_kind").iter_rows()
+    ]
+    return _one_kind_each(numbers.with_columns(_expression=pl.Series(found, dtype=pl.String)), equality)
+
+
+def _one_kind_each(table: pl.DataFrame, equality: Equality) -> pl.DataFrame:
+    """References as expressions where the problem's is one in some language, and alike where they are equal."""
+    is_expression = pl.col("_expression").is_not_null().any().over("problem_id")
+    table = table.with_columns(
+        reference=pl.coalesce("_expression", "reference"),
+        answer_kind=pl.when(is_expression).then(pl.lit("expression")).otherwise(pl.lit("number")),
+    )
+    several = table.filter(is_expression, pl.col("reference").n_unique().over("problem_id") > 1)
+    alike: list[tuple[str, str, str]] = []
+    for (name,), rows in several.drop_nulls("reference").group_by("problem_id"):
+        classes = equality.classes(rows["reference"].unique().to_list())
+        alike += [(str(name), text, stands) for text, stands in classes.items()]
+    made = pl.DataFrame(alike, schema=["problem_id", "reference", "_alike"], orient="row", strict=False)
+    made = made.cast(pl.String)
+    return (
+        table.join(made, on=["problem_id", "reference"], how="left", maintain_order="left")
+        .with_columns(
+            reference=pl.coalesce("_alike", "reference"),
+            answer_kind=pl.when(pl.col("reference").is_not_null()).then("answer_kind"),
+        )
+        .drop("_alike", "_expression")
+    )
+
+
+def _read_numbers(table: pl.DataFrame, decimal_mark: str) -> pl.DataFrame:
+    """The table with `reference` a canonical number or null, `stated` as it was and `fault`: why it is null."""
     if decimal_mark not in DECIMAL_MARKS:
         raise ValueError(f"decimal_mark {decimal_mark!r}: expected '.' or ',', or nothing for the rule of references")
     rows = table.select("problem_id", "language", "reference").unique(maintain_order=True)
@@ -116,11 +181,11 @@ def read_references(table: pl.DataFrame, decimal_mark: str = "") -> pl.DataFrame
 
 
 def refuse_unread(table: pl.DataFrame, advice: str = "") -> None:
-    """Refuse a table whose references are not all one number, by kind, with the rows.
+    """Refuse a table in which some reference is neither one number nor an expression, by kind, with the rows.
 
     Args:
         table: from `read_references`.
-        advice: what else the caller can do about references that are no number.
+        advice: what else the caller can do about such references.
 
     Raises:
         ValueError: naming each kind of fault, its rows and the remedy.
@@ -133,12 +198,16 @@ def refuse_unread(table: pl.DataFrame, advice: str = "") -> None:
     )
     parts = [f"{rows['kind'][0]}: {counted(len(rows), 'row')}\n{_listed(rows, 'stated', 'fault')}" for rows in kinds]
     doubt = unread["fault"].str.starts_with(EITHER).any()
-    remedies = ["write the number alone, or leave these problems out"] if len(kinds) > doubt else []
+    remedies = (
+        ["write the number or the formula alone (words as \\text{…}), or leave these problems out"]
+        if len(kinds) > doubt
+        else []
+    )
     remedies += [advice] if advice and len(kinds) > doubt else []
     remedies += ["say which mark is the decimal one with decimal_mark='.' or decimal_mark=','"] if doubt else []
     raise ValueError(
-        f"{counted(len(unread), 'problem row')} with a reference that is not one number; {'; '.join(remedies)}:\n"
-        + "\n".join(parts)
+        f"{counted(len(unread), 'problem row')} with a reference that is neither one number nor an expression; "
+        f"{'; '.join(remedies)}:\n" + "\n".join(parts)
     )
 
 

@@ -18,14 +18,16 @@ from bestofl_lib.text import counted
 
 WIDTH = 60  # characters shown of a text
 
+OF_REFERENCES = ("decimal_mark", "answer_kind")  # options that say how references are to be read
+
 
 def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
     """What a file or folder would be read as, line by line: three rows, what is missing, and the next command.
 
     Args:
         source: completions (a pool) or problems, in any form that the importers know.
-        options: `model`, `axis`, `language`, `decimal_mark` or `problems`, as for the study `pool`; `columns` as
-            `ours:theirs,…`; `rewards` as `column,…`.
+        options: `model`, `axis`, `language`, `decimal_mark`, `answer_kind` or `problems`, as for the study `pool`;
+            `columns` as `ours:theirs,…`; `rewards` as `column,…`.
 
     Raises:
         StudyError: it can be read as neither; with what each reading lacks.
@@ -39,7 +41,17 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
         try:
             return _as_problems(source, options)
         except (ValueError, OSError) as second:
-            words = ("model", "axis", "language", "columns", "rewards", "problems", "decimal_mark", "set_aside")
+            words = (
+                "model",
+                "axis",
+                "language",
+                "columns",
+                "rewards",
+                "problems",
+                "decimal_mark",
+                "answer_kind",
+                "set_aside",
+            )
             raise StudyError(
                 f"{source} can be read neither as completions nor as problems\n"
                 f"  as completions: {spoken(str(first), words)}\n  as problems: {spoken(str(second), words)}"
@@ -48,10 +60,9 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
 
 def _as_pool(source: str, options: dict[str, str]) -> list[str]:
     columns, rewards = ([p for p in options.get(name, "").split(",") if p] for name in ("columns", "rewards"))
-    mark = options.get("decimal_mark", "")
-    asked = load(options["problems"], None, decimal_mark=mark) if options.get("problems") else None
-    known: dict[str, Any] = {
-        name: options[name] for name in ("model", "axis", "language", "decimal_mark") if options.get(name)
+    asked = load(options["problems"], None, **_of_references(options)) if options.get("problems") else None
+    known: dict[str, Any] = _of_references(options) | {
+        name: options[name] for name in ("model", "axis", "language") if options.get(name)
     }
     pool = read_pool(source, columns=columns or None, rewards=rewards, problems=asked, **known)
     given = "".join(f" -p {name}={shlex.quote(value)}" for name, value in options.items())
@@ -72,18 +83,24 @@ def _as_pool(source: str, options: dict[str, str]) -> list[str]:
 
 
 def _as_problems(source: str, options: dict[str, str]) -> list[str]:
-    mark = options.get("decimal_mark", "")
-    problems = load(source, None, decimal_mark=mark)
+    told = _of_references(options)
+    problems = load(source, None, **told)
     splits = ", ".join(f"{n:,} {split}" for split, n in problems.group_by("split").len().sort("split").iter_rows())
     codes = sorted(problems["language"].unique())
+    said = "".join(f" -p {name}={value}" for name, value in told.items())
     return [
         f"{source}: {counted(problems['problem_id'].n_unique(), 'problem')} in {counted(len(codes), 'language')} "
         f"({', '.join(codes)}); rows: {splits}",
         "the first three",
         *_rows(problems, ("question", "reference")),
         f"run it: bestofl run mgsm -p source={shlex.quote(source)} -p "
-        f"languages={','.join(codes)}{f' -p decimal_mark={mark}' if mark else ''} -p model=… -p run=mine",
+        f"languages={','.join(codes)}{said} -p model=… -p run=mine",
     ]
+
+
+def _of_references(options: dict[str, str]) -> dict[str, Any]:
+    """How references are to be read."""
+    return {name: options[name] for name in OF_REFERENCES if options.get(name)}
 
 
 def _counts(pool: ImportedPool) -> list[tuple[str, int]]:

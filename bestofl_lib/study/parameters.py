@@ -84,6 +84,7 @@ RANGES: dict[str, Any] = {
     "scope": Literal["own", "all"],
     "axis": Literal["", "question", "thinking", "answer"],
     "decimal_mark": Literal["", ".", ","],
+    "answer_kind": Literal["", "number", "expression"],
     "think_by": Literal["instruction", "prefill"],
 }
 

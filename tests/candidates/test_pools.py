@@ -173,6 +173,7 @@ def known(**columns: list) -> pl.DataFrame:
         "question": ["Eggs?", "Mayai?", "Robe?", "Joho?"],
         "reference": ["18", "18", "3", "3"],
         "is_revised": [False, False, True, False],
+        "answer_kind": ["number"] * 4,
     }
     return check_table("problems", pl.DataFrame(table | columns))
 
@@ -233,11 +234,12 @@ def test_problems_that_lack_a_language_are_refused_or_set_aside_with_their_numbe
     assert len(read_pool(table, languages=["en"]).candidates) == 2
 
 
-def test_problems_without_a_number_as_reference_are_refused_or_set_aside_with_their_number():
-    table = rows(reference=["18", "18", "(1, 2)", "(1, 2)"])
-    with pytest.raises(ValueError, match=r"(?s)not one number.*set_aside=True.*brackets.*p2 \(en\): '\(1, 2\)'"):
+def test_problems_whose_reference_cannot_be_read_are_refused_or_set_aside_with_their_number():
+    table = rows(reference=["18", "18", "(1 to 2)", "(1 to 2)"])
+    with pytest.raises(ValueError, match=r"(?s)set_aside=True.*brackets.*p2 \(en\): '\(1 to 2\)'"):
         read_pool(table)
-    assert "Set aside: 1 problem whose reference is not one number." in read_pool(table, set_aside=True).notes
+    notes = read_pool(table, set_aside=True).notes
+    assert "Set aside: 1 problem whose reference is neither one number nor an expression." in notes
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def test_questions_are_nfc_and_trimmed(tmp_path):
         (changed(1, reference="3"), r"with other references in other languages:\n  a \(en\): '2'\n  a \(de\): '3'"),
         (
             changed(1, reference="viele"),
-            r"1 problem row with a reference that is not one number.*letters or words: 1 row\n  a \(de\): 'viele'",
+            r"1 problem row with a reference that is neither one number nor.*letters or words: 1 row\n  a \(de\): 'viele'",
         ),
         (changed(1, reference=None), r"with no reference"),
         (changed(1, question=" \n"), r"1 problem row with no question"),

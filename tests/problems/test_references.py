@@ -1,4 +1,4 @@
-"""References are numbers by one rule, and ids are text; what is neither is refused with its rows."""
+"""References are numbers or expressions by one rule, and ids are text; what is neither is refused with its rows."""
 
 from __future__ import annotations
 
@@ -131,13 +131,83 @@ def test_a_stated_mark_refuses_texts_that_are_written_otherwise():
         ("9" * 5000, "more than 300 digits"),
     ],
 )
-def test_what_is_no_number_is_refused_by_kind_with_its_row(text, kind):
+def test_what_is_no_number_is_refused_by_kind_with_its_row_where_numbers_are_asked_for(text, kind):
     with pytest.raises(ValueError, match=f"(?s)1 problem row.*{kind}.*p1") as caught:
-        check_problems(problems("18", text))
+        check_problems(problems("18", text), answer_kind="number")
     assert text[:20] in str(caught.value).replace("\\\\", "\\")
     pool = problems("18", text).with_columns(completion=pl.lit("18"))
     with pytest.raises(ValueError, match=f"(?s){kind}.*p1"):
-        read_pool(pool)
+        read_pool(pool, answer_kind="number")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("x", "letters"),
+        ("18 or 19", "several numbers"),
+        ("1,234,5", "several numbers"),
+        ("18:30", "several numbers"),
+        ("3.4.5", "several numbers"),
+        ("eighteen or nineteen", "letters"),
+        ("see solution", "letters"),
+        ("n/a", "letters"),
+        ("yes", "letters"),
+        ("1 +", "expression"),
+        ("3 apples or more", "letters"),
+        (r"\frac{1}{", "expression"),
+        ("9" * 5000, "more than 300 digits"),
+    ],
+)
+def test_what_is_neither_a_number_nor_an_expression_is_refused_with_its_row(text, kind):
+    for answer_kind in ("", "expression"):
+        with pytest.raises(ValueError, match="(?s)1 problem row.*p1") as caught:
+            check_problems(problems("18", text), answer_kind=answer_kind)
+        assert kind in str(caught.value) or answer_kind
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (r"11\sqrt2", r"11\sqrt{2}"),
+        ("3√2", r"3\sqrt{2}"),
+        (r"$\dfrac{\pi}{2}$", r"\frac{\pi}{2}"),
+        ("2x", "2x"),
+        ("B", "B"),
+        (r"\text{(B)}", r"\text{(B)}"),
+        ("(1, 2)", "(1, 2)"),
+        (r"\left[0, 1\right)", "[0, 1)"),
+        (r"\{1, 2\}", r"\{1, 2\}"),
+        ("x = 5", "x=5"),
+        (r"x \geq 5", r"x\ge5"),
+        ("2^{10}", "2^{10}"),
+        ("18, 19", "18, 19"),
+        ("1,-2", "1, -2"),
+    ],
+)
+def test_expressions_are_references_and_their_spelling_stays_when_it_is_read_again(text, written):
+    for mark in ("", "."):
+        table = check_problems(problems("18", text), decimal_mark=mark)
+        assert table.select("reference", "answer_kind").rows() == [("18", "number"), (written, "expression")]
+        assert check_problems(table, decimal_mark=mark).equals(table)
+    pool = read_pool(problems("18", text).with_columns(completion=pl.lit("18")))
+    assert pool.problems["reference"].to_list() == ["18", written]
+    assert check_problems(problems("18", "19"), answer_kind="expression")["answer_kind"].unique().to_list() == [
+        "expression"
+    ]
+
+
+def test_expressions_that_are_equal_in_all_languages_are_written_alike_and_others_are_refused():
+    table = check_problems(problems(r"\sqrt{8}", r"2\sqrt2", languages=("en", "de")))
+    assert table["reference"].to_list() == [r"2\sqrt{2}"] * 2
+    same = check_problems(problems("4", r"\sqrt{16}", languages=("en", "de")))
+    assert same["answer_kind"].to_list() == ["expression"] * 2 and same["reference"].n_unique() == 1
+    with pytest.raises(ValueError, match="(?s)other references in other languages.*sqrt3"):
+        check_problems(problems(r"\sqrt{8}", r"2\sqrt3", languages=("en", "de")))
+    given = check_problems(problems(r"\sqrt{8}"))
+    rows = problems(r"2\sqrt2").with_columns(completion=pl.lit(r"\boxed{2\sqrt2}"))
+    assert read_pool(rows, problems=given).problems["reference"].to_list() == [r"\sqrt{8}"]
+    with pytest.raises(ValueError, match="disagree"):
+        read_pool(problems(r"2\sqrt3").with_columns(completion=pl.lit("1")), problems=given)
 
 
 @pytest.mark.parametrize(
