@@ -17,7 +17,7 @@ from bestofl_lib.analysis.arrays import MEASURES, CandidateArrays
 from bestofl_lib.analysis.best_of_k import best_of_k
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_shares
-from bestofl_lib.analysis.majority import majority
+from bestofl_lib.analysis.majority import EXACT, majority
 from bestofl_lib.analysis.votes import DRAWS, Kind, Tally, votes_of_shares
 
 Array = np.ndarray
@@ -60,7 +60,8 @@ def arm_values(
         strategy: random, oracle, majority, logprob, shortest, arithmetic, best_of_k or weighted.
         reward_model: for best_of_k and weighted; "mono" takes each language's own model.
         budgets: completions per problem over all languages.
-        draws, seed: of the Monte Carlo that serves weighted votes, and majority over several languages.
+        draws, seed: of the Monte Carlo that serves weighted votes, majority over several languages, and majority in one
+            language above a budget of 64.
         vote_weights: "logistic": a vote weighs 1 / (1 + exp(−reward)), the chance to be correct that a classifier's
             log-odds state; "reward": the reward itself, for models that already give a chance.
 
@@ -108,10 +109,7 @@ def _values(
         correct = {code: arrays.is_correct[code] for code in members}
         return Values(coverage_of_shares(correct, budgets=ks, problem_ids=ids), exact)
     if strategy == "majority":
-        if len(members) == 1:
-            values = majority(arrays.answers[name], arrays.reference, budgets=ks, problem_ids=ids, language=name)
-            return Values(values, exact)
-        return votes_of(arrays, name, budgets, draws, seed, None)[None]
+        return majority_values(arrays, name, budgets, draws, seed)
     model = strategy if strategy in MEASURES else str(reward_model)
     rewards = arrays.reward(model, members)
     if rewards is None:
@@ -125,6 +123,32 @@ def _values(
     return Values(contest_of(arrays, model, ranked).shares(ks, members, half), exact)
 
 
+def majority_values(
+    arrays: CandidateArrays,
+    name: str,
+    budgets: Sequence[int],
+    draws: int = DRAWS,
+    seed: int = 0,
+    vote_weights: str | None = None,
+) -> Values:
+    """Majority of an arm: exact for budgets up to 64 in one language, else simulated.
+
+    Args:
+        vote_weights: given where weighted votes of the same arm are wanted too: all are then counted on the same draws.
+    """
+    ks = np.asarray(list(budgets), int)
+    exact = (ks <= EXACT) & (len(arrays.members(name)) == 1)
+    if not exact.any():
+        return votes_of(arrays, name, budgets, draws, seed, vote_weights)[None]
+    values, error = np.empty((arrays.n_problems, len(ks))), np.zeros(len(ks))
+    answers, ids = arrays.answers[name], arrays.problem_ids
+    values[:, exact] = majority(answers, arrays.reference, budgets=ks[exact], problem_ids=ids, language=name)
+    if not exact.all():
+        drawn = votes_of(arrays, name, budgets, draws, seed, vote_weights)[None]
+        values[:, ~exact], error[~exact] = drawn.accuracy[:, ~exact], drawn.mc_error[~exact]
+    return Values(values, error)
+
+
 def votes_of(
     arrays: CandidateArrays,
     name: str,
@@ -136,13 +160,13 @@ def votes_of(
     """Simulated votes of an arm, all on the same draws, made once per pool: by reward model, and None for the majority.
 
     Args:
-        vote_weights: as in `arm_values`; None: the majority alone. The majority of a single language is exact and
-            never simulated.
+        vote_weights: as in `arm_values`; None: the majority alone. The majority of a single language is exact up to a
+            budget of 64, and simulated only above.
     """
     members, ks = arrays.members(name), tuple(int(k) for k in budgets)
 
     def simulate() -> dict[str | None, Values]:
-        kinds: dict[str | None, Kind] = {} if len(members) == 1 else {None: [None]}
+        kinds: dict[str | None, Kind] = {None: [None]} if len(members) > 1 or max(ks) > EXACT else {}
         for model in arrays.reward_models if vote_weights else ():
             found = [one.reward(model, members) for one in arrays.by_seed]
             tables = [rewards for rewards in found if rewards is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +40,20 @@ _PER_LANGUAGE = (
 )
 
 
+class _Once:
+    """A value that is made by whoever asks first."""
+
+    def __init__(self) -> None:
+        self._lock, self._made = Lock(), False
+        self._value: Any = None
+
+    def get(self, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if not self._made:
+                self._value, self._made = make(), True
+            return self._value
+
+
 @dataclass(frozen=True)
 class CandidateArrays:
     """All candidates of a set of problems in several languages.
@@ -65,7 +80,7 @@ class CandidateArrays:
     other_seeds: tuple[
         Mapping[str, Mapping[str, Array]], ...
     ] = ()  # rewards as above, of the second seed, the third, …
-    _kept: dict = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[Any, _Once] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -155,10 +170,10 @@ class CandidateArrays:
     def remember(self, key: Any, make: Callable[[], Kept]) -> Kept:
         """The value for this key, computed at first use and kept: the pool never changes, so neither does what follows
         from it.
+
+        Threads that ask for the same key wait for the first of them.
         """
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+        return self._kept.setdefault(key, _Once()).get(make)
 
     @property
     def reference(self) -> Array:

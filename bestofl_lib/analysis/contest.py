@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 
 import numpy as np
@@ -15,7 +16,7 @@ from bestofl_lib.analysis.shares import over_shares
 from bestofl_lib.analysis.ties import NEGLIGIBLE, Ties
 
 Array = np.ndarray
-_BLOCK = 4_096  # entries processed at a time, so that they stay in the processor's cache
+_BLOCK = 16_384  # entries processed at a time: few enough for the processor's cache, many enough for two threads
 
 
 @dataclass(frozen=True)
@@ -127,43 +128,56 @@ class Contest:
         first = None if half is None else self.languages.index(half)
         if first is not None:
             check_budget(self.n_candidates[:, first], int(given.max()), self.problem_ids, half)
-        below = self._below_shares(chosen, ks)
-        if first is not None:
-            below *= np.stack([self.below(first, int(k)) for k in given], 1)
-        return self.last[:, None] + self.step @ below + self.ties.shares(chosen, ks, first, given)
+        total = self._sum_of_shares(chosen, ks, first, given)
+        return self.last[:, None] + total + self.ties.shares(chosen, ks, first, given)
 
-    def _below_shares(self, chosen: Sequence[int], ks: Array) -> Array:
-        """(entries, budgets) chance that no drawn candidate ranks above the entry, with equal shares over `chosen`.
+    def _sum_of_shares(self, chosen: Sequence[int], ks: Array, first: int | None, given: Array) -> Array:
+        """(problems, budgets) Σ over entries of step × chance that no drawn candidate ranks above the entry.
 
         With q = k // L each and r more: Π_l C(b_l, q) / C(n_l, q) times e_r(x) / C(L, r), where e_r is an elementary
         symmetric polynomial and x_l = (b_l − q) / (n_l − q) is what one more draw of a language costs.
         """
-        below = np.zeros((len(self.row), len(ks)))
+        total = np.zeros((len(self.last), len(ks)))
         q_of, extra = ks // len(chosen), ks % len(chosen)
-        reach = np.zeros(len(self.row))  # log of a bound: below ≤ exp(q × reach)
-        for position in chosen:
-            with np.errstate(divide="ignore"):
-                reach += np.log(self.at_most[:, position] / self.ratios.sizes(self.row, position))
+        reach = self._reach(chosen)
+        own = np.zeros(len(reach)) if first is None else self._reach([first])
         for q in np.unique(q_of):
             at = np.flatnonzero(q_of == q)
-            top = int(extra[at].max())
-            possible = np.flatnonzero(q * reach > NEGLIGIBLE) if q else np.arange(len(self.row))
+            top, least = int(extra[at].max()), int(given[at].min())
+            bound = q * reach if q else np.zeros(len(reach))  # log of a bound on the chance
+            sum_of_entries = np.zeros((len(total), len(at)))
+            possible = np.flatnonzero((bound + least * own if least else bound) > NEGLIGIBLE)
             for start in range(0, len(possible), _BLOCK):
                 part = possible[start : start + _BLOCK]
-                row = self.row[part]
-                product, sums = np.ones(len(part)), [np.ones(len(part)), *np.zeros((top, len(part)))]
+                row, step = self.row[part], self.step.data[part]
+                product, sums = step, [np.ones(len(part)), *np.zeros((top, len(part)))]
                 for done, position in enumerate(chosen):
                     b = self.at_most[:, position].take(part).astype(np.intp)
                     if q:
-                        product *= self.ratios.of(b, row, position, int(q))
+                        product = product * self.ratios.of(b, row, position, int(q))
                     if top:
                         x = np.maximum(b - q, 0) / (self.ratios.sizes(row, position) - q)
                         for r in range(min(done + 1, top), 0, -1):
                             sums[r] += sums[r - 1] * x
-                for column in at:
+                worth = np.empty((len(at), len(part)))
+                for place, column in enumerate(at):
                     r = int(extra[column])
-                    below[part, column] = product * sums[r] / comb(len(chosen), r)
-        return below
+                    np.multiply(product, sums[r], out=worth[place])
+                    if first is not None:
+                        worth[place] *= self.below(first, int(given[column]), part)
+                _add_by_row(sum_of_entries, row, worth)
+            total[:, at] = sum_of_entries / [comb(len(chosen), int(r)) for r in extra[at]]
+        return total
+
+    def _reach(self, positions: Sequence[int]) -> Array:
+        """(entries,) log of a bound: the chance that q draws of each language stay at or below the entry is at most
+        exp(q × reach).
+        """
+        reach = np.zeros(len(self.row))
+        for position in positions:
+            with np.errstate(divide="ignore"):
+                reach += np.log(self.at_most[:, position] / self.ratios.sizes(self.row, position))
+        return reach
 
     def one_more(self, allocation: Mapping[str, int]) -> dict[str, Array]:
         """Per language that can still give one: (problems,) expected payoff of the winner with one more of it.
@@ -172,23 +186,25 @@ class Contest:
             allocation: completions per language so far; may be empty.
         """
         ks = [int(allocation.get(code, 0)) for code in self.languages]
-        factors = [self.below(position, k) if k else None for position, k in enumerate(ks)]
-        before: list[Array | float] = [1.0]  # products of the languages left and right of each
-        after: list[Array | float] = [1.0]
-        for factor in factors[:-1]:
-            before.append(before[-1] if factor is None else before[-1] * factor)
-        for factor in factors[:0:-1]:
-            after.append(after[-1] if factor is None else after[-1] * factor)
         open_ = [i for i in range(len(ks)) if ks[i] < self.n_candidates[:, i].min()]
-        below = np.empty((len(self.row), len(open_)))
-        for column, position in enumerate(open_):
-            below[:, column] = before[position] * after[-1 - position] * self.below(position, ks[position] + 1)
-        values = self.last[:, None] + self.step @ below
+        now = self.step.data
+        for position, k in enumerate(ks):
+            if k:
+                now = now * self.below(position, k)
+        weighted = scipy.sparse.csr_matrix((now, self.step.indices, self.step.indptr), self.step.shape)
+        # the next draw of n − k is one of the b − k at or below, given that k are
+        left = weighted @ self._counts - np.asarray(ks) * (weighted @ np.ones(len(now)))[:, None]
+        values = self.last[:, None] + left / np.maximum(self.n_candidates - ks, 1)
         return {
-            self.languages[position]: values[:, column]
+            self.languages[position]: values[:, position]
             + self.ties.allocation([k + (i == position) for i, k in enumerate(ks)])
-            for column, position in enumerate(open_)
+            for position in open_
         }
+
+    @cached_property
+    def _counts(self) -> Array:
+        """`at_most` as floats, entry by entry."""
+        return np.ascontiguousarray(self.at_most, float)
 
     def shapley(self, budget: int) -> Array:
         """(problems, languages) exact Shapley value of each language for the winner's expected payoff.
@@ -278,9 +294,16 @@ class Contest:
                 if size < len(low):
                     without[position, size] += read(rest[size][r]) / comb(size, r)
 
-    def below(self, position: int, k: int, part: slice = slice(None)) -> Array:
+    def below(self, position: int, k: int, part: slice | Array = slice(None)) -> Array:
         """(entries,) chance that k draws of one language all rank at or below the entry."""
         return self.ratios.of(self.at_most[part, position], self.row[part], position, k)
+
+
+def _add_by_row(total: Array, row: Array, values: Array) -> None:
+    """Add (columns, entries) values to the rows of `total` that the entries belong to; rows ascend."""
+    if len(row):
+        start = np.append(0, np.flatnonzero(row[1:] != row[:-1]) + 1)
+        total[row[start]] += np.add.reduceat(values, start, axis=1).T
 
 
 def _side_by_side(

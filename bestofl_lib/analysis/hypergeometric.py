@@ -5,6 +5,8 @@ The arithmetic that all exact estimators share. It knows neither rewards nor lan
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 Array = np.ndarray
@@ -47,6 +49,12 @@ def runs(codes: Array) -> tuple[Array, Array, Array, Array]:
     start = np.flatnonzero(first.ravel())
     length = np.diff(np.append(start, codes.size))
     return order, start // max(codes.shape[1], 1), ordered.ravel()[start], length
+
+
+@lru_cache(maxsize=256)
+def legendre(count: int) -> tuple[Array, Array]:
+    """Nodes and weights of Gauss-Legendre quadrature on −1..1."""
+    return np.polynomial.legendre.leggauss(count)
 
 
 class Ratios:

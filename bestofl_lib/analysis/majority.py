@@ -8,9 +8,10 @@ import numpy as np
 from scipy.special import gammaln
 
 from bestofl_lib.analysis.checks import check_budget, checked_budgets
-from bestofl_lib.analysis.hypergeometric import runs
+from bestofl_lib.analysis.hypergeometric import legendre, runs
 
 Array = np.ndarray
+EXACT = 64  # the largest budget of curves that is not simulated: the time of the exact figure grows with its cube
 
 
 def majority(
@@ -110,7 +111,7 @@ def _majority_tilted(right: Array, rivals: Array, n: int, ks: Array, p: float) -
         rows, strong = rows[order], strong[order]
         rest = n - right[rows] - np.where(rivals[rows] >= v, rivals[rows], 0).sum(1)
         degree = min(int(strong.max(initial=0)), (top - v) // v)
-        nodes, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
+        nodes, weights = legendre(degree // 2 + 1)
         nodes, weights = (nodes + 1) / 2, weights / 2
         length = top - v + 1
         product = np.repeat(mass[rest, :length][:, None], len(nodes), 1)  # (rows, nodes, degree of z)

@@ -139,7 +139,7 @@ def test_equal_rewards_make_best_of_k_a_random_draw(make_tables):
 
 def test_default_budgets_cover_small_ones_densely_and_stop_in_time():
     assert default_budgets(3) == [1, 2, 3]
-    assert default_budgets(64)[-3:] == [40, 48, 64]
+    assert default_budgets(64)[-3:] == [32, 48, 64]
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ def test_votes_of_all_reward_models_at_once_are_those_of_each_alone(make_arrays)
     every = votes_of(arrays, "mixed", [3, 8], 40)
     answers = {code: arrays.answers[code] for code in arrays.languages}
     alone = majority_of_shares(answers, arrays.reference, [3, 8], 40)
-    np.testing.assert_array_equal(every[None].accuracy, alone.value)
+    np.testing.assert_allclose(every[None].accuracy, alone.value, rtol=1e-12)
     for model in ("multi", "cross"):
         weights = {code: vote_weight(table) for code, table in arrays.rewards[model].items()}
         alone = weighted_vote_of_shares(weights, answers, arrays.reference, [3, 8], 40)
-        np.testing.assert_array_equal(every[model].accuracy, alone.value)
+        np.testing.assert_allclose(every[model].accuracy, alone.value, rtol=1e-12)
 
 
 def test_gains_over_the_base_language_are_paired_differences_where_both_have_the_budget(arrays):
