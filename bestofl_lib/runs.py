@@ -169,6 +169,10 @@ class Run:
         for section in ("study", "report", "notebooks"):
             if not isinstance(content.get(section, {}), dict):
                 raise ValueError(self._bad_account(f"its section {section!r} is {type(content[section]).__name__}"))
+        for section in ("sampling", "reward_servers"):
+            notes = content.get(section, [])
+            if not isinstance(notes, list) or not all(isinstance(note, dict) for note in notes):
+                raise ValueError(self._bad_account(f"its section {section!r} is no list of notes"))
         return content
 
     def notebook_records(self) -> dict[str, dict[str, Any]]:

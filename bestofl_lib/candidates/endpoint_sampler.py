@@ -51,7 +51,7 @@ class EndpointSampler:
         chat_template: None: the server's own; "plain": texts joined by empty lines and sent to /completions.
         in_flight: requests that one server is given at once, at most.
         patience: how much server trouble is tolerated.
-        price: of a million tokens written, in any currency; 0: unknown.
+        price: of a million tokens written, in any currency; 0: unknown. Prompts are not part of it.
 
     Raises:
         ValueError: no usable address, or a value out of range.
@@ -113,6 +113,7 @@ class EndpointSampler:
                         self._count("prompts too long", len(unit))
                     for index, (request, completion) in enumerate(zip(unit, completions, strict=True)):
                         seed = unit[0].seed + index if self.seeded and unit[0].seed is not None else None
+                        self._count("without_seed" if seed is None else "with_seed", 1)
                         yield (
                             dataclasses.replace(request, seed=seed),
                             dataclasses.replace(completion, seconds=seconds / len(unit)),

@@ -28,17 +28,24 @@ class Forecast:
     free: int = 0  # bytes on the device before the model is loaded
     rows: int = 0  # completions written at once in this memory
     place: str = ""  # device and number format
+    price: float = 0.0  # of a million tokens that a server writes; 0: unknown
 
     @property
     def most_seconds(self) -> float:
         """The time if every completion were as long as it may be."""
         return self.most_tokens / self.tokens_per_second if self.tokens_per_second else 0.0
 
+    @property
+    def most_cost(self) -> float:
+        """The price if every completion were as long as it may be, in the currency of `price`; prompts not counted."""
+        return self.most_tokens * self.price / 1e6
+
     def __str__(self) -> str:
         said = f"{self.wanted:,} completions wanted, {self.held:,} held"
         if not self.tokens_per_second:
             rest = f"; at most {self.most_tokens:,} tokens for the rest" if self.most_tokens else ": nothing to draw"
-            return said + rest
+            cost = f", which cost at most {self.most_cost:,.2f}" if self.most_tokens and self.price else ""
+            return said + rest + cost
         minutes = self.most_seconds / 60
         time = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} minutes"
         return (
@@ -86,7 +93,8 @@ def forecast(
             )
         speed = measured.tokens_per_second(requests, settings)
     most = left * settings.max_new_tokens
-    return Forecast(wanted.height, wanted.height - left, most, speed, weights, cache, free, rows, place)
+    price = getattr(sampler, "price", 0.0)  # of those that ask servers
+    return Forecast(wanted.height, wanted.height - left, most, speed, weights, cache, free, rows, place, price)
 
 
 def memory_words(weights: int, cache_per_token: int, free: int, rows: int, place: str) -> str:

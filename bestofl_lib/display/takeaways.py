@@ -6,7 +6,7 @@ Tables in, sentences out. It computes no figure that the table does not hold.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -15,6 +15,8 @@ from IPython.display import HTML, Markdown
 
 from bestofl_lib.answers.other_readers import OURS
 from bestofl_lib.display import words
+from bestofl_lib.display.servers import server_sentences
+from bestofl_lib.display.text import inert_text
 from bestofl_lib.languages import PIVOT, english_name, is_language, language
 from bestofl_lib.text import percent, points, signed, unsigned
 
@@ -279,6 +281,11 @@ def sole_solvers(table: pl.DataFrame) -> Markdown:
         f"With {table.item(0, 'budget')} completions of each language, {total:.1f} of {table.item(0, 'n_problems')} "
         f"problems are solved by one language alone (expected number). Explained by: {', '.join(parts)}."
     )
+
+
+def servers(notes: Sequence[Mapping[str, Any]]) -> HTML:
+    """What was asked of servers and clusters, and how it went. Notes of `Store.notes` or of `score`."""
+    return HTML("".join(f"<p>{inert_text(text)}</p>" for text in server_sentences(notes)))
 
 
 @_or_nothing

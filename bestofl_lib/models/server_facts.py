@@ -5,12 +5,19 @@ It reads the pages that servers show about themselves and draws nothing.
 
 from __future__ import annotations
 
+import collections
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bestofl_lib.models.server_answers import ServerError
 from bestofl_lib.models.servers import Servers
+
+_ONE_ENTRY = ("reward_model", "served_model", "root", "server", "version", "addresses", "sent", "logprobs", "engine")
+_COUNTS = (
+    "requests", "answers", "left_out", "prompts too long", "prompt_tokens", "completion_tokens", "drawn", "with_seed",
+    "without_seed", "cost", "cut", "lost_workers",
+)  # fmt: skip
 
 
 class KnownModel:
@@ -56,6 +63,24 @@ def models_of(answer: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
         if isinstance(model, dict) and isinstance(model.get("id"), str):
             models[model["id"]] = (str(model.get("root") or ""), model.get("max_model_len"))
     return models
+
+
+def added_up(notes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was noted at several calls, one entry per model, server and way of asking.
+
+    Counts are added up; of everything else the latest note counts.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for note in notes:
+        key = json.dumps([note.get(name) for name in _ONE_ENTRY])
+        before = found.get(key, {"calls": 0})
+        entry = before | dict(note) | {"calls": before["calls"] + 1}
+        for name in {*note} & {*_COUNTS}:
+            entry[name] = before.get(name, 0) + note[name]
+        for name in {*note} & {"faults", "ended_by"}:
+            entry[name] = dict(collections.Counter(before.get(name, {})) + collections.Counter(note[name]))
+        found[key] = entry
+    return list(found.values())
 
 
 async def server_kind(servers: Servers, address: str) -> tuple[str, str]:

@@ -12,11 +12,16 @@ from made_up_samplers import SeedWriter, problems
 from serving.stub_server import Stub
 
 from bestofl_lib.candidates.endpoint_sampler import EndpointSampler
+from bestofl_lib.candidates.forecast import forecast
 from bestofl_lib.candidates.sampling import generate
 from bestofl_lib.candidates.store import Store
+from bestofl_lib.display.report.build import report_pages
+from bestofl_lib.display.servers import server_sentences
 from bestofl_lib.models.contract import Request, Sampling
 from bestofl_lib.models.server_answers import ServerError
+from bestofl_lib.models.server_facts import added_up
 from bestofl_lib.models.servers import Patience, read_addresses
+from bestofl_lib.runs import Run
 from bestofl_lib.tables import KEY
 
 QUICK = Patience(timeout=1.0, attempts=5, without_answer=20.0, first_contact=2.0)
@@ -51,7 +56,7 @@ PASSING = [
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_passing_fault_is_sent_again_with_the_same_seed_and_every_candidate_arrives_once(tmp_path, fault):
     with Stub(lambda count, body: fault if count in (PROBES, PROBES + 3, PROBES + 4) else None) as stub:
-        writer = sampler(stub)
+        writer = sampler(stub, patience=dataclasses.replace(QUICK, timeout=1.0 if "hang" in fault else 20.0))
         table = draw(tmp_path / "served", writer)
     assert written(table).equals(expected(tmp_path))
     sent = collections.Counter(json.dumps(body, sort_keys=True) for body in stub.bodies[PROBES:])
@@ -155,6 +160,17 @@ def test_a_server_that_asks_for_more_time_than_is_allowed_is_not_waited_for(tmp_
         draw(tmp_path, sampler(stub, patience=patience))
 
 
+def test_a_missing_key_is_asked_for(tmp_path):
+    stub = Stub(lambda count, body: "401")
+    with stub, pytest.raises(ServerError, match="put its key into the environment: BESTOFL_API_KEY"):
+        draw(tmp_path, sampler(stub))
+
+
+def test_a_host_name_that_does_not_exist_is_said_within_seconds(tmp_path):
+    with pytest.raises(ServerError, match=r"no server answers.*no-such-host\.invalid"):
+        draw(tmp_path, EndpointSampler("http://no-such-host.invalid:8000/v1", "lab", patience=QUICK))
+
+
 def test_no_server_at_the_address_is_said_within_seconds(tmp_path):
     with Stub() as stub:
         port = stub.port
@@ -238,6 +254,36 @@ def test_tokens_and_log_probabilities_are_kept_and_the_server_is_recorded(tmp_pa
     facts = Store(tmp_path).notes()[0]
     assert facts["version"] == "0.32.0" and facts["root"] == "/models/lab" and facts["logprobs"].startswith("raw")
     assert facts["cost"] == pytest.approx(2.0 * facts["completion_tokens"] / 1e6, abs=1e-4)
+
+
+def test_what_servers_were_asked_is_added_up_over_calls_and_said_in_words(tmp_path):
+    faults = {PROBES: "500", PROBES + 1: "429", PROBES + 5: "500"}
+    with Stub(lambda count, body: faults.get(count)) as stub:
+        draw(tmp_path, sampler(stub, price=500.0), n=2)
+        draw(tmp_path, sampler(stub, price=500.0), n=4)
+        with pytest.raises(ServerError):
+            draw(tmp_path, sampler(stub, model="other"), n=5)
+    (entry,) = added_up(json.loads(json.dumps(Store(tmp_path).notes())))
+    assert entry["drawn"] == entry["with_seed"] == 40 and entry["faults"] == {"HTTP 500": 2, "HTTP 429": 1}
+    assert entry["requests"] == len(stub.bodies) == 2 * PROBES + 40 + 3
+    (said,) = server_sentences(Store(tmp_path).notes())
+    run = Run("served", tmp_path / "runs")
+    run.record("sampling", Store(tmp_path).notes())
+    (overview,) = report_pages(run, "Served", {})
+    assert ("server", said) in overview.rows
+    for part in (
+        "lab (/models/lab) on vllm 0.32.0", "47 requests, of which 3 failed and were repeated (HTTP 500 2, HTTP 429 1)",
+        "40 candidates with the seed that was sent, 0 unseeded", "log-probabilities raw", "temperature 0.8", "top_p 0.95",
+        f"{entry['completion_tokens']:,} written", f"{entry['completion_tokens'] * 500 / 1e6:,.2f}.",
+    ):  # fmt: skip
+        assert part in said
+
+
+def test_the_price_is_estimated_before_anything_is_asked(tmp_path):
+    writer = EndpointSampler("http://127.0.0.1:9/v1", "lab", price=3.0)
+    said = str(forecast(problems(5), Store(tmp_path), writer, 4, FIELDS))
+    assert said.endswith("at most 8,000 tokens for the rest, which cost at most 0.02")
+    assert "cost" not in str(forecast(problems(5), Store(tmp_path), EndpointSampler("http://h/v1", "lab"), 4, FIELDS))
 
 
 @pytest.mark.parametrize(("mode", "reason"), [("processed", "--logprobs-mode raw_logprobs"), ("", "sends none")])

@@ -25,6 +25,7 @@ from bestofl_lib.display.origin import footer_of
 from bestofl_lib.display.report import atlas, whatif
 from bestofl_lib.display.report.overview import HEADLINES, overview
 from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Table, render
+from bestofl_lib.display.servers import server_sentences
 from bestofl_lib.display.text import inert_text, written_markdown
 from bestofl_lib.files import replace_file
 from bestofl_lib.runs import Run
@@ -116,7 +117,7 @@ def report_pages(
     seen = atlas_page(run, states, largest_atlas)
     answering = _whatif_page(run, states, "atlas.html#{}" if link.endswith(".html") else "#{}") if seen else None
     pages += [page for page in (seen, answering) if page]
-    return [_index_page(run, title, states, notebooks, pages, records, link), *pages]
+    return [_index_page(run, title, states, notebooks, pages, link), *pages]
 
 
 def asset(parts: tuple[str, ...]) -> str:
@@ -256,7 +257,6 @@ def _index_page(
     states: States,
     notebooks: dict[str, Any],
     pages: list[Page],
-    records: dict[str, Any],
     link: str,
 ) -> Page:
     waiting = [{"name": n, "state": s, "why": why} for n, (s, why) in states.items() if n not in notebooks]
@@ -276,7 +276,7 @@ def _index_page(
         links=links([Page("index", "Overview", "", Markup(), "", [], ()), *pages], "", link), about=_about(run, title),
     )  # fmt: skip
     heading = "Where this report comes from"
-    return Page("index", "Overview", "", body, heading, _summary(records, states), _chart_scripts(body))
+    return Page("index", "Overview", "", body, heading, _summary(run, states), _chart_scripts(body))
 
 
 @dataclass(frozen=True)
@@ -378,8 +378,9 @@ def _digests(files: dict[str, str], most: int = 12) -> str:
     return ", ".join(told[:most]) + (f" and {len(told) - most} more files" if len(told) > most else "") or "nothing"
 
 
-def _summary(records: dict[str, Any], states: States) -> list[tuple[str, str]]:
-    """Wall time and state of every notebook, versions and git state of the last one."""
+def _summary(run: Run, states: States) -> list[tuple[str, str]]:
+    """Wall time and state of every notebook, versions and git state of the last one, and what servers were asked."""
+    records = run.recorded().get("notebooks", {})
     rows = [
         (
             name,
@@ -395,4 +396,5 @@ def _summary(records: dict[str, Any], states: States) -> list[tuple[str, str]]:
         rows.append(
             ("versions", ", ".join(f"{name} {version}" for name, version in done[-1].get("versions", {}).items()))
         )
-    return rows
+    asked = run.recorded().get("sampling", []) + run.recorded().get("reward_servers", [])
+    return rows + [("server", text) for text in server_sentences(asked)]
