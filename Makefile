@@ -34,7 +34,7 @@ real: .venv/.installed-dev
 quick: .venv/.installed-dev
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/python -m pytest -q -m "not slow and not gpu" --benchmark-skip tests/test_text.py tests/test_files.py tests/test_tables.py \
+	$(BIN)/python $(TESTS) -q -m "not slow and not gpu" tests/test_text.py tests/test_files.py tests/test_tables.py \
 	  tests/test_house.py tests/problems tests/answers tests/analysis tests/notebooks/test_anatomy.py tests/study/test_plan.py
 
 lint: .venv/.installed-dev

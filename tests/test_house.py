@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import tomllib
-from collections import Counter
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -18,6 +18,11 @@ from bestofl_lib.files import ROOT
 MODULES = sorted((ROOT / "bestofl_lib").rglob("*.py"))
 LONGEST_MODULE, LONGEST_FUNCTION = 600, 60  # lines; there is no exception
 EACH = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf8"))
 
 
 def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -34,7 +39,7 @@ def test_no_module_and_no_function_is_too_long(path: Path):
     name = path.relative_to(ROOT / "bestofl_lib").as_posix()
     text = path.read_text("utf8")
     assert len(text.splitlines()) <= LONGEST_MODULE
-    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     found = {f"{name}::{f.name}": length(f) for f in functions if length(f) > LONGEST_FUNCTION}
     assert not found
 
@@ -60,36 +65,63 @@ def test_shares_are_written_by_the_functions_of_text(path: Path):
 def names_defined(path: Path) -> set[str]:
     """Functions, classes and constants of a module that others may import; what a decorator registers is left out."""
     names = set()
-    for node in ast.parse(path.read_text("utf8")).body:
+    for node in tree(path).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.decorator_list:
             names.add(node.name)
         names |= {t.id for t in getattr(node, "targets", [getattr(node, "target", None)]) if isinstance(t, ast.Name)}
     return {name for name in names if not name.startswith("_")}
 
 
-def names_used(path: Path) -> list[str]:
-    """Every name in a source, without docstrings and names of modules; a definition counts as one."""
+def names_used(path: Path) -> set[str]:
+    """Every name that a source uses, and those in its texts; docstrings, definitions and names of modules left out."""
     text = path.read_text("utf8")
     if path.suffix == ".ipynb":
         cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
         text = re.sub(r"from [\w.]+ import", "", "\n".join("".join(cell["source"]) for cell in cells))
-    elif path.suffix == ".py":
-        tree = ast.parse(text)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                node.value.value = None
-            if isinstance(node, ast.ImportFrom):
-                node.module = "_"
-        text = ast.unparse(tree)
-    return re.findall(r"[A-Za-z_]\w*", text)
+    if path.suffix != ".py":
+        return set(re.findall(r"[A-Za-z_]\w*", text))
+    nodes = list(ast.walk(tree(path)))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [
+        n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docstrings
+    ]
+    names = {word for text in texts for word in re.findall(r"[A-Za-z_]\w*", text)}
+    names |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return names | {a.name for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names}
 
 
 def test_nothing_in_the_library_is_there_for_tests_alone():
     lab, notebooks = (ROOT / "data" / "lab").glob("*.py"), (ROOT / "notebooks").glob("*.ipynb")
     doors = [*lab, *notebooks, ROOT / "README.md", ROOT / "Makefile", ROOT / "tests" / "gpu" / "measure.py"]
-    used = Counter(name for path in [*MODULES, *doors] for name in names_used(path))
-    alone = {f"{path.stem}.{name}" for path in MODULES for name in names_defined(path) if used[name] < 2}
+    used = set().union(*(names_used(path) for path in [*MODULES, *doors]))
+    alone = {f"{path.stem}.{name}" for path in MODULES for name in names_defined(path) - used}
     assert not alone, f"only tests call {sorted(alone)}"
+
+
+class WithoutNames(ast.NodeTransformer):
+    """A function whose names, constants and annotations are all alike: what is left is its logic."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name("_", node.ctx)
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg("_")
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        return ast.Constant("_")
+
+
+def test_no_two_functions_hold_the_same_logic():
+    same: dict[str, list[str]] = {}
+    for path in [*MODULES, *(ROOT / "data" / "lab").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf8"))):
+            if isinstance(node, ast.FunctionDef) and sum(1 for _ in ast.walk(node)) > 45:
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                bare = WithoutNames().visit(ast.Module([ast.Expr(node.args), *body], []))
+                same.setdefault(ast.dump(bare), []).append(f"{path.name}: {node.name}")
+    assert not [names for names in same.values() if len(names) > 1]
+    assert len(same) > 500
 
 
 def test_modules_and_functions_that_contributing_names_exist():
@@ -112,7 +144,7 @@ def test_every_package_imported_directly_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     declared = {normal_name(re.match(r"[\w.-]+", line)[0]) for line in [*project["dependencies"], *extras]}
-    nodes = [node for path in MODULES for node in ast.walk(ast.parse(path.read_text("utf8")))]
+    nodes = [node for path in MODULES for node in ast.walk(tree(path))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     packages = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"bestofl_lib"}

@@ -199,9 +199,10 @@ def check_problems(
         table = table.with_columns(ids_as_text(table), references_as_text(table))
         check_ids(table)
         check_one_question_each(table)
+        for column in ("language", "question", "reference", "split"):
+            text = pl.col(column).cast(pl.String)
+            _refuse(table.filter(text.is_null() | (text.str.strip_chars() == "")), f"with no {column}")
     table = check_table("problems", table)
-    for column in ("language", "question", "reference", "split"):
-        _refuse(table.filter(pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")), f"with no {column}")
     check_languages(table["language"].unique(maintain_order=True))
     _refuse(
         table.filter(~pl.col("split").is_in(["train", "dev", "test"])),

@@ -8,6 +8,8 @@ import pytest
 from bestofl_lib.analysis import interval_check
 from bestofl_lib.analysis.interval_check import as_markdown, check
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table() -> pl.DataFrame:

@@ -187,6 +187,7 @@ PIECES = st.sampled_from(
 JUNK = st.lists(PIECES | st.text(max_size=8), max_size=30).map("".join)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(JUNK, CODES), min_size=1, max_size=12))
 def test_a_table_and_a_single_completion_read_alike_whatever_is_written(rows: list[tuple[str, str]]) -> None:
@@ -224,6 +225,7 @@ ANNOUNCED = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.lists(ANNOUNCED, min_size=1, max_size=20))
 def test_a_table_and_a_single_completion_read_alike_where_an_answer_is_announced(rows) -> None:
@@ -299,6 +301,7 @@ def test_a_megabyte_of_junk_is_read_within_seconds(name: str) -> None:
     assert time.process_time() - started < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -32,6 +32,7 @@ def seconds(text: str, code: str) -> float:
     return min(took)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [*LANGUAGES, *GENERIC])
 def test_eight_times_a_languages_own_words_take_about_eight_times_the_time(code: str) -> None:
     known = words(code) or ["answer", "####"]
