@@ -42,6 +42,7 @@ class Language:
     resource: str  # "high", "low" or "unstated": claims about high-resource languages use the first
     answer_line: str  # how a solution ends; {answer} is the number
     instruction: str  # asks a chat model to reason in this language and to end with answer_line
+    wordings: tuple[str, ...] = ()  # the same instruction in other words, quoting the answer line alike
     opening: str = ""  # how a solution begins, to be put into a model's mouth so that it thinks in this language
     # What follows is for reading answers. A model mixes languages, so words are tried in the question's language,
     # then in English, then in all others.

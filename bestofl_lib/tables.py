@@ -68,7 +68,7 @@ TABLES: dict[str, Table] = {
             "logprob": pl.Float64,  # summed over the completion's tokens, of the untempered model
             "seed": pl.Int64,
             "seconds": pl.Float64,  # its share of its batch's wall time
-            "condition": pl.String,  # null, or what set this candidate apart in an imported pool
+            "condition": pl.String,  # null, or what set this candidate apart in an imported pool, or "wording 2"
             # the three axes, as asked; null in runs made before they were kept: all are `language`
             "question_language": pl.String,  # the question's text
             "thinking_language": pl.String,  # what the instruction or the begun solution asks to think in

@@ -19,6 +19,7 @@ from bestofl_lib.analysis.uncertainty import resampled_places
 from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import PIVOT, in_order
+from bestofl_lib.problems.prompts import WORDING
 from bestofl_lib.runs import Run
 from bestofl_lib.text import counted, suggestion
 
@@ -80,6 +81,9 @@ class CandidateArrays:
     other_seeds: tuple[
         Mapping[str, Mapping[str, Array]], ...
     ] = ()  # rewards as above, of the second seed, the third, …
+    # language → wording of the instruction → as `is_correct`, of candidates asked in other words; they are in no figure
+    # but the control of H4
+    wordings: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     _kept: dict[Any, _Once] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -116,6 +120,7 @@ class CandidateArrays:
         if absent:
             raise ValueError(f"no candidates in {', '.join(absent)}; the pool has {', '.join(sorted(found)) or 'none'}")
         table = _of_split(candidates.filter(pl.col("language").is_in(chosen)), problems, split)
+        table, reworded = _reworded(table)
         table = without_vain_doubts(_with_readings(table, readings), candidates, problems)
         table, n_dropped = _complete(table, chosen, drop_incomplete)
         table = table.sort(KEYS).with_columns(
@@ -138,6 +143,7 @@ class CandidateArrays:
             **_seeded_rewards(rewards, table, columns),
             is_revised=_revised(problems, row, chosen),
             n_dropped=n_dropped,
+            wordings=_wordings(reworded, readings, row),
             **aligned,
         )
 
@@ -285,6 +291,9 @@ class CandidateArrays:
             name: {code: table[index] for code, table in getattr(self, name).items()} for name in _PER_LANGUAGE
         }
         ids = tuple(self.problem_ids[i] for i in index)
+        part["wordings"] = {
+            code: {name: table[index] for name, table in tables.items()} for code, tables in self.wordings.items()
+        }
         return replace(self, problem_ids=ids, **part)._with_rewards(lambda code, table: table[index])
 
     def resampled(self, rng: np.random.Generator) -> CandidateArrays:
@@ -413,6 +422,34 @@ def _of_split(table: pl.DataFrame, problems: pl.DataFrame | None, split: str | N
     if table.is_empty():
         raise ValueError("no candidates left to analyse; draw some first, or choose another split")
     return table
+
+
+def _reworded(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The candidates asked in the usual words, and those asked in other words."""
+    if "condition" not in table.columns:
+        return table, table.clear()
+    other = table["condition"].str.starts_with(WORDING).fill_null(False)
+    return table.filter(~other), table.filter(other)
+
+
+def _wordings(reworded: pl.DataFrame, readings: pl.DataFrame, row: Mapping[str, int]) -> dict[str, dict[str, Array]]:
+    """The field `wordings` of a pool; wordings in which some problem has no candidate are left out."""
+    if reworded.is_empty():
+        return {}
+    known = reworded.filter(pl.col("problem_id").is_in(list(row)))
+    table = known.join(readings.select(*KEYS, "is_correct"), on=KEYS, how="inner").sort(KEYS)
+    table = table.with_columns(
+        row=pl.col("problem_id").replace_strict(row, return_dtype=pl.Int64),
+        place=pl.int_range(pl.len()).over("problem_id", "language", "condition"),
+    )
+    result: dict[str, dict[str, Array]] = {}
+    for (code, name), part in table.partition_by("language", "condition", as_dict=True, maintain_order=True).items():
+        at = (part["row"].to_numpy(), part["place"].to_numpy())
+        if part["row"].n_unique() == len(row):
+            result.setdefault(str(code), {})[str(name)] = _placed(
+                part["is_correct"], at, (len(row), int(at[1].max()) + 1)
+            )
+    return result
 
 
 def _with_readings(table: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:

@@ -149,6 +149,15 @@ def _fourth(row: Mapping[str, Any], cross: str) -> str:
     )
 
 
+def paraphrases(rows: Sequence[Mapping[str, Any]], base: str, count: int) -> str:
+    """H4's control by several wordings: against one wording, and the allocation over languages against it."""
+    first, second = rows
+    return (
+        f"{english_name(base)} asked in {count} wordings covers {_size(first, 'more', 'less')} than in one; the "
+        f"allocation over languages covers {_size(second, 'more', 'less')} than these wordings."
+    )
+
+
 def _size(row: Mapping[str, Any], more: str = "above", less: str = "below") -> str:
     side = more if row["effect"] >= 0 else less
     size = f"{points(abs(row['effect']))} {side}"

@@ -24,9 +24,10 @@ from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.base_mixes import BEST_MIX, LARGEST, base_mixes, break_evens, reach
 from bestofl_lib.analysis.break_even import BreakEven
-from bestofl_lib.analysis.claim_sentences import STATEMENTS, bounds, not_evidence_for, sentence
+from bestofl_lib.analysis.claim_sentences import STATEMENTS, bounds, not_evidence_for, paraphrases, sentence
 from bestofl_lib.analysis.complementarity import gain_budgets, gain_values
 from bestofl_lib.analysis.controls import control_table
+from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.curves import default_budgets
 from bestofl_lib.analysis.decomposition import PARTS, Cells, cells_of
 from bestofl_lib.analysis.figures import Figures, compared, side_by_side
@@ -86,6 +87,7 @@ class _Entry:
     n_seeds: int = 1
     breaks: dict[str, BreakEven] = field(default_factory=dict)
     why: str = ""  # why it was not tested
+    beside: str = ""  # a sentence on a control
 
 
 def claims_of(
@@ -266,7 +268,35 @@ def _allocation(arrays: CandidateArrays, settings: _Settings) -> tuple[_Entry, l
         }
         for i, row in enumerate(judged.rows())
     ]
-    return replace(entry, strategy="oracle", gaining=gaining, losing=losing), rows
+    told, more = _paraphrased(arrays, at, plan, settings)
+    return replace(entry, strategy="oracle", gaining=gaining, losing=losing, beside=told), rows + more
+
+
+def _paraphrased(arrays: CandidateArrays, budget: int, plan: Figures, settings: _Settings) -> tuple[str, list[dict]]:
+    """H4's second control, where the base language was asked in several wordings: a sentence, and rows of the details.
+
+    The budget is spread over the wordings in equal shares, and compared with one wording drawn again (the mean over
+    wordings); the allocation over languages is compared with it.
+    """
+    worded = {"usual": arrays.is_correct[arrays.base], **arrays.wordings.get(arrays.base, {})}
+    if len(worded) == 1 or min(int((~np.isnan(table)).sum(1).min()) for table in worded.values()) < budget:
+        return "", []
+    spread = Figures(coverage_of_shares(worded, budgets=[budget])[None])
+    alone = [coverage_of_shares({name: table}, budgets=[budget]) for name, table in worded.items()]
+    several, shared = f"{arrays.base}, {len(worded)} wordings", {"claim": "H4", "part": "wordings", "budget": budget}
+    compared_ = [
+        (several, f"{arrays.base} again", judge(spread, Figures(np.mean(alone, 0)[None]), **_how(settings))),
+        ("planned", several, judge(plan, spread, **_how(settings))),
+    ]
+    rows = [
+        row
+        | shared
+        | {"language": arrays.base, "arm": arm, "against": against}
+        | {"strategy": "oracle", "n_problems": arrays.n_problems}
+        for arm, against, judged in compared_
+        for row in judged.rows()
+    ]
+    return paraphrases(rows, arrays.base, len(worded)), rows
 
 
 def _entry(claim: str, part: str, first: Figures, second: Figures, budget: str, settings: _Settings) -> _Entry:
@@ -417,7 +447,8 @@ def _claim_row(
             f"break_even{suffix}_low": found.low,
             f"break_even{suffix}_high": found.high,
         }
-    return row | {"sentence": sentence(row, entry.breaks, settings.cross, settings.mono, settings.smallest_gain)}
+    said = sentence(row, entry.breaks, settings.cross, settings.mono, settings.smallest_gain)
+    return row | {"sentence": f"{said} {entry.beside}".strip()}
 
 
 def _details(rows: list[dict]) -> pl.DataFrame:

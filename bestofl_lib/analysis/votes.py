@@ -368,9 +368,9 @@ def _share_of_win(total: Array, unvoted: float) -> Array:
         top -= 1e-9 * np.abs(top)
     wins = (total[0] > unvoted) & (total[0] >= top)
     share = wins.astype(float)
-    tied = np.nonzero(wins & (rival >= top))
-    if len(tied[0]):
-        share[tied] = 1 / (total[:, *tied] >= top[tied]).sum(0)
+    tied = wins & (rival >= top)
+    if tied.any():
+        share[tied] = 1 / (total[:, tied] >= top[tied]).sum(0)
     return share
 
 

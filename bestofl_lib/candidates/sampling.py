@@ -16,12 +16,14 @@ import polars as pl
 from bestofl_lib.candidates.store import ASKED_SCHEMA, Store
 from bestofl_lib.candidates.writers import Share
 from bestofl_lib.models.contract import Request, Sampler, Sampling, Unfinished
-from bestofl_lib.problems.prompts import Asking, messages, stops
+from bestofl_lib.problems.prompts import WORDING, Asking, messages, stops
 from bestofl_lib.progress import Progress
 from bestofl_lib.tables import KEY, SPLITS
 from bestofl_lib.text import key_digest, stable_integer
 
 AXES = ("question_language", "thinking_language", "answer_language")  # of a candidate
+_SHAPED = (*AXES, "condition")  # of a candidate, as asked
+_APART = 100_000  # indices of the next wording start so much higher: more wordings move no candidate
 _KEPT = ("n_tokens", "finish_reason", "logprob", "seconds", "token_ids", "token_logprobs")  # of a completion
 
 
@@ -55,7 +57,8 @@ def generate(
         seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
         style, system: of the prompt, see `problems.prompts.messages`.
         asking: languages of question, thinking and answer where they are not the row's. Of questions that are thought
-            about in several languages, n candidates are drawn in each, and their indices take turns.
+            about in several languages, n candidates are drawn in each, and their indices take turns. Of test problems
+            asked in several wordings, n are drawn in each; all but the usual one are named in `condition`.
         progress: whether to show a progress bar.
 
     Returns:
@@ -94,7 +97,7 @@ def requested(
 
     Returns:
         The prompts; one row per prompt, as the store notes it; and one row per completion wanted, with key, draw, the
-        three languages and row, the place of its prompt.
+        three languages, condition and row, the place of its prompt.
     """
     counted = _with_n(problems, n)
     if settings.temperature == 0 and counted["n"].max() != 1:
@@ -107,26 +110,39 @@ def requested(
     turns = len(asking.think_in) or 1
     thought = pl.DataFrame(
         [
-            (code, asking.question_language or code, thinking, asking.answer_in or thinking, first)
-            for code in counted["language"].unique(maintain_order=True)
-            for first, thinking in enumerate(asking.thinking(code))
+            (code, split, asking.question_language or code, thinking, asking.answer_in or thinking, wording, turn)
+            for code, split in counted.select("language", "split").unique(maintain_order=True).iter_rows()
+            for turn, thinking in enumerate(asking.thinking(code))
+            for wording in asking.worded(thinking, split)
         ],
-        schema=["language", *AXES, "first"],
+        schema=["language", "split", *AXES, "wording", "turn"],
         orient="row",
     )
-    asked = counted.join(thought, on="language", how="left", maintain_order="left_right").with_columns(
-        pl.col("first").cast(pl.Int32), step=pl.lit(turns, pl.Int32)
+    if asking.wordings > 1 and thought["wording"].max() == 0:
+        raise ValueError(
+            f"wordings={asking.wordings}, but none of {', '.join(thought['thinking_language'].unique().sort())} has "
+            "several wordings of its instruction; add English, or give `wordings` in a language file (parameter "
+            "language_file), or set wordings=1"
+        )
+    asked = counted.join(thought, on=["language", "split"], how="left", maintain_order="left_right").with_columns(
+        first=(pl.col("turn") + _APART * pl.col("wording")).cast(pl.Int32), step=pl.lit(turns, pl.Int32)
     )
     prompts: list[tuple[Mapping[str, str], ...]] = [
-        tuple(messages(question, thinking, style, system, answer_language=answer, opening=asking.opening(thinking)))
-        for question, thinking, answer in asked.select("question", "thinking_language", "answer_language").iter_rows()
-    ]
+        tuple(
+            messages(
+                question, thinking, style, system,
+                answer_language=answer, opening=asking.opening(thinking), wording=wording,
+            )
+        )
+        for question, thinking, answer, wording in asked.select("question", *AXES[1:], "wording").iter_rows()
+    ]  # fmt: skip
     asked = asked.with_columns(pl.Series("draw", [draw_hash(identity, p, settings, seed) for p in prompts], pl.String))
     wanted = asked.with_columns(
         pl.Series("row", range(len(asked)), pl.Int64), sample_index=pl.int_ranges("n", dtype=pl.Int32)
     )
     wanted = wanted.explode("sample_index").with_columns(pl.col("first") + pl.col("sample_index") * pl.col("step"))
-    wanted = wanted.with_columns(sample_index="first").select(*KEY, "draw", "row", *AXES)
+    named = pl.when(pl.col("wording") > 0).then(pl.format(WORDING + "{}", pl.col("wording") + 1))
+    wanted = wanted.with_columns(sample_index="first", condition=named).select(*KEY, "draw", "row", *_SHAPED)
     return prompts, asked.select(ASKED_SCHEMA.names()), wanted
 
 
@@ -174,7 +190,7 @@ def _draw(
         ).iter_rows()
     ]
     draws = dict(zip(missing.select(*KEY).iter_rows(), missing["draw"], strict=True))
-    axes = dict(zip(missing.select(*KEY).iter_rows(), missing.select(AXES).iter_rows(), strict=True))
+    shaped = dict(zip(missing.select(*KEY).iter_rows(), missing.select(_SHAPED).iter_rows(), strict=True))
     bar = Progress("candidates", n_wanted, n_wanted - len(requests), shown=progress)
     try:
         with bar:
@@ -186,8 +202,8 @@ def _draw(
                 store.add(
                     dict(zip(KEY, key, strict=True))
                     | {"draw": draws.pop(key), "model": sampler.name, "seed": request.seed}
-                    | dict(zip(AXES, axes[key], strict=True))
-                    | {"completion": asking.opening(axes[key][1]) + completion.text}
+                    | dict(zip(_SHAPED, shaped[key], strict=True))
+                    | {"completion": asking.opening(shaped[key][1]) + completion.text}
                     | {field: getattr(completion, field) for field in _KEPT}
                 )
                 bar.update(tokens=completion.n_tokens or 0)

@@ -17,6 +17,7 @@ from bestofl_lib.languages import language as language_record
 
 STYLES = ("native", "question", "few_shot")
 WAYS = ("instruction", "prefill")
+WORDING = "wording "  # with a number from 2: the condition of a candidate that was asked in other words
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,14 @@ class Asking:
         "instruction"  # "instruction": in that language, asking for it; "prefill": its first word is given, too
     )
     answer_in: str = ""  # of the last line; empty: the language of the thinking
+    wordings: int = 1  # of the instruction, for test problems in languages whose record has several
 
     def __post_init__(self) -> None:
         given = [*self.think_in, *filter(None, (self.question_language, self.answer_in))]
         if given:
             check_languages(dict.fromkeys(given))
+        if self.wordings < 1:
+            raise ValueError(f"wordings={self.wordings} asks for no instruction at all; use 1 or more")
         if self.think_by not in WAYS:
             raise ValueError(f"unknown think_by {self.think_by!r}; use one of: {', '.join(WAYS)}")
         if self.question_language and self.think_in:
@@ -47,6 +51,23 @@ class Asking:
     def thinking(self, language: str) -> tuple[str, ...]:
         """The languages in which a question of the row's language is thought about, one after the other."""
         return self.think_in or (language,)
+
+    def worded(self, thinking: str, split: str) -> range:
+        """Numbers of the wordings in which problems of a split are asked; 0 is the usual one. Other splits than test,
+        and languages with a single wording, have that alone.
+
+        Raises:
+            ValueError: the language's record has several wordings, but fewer than asked for.
+        """
+        record = language_record(thinking)
+        if split != "test" or not record.wordings:
+            return range(1)
+        if self.wordings > len(record.wordings) + 1:
+            raise ValueError(
+                f"wordings={self.wordings} exceeds the {len(record.wordings) + 1} wordings of the instruction in "
+                f"{record.name}; lower it, or give more with `wordings` in a language file (parameter language_file)"
+            )
+        return range(self.wordings)
 
     def opening(self, thinking: str) -> str:
         """What the solution begins with; empty where nothing is given.
@@ -75,6 +96,11 @@ class Asking:
             "think_in": self.think_in and self.think_by == "instruction",
             "answer_in": self.answer_in,
         }
+        if self.wordings > 1 and style != "native":
+            raise ValueError(
+                f"wordings={self.wordings} varies the instruction, and the prompt style {style!r} has none; use "
+                "style='native', or wordings=1"
+            )
         if style == "question" and (names := [name for name, is_so in wanted.items() if is_so]):
             raise ValueError(
                 f"the prompt style 'question' sends the question alone, so it cannot ask for {' and '.join(names)}; "
@@ -91,6 +117,7 @@ def messages(
     *,
     answer_language: str = "",
     opening: str = "",
+    wording: int = 0,
 ) -> list[dict[str, str]]:
     """The chat that asks one question.
 
@@ -104,6 +131,7 @@ def messages(
         system: text of a system message that comes first; empty: none, so that the chat template puts its own default.
         answer_language: of the last line, where it is another one.
         opening: words that the solution begins with; the model continues them.
+        wording: number of the instruction in the language's record: 0 is `instruction`, 1 and on are `wordings`.
 
     Returns:
         One user message, [{"role": "user", "content": …}], after the system message if there is one. In the style
@@ -123,7 +151,8 @@ def messages(
     if style == "native":
         # an instruction quotes its language's answer line
         quoted = record.answer_line.format(answer="…")
-        content = f"{record.instruction.replace(quoted, last_line.format(answer='…'))}\n\n{question}"
+        instruction = (record.instruction, *record.wordings)[wording]
+        content = f"{instruction.replace(quoted, last_line.format(answer='…'))}\n\n{question}"
     elif style == "question":
         content = question
     elif style == "few_shot":

@@ -62,6 +62,7 @@ RANGES: dict[str, Any] = {
     "dev_candidates": _COUNT,
     "test_problems": _POSITIVE,
     "test_candidates": _POSITIVE,
+    "wordings": _POSITIVE,
     "temperature": Annotated[float, AfterValidator(_usable_temperature)],
     "top_p": Annotated[float, Field(gt=0, le=1)],
     "top_k": _COUNT,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bestofl_lib.languages import PIVOT
+from bestofl_lib.languages import PIVOT, language
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.freshness import states
 from bestofl_lib.study.guards import check_not_finished_otherwise
 from bestofl_lib.study.notebooks import find_notebook
 from bestofl_lib.study.plan import Step, Study, declared_parameters, load_study, plan
+from bestofl_lib.tables import SPLITS
 
 TRIAL = {
     "test_problems": 12,
@@ -124,10 +125,13 @@ def _candidates(run: Run, steps: list[Step]) -> list[str]:
     values = next((step.effective for step in steps if "test_candidates" in step.effective), None)
     if values is None:
         return []
-    wanted = (
+    each = {split: values[f"{split}_problems"] * values[f"{split}_candidates"] for split in SPLITS}
+    thinking = values["think_in"] or values["languages"]
+    several = sum(bool(language(code).wordings) for code in thinking) / len(thinking)
+    wanted = round(
         len(values["languages"])
-        * (len(values.get("think_in", [])) or 1)
-        * sum(values[f"{split}_problems"] * values[f"{split}_candidates"] for split in ("train", "test"))
+        * (len(values["think_in"]) or 1)
+        * (sum(each.values()) + each["test"] * several * (values["wordings"] - 1))
     )
     held = len(run.store().candidates(partial=True)) if (run.store().folder / "asked.parquet").exists() else 0
     return [f"candidates: at most {wanted:,} wanted, {held:,} stored"]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from itertools import combinations, product
+
 import numpy as np
 import polars as pl
 import pytest
 
 from bestofl_lib.analysis import decomposition
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.claims import claims_of
 from bestofl_lib.analysis.complementarity import gain_over_resampling
 from bestofl_lib.analysis.verdicts import verdict_of
@@ -208,3 +211,52 @@ def test_the_gains_of_h4_are_the_same_wherever_they_stand(make_arrays):
     for one, other in (("effect", "gain"), ("low", "low"), ("high", "high"), ("p_holm", "p_holm"), ("mde", "mde")):
         assert details[one].to_list() == gains[other].to_list()
     assert details["verdict"].to_list() == gains["verdict"].to_list()
+
+
+def reworded(tables: dict, chances: dict[str, float], n: int = 4, seed: int = 5) -> dict:
+    """The tables with English candidates in other wordings: each solves its own half of the problems or the usual."""
+    rng, rows = np.random.default_rng(seed), []
+    for place, (name, chance) in enumerate(chances.items(), 1):
+        for p in range(tables["problems"]["problem_id"].n_unique()):
+            for i in range(n):
+                right = bool(rng.random() < (chance if p % len(chances) == place - 1 else 0.05))
+                rows.append((f"p{p:03}", "en", 100_000 * place + i, name, right))
+    more = pl.DataFrame(
+        rows, ["problem_id", "language", "sample_index", "condition", "is_correct"], orient="row"
+    ).cast({"sample_index": pl.Int32})  # fmt: skip
+    answers = more.select("problem_id", "language", "sample_index", "is_correct").with_columns(
+        answer=pl.when("is_correct").then(pl.lit("0")).otherwise(pl.lit("7")), note=pl.lit(""), false_equations=0
+    )
+    plain = tables["candidates"].with_columns(condition=pl.lit(None, pl.String))
+    candidates = pl.concat([plain, more.drop("is_correct")], how="diagonal_relaxed")
+    readings = pl.concat([tables["readings"], answers], how="diagonal_relaxed")
+    return tables | {"candidates": candidates, "readings": readings}
+
+
+def test_wordings_of_the_base_are_the_second_control_of_h4_and_change_no_other_figure(make_tables):
+    plain = make_tables(languages=("en", "de", "th"), n_problems=40, n=4)
+    tables = reworded(plain, {"wording 2": 0.9, "wording 3": 0.9})
+    order = ("candidates", "readings", "rewards", "problems")
+    with_them = CandidateArrays.of(*(tables[name] for name in order))
+    found, before = claims_of(with_them), claims_of(CandidateArrays.of(*(plain[name] for name in order)))
+    rows = found.details.filter(pl.col("part") == "wordings")
+    assert found.details.filter(pl.col("part") != "wordings").equals(before.details)
+    assert rows["arm"].to_list() == ["en, 3 wordings", "planned"]
+    assert rows["against"].to_list() == ["en again", "en, 3 wordings"]
+    budget, worded = rows["budget"][0], [with_them.is_correct["en"], *with_them.wordings["en"].values()]
+    want = []
+    for p in range(40):  # enumeration: which wordings give one more, and which candidates each gives
+        alone = np.mean([np.mean([max(s) for s in combinations(table[p], budget)]) for table in worded])
+        shares = [
+            [k for k in product(range(budget + 1), repeat=3) if sum(k) == budget and max(k) - min(k) <= 1]
+        ][0]  # fmt: skip
+        spread = [
+            np.mean([max((*a, *b, *c)) for a in combinations(worded[0][p], k[0]) for b in combinations(worded[1][p], k[1])
+                     for c in combinations(worded[2][p], k[2])])
+            for k in shares
+        ]  # fmt: skip
+        want.append(np.mean(spread) - alone)
+    assert rows["effect"][0] == pytest.approx(np.mean(want), abs=1e-12)
+    fourth = found.claims.filter(pl.col("claim") == "H4").row(0, named=True)
+    assert "English asked in 3 wordings covers" in fourth["sentence"]
+    assert with_them.subset(np.arange(5)).wordings["en"]["wording 2"].shape == (5, 4)

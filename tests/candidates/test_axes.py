@@ -143,3 +143,50 @@ def test_shards_and_lists_of_an_earlier_version_are_read_with_the_axes_unknown(t
     assert table.drop(AXES).equals(drawn.drop(AXES)) and all(table[name].null_count() == len(table) for name in AXES)
     scanned = asked_for(scan_shards(Store(tmp_path).shards()), Store(tmp_path).asked()).collect()
     assert scanned.sort("problem_id", "language", "sample_index").select(table.columns).equals(table)
+
+
+WORDED = problems(2).with_columns(split=pl.lit("test"))
+
+
+def test_other_wordings_are_conditions_of_english_and_leave_the_usual_candidates_as_they_are(tmp_path):
+    store, sampler = Store(tmp_path), Listener()
+    plain = generate(WORDED, store, sampler, 2, progress=False)
+    assert len(plain) == len(sampler.asked) == 8 and plain["condition"].null_count() == 8
+    both = generate(WORDED, store, sampler, 2, asking=Asking(wordings=3), progress=False)
+    assert len(sampler.asked) == 8 + 2 * 2 * 2, "only English is asked in other words, and nothing is drawn twice"
+    english = both.filter(pl.col("condition").is_not_null())
+    assert set(english["language"]) == {"en"} and set(english["condition"]) == {"wording 2", "wording 3"}
+    asked = {request.messages[-1]["content"].split("\n\n")[0] for request in sampler.requests}
+    assert asked == set(LANGUAGES["en"].wordings[:2]), "the last call asked in the other words alone"
+    assert both.filter(pl.col("condition").is_null()).equals(plain)
+    assert generate(WORDED, store, sampler, 2, progress=False).equals(plain), "and a call without them has none"
+
+
+def test_other_wordings_are_counted_in_a_forecast_and_asked_of_test_problems_alone(tmp_path):
+    trained = WORDED.with_columns(split=pl.when(pl.col("problem_id") == "p0").then(pl.lit("train")).otherwise("split"))
+    for table, wanted in ((WORDED, 8 + 3 * 4), (trained, 8 + 3 * 2)):
+        found = forecast(table, Store(tmp_path), SeedWriter(), 2, Sampling(), asking=Asking(wordings=4))
+        assert found.wanted == wanted
+
+
+@pytest.mark.parametrize(
+    ("wordings", "languages", "style", "told"),
+    [
+        (9, ("en",), "native", "wordings=9 exceeds the 8 wordings .* English.*language_file"),
+        (2, ("sw", "de"), "native", "none of de, sw .*add English"),
+        (2, ("en",), "question", "use style='native'"),
+        (2, ("en",), "few_shot", "use style='native'"),
+    ],
+)
+def test_wordings_that_are_not_there_are_refused_with_a_remedy(tmp_path, wordings, languages, style, told):
+    with pytest.raises(ValueError, match=told):
+        draw(tmp_path, Asking(wordings=wordings), table=problems(2, languages).with_columns(split=pl.lit("test")), style=style)  # fmt: skip
+    with pytest.raises(ValueError, match="use 1 or more"):
+        Asking(wordings=0)
+
+
+def test_every_wording_quotes_its_languages_answer_line_once_and_differs_from_the_others():
+    for record in LANGUAGES.values():
+        quoted = record.answer_line.format(answer="…")
+        assert all(text.count(quoted) == 1 for text in record.wordings), record.code
+        assert len({record.instruction, *record.wordings}) == len(record.wordings) + 1
