@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 
 import polars as pl
 
@@ -31,9 +32,19 @@ _BETWEEN = re.compile(
 _UNKNOWN = re.compile(r"\s*[a-zA-Z](?![^\W\d_])")  # 2x + 3: a letter used as a variable; also 5 m, which costs little
 _OPENED = re.compile(rf"(?:(?<!\\)\({_SPACE}(?:\\?[{SIGNS}])?{_SPACE})+$")
 _CLOSED = re.compile(rf"(?:{_SPACE}\))+")
-_MEANS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
-    ":": operator.truediv,
+Exact = int | Fraction  # whole numbers as int, which is many times quicker than a Fraction
+
+
+def _quotient(a: Exact, b: Exact) -> Exact:
+    return _simplest(Fraction(a) / b)
+
+
+def _simplest(value: Exact) -> Exact:
+    return value.numerator if value.denominator == 1 else value
+
+
+_MEANS: dict[str, Callable[[Exact, Exact], Exact]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": _quotient, ":": _quotient,
 }  # fmt: skip
 _SPELLED = {"×": "*", "·": "*", "x": "*", "\\times": "*", "\\cdot": "*", "÷": "/", "\\div": "/", "–": "-"}
 
@@ -107,7 +118,7 @@ class _Term:
     sign: str  # "=", one of _MEANS (":" may also end a heading), or "" for the first
     opened: int  # parentheses
     closed: int
-    value: Fraction
+    value: Exact
     is_quotient: bool  # 56/8 is read as one number
     start: int
     end: int
@@ -134,7 +145,9 @@ def _runs(text: str, code: str) -> list[list[_Term]]:
         written = text[start : number.end]
         if sign == "-" and written[:1] in "-–":  # "77 -28": the sign is the operator
             value = -value
-        run.append(_Term(sign, opened, closed, value, "/" in written or "frac" in written, start, number.end))
+        run.append(
+            _Term(sign, opened, closed, _simplest(value), "/" in written or "frac" in written, start, number.end)
+        )
     return [*runs, run]
 
 
@@ -142,15 +155,26 @@ def _link(text: str, last: _Term, start: int) -> tuple[str, int] | None:
     """The operator between two numbers and the parentheses it opens; None where they do not belong together."""
     if start - last.end > 120:
         return None
-    between = _BETWEEN.fullmatch(text, last.end, start)
-    if between is not None:
-        sign = between["sign"]
-        if sign == ":" and any(c.isalpha() for c in between[0]):
-            return None  # red: 21 ÷ 3 = 7
-        return _SPELLED.get(sign, sign), between["open"].count("(")
-    if text[start] in "-–" and not text[last.end : start].strip():
+    between = text[last.end : start]
+    link = _joint(between)
+    if link is _NONE and text[start] in "-–" and not between.strip():
         return "-", 0
-    return None
+    return None if link is _NONE else link
+
+
+_NONE = ("", -1)  # no operator stands there
+
+
+@lru_cache(maxsize=65_536)
+def _joint(between: str) -> tuple[str, int] | None:
+    """What stands between two numbers: the operator and the parentheses it opens; None: a heading's colon."""
+    found = _BETWEEN.fullmatch(between)
+    if found is None:
+        return _NONE
+    sign = found["sign"]
+    if sign == ":" and any(c.isalpha() for c in found[0]):
+        return None  # red: 21 ÷ 3 = 7
+    return _SPELLED.get(sign, sign), found["open"].count("(")
 
 
 def _judged(run: list[_Term], text: str) -> list[Equation]:
@@ -174,19 +198,21 @@ def _judged(run: list[_Term], text: str) -> list[Equation]:
     return found
 
 
-def _equals(exact: Fraction, written: Fraction) -> bool:
+def _equals(exact: Exact, written: Exact) -> bool:
     """Equal, or a fraction rounded to the decimals that are written."""
     if exact == written:
         return True
+    if exact.denominator == 1 or written.denominator == 1:
+        return False
     decimals = 0
     while decimals < 12 and (written * 10**decimals).denominator != 1:
         decimals += 1
-    return exact.denominator != 1 and decimals > 0 and abs(exact - written) < Fraction(1, 10**decimals)
+    return abs(exact - written) < Fraction(1, 10**decimals)
 
 
 def _value(side: list[_Term]) -> Fraction | None:
     """The value of one side; None where its parentheses do not match or it divides by zero."""
-    tokens: list[str | Fraction] = []
+    tokens: list[str | Exact] = []
     for i, term in enumerate(side):
         tokens += [term.sign] * (i > 0) + ["("] * term.opened + [term.value] + [")"] * term.closed
     while tokens and tokens[0] == "(" and tokens.count("(") > tokens.count(")"):
@@ -203,7 +229,7 @@ def _value(side: list[_Term]) -> Fraction | None:
     return value if not rest else None
 
 
-def _sum(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
+def _sum(tokens: list[str | Exact]) -> tuple[Exact, list[str | Exact]]:
     value, tokens = _product(tokens)
     while tokens and tokens[0] in ("+", "-"):
         other, rest = _product(tokens[1:])
@@ -211,7 +237,7 @@ def _sum(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
     return value, tokens
 
 
-def _product(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
+def _product(tokens: list[str | Exact]) -> tuple[Exact, list[str | Exact]]:
     value, tokens = _factor(tokens)
     while tokens and tokens[0] in ("*", "/", ":"):
         other, rest = _factor(tokens[1:])
@@ -219,7 +245,7 @@ def _product(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fractio
     return value, tokens
 
 
-def _factor(tokens: list[str | Fraction]) -> tuple[Fraction, list[str | Fraction]]:
+def _factor(tokens: list[str | Exact]) -> tuple[Exact, list[str | Exact]]:
     first, rest = tokens[0], tokens[1:]
     if not isinstance(first, str):  # faster than isinstance against Fraction, an abstract number
         return first, rest

@@ -1,5 +1,4 @@
-"""The language a completion is really written in, by py3langid over all its 97 languages, restricted to those asked
-for.
+"""The language a completion is really written in, by py3langid over all its languages, restricted to those asked for.
 
 The prompt asks for a language; this measures what came back. Numbers, mathematics and markup are removed first,
 because they look like English to a classifier; what is left may be too short to tell, and then the answer is null, not
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from bestofl_lib.languages import LANGUAGES, check_languages, is_language
+from bestofl_lib.languages import LANGUAGES, check_languages, code_of, is_language
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -54,6 +53,12 @@ def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
+@cache
+def _code(label: str) -> str:
+    """Our code for one of the classifier's labels: it calls Filipino tl."""
+    return label if is_language(label) else code_of(label) or label
+
+
 def trace_languages(
     completions: pl.Series | Iterable[str | None], languages: Iterable[str] = tuple(LANGUAGES)
 ) -> pl.DataFrame:
@@ -88,7 +93,7 @@ def _trace(completion: str | None, codes: tuple[str, ...]) -> tuple[str | None, 
     if size > _SHOWN_BYTES:
         half = len(words) * _SHOWN_BYTES // size // 2
         words = words[:half] + " " + words[-half:]
-    ranked = _identifier().rank(words)
+    ranked = [(_code(label), share) for label, share in _identifier().rank(words)]
     if ranked[0][0] not in codes and ranked[0][1] >= MIN_CONFIDENCE and not _close_to(ranked[0][0], codes):
         return None, 0.0  # clearly another language than those asked for: Korean is not Chinese
     asked = [(code, float(share)) for code, share in ranked if code in codes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from fractions import Fraction
+from functools import lru_cache
 
 from bestofl_lib.languages import LANGUAGES, PIVOT, remembered
 from bestofl_lib.numbers.kanji import KANJI_NEXT, KANJI_NUMBER, KANJI_PARTS, kanji_at, kanji_parts, kanji_value
@@ -36,6 +37,9 @@ _BLANK = re.compile(r"\s")
 _NOTHING_MORE = frozenset(",.;:!?()[]{}$%=+-–<>|\"'&#@_^~`。、，")  # behind digits: no fraction, power or scale follows
 
 
+_BLANK_ON_LINE = r"[^\S\n]"
+
+
 @remembered
 def _mixed() -> re.Pattern[str]:
     """The fraction of a mixed number: 2 1/2, 2 and 1/2, 2と1/2."""
@@ -43,7 +47,10 @@ def _mixed() -> re.Pattern[str]:
         sorted({re.escape(w) for r in LANGUAGES.values() for w in (*r.both, *r.joins)}, key=len, reverse=True)
     )
     joined = "|".join(sorted({re.escape(w) for r in LANGUAGES.values() if r.runs_on for w in r.both}))
-    return re.compile(rf"(?:\s|\\[,; ]|\s+(?:{spaced})(?:\s+a)?\s|{joined})\s*(\d{{1,4}})/(\d{{1,4}})(?!\d)")
+    return re.compile(
+        rf"(?:{_BLANK_ON_LINE}|\\[,; ]|{_BLANK_ON_LINE}+(?:{spaced})(?:\s+a)?\s|{joined}){_BLANK_ON_LINE}*"
+        r"(\d{1,4})/(\d{1,4})(?!\d)"
+    )
 
 
 @remembered
@@ -75,6 +82,18 @@ def _leading() -> tuple[re.Pattern[str], dict[str, int]]:
     return re.compile(rf"({'|'.join(table)})\s+(?=\d)"), table
 
 
+# digits with nothing behind them that could belong to the number: by far the most numbers
+_PLAIN = re.compile(
+    r"\d{1,18}+(?=$|[;!?()\[\]}$%=+<>|\"&#@_^`。、–-]|[.,:](?:$|[^\d\\])|[ \n][+=–\n-]|[ \n][×*·][ ]?(?!10)\d)",
+    re.ASCII,
+)
+
+
+@lru_cache(maxsize=65_536)
+def _whole(digits: str) -> Fraction:
+    return Fraction(int(digits))
+
+
 def number_at(text: str, at: int, code: str) -> Number | None:
     """The number that starts exactly at `at`, with its sign, scale, fraction or power of ten; None if none starts
     there.
@@ -84,6 +103,8 @@ def number_at(text: str, at: int, code: str) -> Number | None:
         at: place in it.
         code: language whose conventions come first.
     """
+    if plain := _PLAIN.match(text, at):
+        return Number(_whole(plain[0]), at, plain.end())
     start, negative = at, False
     if sign := _SIGN.match(text, at):
         negative, at = sign[0][0] in "-–", sign.end()

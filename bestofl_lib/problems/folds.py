@@ -66,7 +66,7 @@ def check_disjoint(
         ValueError: naming the first of the shared problems and their number, or the two sets of one family.
     """
     trained_ids = list(trained_ids)
-    _refuse_family(trained_ids, problems["problem_id"].unique().to_list(), name)
+    check_families(trained_ids, problems["problem_id"].unique().to_list(), name)
     ids = sorted(set(trained_ids) & set(problems["problem_id"].unique()))
     if ids:
         raise ValueError(
@@ -82,8 +82,20 @@ def check_disjoint(
         )
 
 
-def _refuse_family(trained: list[str], scored: list[str], name: str) -> None:
-    """Refuse two sets of one family, and one set whose problems are variants of each other."""
+ANOTHER_SET = "train on another set, such as the lab (source lab-train:5000)"
+
+
+def check_families(trained: Iterable[str], scored: Iterable[str], name: str, remedy: str = ANOTHER_SET) -> None:
+    """Refuse to score one set of a family by what learnt from another, or variants of the problems learnt from.
+
+    Args:
+        trained, scored: problem ids; the same ones where a model is cross-fitted by problem.
+        name: of the reward model, for the message.
+        remedy: the next step, for the message.
+
+    Raises:
+        ValueError: naming the two sets of one family.
+    """
     found, asked = ({one.name: one for one in map(set_of, ids) if one is not None} for ids in (trained, scored))
     for mine in found.values():
         for other in asked.values():
@@ -92,11 +104,10 @@ def _refuse_family(trained: list[str], scored: list[str], name: str) -> None:
             if mine.name != other.name:
                 raise ValueError(
                     f"reward model {name!r} was trained on {mine.name} and is to score {other.name}: both hold the "
-                    f"problems of {mine.family}; train on another set, such as the lab (source lab-train:5000)"
+                    f"problems of {mine.family}; {remedy}"
                 )
             if mine.variants:
                 raise ValueError(
                     f"reward model {name!r} was trained on problems of {mine.name} and is to score others of it, but "
-                    f"they are variants of the same problems of {mine.family}; train on another set, such as the lab "
-                    "(source lab-train:5000)"
+                    f"they are variants of the same problems of {mine.family}; {remedy}"
                 )

@@ -16,7 +16,7 @@ import polars as pl
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from bestofl_lib.languages import check_languages
-from bestofl_lib.problems.folds import fold_of
+from bestofl_lib.problems.folds import check_families, fold_of
 from bestofl_lib.rewards.heads import fit_head
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
@@ -78,6 +78,8 @@ def score_text_baseline(
             "03_check_answers first"
         )
     names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
+    ids = table["problem_id"].unique().to_list()
+    check_families(ids, ids, "the text baseline", "import one set without variants, or bring rewards with the pool")
     table = table.with_columns(fold=pl.Series(fold_of(table["problem_id"], folds, seed))).with_row_index("row")
     learning = {k: table.filter(pl.col("fold") != k) for k in sorted(table["fold"].unique())}
     available = {name: min(available_pairs(part, name) for part in learning.values()) for name in names}

@@ -15,6 +15,7 @@ CASES = [  # language, completion, whether each of its equations holds
     ("en", "(3 + 4) × 2 = 14 and 3 × (4 + 1) = 16", [True, False]),
     ("en", "((3 + 4) × 2 = 14)", [True]),
     ("en", "5 × 3 = 15 + 2 = 17", [True, True]),
+    ("en", "1/4 * 6000 = 1500\n\n1/3 * 6000 = 2000\n7 - 5 = 2", [True, True, True]),  # 1500 and 1/3 are two numbers
     ("en", "5 × 3 = 16 + 2 = 18", [False, True]),
     ("en", "10 / 3 = 3.33; 10/3=3; 56 ÷ 5 = 11; 2 / 3 = 0.67", [True, False, False, True]),
     ("en", r"\(3 \times 4 = 12\) and $5 \div 2 = 2.5$ and \frac{1}{2} × 10 = 5", [True, True, True]),

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from bestofl_lib.analysis.reading_quality import compliance
-from bestofl_lib.answers.trace import trace_languages, words_only
-from bestofl_lib.languages import LANGUAGES
+from bestofl_lib.answers.trace import _code, _identifier, trace_languages, words_only
+from bestofl_lib.languages import LANGUAGES, is_language
 
 MGSM = Path(__file__).resolve().parents[1] / "data" / "mgsm"
 
@@ -82,6 +82,37 @@ def test_korean_is_not_called_chinese_because_it_was_not_asked_for() -> None:
     assert trace_language(korean, ["en", "zh", "ja"])[0] is None
     assert trace_language(korean, ["en", "zh", "ko"])[0] == "ko"
     assert trace_language(korean)[0] == "ko"
+
+
+KOREAN = (
+    "먼저 상자의 개수를 세고 각 상자에 들어 있는 연필의 수를 곱하면 전체 연필의 수를 알 수 있습니다.",
+    "사과 3개와 배 4개가 있으므로 모두 7개입니다. 따라서 정답은 7입니다.",
+    "計算하면 답은 10원이다. 그러므로 男子는 열 명이고 女子는 다섯 명이다.",
+    LANGUAGES["ko"].instruction,
+)
+
+
+@pytest.mark.parametrize("text", KOREAN)
+def test_korean_is_called_nothing_else_in_any_shortlist_with_chinese(text: str) -> None:
+    shortlists = [["zh"], *(["zh", other] for other in LANGUAGES if other not in ("zh", "ko"))]
+    assert {trace_language(text, codes)[0] for codes in shortlists} == {None}
+    assert {trace_language(text, [*codes, "ko"])[0] for codes in shortlists} == {"ko"}
+
+
+CLASSIC = (  # the languages that langid has had since 2011
+    "af am an ar as az be bg bn br bs ca cs cy da de dz el en eo es et eu fa fi fo fr ga gl gu he hi hr ht hu hy id is "
+    "it ja jv ka kk km kn ko ku ky la lb lo lt lv mg mk ml mn mr ms mt nb ne nl nn no oc or pa pl ps pt qu ro ru rw se "
+    "si sk sl sq sr sv sw ta te th tl tr ug uk ur vi vo wa xh zh zu"
+)
+
+
+def test_every_classic_language_of_the_classifier_has_a_record_and_can_be_told() -> None:
+    labels = {_code(label) for label in _identifier().nb_classes}
+    codes = [_code(label) for label in CLASSIC.split()]
+    assert len(codes) == 97 and not [code for code in codes if not is_language(code)]
+    assert set(codes) - labels == {"nb"}  # the classifier says no for both written forms
+    tagalog = "Una, bilangin muna natin ang mga kahon, at pagkatapos ay idagdag ang mga lapis."
+    assert trace_language(tagalog, ["fil", "en"])[0] == "fil"
 
 
 INSTRUCTED = [code for code in LANGUAGES if not LANGUAGES[code].generic]

@@ -27,6 +27,16 @@ def test_a_pool_that_does_not_say_how_candidates_ended_is_scored_alike(world):
     assert first.height and first.equals(second)
 
 
+@pytest.mark.parametrize("names", [["mgsm-pro-symbolic-0001", "mgsm-pro-symbolic-0002"], ["mgsm-001", "afrimgsm-002"]])
+def test_variants_of_the_same_problems_do_not_learn_from_each_other(world, names):
+    """One family's problems are the same in other words: a fold would score what it learnt from."""
+    ids = world.candidates["problem_id"].unique().sort().to_list()
+    renamed = dict(zip(ids[:2], names, strict=True))
+    tables = (t.with_columns(pl.col("problem_id").replace(renamed)) for t in (world.candidates, world.readings))
+    with pytest.raises(ValueError, match=r"(?s)text baseline.*gsm8k-test.*bring rewards"):
+        score_text_baseline(*tables)
+
+
 def test_labels_without_a_trace_in_the_text_are_not_learnt(world):
     rng = np.random.default_rng(0)
     luck = world.readings.with_columns(
