@@ -215,9 +215,11 @@ def as_markdown(table: pl.DataFrame) -> str:
     ]
     for row in table.iter_rows(named=True):
         rejected = "" if row["rejected"] is None else unsigned(row["rejected"])
+        wide = row["half_width"]  # of a break-even budget in completions, of all else in accuracy
+        half = f"{abs(wide):.2f} completions" if row["figure"] == "break-even budget" else unsigned(wide, 2)
         lines.append(
             f"| {row['accuracy']} | {row['n_problems']} | {row['figure']} | {row['truth']:.4f} | "
-            f"{unsigned(row['covered'])} | {rejected} | {unsigned(row['half_width'], 2)} |"
+            f"{unsigned(row['covered'])} | {rejected} | {half} |"
         )
     return "\n".join(lines) + "\n"
 
