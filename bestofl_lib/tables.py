@@ -17,6 +17,7 @@ from bestofl_lib.text import counted, nearest
 
 SPLITS = ("train", "dev", "test")  # of problems: reward models learn from train; test is judged
 KEY = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32}
+KEYS = list(KEY)
 _INTERVAL = {"low": pl.Float64, "high": pl.Float64}
 
 

@@ -21,11 +21,11 @@ from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import PIVOT, in_order
 from bestofl_lib.problems.prompts import WORDING
 from bestofl_lib.runs import Run
+from bestofl_lib.tables import KEYS
 from bestofl_lib.text import counted, suggestion
 
 Array = np.ndarray
 Kept = TypeVar("Kept")
-KEYS = ["problem_id", "language", "sample_index"]
 MEASURES = ("logprob", "shortest", "arithmetic")  # numbers that candidates carry themselves, see `Pool.reward`
 _PER_LANGUAGE = (
     "exists",

@@ -17,9 +17,10 @@ from bestofl_lib.analysis import uncertainty
 from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.arrays import CandidateArrays, arrays_of_run
 from bestofl_lib.analysis.curves import default_budgets
-from bestofl_lib.analysis.run_scan import KEYS, Source, open_run
+from bestofl_lib.analysis.run_scan import Source, open_run
 from bestofl_lib.analysis.verdicts import holm
 from bestofl_lib.runs import Run
+from bestofl_lib.tables import KEYS
 
 STEPS = (
     ("sampling", ("01_", "02_", "problems/", "models/", "candidates/")),

@@ -16,8 +16,8 @@ import polars as pl
 from bestofl_lib.candidates.store import Store, asked_for, scan_shards
 from bestofl_lib.languages import in_order
 from bestofl_lib.runs import Run
+from bestofl_lib.tables import KEYS
 
-KEYS = ["problem_id", "language", "sample_index"]
 SORTS = ("difficulty", "exclusive", "mistake", "id")  # orders of problems
 FILTERS = ("revised", "unreadable", "stray", "disagreement", "mistake")  # columns of `describe_problems`
 

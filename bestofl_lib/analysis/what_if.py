@@ -15,17 +15,17 @@ import polars as pl
 
 from bestofl_lib.analysis import uncertainty
 from bestofl_lib.analysis.apportion import apportion
-from bestofl_lib.analysis.arms import Values, arm_values, contest_of, vote_weight
+from bestofl_lib.analysis.arms import REWARDED, Values, arm_values, contest_of, vote_weight
 from bestofl_lib.analysis.arrays import MEASURES, CandidateArrays
 from bestofl_lib.analysis.contest import Winners
 from bestofl_lib.analysis.coverage import coverage_of_allocation
-from bestofl_lib.analysis.run_scan import KEYS, Source
+from bestofl_lib.analysis.run_scan import Source
 from bestofl_lib.analysis.votes import Estimate, majority_of_allocation, weighted_vote_of_allocation
+from bestofl_lib.tables import KEYS
 
 Array = np.ndarray
 Kept = TypeVar("Kept")
 
-NEEDS_REWARD = ("best_of_k", "weighted")
 LARGE = 3_000_000  # rewards read at once; a larger run reads one reward model when it is chosen
 
 
@@ -182,7 +182,7 @@ def _checked(numbers: Numbers, setting: Setting) -> tuple[CandidateArrays, str |
         raise ValueError(
             f"equal shares end at a budget of {top} over these languages; lower the budget or move a slider"
         )
-    rewarded = setting.strategy in NEEDS_REWARD
+    rewarded = setting.strategy in REWARDED
     model = setting.reward_model if rewarded else None
     return numbers.ranked(model, setting.offsets if rewarded else {}), model, total, top
 
@@ -267,7 +267,7 @@ def _arm(
     numbers: Numbers, arrays: CandidateArrays, setting: Setting, languages: tuple[str, ...], budgets: list[int]
 ) -> Values:
     """Equal shares over `languages` at many budgets; kept until the ranking changes."""
-    rewarded = setting.strategy in NEEDS_REWARD
+    rewarded = setting.strategy in REWARDED
     model = setting.reward_model if rewarded else None
     moved = (
         tuple(sorted((c, o) for c, o in setting.offsets.items() if o and c in languages and len(languages) > 1))

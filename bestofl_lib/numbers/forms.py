@@ -250,7 +250,6 @@ def _separators() -> re.Pattern[str]:
 
 _COMMA = re.compile(r"[,;]")
 _CUP = re.compile(r"\\cup(?![a-z])")
-_ONE_SIGN = re.compile(r"\\(?:le|ge|ne|in|approx|equiv|sim|mid|to)(?![a-zA-Z])|[=<>]")
 
 
 def _list(text: str, depth: int) -> Form | None:
@@ -279,7 +278,7 @@ def _list(text: str, depth: int) -> Form | None:
 
 
 def _relation(text: str, depth: int) -> Form | None:
-    sides = _split(text, _ONE_SIGN)
+    sides = _split(text, _SIGN)
     if len(sides) == 1:
         return None
     signs, at = [], 0

@@ -15,12 +15,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bestofl_lib.problems.folds import fold_of
+from bestofl_lib.rewards.pairs import VARIANTS
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import counted
 
 JOINT = "+"  # between the parts of a combination's name
 MEASURED = ("logprob", "arithmetic")  # parts that need no reward model
-VARIANTS = ("mono", "multi", "cross")  # known names, whether or not they were trained
 # one row per combination, part and training seed
 WEIGHTS = pl.Schema(
     {

@@ -11,7 +11,7 @@ import pytest
 from made_up_runs import write_run
 
 from bestofl_lib.analysis import apportion, run_scan, what_if
-from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.arms import REWARDED, arm_values
 from bestofl_lib.analysis.picks import pick_candidates, selected_languages
 from bestofl_lib.analysis.reading_quality import precision_of_reader
 from bestofl_lib.display import takeaways, words
@@ -21,10 +21,10 @@ from bestofl_lib.display.explorer.launch import write_notebook
 from bestofl_lib.display.explorer.what_if import what_if_view
 from bestofl_lib.display.explorer.widget import Explorer
 from bestofl_lib.runs import Run
+from bestofl_lib.tables import KEYS
 from bestofl_lib.text import signed_points
 
 LANGUAGES = ("bn", "en", "sw", "th")
-KEYS = ["problem_id", "language", "sample_index"]
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_each_strategy_picks_what_the_library_picks(run, source):
     table = run_scan.candidates_of(source, "lab-test-0011")
     arrays = problem_page._one_problem(table, "cross", {})[0]
     for pick in view["picks"]:
-        model = "cross" if pick["strategy"] in what_if.NEEDS_REWARD else None
+        model = "cross" if pick["strategy"] in REWARDED else None
         row = pick_candidates(arrays, allocation, pick["strategy"], model, 3).row(0, named=True)
         if pick["card"]:
             assert pick["card"] == f"{row['language']}-{row['sample_index']}"
@@ -259,7 +259,7 @@ def test_a_problem_without_candidates_is_named(source):
 
 @pytest.mark.parametrize("strategy", list(words.STRATEGIES))
 def test_equal_shares_give_the_library_s_figure(numbers, strategy):
-    model = "cross" if strategy in what_if.NEEDS_REWARD else None
+    model = "cross" if strategy in REWARDED else None
     found = what_if.what_if(numbers, setting(strategy=strategy))
     exact = arm_values(numbers.arrays(), "mixed", strategy, model, [6], draws=400)
     tolerance = 1e-12 if found["error"] is None else 5 * found["error"] + 0.002
@@ -271,7 +271,7 @@ def test_equal_shares_give_the_library_s_figure(numbers, strategy):
 
 @pytest.mark.parametrize("strategy", list(words.STRATEGIES))
 def test_all_candidates_of_one_language_by_hand_equal_that_language_s_curve(numbers, strategy):
-    model = "cross" if strategy in what_if.NEEDS_REWARD else None
+    model = "cross" if strategy in REWARDED else None
     by_hand = what_if.what_if(numbers, setting(strategy=strategy, allocation={"bn": 0, "en": 6, "sw": 0, "th": 0}))
     exact = arm_values(numbers.arrays(), "en", strategy, model, [6], draws=400)
     tolerance = 1e-9 if by_hand["error"] is None else 5 * by_hand["error"] + 0.002

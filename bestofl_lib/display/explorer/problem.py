@@ -12,12 +12,14 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
+from bestofl_lib.analysis.arms import REWARDED
 from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.picks import draw_once, pick_candidates
-from bestofl_lib.analysis.run_scan import KEYS, Source, candidates_of, reward_of, tally
-from bestofl_lib.analysis.what_if import NEEDS_REWARD, shifted
+from bestofl_lib.analysis.run_scan import Source, candidates_of, reward_of, tally
+from bestofl_lib.analysis.what_if import shifted
 from bestofl_lib.display.text import segments
 from bestofl_lib.display.words import STRATEGIES
+from bestofl_lib.tables import KEYS
 from bestofl_lib.text import counted, percent, unsigned
 
 
@@ -68,11 +70,11 @@ def problem_view(
             taken[at] = row | {"reward": reward, "where": f"{code} #{row['sample_index']}"}
     picks = []
     for strategy in STRATEGIES:
-        if strategy in NEEDS_REWARD and not reward_model:
+        if strategy in REWARDED and not reward_model:
             continue
         chosen, why = None, trouble or "nothing was drawn; give a language a completion"
         if arrays and taken:
-            model = reward_model if strategy in NEEDS_REWARD else None
+            model = reward_model if strategy in REWARDED else None
             chosen, why = _pick(arrays, allocation, strategy, model, seed, taken)
         found = (cards[chosen], taken[chosen]) if chosen is not None else (None, None)
         picks.append(_picked(strategy, why, *found))

@@ -16,16 +16,17 @@ import polars as pl
 import traitlets
 
 from bestofl_lib.analysis import run_scan
+from bestofl_lib.analysis.arms import REWARDED
 from bestofl_lib.analysis.picks import pick_candidates
 from bestofl_lib.analysis.reading_quality import precision_of_reader
-from bestofl_lib.analysis.what_if import NEEDS_REWARD, Numbers
+from bestofl_lib.analysis.what_if import Numbers
 from bestofl_lib.display import words
 from bestofl_lib.display.embed import asset
 from bestofl_lib.display.explorer import state as choices
 from bestofl_lib.display.explorer.problem import precision, problem_view
 from bestofl_lib.display.explorer.what_if import describe, what_if_view
 from bestofl_lib.display.text import visible
-from bestofl_lib.tables import KEY, TABLES
+from bestofl_lib.tables import KEY, KEYS, TABLES
 
 FOLDER = Path(__file__).resolve().parent
 _REMEMBERED: dict[tuple[str, str | None], choices.State] = {}  # run folder and split → the last choices there
@@ -59,7 +60,7 @@ class Explorer(anywidget.AnyWidget):
             "sorts": words.SORTS,
             "filters": words.FILTERS,
             "strategies": words.STRATEGIES,
-            "needs_reward": list(NEEDS_REWARD),
+            "needs_reward": list(REWARDED),
             "reward_models": source.reward_models,
             "reward_labels": words.REWARD_MODELS,
             "n_problems": cells["problem_id"].n_unique(),
@@ -128,11 +129,11 @@ class Explorer(anywidget.AnyWidget):
         """
         state, most = self._state, self._numbers.most
         setting = choices.setting_of(state)
-        model = setting.reward_model if setting.strategy in NEEDS_REWARD else None
+        model = setting.reward_model if setting.strategy in REWARDED else None
         arrays = self._numbers.ranked(model, setting.offsets if model else {})
         used = {code: k for code, k in choices.allocation_of(state, most).items() if k}
         found = pick_candidates(arrays, used, setting.strategy, model, state.seed)
-        key = list(run_scan.KEYS)
+        key = list(KEYS)
         texts = self._source.candidates().select(*key, "completion").unique(key, keep="first")
         read = self._source.readings.select(*key, "answer")
         return found.lazy().join(read, on=key, how="left").join(texts, on=key, how="left").sort("problem_id").collect()

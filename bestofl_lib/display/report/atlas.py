@@ -19,11 +19,11 @@ import polars as pl
 from markupsafe import Markup
 
 from bestofl_lib.analysis import run_scan
-from bestofl_lib.analysis.run_scan import KEYS
 from bestofl_lib.display import words
 from bestofl_lib.display.report.pages import render
 from bestofl_lib.display.text import segments
 from bestofl_lib.runs import Run
+from bestofl_lib.tables import KEYS
 
 LARGEST = 2_700_000  # bytes of the packed data
 MOST_PROBLEMS = 1_000  # columns of the heat map
