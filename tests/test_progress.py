@@ -30,6 +30,14 @@ def test_words_give_speed_time_left_and_what_was_held_already():
     assert Snapshot("candidates", 3, 3, 3, 0, 0.0, 0.0).words() == "3 of 3 candidates (3 held already)"
 
 
+def test_rows_that_are_written_together_count_before_they_end():
+    note = {"unit": "candidates", "total": 96, "at_start": 0, "began": 0.0, "updated": 60.0, "most_tokens": 100}
+    text = Snapshot(**note, done=1, tokens=4900, unfinished_tokens=4860).words()
+    assert text == "1 of 96 candidates, 60 s each, 82 tokens/s, about 57 s left"  # not 95 minutes
+    text = Snapshot(**note, done=0, tokens=4800, unfinished_tokens=4800).words()
+    assert text == "0 of 96 candidates, 80 tokens/s, about 60 s left"
+
+
 def test_a_torn_or_foreign_note_is_no_note(tmp_path):
     path = tmp_path / "p.json"
     for content in ("", "{", "[]", '{"done": 1}'):

@@ -191,13 +191,18 @@ def _draw(
     ]
     draws = dict(zip(missing.select(*KEY).iter_rows(), missing["draw"], strict=True))
     shaped = dict(zip(missing.select(*KEY).iter_rows(), missing.select(_SHAPED).iter_rows(), strict=True))
-    bar = Progress("candidates", n_wanted, n_wanted - len(requests), shown=progress)
+    written = {(r.problem_id, r.language, r.sample_index): len(r.begun.tokens) for r in requests if r.begun}
+    limit = settings.max_new_tokens
+    bar = Progress("candidates", n_wanted, n_wanted - len(requests), most_tokens=limit, shown=progress)
     try:
         with bar:
+            bar.update(0, unfinished_tokens=sum(written.values()))
             for request, completion in sampler.sample(requests, settings):
                 key = (request.problem_id, request.language, request.sample_index)
                 if isinstance(completion, Unfinished):
                     store.keep_begun(draws[key], key, completion)
+                    more, written[key] = len(completion.tokens) - written.get(key, 0), len(completion.tokens)
+                    bar.update(0, more, more)
                     continue
                 store.add(
                     dict(zip(KEY, key, strict=True))
@@ -206,7 +211,8 @@ def _draw(
                     | {"completion": asking.opening(shaped[key][1]) + completion.text}
                     | {field: getattr(completion, field) for field in _KEPT}
                 )
-                bar.update(tokens=completion.n_tokens or 0)
+                before = written.pop(key, 0)
+                bar.update(1, max(0, (completion.n_tokens or 0) - before), -before)
     finally:
         if facts := getattr(sampler, "facts", None):
             store.note(facts | {"drawn": len(requests) - len(draws)})

@@ -76,25 +76,8 @@ def cached_values(
     Raises:
         ValueError: naming the first candidate without a question.
     """
-    rows = candidates.select("problem_id", "language", "completion").join(
-        problems.select("problem_id", "language", "question"),
-        on=["problem_id", "language"],
-        how="left",
-        maintain_order="left",
-    )
-    lost = rows.filter(pl.col("question").is_null())
-    if lost.height:
-        raise ValueError(
-            f"{counted(lost.height, 'candidate')} without a question, the first: problem {lost['problem_id'][0]!r} "
-            f"({lost['language'][0]}); pass the problems table that they were drawn for"
-        )
-    keys = [
-        key_digest("\0".join((backbone.style, language, question, completion)), 16)
-        for _, language, completion, question in rows.iter_rows()
-    ]  # fmt: skip
-    home = None
-    if folder is not None:
-        home = folder / key_digest(backbone.identity())
+    rows, keys = _keyed(backbone, candidates, problems)
+    home = _home(backbone, folder)
     known = _read(home, backbone.width)
     index = {key: i for i, key in enumerate(known["key"])}
     missing = {key: i for i, key in enumerate(keys) if key not in index}
@@ -125,6 +108,41 @@ def cached_values(
     seconds = time.monotonic() - started
     place = np.array([index[key] for key in keys], dtype=int)
     return Values(np.concatenate(table)[place], np.concatenate(cuts)[place], seconds)
+
+
+def unknown_texts(
+    backbone: CandidateReader, candidates: pl.DataFrame, problems: pl.DataFrame, folder: Path | None
+) -> int:
+    """How many distinct texts `cached_values` with the same arguments would have to compute."""
+    _, keys = _keyed(backbone, candidates, problems)
+    return len(set(keys) - set(_read(_home(backbone, folder), backbone.width)["key"]))
+
+
+def _keyed(
+    backbone: CandidateReader, candidates: pl.DataFrame, problems: pl.DataFrame
+) -> tuple[pl.DataFrame, list[str]]:
+    """Candidates with their questions, and the key of each one's text."""
+    rows = candidates.select("problem_id", "language", "completion").join(
+        problems.select("problem_id", "language", "question"),
+        on=["problem_id", "language"],
+        how="left",
+        maintain_order="left",
+    )
+    lost = rows.filter(pl.col("question").is_null())
+    if lost.height:
+        raise ValueError(
+            f"{counted(lost.height, 'candidate')} without a question, the first: problem {lost['problem_id'][0]!r} "
+            f"({lost['language'][0]}); pass the problems table that they were drawn for"
+        )
+    keys = [
+        key_digest("\0".join((backbone.style, language, question, completion)), 16)
+        for _, language, completion, question in rows.iter_rows()
+    ]  # fmt: skip
+    return rows, keys
+
+
+def _home(backbone: CandidateReader, folder: Path | None) -> Path | None:
+    return None if folder is None else folder / key_digest(backbone.identity())
 
 
 def _flush(

@@ -17,7 +17,7 @@ from bestofl_lib.rewards.logits import own_logits
 from bestofl_lib.rewards.steps import MOST_STEPS
 
 _STATISTICS = 8
-_LOGITS_AT_ONCE = 1 << 26  # numbers
+LOGITS_AT_ONCE = 1 << 26  # numbers, of the tokens whose likelihoods are computed together
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def token_likelihoods(model: Any, before: torch.Tensor, tokens: torch.Tensor) ->
     """
     vocabulary = int(model.get_output_embeddings().weight.shape[0])
     logprob, entropy = [], []
-    for part in torch.arange(len(tokens), device=tokens.device).split(max(1, _LOGITS_AT_ONCE // vocabulary)):
+    for part in torch.arange(len(tokens), device=tokens.device).split(max(1, LOGITS_AT_ONCE // vocabulary)):
         logs = own_logits(model, before[part]).log_softmax(-1)
         logprob.append(logs.gather(1, tokens[part][:, None])[:, 0])
         entropy.append(-(logs.exp() * logs).sum(-1))

@@ -25,18 +25,16 @@ from safetensors.torch import save
 
 from bestofl_lib.files import replace_file
 from bestofl_lib.languages import check_languages
-from bestofl_lib.models.decoding import free_bytes
 from bestofl_lib.models.identity import fingerprint, folder_hash
 from bestofl_lib.problems.folds import fold_of, question_hashes
 from bestofl_lib.progress import tracked
+from bestofl_lib.rewards import forecast
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
-from bestofl_lib.rewards.finetuning import EPOCHS, finetune, pairs_at_once
+from bestofl_lib.rewards.finetuning import finetune
 from bestofl_lib.rewards.heads import fit_head
-from bestofl_lib.rewards.memory import training_memory
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.rewards.readouts import Likelihood, Probe
-from bestofl_lib.rewards.reward_module import is_checkpointed
 from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings
 from bestofl_lib.tables import KEY
 from bestofl_lib.text import counted
@@ -217,12 +215,18 @@ def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
         )
     sides = [_sides(job.pairs, data.table) for job in jobs]
     needed = np.unique(np.concatenate([rows for pair in sides for rows in pair]))
-    features = cached_values(backbone, data.table[needed], data.problems, data.cache)
+    settings, n_pairs = data.settings, max(job.pairs.height for job in jobs)
+    wanted = data.table[needed], data.problems, data.cache
+    print(forecast.of_pass(backbone, *wanted, settings, len(jobs), n_pairs), flush=True)
+    features = cached_values(backbone, *wanted)
     place = np.full(data.table.height, -1)
     place[needed] = np.arange(len(needed))
-    done = []
-    for job, (chosen, rejected) in zip(jobs, sides, strict=True):
+    done: list[dict[str, Any]] = []
+    begun = time.monotonic()
+    for job, (chosen, rejected) in zip(tracked(jobs, "reward models trained", shown=False), sides, strict=True):
         started = time.monotonic()
+        if len(done) == 1 and (started - begun) * len(jobs) > forecast.WORTH_SAYING:
+            print(forecast.of_rest(started - begun, 1, len(jobs)), flush=True)
         head = fit_head(
             features.values[place[chosen]],
             features.values[place[rejected]],
@@ -252,7 +256,7 @@ def _train_weights(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
         rows = np.unique(np.concatenate([chosen, rejected]))
         texts, truncated = _texts(backbone, data, data.table[rows])
         if number == 1:
-            print(_announcement(jobs, backbone, texts, settings))
+            print(forecast.of_weights(backbone, texts, settings, len(jobs), job.pairs.height), flush=True)
         text = dict(zip(rows.tolist(), texts, strict=True))
         pairs = [(text[int(a)], text[int(b)]) for a, b in zip(chosen, rejected, strict=True)]
         aside = _held_out(job.pairs, settings)
@@ -310,28 +314,6 @@ def _held_out(pairs: pl.DataFrame, settings: TrainingSettings) -> list[bool]:
             f"{'learn from' if all(aside) else 'hold out'}; use another share, or 0"
         )
     return aside
-
-
-def _announcement(
-    jobs: list[_Job], backbone: RewardBackbone, texts: list[dict[str, Any]], settings: TrainingSettings
-) -> str:
-    """How much is about to be computed."""
-    mean = float(np.mean([len(text["input_ids"]) for text in texts]))
-    tokens = 2 * jobs[0].pairs.height * mean * (settings.epochs or EPOCHS)
-    passes = 6 if settings.tuning == "full" else 4
-    work = passes * backbone.model.num_parameters() * tokens
-    longest = max(len(text["input_ids"]) for text in texts)
-    together = 2 * longest * pairs_at_once(settings.batch_pairs, longest, backbone.batch_tokens)
-    needed = training_memory(
-        backbone.model.config, settings, backbone.dtype, is_checkpointed(settings, backbone.device)
-    ).total(together)
-    return (
-        f"{len(jobs)} trainings ({settings.readout}, {settings.tuning}) of {jobs[0].pairs.height:,} pairs: about "
-        f"{tokens:,.0f} tokens and {work:.1e} floating-point operations each, {len(jobs) * work:.1e} in all; memory at "
-        f"most {needed / 1e9:.1f} GB with {together:,} tokens at once, {free_bytes(backbone.device) / 1e9:.1f} GB are "
-        "free beside the "
-        "loaded model; where it does not suffice, fewer are taken at once"
-    )
 
 
 def _opening(data: _Data) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from bestofl_lib.candidates.sampling import generate
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.candidates.unfinished import UnfinishedRows, UnfinishedWarning
 from bestofl_lib.models.contract import Completion, Sampling, Unfinished
+from bestofl_lib.progress import PROGRESS_FILE, read_snapshot
 
 SETTINGS = Sampling(max_new_tokens=60)
 
@@ -95,6 +96,18 @@ class Slow:
                 yield request, Completion("done", 3, "stop", -1.5, 0.3)
         if len(tokens) < 3:
             raise KeyboardInterrupt
+
+
+def test_tokens_of_unfinished_rows_count_once_and_those_of_an_earlier_call_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "p.json"))
+    for unfinished in (24, 48):
+        with pytest.raises(KeyboardInterrupt):
+            draw(Store(tmp_path / "store"), Slow())
+        note = read_snapshot(tmp_path / "p.json")
+        assert (note.done, note.tokens, note.unfinished_tokens, note.most_tokens) == (0, 24, unfinished, 60)
+    draw(Store(tmp_path / "store"), Slow())
+    note = read_snapshot(tmp_path / "p.json")
+    assert (note.done, note.tokens, note.unfinished_tokens) == (24, 24, 0)
 
 
 def test_any_sampler_may_hand_over_and_gets_it_back(tmp_path):

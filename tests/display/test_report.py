@@ -93,6 +93,14 @@ def build(run, tmp_path, **states):
     return target, {path.name: path.read_text("utf8") for path in target.glob("*.html")}
 
 
+def test_the_title_is_the_run_s_and_not_the_study_s(run, tmp_path):
+    records = run.recorded()["notebooks"]
+    records["01_make_numbers"]["parameters"] = {"source": "mgsm", "model": "someone/else"}
+    run.record("notebooks", records)
+    _, pages = build(run, tmp_path)
+    assert "<h1>mgsm</h1>" in pages["index.html"]
+
+
 def test_a_report_is_an_overview_and_a_page_per_notebook(run, tmp_path):
     target, pages = build(run, tmp_path)
     assert set(pages) == {"index.html", "01_make_numbers.html", "08_budget_curves.html"}

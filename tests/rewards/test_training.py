@@ -20,6 +20,7 @@ from bestofl_lib.analysis.reward_quality import across_language_accuracy, within
 from bestofl_lib.cli import app  # noqa: E402
 from bestofl_lib.display.charts.claims import claim_controls, claims_forest  # noqa: E402
 from bestofl_lib.display.report.overview import overview  # noqa: E402
+from bestofl_lib.rewards import forecast  # noqa: E402
 from bestofl_lib.rewards.opening import export_reward_model, import_reward_model, open_reward_model  # noqa: E402
 from bestofl_lib.rewards.scoring import score  # noqa: E402
 from bestofl_lib.rewards.spec import RewardModelSpec, TrainingSettings, reward_models  # noqa: E402
@@ -155,6 +156,26 @@ def test_a_frozen_base_is_trained_three_times_by_default_and_every_training_scor
     assert scores.summary.filter(pl.col("reward_model") == "cross")["candidates"].item() == first.len()
     found = CandidateArrays.of(world.candidates, world.readings, scores.rewards, world.problems)
     assert found.seeds == (0, 1, 2)
+
+
+def test_a_frozen_base_says_first_how_many_trainings_there_are_their_memory_and_time(
+    world, tiny_policy, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(forecast, "_TRIED", (4, 8))
+    monkeypatch.setattr(forecast, "WORTH_SAYING", 0.0)
+    settings = TrainingSettings(folds=2, readout="probe")
+    arguments = dict(base=tiny_policy, settings=settings, variants=("multi", "cross"), trainings=None, device="cpu")
+    train_reward_models(world.candidates, world.readings, world.problems, folder=tmp_path / "a", **arguments)
+    first, rest = capsys.readouterr().out.splitlines()
+    assert re.match(
+        r"12 trainings \(probe, frozen\) of \d+ pairs: one pass over \d+ completions, about .* at [\d,.e+]+ "
+        r"completions/s \(measured now\); memory at most \d+\.\d GB, .* GB are free",
+        first,
+    )
+    assert re.match(r"1 of 12 trained in .*, about .* left", rest)
+    shutil.copytree(tmp_path / "a" / "cache", tmp_path / "b" / "cache")
+    train_reward_models(world.candidates, world.readings, world.problems, folder=tmp_path / "b", **arguments)
+    assert "nothing to read, all are known" in capsys.readouterr().out
 
 
 def test_trainings_with_other_seeds_are_not_left_behind_to_be_scored(world, tiny_policy, tmp_path):

@@ -55,7 +55,7 @@ def overview(run: Run, study_title: str, judged: bool) -> Overview:
         judged: whether the tables of the last notebooks are fresh; otherwise no verdict is shown.
     """
     found = origin(run)
-    title = _title(run, found, study_title)
+    title = _title(found, study_title)
     accuracy = run.read("accuracy") if run.has("accuracy") else None
     claims = run.read("claims") if judged and run.has("claims") else None
     plan = run.read("plan") if judged and run.has("plan") else None
@@ -68,10 +68,9 @@ def overview(run: Run, study_title: str, judged: bool) -> Overview:
     )  # fmt: skip
 
 
-def _title(run: Run, found: Origin, study_title: str) -> str:
-    """The study's title where its own data were used; otherwise model and problems."""
-    changed = set(run.recorded().get("study", {}).get("overrides", {})) & {"source", "pool", "problems", "model"}
-    if not changed and not found.imported:
+def _title(found: Origin, study_title: str) -> str:
+    """Model and problems, as the run says them; the study's title where it studies the bundled ones."""
+    if found.bundled:
         return study_title
     models = " and ".join(found.models[:3])
     return f"{models} on {found.problems}" if models else found.problems
