@@ -184,7 +184,6 @@ def _arguments(
         num_train_epochs=epochs,
         learning_rate=rate,
         lr_scheduler_type="cosine",
-        warmup_steps=int(total * _WARM_UP),  # 0 of few steps: the first step must not have learning rate 0
         weight_decay=0.01,
         max_grad_norm=1.0,
         seed=settings.seed,
@@ -237,6 +236,11 @@ class _PairTrainer(Trainer):
                 module.parameter_groups(self.args.learning_rate, self.args.weight_decay), betas=(0.9, 0.98)
             )
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        # of the steps there really are, on however many devices; 0 of few, else the only step would learn nothing
+        self.args.warmup_steps = int(num_training_steps * _WARM_UP)
+        return super().create_scheduler(num_training_steps, optimizer)
 
     @torch.inference_mode()
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:

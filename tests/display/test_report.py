@@ -121,6 +121,16 @@ def test_the_overview_opens_with_the_result_then_tiles_one_chart_tests_and_words
     assert f">{first['verdict']}</span>" in text and signed(first["effect"]) in text
 
 
+def test_a_study_of_another_model_is_titled_and_cited_by_what_it_asked_and_of_what(run, tmp_path):
+    made = {**run.recorded()["notebooks"]["01_make_numbers"], "parameters": {"source": "mgsm", "model": "x/Other-1B"}}
+    run.record("notebooks", {**run.recorded()["notebooks"], "01_make_numbers": made})
+    run.record("study", {"name": "mgsm", "title": "A study", "overrides": {"model": "x/Other-1B"}})
+    _, pages = build(run, tmp_path)
+    for text in pages.values():
+        assert "A study" not in text
+    assert "Cite: Best-of-L, mgsm." in pages["index.html"]
+
+
 def test_the_overview_shows_the_one_chart_that_tells_the_story(run, tmp_path):
     _, pages = build(run, tmp_path)
     names = re.findall(r'"name": "(\w+)"', pages["index.html"])

@@ -141,6 +141,24 @@ def test_a_training_of_one_step_moves_the_weights(tiny_policy, tmp_path):
     assert not torch.equal(before, backbone.model.lm_head.weight)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 19, 20, 200])
+def test_the_warm_up_is_a_small_share_of_the_steps_that_are_made(tiny_policy, tmp_path, steps):
+    """Whatever the epochs, batches and processes say: the only step of a training has its full learning rate."""
+    settings = TrainingSettings(readout="implicit", tuning="full", learning_rate=1e-3)
+    backbone = RewardBackbone(tiny_policy, readout=Likelihood(), device="cpu")
+    args = finetuning._arguments(settings, tmp_path, backbone, 4000, 16, 16, False)
+    trainer = finetuning._PairTrainer(model=RewardModule(backbone.model, settings), args=args)
+    optimizer = trainer.create_optimizer()
+    scheduler = trainer.create_scheduler(steps, optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(max(group["lr"] for group in optimizer.param_groups))
+        optimizer.step()
+        scheduler.step()
+    assert max(rates) > 0 and rates.index(max(rates)) <= steps / 20
+    assert sum(rate == 0 for rate in rates) <= steps / 20
+
+
 def test_held_out_problems_say_when_to_stop_and_which_weights_are_kept(world, tiny_policy, tmp_path):
     table = _train(
         world, tiny_policy, tmp_path, readout="implicit", loss="bce", hold_out=0.3, epochs=8.0, learning_rate=1e-2

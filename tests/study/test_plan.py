@@ -9,7 +9,8 @@ from bestofl_lib.files import ROOT
 from bestofl_lib.runs import Folders
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.notebooks import find_notebook
-from bestofl_lib.study.plan import Study, load_study, plan, study_names, with_absolute_paths
+from bestofl_lib.study.plan import Study, declared_parameters, load_study, plan, study_names, with_absolute_paths
+from bestofl_lib.study.preview import trial_overrides
 
 
 def test_norwegian_that_yaml_took_for_false_is_refused_with_the_remedy(folders):
@@ -88,6 +89,24 @@ def test_a_study_names_its_notebooks(folders):
     (folders.notebooks / "studies" / "tiny.yaml").write_text("title: T\n")
     with pytest.raises(StudyError, match="notebooks: field required.*in the order in which they run"):
         load_study("tiny", folders)
+
+
+def test_a_trial_of_the_study_of_a_real_model_is_12_problems_4_candidates_and_2_languages_in_its_own_run():
+    small = trial_overrides(load_study("mgsm"), {})
+    _, steps = plan(load_study("mgsm"), small)
+    values = {name: value for step in reversed(steps) for name, value in step.effective.items()}
+    found = [values[name] for name in ("run", "test_problems", "test_candidates", "train_problems")]
+    assert found == ["mgsm-trial", 12, 4, 0]
+    assert len(values["languages"]) == 2 and "en" in values["languages"]
+    assert trial_overrides(load_study("mgsm"), {"run": "mine", "test_problems": "3"})["run"] == "mine"
+
+
+def test_what_messages_advise_for_a_real_model_are_parameters_of_its_study():
+    known = {parameter.name for parameter, _, _ in declared_parameters(load_study("mgsm"))}
+    assert {
+        "chat_template", "system_prompt", "batch_rows", "workers", "learning_rate", "epochs", "batch_pairs", "dtype", "device",
+        "max_tokens", "max_new_tokens", "variants", "trainings", "folds", "reward_base", "reward_models",
+    } <= known  # fmt: skip
 
 
 @pytest.mark.parametrize("name", study_names(Folders.default()))

@@ -273,7 +273,8 @@ def _index_page(
         chart=Markup(embed.chart_block(chart, draw=False)) if chart else None,
         claims=_ClaimTable(_claim_table(claims, first), [row for row in sentences if row["sentence"]]),
         rest=_claim_table(claims, [*first[:1], *rest] if rest else []), glossary=list(words.GLOSSARY.items()),
-        links=links([Page("index", "Overview", "", Markup(), "", [], ()), *pages], "", link), about=_about(run, title),
+        links=links([Page("index", "Overview", "", Markup(), "", [], ()), *pages], "", link),
+        about=_about(run, said.title),
     )  # fmt: skip
     heading = "Where this report comes from"
     return Page("index", "Overview", "", body, heading, _summary(run, states), _chart_scripts(body))
