@@ -25,6 +25,7 @@ OTHERS = {  # what a message may name beside them, and where it is set
     "bins": "an argument of calibration, for those who call it",
     "partial": "an argument of Store.candidates, for those who call it",
     "key": "the word in 'key=value'",
+    "english": "a setting of a trial in 12_try_reward_settings",
     "mine": "a name of one's own before a column in rewards",
 }
 NOTEBOOKS = notebook_names(Folders.default())
@@ -43,7 +44,7 @@ def messages() -> Iterator[tuple[str, str]]:
 
 
 def test_parameters_that_messages_advise_exist() -> None:
-    named = [(where, m) for where, text in messages() for m in re.findall(r"(?<![\w.{/-])([a-z_]+)=", text)]
+    named = [(where, m) for where, text in messages() for m in re.findall(r"(?<![\w.{/-])([a-z][a-z_]*)=", text)]
     assert len(named) > 30
     assert not [(where, m) for where, m in named if m not in PARAMETERS and m not in OTHERS]
 
