@@ -51,7 +51,9 @@ def write_run(
             question, solution = lab.tell(problem, code)
             chance = 1 / (1 + np.exp(-(np.log(SKILL[code] / (1 - SKILL[code])) * 1.3 - hard + rng.normal(0, 0.9))))
             question = (questions or {}).get((problem_id, code), question)
-            problems.append((problem_id, code, "test", question, str(problem.answer), bool(rng.random() < 0.06), None))
+            problems.append(
+                (problem_id, code, "test", question, str(problem.answer), bool(rng.random() < 0.06), None, "number")
+            )
             asked.append((problem_id, code, "made-up", n))
             for index in range(n):
                 kind = "right" if rng.random() < chance else "cut" if rng.random() < 0.05 else "wrong"
