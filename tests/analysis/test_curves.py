@@ -11,6 +11,7 @@ from bestofl_lib.analysis.arms import STRATEGIES, arm_values, vote_weight, votes
 from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares
 from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.curves import curves, default_budgets, interval_sources
+from bestofl_lib.analysis.majority import majority
 from bestofl_lib.analysis.picks import draw_once, pick_candidates, selected_languages
 
 
@@ -265,3 +266,22 @@ def test_gains_over_the_base_language_are_paired_differences_where_both_have_the
     assert (both["gain"] - (both["accuracy"] - both["accuracy_base"])).abs().max() < 1e-9
     assert (both["gain_low"] <= both["gain"]).all() and (both["gain"] <= both["gain_high"]).all()
     assert mixed.filter(pl.col("accuracy_base").is_null())["gain"].null_count() == len(mixed) - len(both)
+
+
+def test_hundreds_of_tied_rewards_choose_as_chance_does():
+    rng = np.random.default_rng(6)
+    correct = {c: (rng.random((3, 400)) < share).astype(float) for c, share in (("en", 0.9), ("th", 0.2), ("sw", 0.5))}
+    tied = {c: np.zeros((3, 400)) for c in correct}
+    got = best_of_shares(tied, correct, budgets=[3, 64, 500, 1200])
+    want = np.mean([table.mean(1) for table in correct.values()], 0)
+    np.testing.assert_allclose(got, np.repeat(want[:, None], 4, 1), atol=1e-10)
+
+
+def test_the_majority_of_one_language_is_exact_up_to_64_completions_and_simulated_above(make_arrays):
+    arrays = make_arrays(languages=("en", "de"), n_problems=20, n=90)
+    found = arm_values(arrays, "en", "majority", None, [64, 80, 90])
+    assert found.mc_error[0] == 0 and found.mc_error[1] > 0 and found.mc_error[2] < 1e-12, "all drawn: no chance left"
+    exact = majority(arrays.answers["en"], arrays.reference, budgets=[64, 80, 90])
+    np.testing.assert_allclose(found.accuracy[:, 0], exact[:, 0], atol=1e-12)
+    assert abs(found.accuracy[:, 1] - exact[:, 1]).mean() < 0.05
+    np.testing.assert_allclose(found.accuracy[:, 2], exact[:, 2], atol=1e-9)
