@@ -28,6 +28,7 @@ def equality() -> Equality:
     return Equality()
 
 
+@pytest.mark.slow
 def test_no_wrong_answer_of_our_pairs_passes_and_no_fewer_are_right_than_with_math_verify_alone(equality):
     """Labels were judged by hand: as MATH grades, with brackets, exactness and units taken seriously. What math-verify
     alone says of each pair stands beside it and is asked again for one in sixteen.
@@ -101,6 +102,7 @@ def test_equal_answers_are_one_class_whatever_their_order(equality):
     assert without[r"\sqrt{8}"] == min(r"2\sqrt{2}", r"\sqrt{8}", r"\frac{4}{\sqrt{2}}")
 
 
+@pytest.mark.slow
 def test_junk_is_not_understood_and_costs_little(equality):
     junk = [
         "9^{9^{9^{9}}}",
@@ -118,6 +120,7 @@ def test_junk_is_not_understood_and_costs_little(equality):
     assert time.process_time() - start < 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_takes_too_long_is_killed_and_the_next_answers():
     requests = [{"value": "9^{9^{9^{9}}}"}, {"value": r"\sqrt{2}"}]
     assert algebra.ask_all(requests[:1], seconds=0.05) == [None]

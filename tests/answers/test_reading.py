@@ -408,6 +408,7 @@ def test_a_tower_of_powers_is_refused_at_once(tower: str) -> None:
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_an_expression_that_takes_too_long_costs_its_limit_and_the_next_is_read() -> None:
     worker = Worker()
     try:

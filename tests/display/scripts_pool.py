@@ -39,7 +39,7 @@ def write_pool(root: Path, name: str = "scripts", n: int = 3) -> Run:
     for number, (a, b) in enumerate([(3, 4), (12, 9), (25, 17)]):
         for place, code in enumerate(CODES):
             problems.append(
-                (f"apples-{number}", code, "test", QUESTIONS[code].format(a=a, b=b), str(a + b), False, None)
+                (f"apples-{number}", code, "test", QUESTIONS[code].format(a=a, b=b), str(a + b), False, None, "number")
             )
             for index in range(n):
                 c = a + b + (index == n - 1 and place != number)
