@@ -28,6 +28,7 @@ _REACH_SECONDS = 3.0  # to wait for the Hub; its client would wait for 20
 _IDENTITY_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json",
+    "adapter_config.json",
 )  # fmt: skip
 
 

@@ -16,12 +16,14 @@ import polars as pl
 
 from bestofl_lib.files import replace_file
 from bestofl_lib.tables import SCHEMAS
+from bestofl_lib.text import content_digest
 
 LOSSES = ("pairwise", "bce")
 READOUTS = ("head", "probe", "implicit", "verifier")  # how the reward is read off the model, see `TrainingSettings`
 OUTSIDE = ("imported", "served")  # how a reward model that was not trained here is marked, in place of a tuning
 TUNINGS = ("frozen", "lora", "full")  # which weights of the base are trained
 TRAINED = SCHEMAS["trained"]
+_SEAL = "record_digest"
 
 
 @dataclass(frozen=True)
@@ -163,28 +165,37 @@ class RewardModelSpec:
         return self.name.removeprefix("mono-") if self.name.startswith("mono-") else None
 
     def write(self, folder: Path) -> None:
-        replace_file(folder / "reward_model.json", json.dumps(asdict(self), ensure_ascii=False, indent=1).encode())
+        """Write the record, with a digest of itself: it holds numbers that change rewards, such as the scale."""
+        content = json.loads(json.dumps(asdict(self)))
+        data = json.dumps(content | {_SEAL: _seal(content)}, ensure_ascii=False, indent=1).encode()
+        replace_file(folder / "reward_model.json", data)
 
     @staticmethod
     def read(folder: Path) -> RewardModelSpec:
         """The record of one folder.
 
         Raises:
-            ValueError: the file is not one that this version wrote.
+            ValueError: the file is damaged, was altered, or was written by another version.
         """
         path = folder / "reward_model.json"
         try:
             content = json.loads(path.read_text("utf8"))
+            if content.pop(_SEAL, "") != _seal(content):
+                raise ValueError("it does not match its own digest: it was altered, or written by another version")
             content["trained_problems"] = tuple(content["trained_problems"])
             content["trained_questions"] = tuple(content["trained_questions"])
             unknown = set(content) - {field.name for field in fields(RewardModelSpec)}
             if unknown:
                 raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
             return RewardModelSpec(**content)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is not the record of a reward model ({error}); delete the folder and train again"
             ) from error
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return content_digest(json.dumps(content, sort_keys=True))
 
 
 def reward_models(folder: str | Path) -> list[tuple[Path, RewardModelSpec]]:

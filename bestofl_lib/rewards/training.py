@@ -197,10 +197,11 @@ def _plan(data: _Data, names: Sequence[str], seeds: Sequence[int]) -> tuple[list
 
 
 def _kept(place: Path, recipe: str) -> RewardModelSpec | None:
-    """The reward model in this folder if it has this recipe and its weights are undamaged."""
-    if not (place / "reward_model.json").exists():
+    """The reward model in this folder if it has this recipe and neither its record nor its weights are damaged."""
+    try:
+        known = RewardModelSpec.read(place)
+    except (FileNotFoundError, ValueError):
         return None
-    known = RewardModelSpec.read(place)
     return known if known.recipe == recipe and known.digest == folder_hash(place) else None
 
 
