@@ -217,14 +217,15 @@ def compare(
     """What differs between runs and why, their curves in one chart; writes a page into reports/."""
     from bestofl_lib.analysis.comparison import compare_runs
     from bestofl_lib.display.report.compare import names_of, summary, write_page
-    from bestofl_lib.runs import Folders, Run
+    from bestofl_lib.runs import Folders
+    from bestofl_lib.study.status import existing_run
 
     if len(runs) < 2:
         raise ValueError(
             f"one run is named, {runs[0]}; name two or more: bestofl compare {runs[0]} OTHER (bestofl runs lists them)"
         )
     folders = Folders.default()
-    opened = [Run(name, folders.runs) for name in runs]
+    opened = [existing_run(name, folders) for name in runs]
     found = [compare_runs(opened[0], other) for other in opened[1:]]
     for one in found:
         for line in summary(one, names_of(opened)):
@@ -247,11 +248,11 @@ def share(
 
     from bestofl_lib.display.report.share import share as write
     from bestofl_lib.display.report.share import share_folder
-    from bestofl_lib.runs import Folders, Run
-    from bestofl_lib.study.status import page_states
+    from bestofl_lib.runs import Folders
+    from bestofl_lib.study.status import existing_run, page_states
 
     folders = Folders.default()
-    made = Run(run, folders.runs)
+    made = existing_run(run, folders)
     title, states = page_states(made, folders)
     path = Path(to) if to else folders.reports / f"{made.name}.html"
     if to and (to.endswith(("/", "\\")) or path.is_dir()):
@@ -281,11 +282,12 @@ def figures(
 
     from bestofl_lib.display.figures import export_figures, inches
     from bestofl_lib.display.pictures import Look
-    from bestofl_lib.runs import Folders, Run
+    from bestofl_lib.runs import Folders
+    from bestofl_lib.study.status import existing_run
     from bestofl_lib.text import counted
 
     folders = Folders.default()
-    made = Run(run, folders.runs)
+    made = existing_run(run, folders)
     destination = Path(to) if to else folders.reports / f"{made.name}-figures"
     look = Look(inches(width) if width else None, font, title)
     wanted, chosen = ([part.strip() for part in text.split(",") if part.strip()] for text in (formats, only))

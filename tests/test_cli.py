@@ -262,3 +262,13 @@ def test_a_file_in_the_users_folder_is_found_by_the_run(tiny, tmp_path, monkeypa
     )
     monkeypatch.chdir("/")
     assert "02_show_numbers                  up to date" in call("status", "tiny").output
+
+
+@pytest.mark.parametrize(
+    "words", [["compare", "labb", "lab"], ["figures", "labb"], ["share", "labb"], ["status", "labb"]]
+)
+def test_a_run_that_is_not_there_is_said_with_the_nearest_name(tmp_path, monkeypatch, words):
+    (tmp_path / "lab").mkdir()
+    monkeypatch.setenv("BESTOFL_RUNS", str(tmp_path))
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1 and "no run 'labb'" in result.output and "did you mean 'lab'?" in result.output

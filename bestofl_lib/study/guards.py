@@ -56,6 +56,28 @@ def check_not_finished_otherwise(run: Run, study: str, steps: list[Step], overri
         raise StudyError(f"run {run.name!r} was made with other parameters: {', '.join(changed.values())}; {way_out}")
 
 
+def check_models(run: Run, steps: list[Step]) -> None:
+    """Look for the model of every notebook that has not run yet, before any kernel is started.
+
+    Raises:
+        StudyError: there is no such folder or Hub id, or it cannot be reached; with the remedy.
+    """
+    records = run.notebook_records()
+    for step in steps:
+        model, revision = (step.effective.get(name) for name in ("model", "revision"))
+        if model is None or revision is None or records.get(step.name, {}).get("status") == "done":
+            continue
+        from bestofl_lib.models.identity import hub_commit, locate
+        from bestofl_lib.models.servers import read_addresses
+
+        try:
+            is_elsewhere = step.effective.get("engine") != "local" or read_addresses(model)
+            if not is_elsewhere and not Path(located := locate(model)).is_dir():
+                hub_commit(located, revision or None)
+        except (OSError, ValueError) as error:
+            raise StudyError(f"-p model={model}: {error}") from error
+
+
 def check_folders(run: Run, folders: Folders) -> None:
     """Try both places that a study writes to, so that a read-only or full disk shows before anything runs.
 

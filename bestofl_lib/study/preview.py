@@ -9,7 +9,7 @@ from bestofl_lib.languages import PIVOT, language
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.freshness import states
-from bestofl_lib.study.guards import check_not_finished_otherwise
+from bestofl_lib.study.guards import check_models, check_not_finished_otherwise
 from bestofl_lib.study.notebooks import find_notebook
 from bestofl_lib.study.plan import Step, Study, declared_parameters, load_study, plan
 from bestofl_lib.tables import SPLITS
@@ -57,6 +57,7 @@ def request(
     chosen, run = choose(steps, start_from, only), Run(name, folders.runs)
     if not replace:
         check_not_finished_otherwise(run, study, chosen, overrides or {})
+    check_models(run, chosen)
     return asked, run, steps, chosen
 
 

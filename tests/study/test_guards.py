@@ -11,9 +11,12 @@ import polars as pl
 import pytest
 from tiny_study import MAKE, go, write_notebook
 
-from bestofl_lib.runs import Run
+from bestofl_lib.files import ROOT
+from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study import guards
 from bestofl_lib.study.errors import StudyError
+from bestofl_lib.study.preview import request
+from bestofl_lib.study.run import run_study
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -140,3 +143,13 @@ def test_an_account_that_is_empty_torn_or_foreign_is_named_with_the_remedy(folde
 def test_places_without_dependable_locks_are_recognised(tmp_path, monkeypatch, mounts, kind):
     monkeypatch.setattr(guards.Path, "read_text", lambda path, encoding: mounts.format(tmp_path))
     assert guards.shared_without_locks(tmp_path / "runs") == kind
+
+
+@pytest.mark.parametrize("model", ["32B", "nobody/nothing", "data/lab/nothing", "http://bad"])
+def test_a_model_that_is_not_there_is_refused_before_any_kernel_starts(tmp_path, monkeypatch, model):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    places = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    with pytest.raises(StudyError, match=f"^-p model={model}: .*(?:give a folder|write it like)"):
+        run_study("lab", {"model": model}, folders=places, say=lambda line: None)
+    assert not places.runs.exists()
+    request("lab", {"model": "nobody/nothing", "engine": "ray"}, None, None, False, places)  # looked for by its nodes
