@@ -21,6 +21,10 @@ from bestofl_lib.tables import SPLITS, TABLES, check_table
 from bestofl_lib.text import suggestion
 
 UNDER_STUDY = "BESTOFL_UNDER_STUDY"  # set for the kernels that `bestofl run` starts: they may replace a run's tables
+_KINDS: dict[str, type] = {  # what a record in `run.json` holds, where it holds it
+    "status": str, "parameters": dict, "source": str, "library": dict, "data": dict, "inputs": dict, "outputs": dict,
+    "versions": dict, "started": str, "name": str, "title": str, "overrides": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,10 @@ class Run:
             notes = content.get(section, [])
             if not isinstance(notes, list) or not all(isinstance(note, dict) for note in notes):
                 raise ValueError(self._bad_account(f"its section {section!r} is no list of notes"))
+        for name, record in (content.get("notebooks", {}) | {"the study": content.get("study", {})}).items():
+            for key, kind in _KINDS.items():
+                if not isinstance(record, dict) or not isinstance(record.get(key, kind()), kind):
+                    raise ValueError(self._bad_account(f"the record of {name} has no usable {key!r}"))
         return content
 
     def notebook_records(self) -> dict[str, dict[str, Any]]:
@@ -182,10 +190,9 @@ class Run:
             ValueError: the account lacks what every record has; with the remedy.
         """
         records = self.recorded().get("notebooks", {})
-        needed = {"status": str, "parameters": dict, "source": str, "library": dict, "data": dict, "inputs": dict}
         for name, record in records.items():
-            for key, kind in (needed | {"outputs": dict}).items():
-                if not isinstance(record, dict) or not isinstance(record.get(key), kind):
+            for key in ("status", "parameters", "source", "library", "data", "inputs", "outputs"):
+                if key not in record:
                     raise ValueError(self._bad_account(f"the record of {name} has no usable {key!r}"))
             if record["status"] == "failed" and not isinstance(record.get("error"), dict):
                 raise ValueError(self._bad_account(f"the record of {name} has no usable 'error'"))

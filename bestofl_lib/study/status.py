@@ -45,7 +45,7 @@ def page_states(run: Run, folders: Folders) -> tuple[str, dict[str, tuple[str, s
     Raises:
         StudyError: no study has run here.
     """
-    asked = run.recorded().get("study")
+    asked = _study_of(run)
     if asked is None:
         raise StudyError(f"run {run.name!r} was not made by a study, so it has no report; run a study: bestofl run lab")
     _, steps = plan(load_study(asked["name"], folders), asked["overrides"], folders)
@@ -137,8 +137,16 @@ def is_running(run: Run) -> bool:
         return False  # a read-only run is not being written
 
 
-def _notebooks(run: Run, folders: Folders) -> list[str]:
+def _study_of(run: Run) -> dict[str, Any] | None:
+    """Name, title and overrides of the study that made a run; None where it was made by hand."""
     asked = run.recorded().get("study")
+    if asked is not None and (absent := {"name", "title", "overrides"} - asked.keys()):
+        raise StudyError(f"run {run.name!r}: its run.json does not say the study's {min(absent)}; run the study again")
+    return asked
+
+
+def _notebooks(run: Run, folders: Folders) -> list[str]:
+    asked = _study_of(run)
     if asked is None:
         return ["  made by hand: no study has run here, so nothing says what is up to date"]
     _, steps = plan(load_study(asked["name"], folders), asked["overrides"], folders)

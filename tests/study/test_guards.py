@@ -124,7 +124,7 @@ def test_what_a_killed_runner_left_is_swept(folders, in_process):
 @pytest.mark.parametrize(
     "content",
     [b"", b'{"notebooks": {', b"[]", b'"x"', b"\xff\xfe", b'{"notebooks": []}', b'{"study": 3}', b'{"notebooks": {"01_make_numbers": 1}}',
-     b'{"notebooks": {"01_make_numbers": {"status": "done"}}}'],
+     b'{"notebooks": {"01_make_numbers": {"status": "done"}}}', b'{"study": {"overrides": 1}}'],
 )  # fmt: skip
 def test_an_account_that_is_empty_torn_or_foreign_is_named_with_the_remedy(folders, in_process, content):
     go(folders)
