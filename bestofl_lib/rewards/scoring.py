@@ -6,16 +6,20 @@ not know which candidates are correct, and it chooses nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from bestofl_lib.models.ray_crew import RayCluster
 from bestofl_lib.problems.folds import check_disjoint, fold_of
-from bestofl_lib.rewards.cache import Values, cached_values
+from bestofl_lib.rewards.cache import CandidateReader, Values, cached_values
 from bestofl_lib.rewards.opening import head_weights, open_reward_model
+from bestofl_lib.rewards.ray_reader import RayReader
 from bestofl_lib.rewards.served import open_served
 from bestofl_lib.rewards.served_models import note_facts, served_facts
 from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
@@ -62,6 +66,7 @@ def score(
     *,
     scope: str = "own",
     names: list[str] | None = None,
+    engine: str = "local",
     device: str = "auto",
     dtype: str = "auto",
     batch_tokens: int | None = None,
@@ -78,6 +83,8 @@ def score(
         folder: of reward models, as `train_reward_models` and `import_reward_model` fill it.
         scope: "own": a mono model scores its own language; "all": it scores every language. Others always score all.
         names: only these reward models.
+        engine: "local": this process; "ray" or "ray://head:10001": local reward models on a Ray cluster, see
+            `RayCluster`. Those behind servers are asked from this process.
         device, dtype, batch_tokens: see `RewardBackbone`.
         cache: where what models say about texts is kept; by default `<folder>/cache`.
 
@@ -97,15 +104,32 @@ def score(
             "given"
         )
 
-    parts, aside, steps, counts = ([] for _ in range(4))  # tables, one per reward model
-    reader = _Reader(
-        models,
-        table,
-        problems,
-        cache or folder / "cache",
-        scope,
-        {"device": device, "dtype": dtype, "batch_tokens": batch_tokens},
+    opening = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
+    with _connected(engine, device) as cluster:
+        reader = _Reader(models, table, problems, cache or folder / "cache", scope, opening, cluster)
+        parts = _score_all(reader, models, table, problems, scope)
+    if models and not parts:
+        raise ValueError(
+            f"no reward model in {folder} scores these languages ({', '.join(sorted(table['language'].unique()))})"
+        )
+    return Scores(
+        check_table("rewards", pl.concat([pl.DataFrame(schema=SCHEMAS["rewards"]), *(p.rewards for p in parts)])),
+        pl.concat([pl.DataFrame(schema=SCHEMAS["reward_steps"]), *(p.steps for p in parts)]),
+        pl.concat([pl.DataFrame(schema=SET_ASIDE), *(p.set_aside for p in parts)]).unique(maintain_order=True),
+        _summary([p.summary for p in parts], known),
+        tuple(facts for facts in served_facts(folder) if names is None or facts["reward_model"] in names),
     )
+
+
+def _score_all(
+    reader: _Reader,
+    models: list[tuple[Path, RewardModelSpec]],
+    table: pl.DataFrame,
+    problems: pl.DataFrame,
+    scope: str,
+) -> list[Scores]:
+    """What each reward model that scores any of the candidates says of them."""
+    parts = []
     # models on one base come after each other, so that one pass and one set of features is in memory at a time
     ordered = sorted(models, key=lambda m: (not m[1].is_frozen, _group(m[1]), m[1].name, m[1].seed, m[1].fold or 0))
     first = {spec.name: spec.seed for _, spec in reversed(ordered)}
@@ -119,21 +143,8 @@ def score(
         check_disjoint(spec.trained_problems, spec.trained_questions, scored, spec.name)
         reader.counted_as = f"completions scored by reward model {number} of {len(ordered)}, {spec.name}"
         part = _score_one(reader, place, spec, mine)
-        parts.append(part.rewards)
-        steps += [part.steps] if spec.seed == first[spec.name] else []
-        aside.append(part.set_aside)
-        counts.append(part.summary)
-    if models and not counts:
-        raise ValueError(
-            f"no reward model in {folder} scores these languages ({', '.join(sorted(table['language'].unique()))})"
-        )
-    return Scores(
-        check_table("rewards", pl.concat([pl.DataFrame(schema=SCHEMAS["rewards"]), *parts])),
-        pl.concat([pl.DataFrame(schema=SCHEMAS["reward_steps"]), *steps]),
-        pl.concat([pl.DataFrame(schema=SET_ASIDE), *aside]).unique(maintain_order=True),
-        _summary(counts, known),
-        tuple(facts for facts in served_facts(folder) if names is None or facts["reward_model"] in names),
-    )
+        parts.append(part if spec.seed == first[spec.name] else replace(part, steps=part.steps.clear()))
+    return parts
 
 
 def _score_one(reader: _Reader, place: Path, spec: RewardModelSpec, mine: pl.DataFrame) -> Scores:
@@ -176,9 +187,10 @@ class _Reader:
         cache: Path,
         scope: str,
         opening: dict[str, Any],
+        cluster: RayCluster | None,
     ):
         self._models, self._table, self._problems, self._scope = models, table, problems, scope
-        self._cache, self._opening, self.counted_as = cache, opening, ""
+        self._cache, self._opening, self._cluster, self.counted_as = cache, opening, cluster, ""
         self._shared: tuple[tuple[str, ...], pl.DataFrame, Values] | None = None
         self.steps: np.ndarray | None = None  # of the last model: (candidates, steps); None: it rewards no steps
 
@@ -187,11 +199,8 @@ class _Reader:
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Of each finished candidate the reward and whether it was cut, and the seconds of the forward passes."""
         self.steps = None
-        if spec.tuning == "served":
-            return self._served(place, spec, finished)
         if not spec.is_frozen:
-            backbone = open_reward_model(place, spec, **self._opening)
-            values = cached_values(backbone, finished, self._problems, self._cache, self.counted_as)
+            values = self._values(place, spec, finished)
             if spec.way in STEP_WAYS:
                 self.steps = values.values
                 return aggregate_steps(values.values, spec.aggregation), values.truncated, values.seconds
@@ -205,26 +214,46 @@ class _Reader:
             rewards = values.values[rows].astype(np.float64) @ head_weights(place, spec) + spec.offset
         return rewards, values.truncated[rows], values.seconds
 
-    def _served(
-        self, place: Path, spec: RewardModelSpec, finished: pl.DataFrame
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        asked = open_served(place, spec)
-        try:
-            values = cached_values(asked, finished, self._problems, self._cache, self.counted_as)
-        finally:
-            if asked.facts:
-                note_facts(place, asked.facts)
-        return spec.scale * values.values[:, 0].astype(np.float64) + spec.offset, values.truncated, values.seconds
-
     def _features(self, place: Path, spec: RewardModelSpec) -> tuple[pl.DataFrame, Values]:
         """Row numbers and features of all candidates that a model on this base scores."""
-        backbone = open_reward_model(place, spec, **self._opening)
         needed = self._table.filter(pl.col("finish_reason").ne_missing("error"))
         languages = [other.language for _, other in self._models if _group(other) == _group(spec)]
         if self._scope == "own" and None not in languages:
             needed = needed.filter(pl.col("language").is_in(languages))
-        features = cached_values(backbone, needed, self._problems, self._cache, self.counted_as)
-        return needed.select(*KEY).with_row_index("row"), features
+        return needed.select(*KEY).with_row_index("row"), self._values(place, spec, needed)
+
+    def _values(self, place: Path, spec: RewardModelSpec, table: pl.DataFrame) -> Values:
+        """What a model says of candidates: known, or asked of this process, the cluster or servers."""
+        reader: CandidateReader
+        if spec.tuning == "served":
+            reader = open_served(place, spec)
+        elif self._cluster is not None:
+            options = {name: value for name, value in self._opening.items() if name != "device"}
+            reader = RayReader(place, spec, self._cluster, options)
+        else:
+            reader = open_reward_model(place, spec, **self._opening)
+        try:
+            return cached_values(reader, table, self._problems, self._cache, self.counted_as)
+        finally:
+            if facts := getattr(reader, "facts", None):
+                note_facts(place, facts)
+
+
+@contextlib.contextmanager
+def _connected(engine: str, device: str) -> Iterator[RayCluster | None]:
+    """The cluster that an engine names, connected; None: this process.
+
+    Raises:
+        ValueError: an unknown engine.
+    """
+    if engine == "local":
+        yield None
+        return
+    if engine != "ray" and not engine.startswith("ray://"):
+        raise ValueError(f"unknown engine {engine!r}; use 'local', 'ray' or 'ray://head:10001'")
+    cluster = RayCluster(engine, device)
+    with cluster.connected():
+        yield cluster
 
 
 def _selected(folder: Path, names: list[str] | None) -> tuple[list[tuple[Path, RewardModelSpec]], list[str]]:
