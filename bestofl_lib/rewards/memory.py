@@ -87,7 +87,7 @@ class ReadingMemory:
         """
         tokens, prompts, copies = max(batch_tokens, longest), max(2 * batch_tokens, longest), 4 * batch_tokens
         first = prompts * max(self.forward_per_token + self.cache_per_token, 2 * self.cache_per_token)
-        then = (prompts + copies + tokens) * self.cache_per_token + (copies + tokens) * self.spread_per_token
+        then: float = (prompts + copies + tokens) * self.cache_per_token + (copies + tokens) * self.spread_per_token
         then += tokens * (self.forward_per_token + self.read_per_token) + self.logits
         return round(self.weights + max(first, then))
 

@@ -112,7 +112,9 @@ def test_an_interrupt_by_hand_loses_nothing_and_the_same_command_continues_exact
     text = {tuple(key): completion for *key, completion in table.select(*KEY, "completion").iter_rows()}
     sampler = TransformersSampler(smollm2(), device="cpu", chat_template="plain")
     for key, found in unfinished.items():
-        written = sampler.tokenizer.decode(found.tokens)
+        written = sampler.tokenizer.decode(found.tokens).rstrip(
+            "\ufffd"
+        )  # a letter of several tokens may be unfinished
         length = min(len(written), len(text[key]))  # it may have ended at the label of a next problem
         assert text[key][:length].rstrip() == written[:length].rstrip()
     some = run.problems("test").filter(pl.col("problem_id") == next(iter(unfinished))[0])
