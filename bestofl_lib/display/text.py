@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -120,6 +121,12 @@ def typeset(latex: str, display: bool = False) -> list[Any] | None:
         Exception
     ):  # the converter raises whatever its parser meets (KeyError, RecursionError, its own); then the source is shown
         return None
+
+
+def formulas(answers: Iterable[str | None]) -> dict[str, list[Any]]:
+    """Those of some answers that are LaTeX, typeset: answer -> tree; numbers and words are shown as they are."""
+    latex = {answer for answer in answers if answer and re.search(r"[\\\\^_]", answer)}
+    return {answer: tree for answer in sorted(latex) if (tree := typeset(answer)) is not None}
 
 
 def _tree(element: Any) -> list[Any] | None:

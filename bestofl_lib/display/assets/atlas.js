@@ -2,7 +2,7 @@
 // Needs common.js and asks for nothing. Every text is set with textContent; nothing a model wrote becomes markup.
 (function () {
   "use strict";
-  const { h, pieces, fitFormulas, percent, number, counted } = window.bestoflCommon;
+  const { h, pieces, written, fitFormulas, percent, number, counted } = window.bestoflCommon;
   const FAILURES = { unread: "nothing readable", cut: "cut off", stray: "written in another language", sums: "a written sum is false", other: "another number" };
   const FIELDS = ["index", "pieces", "answer", "correct", "rule", "note", "rewards", "logprob", "tokens", "finish", "trace", "condition", "sums"];
 
@@ -233,9 +233,9 @@
         for (const other of board.children) other.classList.toggle("here", other === wanted);
       };
       panel.replaceChildren(...[
-        h("header", {}, h("h2", {}, data.ids[p]), h("p", {}, "right answer ", h("b", { class: "answer" }, problem.reference === null ? "unknown" : problem.reference), " · " + all + " candidates"), h("span", { class: "tools" }, step(-1), step(1))),
+        h("header", {}, h("h2", {}, data.ids[p]), h("p", {}, "right answer ", h("b", { class: "answer" }, problem.reference === null ? "unknown" : written(problem.reference, problem.formulas)), " · " + all + " candidates"), h("span", { class: "tools" }, step(-1), step(1))),
         h("div", { class: "facts" },
-          h("table", {}, h("caption", {}, "Answers of all " + all + " candidates"), h("tbody", {}, problem.votes.map(([answer, votes, correct]) => vote(answer, votes, correct, most)))),
+          h("table", {}, h("caption", {}, "Answers of all " + all + " candidates"), h("tbody", {}, problem.votes.map(([answer, votes, correct]) => vote(answer, votes, correct, most, problem.formulas)))),
           problem.winners.length ? h("table", {}, h("caption", {}, "Highest reward of all"), h("tbody", {}, problem.winners.map((row) => winner(row, board, go)))) : null),
         h("nav", { class: "chips", "aria-label": "Languages" }, languages.map((language, l) => h("button", { class: "chip", on: { click: () => { state.language = l; state.y = l; go(l); mark(); } } },
           language.name + " ", h("small", {}, data.correct[l][p] + "/" + data.n[l][p])))),
@@ -255,12 +255,12 @@
       if (scroll) panel.scrollIntoView({ block: "nearest" });
     }
 
-    function vote(answer, votes, correct, most) {
+    function vote(answer, votes, correct, most, formulas) {
       const rest = answer === "";
       const bar = h("span", { class: "bar-of" + (correct && !rest ? " good" : "") });
       bar.style.width = Math.max(1, (100 * votes) / most) + "%";
       return h("tr", { class: correct && !rest ? "good" : "" },
-        h("th", { scope: "row" }, rest ? correct + " other answers" : answer === null ? "∅ unread" : answer, correct && !rest ? h("span", { class: "icon" }, " ✓ correct") : null),
+        h("th", { scope: "row" }, rest ? correct + " other answers" : answer === null ? "∅ unread" : written(answer, formulas), correct && !rest ? h("span", { class: "icon" }, " ✓ correct") : null),
         h("td", { class: "long" }, bar), h("td", { class: "number" }, votes));
     }
 

@@ -36,6 +36,12 @@
     });
   }
 
+  // An answer: typeset where Python did so (answer -> tree), else as it is written.
+  function written(answer, formulas) {
+    const tree = formulas && Object.hasOwn(formulas, answer) ? formulas[answer] : null;
+    return tree ? h("span", { class: "formula", title: answer }, maths(tree)) : answer;
+  }
+
   // Formulas too wide for their column are shown as they were written.
   function fitFormulas(root, boxes) {
     for (const made of root.querySelectorAll(".formula")) {
@@ -54,5 +60,5 @@
   const counted = (n, what) => n.toLocaleString("en") + " " + what + (n === 1 ? "" : "s");
   const percent = (x, digits) => (100 * x).toFixed(digits || 0) + " %";
   const number = (x, digits) => (x === null || x === undefined ? "–" : x.toFixed(digits === undefined ? 2 : digits).replace("-", "−"));
-  window.bestoflCommon = { h: h, svg: svg, pieces: pieces, fitFormulas: fitFormulas, percent: percent, number: number, counted: counted };
+  window.bestoflCommon = { h: h, svg: svg, pieces: pieces, written: written, fitFormulas: fitFormulas, percent: percent, number: number, counted: counted };
 })();

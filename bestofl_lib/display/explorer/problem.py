@@ -17,7 +17,7 @@ from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.picks import draw_once, pick_candidates
 from bestofl_lib.analysis.run_scan import Source, candidates_of, reward_of, tally
 from bestofl_lib.analysis.what_if import shifted
-from bestofl_lib.display.text import segments
+from bestofl_lib.display.text import formulas, segments
 from bestofl_lib.display.words import STRATEGIES
 from bestofl_lib.tables import KEYS
 from bestofl_lib.text import counted, percent, unsigned
@@ -45,7 +45,8 @@ def problem_view(
         labels: table `labels`, for people's judgements of the readings.
 
     Returns:
-        `reference`; `columns` (one per language: question, counts, `cards`); `picks` (one per strategy); `votes`.
+        `reference`; `formulas` (answers that are LaTeX, typeset); `columns` (one per language: question, counts,
+        `cards`); `picks` (one per strategy); `votes`.
     """
     table = candidates_of(source, problem_id) if table is None else table
     questions = {
@@ -78,9 +79,11 @@ def problem_view(
             chosen, why = _pick(arrays, allocation, strategy, model, seed, taken)
         found = (cards[chosen], taken[chosen]) if chosen is not None else (None, None)
         picks.append(_picked(strategy, why, *found))
+    reference = next((row["reference"] for row in questions.values()), None)
     return {
         "id": problem_id,
-        "reference": next((row["reference"] for row in questions.values()), None),
+        "reference": reference,
+        "formulas": formulas([reference, *(card["answer"] for card in cards.values())]),
         "columns": [_column(code, questions.get(code, {}), cards) for code in source.languages],
         "picks": picks,
         "votes": tally(table, list(taken.values())),

@@ -1,7 +1,7 @@
 // The explorer's page: draws what Python sends and says what was chosen. It knows no figure and computes none.
 // Needs common.js. Every text arrives as a string and is placed with textContent; maths arrives as a tree of allowed MathML names.
 
-const { h, svg, pieces, number } = window.bestoflCommon;
+const { h, svg, pieces, written, number } = window.bestoflCommon;
 const percent = (x, digits = 1) => window.bestoflCommon.percent(x, digits);
 
 const verdict = (card) =>
@@ -236,7 +236,7 @@ function render({ model, el }) {
     }
     const head = h("header", { class: "head" },
       h("h3", {}, data.id),
-      h("p", {}, "right answer ", h("b", { class: "answer" }, data.reference ?? "unknown"),
+      h("p", {}, "right answer ", h("b", { class: "answer" }, data.reference ? written(data.reference, data.formulas) : "unknown"),
         ` · ${data.n} candidates, ${data.n_drawn} drawn`, data.judged ? h("small", { class: "judged" }, ` · judged by hand: ${data.judged}`) : null),
       h("span", { class: "spring" }),
       h("label", { class: "chip" }, h("input", { type: "checkbox", "data-focus": "drawn", checked: drawnOnly, on: { change: (event) => { drawnOnly = event.target.checked; showProblem(); } } }), h("span", {}, "only those drawn")),
@@ -254,7 +254,7 @@ function render({ model, el }) {
     const votes = h("table", { class: "votes" },
       h("caption", {}, "Votes: drawn, and of all"),
       h("tbody", {}, shown.map((vote) => h("tr", { class: vote.correct ? "good" : "" },
-        h("th", { scope: "row" }, vote.answer === null ? "unread" : vote.answer, vote.correct ? h("span", { class: "icon", title: "correct" }, " ✓") : null),
+        h("th", { scope: "row" }, vote.answer === null ? "unread" : written(vote.answer, data.formulas), vote.correct ? h("span", { class: "icon", title: "correct" }, " ✓") : null),
         h("td", { class: "tally" }, h("span", { class: "bar" }, fill(vote.all / most, "pale"), fill(vote.drawn / most, vote.correct ? "good" : ""))),
         h("td", { class: "n" }, `${vote.drawn} / ${vote.all}`))),
       data.votes.length > shown.length ? h("tr", {}, h("td", { colspan: "3", class: "why" }, `and ${data.votes.length - shown.length} other answers`)) : null));

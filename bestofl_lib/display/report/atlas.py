@@ -21,7 +21,7 @@ from markupsafe import Markup
 from bestofl_lib.analysis import run_scan
 from bestofl_lib.display import words
 from bestofl_lib.display.report.pages import render
-from bestofl_lib.display.text import segments
+from bestofl_lib.display.text import formulas, segments
 from bestofl_lib.runs import Run
 from bestofl_lib.tables import KEYS
 
@@ -189,8 +189,11 @@ def _problems(source: run_scan.Source, rows: pl.DataFrame, ids: list[str], cap: 
     made = []
     for problem in ids:
         mine = [told.get((problem, code), {}) for code in source.languages]
+        reference = next((row["reference"] for row in mine if row), None)
+        read = [c[2] for code in source.languages for c in cells.get((problem, code), [])]
         made.append({
-            "reference": next((row["reference"] for row in mine if row), None),
+            "reference": reference,
+            "formulas": formulas([reference, *(vote[0] for vote in votes.get(problem, [])), *read]),
             "questions": [_cut(row.get("question") or "", QUESTION) for row in mine],
             "votes": votes.get(problem, []),
             "winners": winners.get(problem, []),
