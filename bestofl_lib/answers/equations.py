@@ -207,11 +207,13 @@ def _equals(exact: Exact, written: Exact) -> bool:
     decimals = 0
     while decimals < 12 and (written * 10**decimals).denominator != 1:
         decimals += 1
-    return abs(exact - written) < Fraction(1, 10**decimals)
+    return abs(Fraction(exact) - written) < Fraction(1, 10**decimals)
 
 
-def _value(side: list[_Term]) -> Fraction | None:
+def _value(side: list[_Term]) -> Exact | None:
     """The value of one side; None where its parentheses do not match or it divides by zero."""
+    if len(side) == 1 and not side[0].opened and not side[0].closed:
+        return side[0].value
     tokens: list[str | Exact] = []
     for i, term in enumerate(side):
         tokens += [term.sign] * (i > 0) + ["("] * term.opened + [term.value] + [")"] * term.closed
