@@ -424,9 +424,6 @@ def _value(text: str) -> Form | None:
     return Form("value", text, unit=unit)
 
 
-_NO_FORMULA = re.compile(r"\d,\d|\.\.|[?#&@\"]|\d\s+\d|\d\.\d+\.\d|[-+*/^_=]\s*$|^[nN]/[aA]$")
-
-
 def _is_formula(text: str) -> bool:
     """Whether a text is made of digits, operators, known functions and single letters."""
     if len(re.sub(r"\D", "", text)) > MAX_DIGITS or re.search(
