@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TESTS := -m pytest --benchmark-skip -n 2 --dist loadfile
 
-.PHONY: install study jupyter test real quick check lint doctests bench coverage fuzz policy rewards clean serve-test gpu scale
+.PHONY: install study jupyter test real quick check lint doctests bench pictures coverage fuzz policy rewards clean serve-test gpu scale
 
 install: .venv/.installed
 
@@ -52,6 +52,10 @@ check: lint doctests
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+# The README's pictures, from the lab's run and report; needs Chromium.
+pictures: .venv/.installed-dev
+	$(BIN)/python tests/draw_pictures.py
 
 # Do the intervals cover? Simulated studies, written to reports/COVERAGE.md; about a minute.
 coverage: .venv/.installed

@@ -118,10 +118,11 @@ def points(share: float) -> str:
 def signed(share: float) -> str:
     """A difference of shares in percentage points with its sign and one decimal.
 
-    >>> signed(-0.0123), signed(0.25)
-    ('−1.2', '+25.0')
+    >>> signed(-0.0123), signed(0.25), signed(-0.0001)
+    ('−1.2', '+25.0', '0.0')
     """
-    return f"{100 * share:+.1f}".replace("-", "−")
+    text = f"{100 * share:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
 
 
 def signed_points(share: float) -> str:

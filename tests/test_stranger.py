@@ -146,6 +146,7 @@ def test_7_what_the_reward_model_gets_wrong_is_found(stranger, opened):
 def test_8_the_runs_are_listed_with_their_models(stranger):
     said = stranger("runs")
     assert "small" in said and "large" in said
+    assert all(len(re.findall(r"H1 (?:[+−]?\d|not tested)", line)) == 1 for line in said.splitlines() if " H4 " in line)
 
 
 def test_9_whether_a_run_is_up_to_date_is_said(stranger):

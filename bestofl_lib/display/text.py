@@ -59,6 +59,17 @@ _WRITTEN_TAGS = ("p", "br", "hr", "pre", "h1", "h2", "h3", "h4", "table", "thead
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
+def unbroken(text: str) -> str:
+    """The text with spaces that do not break inside "95 %" and inside an interval.
+
+    >>> unbroken("61 % [+1.0, +2.0]") == "61\xa0% [+1.0,\xa0+2.0]"
+    True
+    """
+    return re.sub(
+        r"\[[^\]\n]{1,30}\]", lambda found: found[0].replace(" ", "\xa0"), re.sub(r"(?<=\d) %", "\xa0%", text)
+    )
+
+
 def visible(text: str) -> str:
     """The text with control characters shown as their symbols, so that none takes effect (␛ for escape)."""
     return text.replace("\r\n", "\n").translate(_CONTROLS)

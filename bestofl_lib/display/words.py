@@ -23,8 +23,9 @@ STRATEGIES = {
 POOLS = {
     "own": "own language",
     "mixed": "mixed pool",
-    "mixed-en": "mixed without English",
     "planned": "planned pool",
+    "best pair": "best pair",
+    "best mix": "best mix",
 }
 POOL_LINES = {"mixed": "mixed", "planned": "planned"}  # at the ends of lines
 REWARD_MODELS = {"cross": "cross: across languages", "multi": "multi: all languages", "mono": "mono: each its own"}
@@ -44,9 +45,16 @@ FILTERS = {
 RESAMPLED = {
     "problems": "other problems",
     "candidates": "same problems, drawn again",
-    "seeds": "other training seeds",
+    "training": "other training seeds",
     "both": "problems and draws",
     "all": "all together",
+}
+VERDICT_MARKS = {"supported": "✓", "not supported": "✗", "undecided": "?", "no room": "=", "not tested": "–"}
+CLAIMS = {  # rows of the chart of claims; a phone breaks them at the comma
+    "H1": "H1 mixed pool, cross reward",
+    "H2": "H2 the same, in each language",
+    "H3": "H3 small budgets, mix of languages",
+    "H4": "H4 coverage, planned budget",
 }
 NOTHING_READ = "nothing readable"
 NOTHING_TO_DRAW = {  # why a chart is empty, by its name; "" for all others
@@ -54,7 +62,7 @@ NOTHING_TO_DRAW = {  # why a chart is empty, by its name; "" for all others
     "claim_controls": "The controls need a reward model of each language; where a language is always or never right, "
     "none can be trained.",
     "english_against_mixed": "The candidates come without token counts.",
-    "claims_forest": "No claim could be tested on this run; the table above says why.",
+    "claim_details": "No claim could be tested on this run; the table above says why.",
     "reward_quality": "This run has no rewards to judge.",
     "reward_trials": "No reward model could be trained.",
     "transfer": "The models of one language have scored their own language only; score all with -p scope=all in "
@@ -148,9 +156,12 @@ def strategy(name: str, reward_model: str | None = None) -> str:
 def pool(name: str) -> str:
     """A pool in words.
 
-    >>> pool("mixed-en"), pool("en")
-    ('mixed without English', 'English pool')
+    >>> pool("mixed-en"), pool("half-en"), pool("en")
+    ('mixed without English', 'half English', 'English pool')
     """
+    kind, _, code = name.partition("-")
+    if kind in ("mixed", "half") and is_language(code):
+        return f"{'mixed without' if kind == 'mixed' else 'half'} {english_name(code)}"
     return POOLS.get(name) or f"{english_name(name)} pool"
 
 

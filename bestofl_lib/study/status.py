@@ -15,7 +15,7 @@ from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.execution import progress_path
 from bestofl_lib.study.freshness import State, executed_path, states
 from bestofl_lib.study.plan import load_study, plan
-from bestofl_lib.text import counted, suggestion
+from bestofl_lib.text import counted, signed, suggestion
 
 
 def describe_run(name: str, folders: Folders | None = None) -> list[str]:
@@ -183,6 +183,16 @@ def _changed(folder: Path) -> float:
     return (account if account.exists() else folder).stat().st_mtime
 
 
+def _headline(claims: pl.DataFrame) -> str:
+    """The whole of each claim in a few words: its effect in points and its verdict."""
+    whole = claims.filter((pl.col("part") == "total") & pl.col("high_resource").ne_missing(pl.lit("strongest")))
+    told = []
+    for claim, effect, verdict in whole.select("claim", "effect", "verdict").iter_rows():
+        known = effect is not None and effect == effect
+        told.append(f"{claim} {signed(effect)} {verdict}" if known else f"{claim} {verdict}")
+    return ", ".join(told)
+
+
 def _one_line(run: Run) -> str:
     date = datetime.fromtimestamp(_changed(run.folder), UTC).astimezone().strftime("%Y-%m-%d %H:%M")
     try:
@@ -194,14 +204,12 @@ def _one_line(run: Run) -> str:
             parts.append(str(model))
         if run.has("problems"):
             problems = run.read("problems")
+            judged = problems.filter(split="test")
+            problems = judged if judged.height else problems
             asked = counted(problems["problem_id"].n_unique(), "problem")
             parts.append(f"{asked} in {counted(problems['language'].n_unique(), 'language')}")
         if run.has("claims"):
-            parts.append(
-                " ".join(
-                    f"{claim} {verdict}" for claim, verdict in run.read("claims").select("claim", "verdict").iter_rows()
-                )
-            )
+            parts.append(_headline(run.read("claims")))
         if is_running(run):
             parts.append("running now")
         return " · ".join(parts)

@@ -40,7 +40,7 @@ def small_run(folder: Path) -> Run:
 STORED = {
     "accuracy_by_language": "accuracy",
     "claims": "claims",
-    "claims_forest": "claim_details",
+    "claim_details": "claim_details",
     "claim_controls": "claim_controls",
     "added_languages": "added_languages",
     "budget_curves": "curves",
@@ -74,7 +74,8 @@ def _of_arrays(arrays: CandidateArrays) -> dict[str, pl.DataFrame]:
     table, judged, made = curves(arrays), claims_of(arrays), plans(arrays, [2, 4], "cross", 3)
     return {
         "claims": judged.claims,
-        "claims_forest": judged.details,
+        "claims_forest": judged.claims,
+        "claim_details": judged.details,
         "claim_controls": judged.controls,
         "added_languages": complementarity.added_languages(arrays),
         "budget_curves": table,

@@ -7,8 +7,11 @@ import json
 import nbformat
 import polars as pl
 import pytest
+from made_up_runs import write_run
+from producers import produce
 
 from bestofl_lib.display import charts, embed
+from bestofl_lib.display.charts.context import use_run
 from bestofl_lib.display.report.build import build_report
 from bestofl_lib.runs import Run
 
@@ -114,6 +117,52 @@ def test_every_chart_is_drawn_without_a_request_or_a_complaint(opened, report, w
     assert {url.rsplit("/", 1)[0] for url in asked} <= {report.as_uri(), (report / "assets").as_uri()} | {"data:,"}
     assert said == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page itself never scrolls sideways"
+
+
+LABELS = """() => [...document.querySelectorAll('.bestofl-chart')].map((figure) => {
+  const edge = figure.getBoundingClientRect(), name = JSON.parse(figure.querySelector('script').textContent).usermeta.name, faults = [];
+  const texts = [...figure.querySelectorAll('svg text')].filter((text) => text.textContent.trim() && getComputedStyle(text).opacity > 0.05);
+  const boxes = texts.map((text) => {
+    const b = text.getBoundingClientRect(), turned = /rotate\\((?!-?0[,)])/.test(text.getAttribute('transform') || '');
+    return { text: text.textContent, turned, left: b.left + 1, right: b.right - 1, top: b.top + 3, bottom: b.bottom - 3 };
+  });
+  texts.forEach((text) => { if (parseFloat(getComputedStyle(text).fontSize) < 12) faults.push('small: ' + text.textContent); });
+  boxes.forEach((box) => { if (box.left < edge.left - 2 || box.right > edge.right + 2) faults.push('outside: ' + box.text); });
+  boxes.forEach((one, i) => boxes.slice(i + 1).forEach((two) => {
+    if (!one.turned && !two.turned && one.left < two.right && two.left < one.right && one.top < two.bottom && two.top < one.bottom) {
+      faults.push('overprint: ' + one.text + ' | ' + two.text);
+    }
+  }));
+  if (/…$/.test(texts.map((text) => text.textContent).find((text) => /…$/.test(text)) || '')) faults.push('cut: ' + texts.find((text) => /…$/.test(text.textContent)).textContent);
+  return [name, faults];
+}).filter(([name, faults]) => faults.length)"""
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_no_label_is_cut_overprints_another_or_leaves_its_chart(opened, of_many_languages, width):
+    page, _, _ = opened(of_many_languages, width)
+    assert page.evaluate(LABELS) == []
+    wide = page.evaluate(
+        "[...document.querySelectorAll('.bestofl-chart svg')].map((s) => s.getBoundingClientRect().width / s.closest('figure').clientWidth)"
+    )
+    assert min(wide) > 0.85, "a chart takes the width of its page"
+
+
+@pytest.fixture(scope="module")
+def of_many_languages(tmp_path_factory):
+    """A page with every chart of a run in seven languages of the lab."""
+    folder = tmp_path_factory.mktemp("many-languages")
+    run = write_run(folder / "runs", "many", n_problems=20, n=4, languages=("en", "de", "zh", "ja", "te", "sw", "bn"))
+    made = produce(run)
+    run.write("accuracy", made["accuracy_by_language"])
+    use_run(run)
+    try:
+        drawn = [getattr(charts, name)(made[name]) for name in charts.__all__]
+    finally:
+        use_run(None)
+    notebook(run, "01_all_charts", [embed._render(chart.to_dict()) for chart in drawn])
+    states = {"01_all_charts": ("up to date", "")}
+    return build_report(run, folder / "report", title="All", states=states).parent / "01_all_charts.html"
 
 
 @pytest.mark.parametrize("name", ["02_payloads.html", "index.html"])

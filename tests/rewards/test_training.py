@@ -18,7 +18,7 @@ from bestofl_lib.analysis.arrays import CandidateArrays  # noqa: E402
 from bestofl_lib.analysis.claims import claims_of  # noqa: E402
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc  # noqa: E402
 from bestofl_lib.cli import app  # noqa: E402
-from bestofl_lib.display.charts.claims import claim_controls, claims_forest  # noqa: E402
+from bestofl_lib.display.charts.claims import claim_controls, claim_details  # noqa: E402
 from bestofl_lib.display.report.overview import overview  # noqa: E402
 from bestofl_lib.rewards import forecast  # noqa: E402
 from bestofl_lib.rewards.opening import export_reward_model, import_reward_model, open_reward_model  # noqa: E402
@@ -273,7 +273,7 @@ def test_without_right_answers_the_study_goes_on_and_its_first_page_says_what_is
     for claim in ("H1", "H2"):
         row = found.claims.filter(claim=claim).row(0, named=True)
         assert row["verdict"] == "not tested" and re.search(needed, row["sentence"])
-    for chart, table in ((claims_forest, found.details.clear()), (claim_controls, found.controls)):
+    for chart, table in ((claim_details, found.details.clear()), (claim_controls, found.controls)):
         chart(table).to_dict()
     run = Run("weak", tmp_path / "runs")
     for name, table in (("problems", world.problems), ("claims", found.claims), ("trained", trained)):

@@ -4,32 +4,66 @@
   "use strict";
   if (window.bestofl) return;
 
+  const INSIDE = ["#ffffff", "#1d2126"]; // ink of labels on a cell or a bar; all others stand on the page and have its colour around them
+  const LONG = 18; // letters of a name of a row that a phone has room for on one line
+
   // A chart fills its page: one plot is fitted with its labels; panels are set side by side as far as there is room.
   function fit(spec, width) {
     if (!width) return spec;
     const room = (spec.usermeta && spec.usermeta.room) || 60;
+    if (width < 520) {
+      spec.config = spec.config || {};
+      spec.config.legend = Object.assign({}, spec.config.legend, { columns: 1, labelLimit: width - 60, layout: { top: { anchor: "start", bounds: "full" } } });
+      shorten(spec);
+      narrow(spec);
+    }
     if (spec.concat) {
       const plots = spec.concat.flatMap((panel) => panel.vconcat || [panel]);
       const most = Math.max.apply(null, plots.map((plot) => plot.width));
       const gap = spec.spacing || 20;
       spec.columns = Math.max(1, Math.min(spec.columns || 3, spec.concat.length, Math.floor((width + gap) / (0.72 * most + room + gap))));
       const wide = Math.floor((width - gap * (spec.columns - 1)) / spec.columns) - room;
-      for (const plot of plots) plot.width = Math.max(70, Math.min(wide, 2 * most));
+      for (const plot of plots) plot.width = Math.max(70, Math.min(wide, 4 * most));
     } else if (spec.width && spec.width.step) {
       const x = ((spec.layer || [spec])[0].encoding || {}).x || {};
       const columns = new Set(rows(spec).map((row) => row[x.field])).size || 1;
-      spec.width.step = Math.max(34, Math.min(64, Math.floor((width - 110) / columns)));
+      const y = ((spec.layer || [spec])[0].encoding || {}).y || {};
+      const named = Math.max(0, ...rows(spec).map((row) => String(row[y.field] || "").length)); // letters of the longest name of a row
+      spec.width.step = Math.max(21, Math.min(120, Math.floor((width - 42 - 6.6 * named) / columns)));
+      if (spec.width.step < 44) shorten(spec);
     } else if (typeof spec.width === "number") {
-      spec.width = Math.min(width, Math.max(spec.width * 1.4, 420));
+      spec.width = width;
       if (spec.height && spec.height.step) spec.height = stepped(spec);
       spec.autosize = { type: "fit-x", contains: "padding" };
       if (spec.usermeta && spec.usermeta.room) spec.padding = { left: 4, top: 4, bottom: 4, right: 34 }; // fitting takes labels into account, but only once
     }
-    if (width < 520) {
-      spec.config = spec.config || {};
-      spec.config.legend = Object.assign({}, spec.config.legend, { orient: "bottom", columns: 1, labelLimit: width - 60 });
-    }
     return spec;
+  }
+
+  // Every layer of a chart, with the name of its table.
+  function layers(spec, name) {
+    const here = (spec.data && spec.data.name) || name;
+    const inner = [].concat(spec.layer || [], spec.concat || [], spec.vconcat || []);
+    return (spec.encoding ? [[spec, here]] : []).concat(inner.flatMap((part) => layers(part, here)));
+  }
+
+  // Where space is short a table's column `short` is printed, if it has one.
+  function shorten(spec) {
+    for (const [layer, name] of layers(spec)) {
+      const table = (spec.datasets || {})[name] || [];
+      if (layer.encoding.text && layer.encoding.text.field && table.length && "short" in table[0]) layer.encoding.text.field = "short";
+    }
+  }
+
+  // On a phone: fewer ticks, and long names of rows on two lines.
+  function narrow(spec) {
+    for (const [layer, name] of layers(spec)) {
+      const x = layer.encoding.x, y = layer.encoding.y, table = (spec.datasets || {})[name] || [];
+      if (x && x.type === "quantitative" && x.axis && !x.axis.values) x.axis.tickCount = Math.min(x.axis.tickCount || 4, 4);
+      if (!y || y.type !== "nominal" || !table.some((row) => String(row[y.field]).length > LONG && /, /.test(row[y.field]))) continue;
+      y.axis = Object.assign({}, y.axis, { labelExpr: "length(datum.label) > " + LONG + " ? split(datum.label, ', ') : datum.label", labelLimit: 190 });
+      for (const part of [spec].concat(spec.concat || [])) if (part.height && part.height.step) part.height.step = Math.max(part.height.step, 34);
+    }
   }
 
   // Pixels of a plot with one step per row: Vega fits a width only beside a height in pixels.
@@ -45,10 +79,13 @@
     return spec.height.step * count("y") * (beside > 1 ? 1.25 * beside : 1);
   }
 
+  // The rows behind a chart: its largest table, joined with those of the other panels, which have the same columns.
   function rows(spec) {
-    const sets = Object.values(spec.datasets || {});
+    const sets = Object.values(spec.datasets || {}).filter(Array.isArray);
     if (spec.data && Array.isArray(spec.data.values)) sets.push(spec.data.values);
-    return sets.filter(Array.isArray).sort((a, b) => b.length - a.length)[0] || [];
+    const columns = (table) => Object.keys(table[0] || {}).join("\n");
+    const largest = sets.slice().sort((a, b) => b.length - a.length)[0] || [];
+    return sets.filter((table) => columns(table) === columns(largest)).flat();
   }
 
   function cell(value) {
@@ -158,7 +195,7 @@
       const result = await window.vegaEmbed(holder, spec, { renderer: "svg", actions: false });
       const text = await result.view.toSVG();
       result.finalize();
-      return withSource(text.replaceAll("currentColor", "#1d2126"), source, wanted);
+      return withSource(text, source, wanted);
     } finally {
       holder.remove();
     }
@@ -182,6 +219,10 @@
   function withSource(text, source, wanted) {
     const page = new DOMParser().parseFromString(text, "image/svg+xml");
     const root = page.documentElement;
+    for (const label of root.querySelectorAll(".mark-text text")) {
+      if (INSIDE.includes(label.getAttribute("fill"))) continue; // written on a cell or a bar
+      for (const [key, value] of Object.entries({ "paint-order": "stroke", stroke: "white", "stroke-width": 3, "stroke-linejoin": "round" })) label.setAttribute(key, value);
+    }
     const [, , width, height] = root.getAttribute("viewBox").split(" ").map(Number);
     if (wanted.width && width > wanted.width) {
       root.setAttribute("width", wanted.width);
@@ -189,7 +230,7 @@
     }
     const told = sourceLines(source, width);
     for (const [place, part] of told.entries()) root.appendChild(sourceLine(page, part, height - 9 - 18 * (told.length - 1 - place), wanted.font));
-    return new XMLSerializer().serializeToString(page);
+    return new XMLSerializer().serializeToString(page).replaceAll("currentColor", "#1d2126");
   }
 
   function sourceLines(source, width) {

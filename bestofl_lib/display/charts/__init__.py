@@ -4,7 +4,7 @@ A chart's title says the question, its subtitle the unit, the denominator and th
 computes a figure: it chooses rows, words and encodings. Charts take aggregated tables of at most a few thousand rows.
 """
 
-from bestofl_lib.display.charts.claims import claim_controls, claims_forest
+from bestofl_lib.display.charts.claims import claim_controls, claim_details, claims_forest
 from bestofl_lib.display.charts.complementarity import (
     added_languages,
     exclusive_solves,
@@ -27,6 +27,7 @@ __all__ = [
     "budget_curves",
     "calibration",
     "claim_controls",
+    "claim_details",
     "claims_forest",
     "english_against_mixed",
     "exclusive_solves",

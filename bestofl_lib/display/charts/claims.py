@@ -14,57 +14,62 @@ from bestofl_lib.display.charts.style import (
     label_room,
     need,
     or_nothing,
-    panel_title,
+    panels,
     points_axis,
     spelled_range,
     tooltips,
-    with_names,
 )
+from bestofl_lib.languages import english_name
 from bestofl_lib.text import signed
 
 
 @or_nothing
 def claims_forest(table: pl.DataFrame) -> alt.TopLevelMixin:
-    """What does this run say about each claim, or about a claim in each language?
+    """What does this run say about each claim? One row per claim.
 
     Args:
-        table: one row per claim and part, or per claim and language: `claim`, `effect`, `low`, `high` (shares),
-            `verdict`; and, where known, `part`, `language`, `budget`, `against`, `statement`, `p_holm`, `mde`,
-            `n_problems`. Rows without an effect are named with their verdict. Several claims become panels, each sorted
-            by effect.
+        table: `claims`: `claim`, `part`, `high_resource`, `effect`, `low`, `high` (shares), `verdict`; and, where
+            known, `statement`, `p_holm`, `mde`, `n_problems`. Only the whole of each claim is shown, with the fixed
+            list of high-resource languages; a claim without an effect is named with its verdict.
     """
-    need(table, "claim", "effect", "low", "high", "verdict")
-    table = _rows(table)
-    sure = table.filter(pl.col("verdict") == "supported")
-    tested = table.drop_nulls("effect")
-    told = ", ".join(
-        f"{row['row']} {signed(row['effect'])} ({row['verdict']})" for row in tested.head(4).iter_rows(named=True)
-    )
-    finding = told if table.height <= 6 and told else f"{sure.height} of {tested.height} comparisons are supported"
+    need(table, "claim", "part", "high_resource", "effect", "low", "high", "verdict")
+    kept = table.filter((pl.col("part") == "total") & pl.col("high_resource").ne_missing(pl.lit("strongest")))
+    table = _told(kept.with_columns(row=pl.col("claim").replace(words.CLAIMS)))
+    told = [
+        f"{row['claim']} {signed(row['effect'])} ({row['verdict']})" for row in table.drop_nulls("effect").to_dicts()
+    ]
     tips = tooltips(table, "row", "statement", "effect", "low", "high", "p_holm", "mde", "verdict", "n_problems")
-    groups = table["claim"].unique(maintain_order=True).to_list()
-    if table.height <= 12 or len(groups) == 1:
-        chart: alt.LayerChart | alt.ConcatChart = _panel(table, tips)
-    else:
-        panels = []
-        for name in groups:
-            part = table.filter(pl.col("claim") == name).sort("effect", descending=True, nulls_last=True)
-            part = part.with_columns(row=pl.col("row").str.strip_prefix(f"{name} ").str.strip_prefix(f"{name}, "))
-            panels.append(_panel(part, tips, 20).properties(width=230, title=panel_title(name)))
-        chart = alt.concat(*panels, columns=2, spacing=28)
-    n = (
-        f"{spelled_range(table['n_problems'].drop_nulls())} problems; "
-        if "n_problems" in table.columns and tested.height
-        else ""
-    )
     return finish(
-        chart,
+        _panel(table, tips),
         "claims_forest",
-        finding,
+        "; ".join(told) or f"None of {table.height} claims could be tested",
         "What does this run say about each claim?",
-        f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line "
-        "supports the claim; filled: the interval excludes zero.",
-        room=label_room(table) if isinstance(chart, alt.LayerChart) else _panel_room(table),
+        _what_is_drawn(table),
+        room=label_room(table),
+    )
+
+
+@or_nothing
+def claim_details(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """What is behind each claim? One panel per claim, part and budget, its languages sorted by effect.
+
+    Args:
+        table: `claim_details`: `claim`, `part`, `language`, `arm`, `budget`, `effect`, `low`, `high` (shares),
+            `verdict`; and, where known, `against`, `p_holm`, `mde`, `n_problems`.
+    """
+    need(table, "claim", "part", "language", "arm", "budget", "effect", "low", "high", "verdict")
+    table = _detail_rows(table)
+    tested = table.drop_nulls("effect").height
+    sure = table.filter(pl.col("verdict") == "supported").height
+    tips = tooltips(table, "row", "arm", "against", "effect", "low", "high", "p_holm", "mde", "verdict", "n_problems")
+    order = table["panel"].unique(maintain_order=True).to_list()
+    return finish(
+        panels(table, "panel", order, lambda rows: _panel(rows, tips, 20).properties(width=230), columns=2),
+        "claim_details",
+        f"{sure} of {tested} comparisons are supported",
+        "What is behind each claim, language by language?",
+        _what_is_drawn(table),
+        room=175,
     )
 
 
@@ -104,14 +109,6 @@ def claim_controls(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
 
 
-def _panel_room(table: pl.DataFrame) -> int:
-    """Pixels beside a panel's plot: the names of its rows, without their claim, and the printed effects and
-    verdicts.
-    """
-    names, labels = (int(table[column].str.len_chars().max() or 0) for column in ("row", "label"))  # type: ignore[arg-type]
-    return min(20 + int(6.4 * max(names - 3, 0)) + 7 * labels, 320)
-
-
 def _panel(table: pl.DataFrame, tips: list[alt.Tooltip], step: int = 26) -> alt.LayerChart:
     order = table["row"].to_list()
     tested = table.drop_nulls("effect")
@@ -130,25 +127,39 @@ def _panel(table: pl.DataFrame, tips: list[alt.Tooltip], step: int = 26) -> alt.
     return alt.layer(dots, text).properties(height=alt.Step(step))  # type: ignore[return-value]
 
 
-def _rows(table: pl.DataFrame) -> pl.DataFrame:
-    """With a name for every row, its printed effect and verdict, and whether its interval excludes zero."""
-    table = (with_names(table) if "language" in table.columns else table).with_columns(
-        pl.col("effect", "low", "high").fill_nan(None)
+def _what_is_drawn(table: pl.DataFrame) -> str:
+    known = "n_problems" in table.columns and table["n_problems"].count()
+    n = f"{spelled_range(table['n_problems'].drop_nulls())} problems; " if known else ""
+    marks = ", ".join(f"{words.VERDICT_MARKS[name]} {name}" for name in words.VERDICTS if name in set(table["verdict"]))
+    return (
+        f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line "
+        f"speaks for the claim; filled: the interval excludes 0; verdicts after Holm's correction: {marks}."
     )
-    name = pl.col("claim")
-    if "part" in table.columns:
-        name = name + pl.when(pl.col("part") == "total").then(pl.lit("")).otherwise(pl.lit(" ") + pl.col("part"))
-    if "high_resource" in table.columns:
-        name = name + pl.when(pl.col("high_resource") == "strongest").then(pl.lit(" (strongest)")).otherwise(pl.lit(""))
-    if "language_name" in table.columns:
-        name = name + pl.lit(" ") + pl.col("language_name").fill_null("")
-    table = table.with_columns(row=name.str.strip_chars())
-    for column, told in (("arm", "{}, {}"), ("budget", "{}, {} completions"), ("against", "{} against {}")):
-        if table["row"].is_duplicated().any() and column in table.columns:
-            longer = pl.format(told, "row", pl.col(column).cast(pl.String).fill_null("?"))
-            table = table.with_columns(row=pl.when(pl.col("row").is_duplicated()).then(longer).otherwise("row"))
+
+
+def _detail_rows(table: pl.DataFrame) -> pl.DataFrame:
+    """One row per comparison: `panel` is claim, part and budget, `row` the language or else the arm; sorted by
+    effect.
+    """
+    parts, budgets = (pl.col(column).n_unique().over("claim") > 1 for column in ("part", "budget"))
+    part = pl.when(pl.col("part") == "total").then(pl.lit(": total")).otherwise(pl.format(": {} effect", "part"))
+    named = table.select("language", "arm").iter_rows()
+    name = [english_name(code) if code else words.pool(arm) for code, arm in named]
+    table = table.with_columns(
+        panel=pl.col("claim")
+        + pl.when(parts).then(part).otherwise(pl.lit(""))
+        + pl.when(budgets).then(pl.format(": {} completions", "budget")).otherwise(pl.lit("")),
+        row=pl.Series(name, dtype=pl.String),
+    )
+    order = ["claim", pl.col("part") != "total", "part", "budget"]
+    return _told(table.sort(*order, pl.col("effect").fill_nan(None), descending=[*[False] * 4, True], nulls_last=True))
+
+
+def _told(table: pl.DataFrame) -> pl.DataFrame:
+    """With the printed effect and verdict, and whether the interval excludes 0."""
+    table = table.with_columns(pl.col("effect", "low", "high").fill_nan(None))
     points = pl.col("effect").map_elements(signed, return_dtype=pl.String).fill_null("")
     return table.with_columns(
         sure=((pl.col("low") > 0) | (pl.col("high") < 0)).fill_null(False),
-        label=points + pl.lit(" ") + pl.col("verdict"),
+        label=points + pl.lit(" ") + pl.col("verdict").replace(words.VERDICT_MARKS),
     )

@@ -8,7 +8,7 @@ import polars as pl
 from bestofl_lib.display import words
 from bestofl_lib.display.charts.style import (
     GREY,
-    OWN,
+    INK,
     TONES,
     WIDTH,
     finish,
@@ -17,10 +17,10 @@ from bestofl_lib.display.charts.style import (
     label_room,
     languages_in_order,
     largest,
-    names_by,
     need,
     or_nothing,
     panels,
+    percent_axis,
     percent_of,
     points_axis,
     spelled_range,
@@ -91,7 +91,7 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
     order = languages_in_order(table["language"])
 
     def panel(rows: pl.DataFrame) -> alt.LayerChart:
-        return interval_dots(rows, "gain", points_axis(), "gain, percentage points", order, tips, zero=0)
+        return interval_dots(rows, "gain", points_axis(), "gain, percentage points", order, tips, zero=0, colour=INK)
 
     several = len(budgets) > 1
     chart = (
@@ -128,9 +128,15 @@ def added_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     """
     need(table, "base", "language", "gain", "low", "high", "verdict", "budget", "n_problems")
     best = table.sort("gain").row(-1, named=True)
-    clear = table.filter(pl.col("verdict") == "supported").height
+    clear, pairs = table.filter(pl.col("verdict") == "supported").height, table.height
+    budget, n = spelled_range(table["budget"]), spelled_range(table["n_problems"])
     star = pl.when(pl.col("verdict") == "supported").then(pl.lit("*")).otherwise(pl.lit(""))
-    table = with_names(with_names(table, "base")).with_columns(told=_points("gain") + star)
+    again = table.group_by("base", maintain_order=True).agg(language=pl.col("base").first(), gain=pl.lit(0.0))
+    table = pl.concat([table, again.select("base", "language", "gain")], how="diagonal_relaxed")
+    table = with_names(with_names(table, "base")).with_columns(
+        told=pl.when(pl.col("base") == pl.col("language")).then(pl.lit("0")).otherwise(_points("gain") + star),
+        short=(100 * pl.col("gain")).round().cast(pl.Int64).cast(pl.String).str.replace("-", "−"),
+    )
     order = languages_in_order([*table["base"], *table["language"]])
     turned, level = (alt.Axis(domain=False, ticks=False, labelAngle=angle) for angle in (-45, 0))
     base = alt.Chart(table).encode(
@@ -143,11 +149,11 @@ def added_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
         heat_map(base, "gain", most, "", diverging=True, written="told"),
         "added_languages",
         f"{english_name(best['language'])} adds most to {english_name(best['base'])}: {signed(best['gain'])} points; "
-        f"{clear} of {table.height} pairs are clear gains",
+        f"{clear} of {pairs} pairs are clear gains",
         "For a speaker of each language, which second language adds most?",
-        f"Coverage with half of {spelled_range(table['budget'])} completions in the added language minus all of them "
-        f"in the own one, percentage points, {spelled_range(table['n_problems'])} problems; * supported after Holm's "
-        "correction within a row.",
+        f"Coverage with half of {budget} completions in the added language minus all of them in the own one, "
+        f"percentage points, {n} problems; * supported after Holm's correction within a row; the diagonal is the same "
+        "language again.",
     )
 
 
@@ -167,7 +173,7 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
     order = languages_in_order(table["language"])
 
     def panel(rows: pl.DataFrame) -> alt.LayerChart:
-        return interval_dots(rows, "shapley", points_axis(), "percentage points", order, tips, zero=0)
+        return interval_dots(rows, "shapley", points_axis(), "percentage points", order, tips, zero=0, colour=INK)
 
     objectives = table["objective"].unique(maintain_order=True).to_list()
     several = len(objectives) > 1
@@ -207,7 +213,7 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
     order = table.sort("step")["added"].unique(maintain_order=True).to_list()
 
     def panel(rows: pl.DataFrame) -> alt.LayerChart:
-        return interval_dots(rows, "accuracy", alt.Axis(format="%"), "accuracy", order, tips, y="added")
+        return interval_dots(rows, "accuracy", percent_axis(), "accuracy", order, tips, y="added", colour=INK)
 
     objectives = table["objective"].unique(maintain_order=True).to_list()
     several = len(objectives) > 1
@@ -241,32 +247,36 @@ def sole_solvers(table: pl.DataFrame) -> alt.TopLevelMixin:
     table = with_names(table)
     total = table["problems"].sum()
     left = table.filter(pl.col("cause") == "left")["problems"].sum()
-    colours = {"answer reading": TONES[2], "revised question": TONES[3], "resampling": GREY, "left": OWN}
+    colours = {"answer reading": TONES[2], "revised question": TONES[3], "resampling": GREY, "left": TONES[0]}
     domain = [cause for cause in colours if cause in table["cause"].to_list()]
     table = with_places(table, "cause", domain)
-    order = names_by(table.group_by("language_name").agg(pl.col("problems").sum()), "problems")
-    chart = (
+    order = languages_in_order(table["language"])
+    sums = table.group_by("language_name", maintain_order=True).agg(pl.col("problems").sum())
+    sums = sums.with_columns(label=pl.col("problems").round(1).cast(pl.String))
+    y = alt.Y("language_name:N", sort=order, title=None)
+    bars = (
         alt.Chart(table)
         .mark_bar()
         .encode(
-            y=alt.Y("language_name:N", sort=order, title=None),
-            x=alt.X("problems:Q", title="problems that this language alone solves"),
+            y=y,
+            x=alt.X("problems:Q", title="problems that this language alone solves", axis=alt.Axis(tickCount=6)),
             color=alt.Color(
                 "cause:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=[colours[c] for c in domain])
             ),
             order=alt.Order("place:Q"),
             tooltip=tooltips(table, "language_name", "cause", "problems", "share", "n_problems"),
         )
-        .properties(width=WIDTH - 60, height=alt.Step(24))
     )
+    ends = alt.Chart(sums).mark_text(align="left", dx=5, color=INK).encode(y=y, x="problems:Q", text="label:N")
     return finish(
-        chart,
+        alt.layer(bars, ends).properties(width=WIDTH - 60, height=alt.Step(24)),
         "sole_solvers",
         f"{left:.1f} of {total:.1f} problems that one language alone solves are left unexplained",
         "Of the problems that one language alone solves, what explains how many?",
         f"Expected problems of {spelled_range(table['n_problems'])} when every language draws "
         f"{spelled_range(table['budget'])}; the rest is not explained by "
         "reading, by faulty questions or by another draw.",
+        room=34,
     )
 
 

@@ -13,6 +13,7 @@ from bestofl_lib.display import words
 from bestofl_lib.display.charts.style import (
     ARM_COLOURS,
     GREY,
+    INK,
     MIXED,
     MULTI,
     OWN,
@@ -20,17 +21,18 @@ from bestofl_lib.display.charts.style import (
     POINTS,
     SKY,
     VOTE,
-    WIDTH,
     Arm,
     NoRows,
     accuracy_axis,
     accuracy_domain,
     budget_axis,
     finish,
+    interval_dots,
     line_ends,
     need,
     or_nothing,
     panel_title,
+    panels,
     percent_axis,
     percent_of,
     spelled_range,
@@ -71,11 +73,11 @@ def budget_curves(
     wanted = list(targets) if targets else sorted(known, key=english_name)
     given = [(("own", "best_of_k", model), ("mixed", "best_of_k", model)) for model in _other_models(curves)]
     pairs = [list(arms)] if arms else [list(pair) for pair in (PAIRS[0], *given, *PAIRS[1:])]
-    panels = next((found for pair in pairs if not (found := _own_panels(curves, wanted, pair)).is_empty()), None)
-    if panels is None:
+    found = next((rows for pair in pairs if not (rows := _own_panels(curves, wanted, pair)).is_empty()), None)
+    if found is None:
         told = "; ".join(words.arm(*arm) for arm in pairs[0])
         raise ValueError(f"the table has no rows of {told}; it has {_arms_of(curves)}")
-    table = thinned(panels)
+    table = thinned(found)
     shown = [arm for pair in pairs for arm in pair if words.arm(*arm) in set(table["arm"])]
     shown = list(dict.fromkeys(shown))
     gaps = _gaps(table, shown) if len(shown) == 2 else {}
@@ -154,13 +156,13 @@ def english_against_mixed(
     look = _Look(
         alt.Scale(domain=domain, range=[colours.get(n, VOTE) for n in domain]), accuracy_domain(table), table[x], x
     )
-    panels = [
+    columns = [
         _with_gain(table.filter(pl.col("panel") == name), name, names[base], look)
         for name in table["panel"].unique(maintain_order=True)
     ]
     title = "completions per problem" if x == "budget" else "generated tokens per problem"
     return finish(
-        alt.concat(*panels, columns=3, spacing=24),
+        alt.concat(*columns, columns=3, spacing=24),
         "english_against_mixed" if x == "budget" else "english_against_mixed_tokens",
         _lead(table.filter(pl.col("panel") == words.strategy(*found[0])), names[base], words.strategy(*found[0])),
         f"When does a mixed pool beat a pool of {english_name(base)} alone of the same size?",
@@ -226,38 +228,25 @@ def interval_sources(table: pl.DataFrame) -> alt.TopLevelMixin:
     need(table, "pool", "strategy", "reward_model", "budget", "resampled", "accuracy", "low", "high", "n_problems")
     arms = [words.arm(*arm) for arm in table.select("pool", "strategy", "reward_model").iter_rows()]
     table = table.with_columns(pl.col("resampled").replace(words.RESAMPLED), arm=pl.Series(arms, dtype=pl.String))
+    half = ((pl.col("high") - pl.col("low")) / 2).map_elements(lambda h: f"±{unsigned(h)}", return_dtype=pl.String)
+    table = table.with_columns(sure=pl.lit(True), label=half)
     kinds = table["resampled"].unique(maintain_order=True).to_list()
-    place = {
-        "y": alt.Y("arm:N", sort=list(dict.fromkeys(arms)), title=None, axis=alt.Axis(labelLimit=300)),
-        "yOffset": alt.YOffset("resampled:N", sort=kinds),
-        "color": alt.Color(
-            "resampled:N",
-            title=None,
-            sort=kinds,
-            scale=alt.Scale(domain=kinds, range=[OWN, VOTE, PLANNED, GREY][: len(kinds)]),
-        ),
-        "tooltip": tooltips(table, "arm", "resampled", "accuracy", "low", "high", "budget", "n_problems"),
-    }
-    base = alt.Chart(table)
-    scale = alt.Scale(zero=False)
-    shape = alt.Shape("resampled:N", title=None, sort=kinds, scale=alt.Scale(domain=kinds))
-    chart = alt.layer(
-        base.mark_rule(strokeWidth=2).encode(
-            x=alt.X("low:Q", title="accuracy", axis=percent_axis(6), scale=scale), x2="high:Q", **place
-        ),
-        base.mark_point(filled=True, size=55, opacity=1).encode(
-            x=alt.X("accuracy:Q", scale=scale), shape=shape, **place
-        ),
-    )
+    tips = tooltips(table, "arm", "resampled", "accuracy", "low", "high", "budget", "n_problems")
+
+    def panel(rows: pl.DataFrame) -> alt.LayerChart:
+        return interval_dots(rows, "accuracy", percent_axis(3), "accuracy", kinds, tips, y="resampled", colour=INK)
+
     last = table.filter(pl.col("arm") == arms[-1])
-    halves = [f"{row['resampled']} ±{unsigned((row['high'] - row['low']) / 2)}" for row in last.iter_rows(named=True)]
+    halves = [f"{row['resampled']} {row['label']}" for row in last.iter_rows(named=True)]
+    order = list(dict.fromkeys(arms))
     return finish(
-        chart.properties(width=WIDTH - 120, height=alt.Step(15)),
+        panels(table, "arm", order, lambda rows: panel(rows).properties(width=190), columns=2),
         "interval_sources",
         f"{arms[-1]}: {', '.join(halves)} points",
         "How much of an interval is chance?",
         f"Accuracy, % of {spelled_range(table['n_problems'])} problems, with {spelled_range(table['budget'])} "
-        "completions; half the width of 95 % intervals.",
+        "completions; printed is half the width of the 95 % interval, in points.",
+        room=235,
     )
 
 
@@ -286,7 +275,7 @@ def _own_panel(
     """One language: its lines, their bands, and the gap of two lines shaded."""
     colour = alt.Color("arm:N", title=None, sort=names, scale=look.colours, legend=_line_legend())
     x, y = look.x_axis(None), accuracy_axis("accuracy", look.domain, "")
-    base = alt.Chart(rows.drop("panel"))
+    base = alt.Chart(rows)
     tips = tooltips(rows, "arm", "budget", "accuracy", "low", "high", "n_problems")
     layers = [
         base.mark_area(opacity=0.13, clip=True).encode(
@@ -332,7 +321,7 @@ def _ended_panel(rows: pl.DataFrame, name: str, look: _Look) -> alt.LayerChart:
     ends = ends.select("arm", look.x, "label_y", label=label, side=side.otherwise(pl.lit("center")))
     colour = alt.Color("arm:N", scale=look.colours, legend=None)
     x, y = look.x_axis(), accuracy_axis("accuracy", look.domain, "")
-    base = alt.Chart(rows.drop("panel"))
+    base = alt.Chart(rows)
     tips = tooltips(rows, "arm", look.x, "accuracy", "low", "high", "n_problems")
     return alt.layer(  # type: ignore[return-value]
         base.mark_area(opacity=0.12, clip=True).encode(
@@ -368,7 +357,7 @@ def _gain_panel(rows: pl.DataFrame, base: str, look: _Look) -> alt.LayerChart:
     scale = alt.Scale(domain=[-reach, reach], nice=False)
     colour = alt.Color("arm:N", scale=look.colours, legend=None)
     axis = alt.Axis(labelExpr=POINTS, tickCount=3)
-    chart = alt.Chart(rows.drop("panel"))
+    chart = alt.Chart(rows)
     x = alt.X(
         f"{look.x}:Q",
         title=None,
@@ -404,13 +393,13 @@ def _own_panels(curves: pl.DataFrame, targets: Sequence[str], arms: Sequence[Arm
         schema={"arm_pool": pl.String, "strategy": pl.String, "reward_model": pl.String, "arm": pl.String},
         orient="row",
     )
-    panels = (
+    rows = (
         curves.join(pl.DataFrame({"panel": list(targets)}, schema={"panel": pl.String}), how="cross")
         .filter(pl.col("target").is_null() | (pl.col("target") == pl.col("panel")))
         .with_columns(arm_pool=pl.when(pl.col("pool") == pl.col("panel")).then(pl.lit("own")).otherwise(pl.col("pool")))
         .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
     )
-    return panels.select("panel", "arm", "budget", "accuracy", "low", "high", "n_problems", setting=_setting())
+    return rows.select("panel", "arm", "budget", "accuracy", "low", "high", "n_problems", setting=_setting())
 
 
 def _of_pools(curves: pl.DataFrame, pools: list[str], base: str, x: str) -> pl.DataFrame:
@@ -490,7 +479,7 @@ def _lead(rows: pl.DataFrame, base: str, how: str) -> str:
     last = both.row(-1, named=True)
     difference = last["accuracy_mixed"] - last["accuracy"]
     side = "ahead of" if difference > 0 else "behind"
-    return f"Choosing by {how}, a mixed pool is {points(abs(difference))} {side} {base} at {last['budget']} completions"
+    return f"With {how}, a mixed pool is {points(abs(difference))} {side} {base} at {last['budget']} completions"
 
 
 def _arms_of(curves: pl.DataFrame) -> str:

@@ -47,10 +47,12 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
     order = languages_in_order(table["language"])
     table = with_places(table, "language_name", order)
     last = table.filter(pl.col("budget") == pl.col("budget").max()).sort("place")
-    line = ",".join(f"{row['language']}={row['completions']}" for row in last.iter_rows(named=True))
+    line = ", ".join(f"{row['language_name']} {row['completions']}" for row in last.iter_rows(named=True))
+    table = table.with_columns(row=pl.format("{} completions", "budget"))
+    rows = table.sort("budget")["row"].unique(maintain_order=True).to_list()
     base = alt.Chart(table)
-    y = alt.Y("budget:O", title="completions per problem")
-    x = alt.X("completions:Q", stack="zero", title="completions", axis=alt.Axis(format="d", tickMinStep=1))
+    y = alt.Y("row:N", title=None, sort=rows)
+    x = alt.X("completions:Q", stack="zero", title="completions per problem", axis=alt.Axis(format="d", tickMinStep=1))
     part = {"y": y, "x": x, "order": alt.Order("place:Q")}
     colour = alt.Color(
         "language_name:N", title=None, sort=order,
@@ -59,8 +61,8 @@ def allocation(table: pl.DataFrame) -> alt.TopLevelMixin:
     tips = tooltips(table, "language_name", "budget", "completions", "least", "most", "n_problems")
     centre = alt.X("completions:Q", stack="zero", bandPosition=0.5)
     chart = alt.layer(
-        base.mark_bar(stroke="white", strokeWidth=1).encode(color=colour, tooltip=tips, **part),
-        base.mark_text(color="white").encode(y=y, x=centre, order=alt.Order("place:Q"), text="completions:Q"),
+        base.mark_bar().encode(color=colour, tooltip=tips, **part),
+        base.mark_text(color="#ffffff").encode(y=y, x=centre, order=alt.Order("place:Q"), text="completions:Q"),
     ).properties(width=WIDTH - 40, height=alt.Step(34))
     return finish(
         chart,

@@ -18,6 +18,7 @@ from bestofl_lib.display.charts.style import (
     interval_dots,
     label_room,
     languages_in_order,
+    largest,
     names_by,
     need,
     or_nothing,
@@ -42,7 +43,8 @@ def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
             `n_candidates`, `n_problems`.
     """
     need(table, "language", "accuracy", "low", "high", "unreadable", "n_candidates", "n_problems")
-    table = with_names(table).with_columns(sure=pl.lit(True), label=percent_of("accuracy") + _unread())
+    printed = percent_of("accuracy")
+    table = with_names(table).with_columns(sure=pl.lit(True), label=printed + _unread(), short=printed)
     order = names_by(table, "accuracy")
     best, worst = (table.sort("accuracy").row(place, named=True) for place in (-1, 0))
     tips = tooltips(table, "language_name", "accuracy", "low", "high", "unreadable", "n_candidates")
@@ -75,18 +77,20 @@ def reading_rules(table: pl.DataFrame) -> alt.TopLevelMixin:
     domain = [*rules, *([NOTHING_READ] if unread else [])]
     table = with_places(table, "rule", domain)
     colours = [*(TONES * 4)[: len(rules)], VOTE][: len(domain)]
-    chart = (
-        alt.Chart(table)
-        .mark_bar()
-        .encode(
-            y=alt.Y("language_name:N", title=None, sort=languages_in_order(table["language"])),
-            x=alt.X("n:Q", stack="normalize", title="share of candidates", axis=percent_axis()),
+    y = alt.Y("language_name:N", title=None, sort=languages_in_order(table["language"]))
+    base = alt.Chart(table.with_columns(label=percent_of("share")))
+    chart = alt.layer(
+        base.mark_bar().encode(
+            y=y,
+            x=alt.X("share:Q", stack="zero", title="share of candidates", axis=percent_axis()),
             color=alt.Color("rule:N", title=None, sort=domain, scale=alt.Scale(domain=domain, range=colours)),
             order=alt.Order("place:Q"),
             tooltip=tooltips(table, "language_name", "rule", "n", "share"),
-        )
-        .properties(width=WIDTH, height=alt.Step(24))
-    )
+        ),
+        base.transform_filter("datum.share > 0.2 && datum.place == 0")
+        .mark_text(align="left", dx=6, color="#ffffff")
+        .encode(y=y, x=alt.datum(0), text="label:N"),
+    ).properties(width=WIDTH, height=alt.Step(24))
     first = totals.filter(pl.col("rule") != NOTHING_READ).head(1)
     read = (
         f"{percent(first['n'][0] / totals['n'].sum())} of answers are read by “{first['rule'][0]}”; "
@@ -125,36 +129,53 @@ def accuracy_by_reader(table: pl.DataFrame) -> alt.TopLevelMixin:
     )
     readers = table["reader"].unique(maintain_order=True).to_list()
     worst = table.sort(pl.col("difference").abs()).row(-1, named=True)
-    y = alt.Y("language_name:N", sort=languages_in_order(table["language"]), title=None)
-    base = alt.Chart(table)
-    x = alt.X("difference:Q", title="accuracy against our reader, percentage points", axis=points_axis())
-    colour = alt.Color(
-        "reader:N",
-        title=None,
-        sort=readers,
-        scale=alt.Scale(domain=readers, range=([SKY, VOTE, GREY] * 4)[: len(readers)]),
+    moved = table.filter(pl.col("difference").abs().max().over("language") > 5e-4)
+    same = [name for name in languages_in_order(table["language"]) if name not in set(moved["language_name"])]
+    detail = (
+        f"The same {spelled_range(table['n_candidates'])} candidates per language, read in other ways: what moves is "
+        "reading, not reasoning." + (f" No reader differs in {', '.join(same)}." if same and len(moved) else "")
     )
-    tips = tooltips(table, "language_name", "reader", "accuracy", "mine", "difference", "n_candidates")
-    chart = alt.layer(
-        base.mark_rule(color=GREY, opacity=0.6).encode(y=y, x=x, x2=alt.datum(0)),
-        base.mark_point(filled=True, size=70, opacity=1).encode(
-            y=y,
-            x=x,
-            color=colour,
-            shape=alt.Shape("reader:N", title=None, sort=readers, scale=alt.Scale(domain=readers)),
-            tooltip=tips,
-        ),
-        alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color=INK).encode(x="zero:Q"),
-    ).properties(width=WIDTH, height=alt.Step(24))
+    question = "How accurate would the same candidates look to another reader?"
+    if moved.is_empty():
+        moved = table
+    moved = moved.with_columns(label=pl.col("difference").map_elements(signed, return_dtype=pl.String))
     return finish(
-        chart,
+        _dumbbells(moved, readers, alt.Scale(domain=readers, range=([SKY, VOTE, GREY] * 4)[: len(readers)])),
         "accuracy_by_reader",
         f"Reading moves accuracy most in {worst['language_name']}: {signed(worst['difference'])} points by "
         f"{worst['reader']}",
-        "How accurate would the same candidates look to another reader?",
-        f"The same {spelled_range(table['n_candidates'])} candidates per language, read in other ways: what moves is "
-        "reading, not reasoning.",
+        question,
+        detail,
+        room=44,
     )
+
+
+def _dumbbells(table: pl.DataFrame, readers: list[str], colours: alt.Scale) -> alt.LayerChart:
+    """Per language and reader one bar from our accuracy to the reader's, with the difference at its end."""
+    base = alt.Chart(table)
+    place = {
+        "y": alt.Y("language_name:N", sort=languages_in_order(table["language"]), title=None),
+        "yOffset": alt.YOffset("reader:N", sort=readers),
+    }
+    ends = (min(0.0, -largest(-table["difference"])), max(0.0, largest(table["difference"])))
+    wide = ends if ends[0] < ends[1] else (-0.01, 0.01)
+    scale = alt.Scale(domain=[1.2 * end for end in wide])  # with room for the numbers at the ends
+    title = "accuracy against our reader, percentage points"
+    x = alt.X("difference:Q", title=title, axis=points_axis(), scale=scale)
+    colour = alt.Color("reader:N", title=None, sort=readers, scale=colours)
+    shape = alt.Shape("reader:N", title=None, sort=readers, scale=alt.Scale(domain=readers))
+    tips = tooltips(table, "language_name", "reader", "accuracy", "mine", "difference", "n_candidates")
+    ahead = pl.col("difference") > 0
+    return alt.layer(  # type: ignore[return-value]
+        base.mark_rule(strokeWidth=2).encode(x=x, x2=alt.datum(0), color=colour, **place),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tips, **place),
+        *(
+            alt.Chart(part).mark_text(align=align, dx=dx, color=INK).encode(x=x, text="label:N", **place)  # type: ignore[arg-type]
+            for align, dx, part in (("left", 8, table.filter(ahead)), ("right", -8, table.filter(~ahead)))
+            if len(part)
+        ),
+        alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color=INK).encode(x="zero:Q"),
+    ).properties(width=WIDTH, height=alt.Step(17))
 
 
 @or_nothing
@@ -171,6 +192,8 @@ def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
     found = languages_in_order([*codes])
     table = with_names(with_names(table.with_columns(pl.col("trace_language").fill_null("unsure"))), "trace_language")
     table = table.with_columns(share=pl.col("n") / pl.col("n").sum().over("language"))
+    whole = (100 * pl.col("share")).round().cast(pl.Int64).cast(pl.String)
+    table = table.with_columns(told=whole + pl.lit("%"), short=whole)
     base = alt.Chart(table).encode(
         x=alt.X(
             "trace_language_name:N",
@@ -187,13 +210,13 @@ def trace_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
         tooltip=tooltips(table, "language_name", "trace_language_name", "share", "n"),
     )
     return finish(
-        heat_map(base, "share", 1.0, ".0%", least=0.005),
+        heat_map(base, "share", 1.0, "", least=0.005, written="told"),
         "trace_languages",
         f"{percent(kept)} of completions are written in the language of their question",
         "Which language is a completion really written in?",
         f"Share of {spelled_range(table.group_by('language').agg(pl.col('n').sum())['n'])} candidates per language of "
         'the question; "unsure": '
-        "too short, or only numbers.",
+        "too short, or only numbers; shares up to 0.5 % are left out.",
     )
 
 

@@ -28,6 +28,7 @@ from bestofl_lib.display.charts.style import (
 from bestofl_lib.text import percent
 
 ALL = "all languages"
+NEAR = 0.65  # an interval that begins below it shows where guessing lies
 
 
 @or_nothing
@@ -50,7 +51,8 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     order = [*languages_in_order(table["language"]), ALL]
     table = with_names(table.with_columns(pl.col("language").fill_null(ALL)))
     models = known_models(table["reward_model"])
-    base = alt.Chart(table)
+    label = pl.col("auc").map_elements(lambda auc: f"{auc:.3f}", return_dtype=pl.String)
+    base = alt.Chart(table.with_columns(label=label))
     place = {
         "y": alt.Y("language_name:N", sort=order, title=None),
         "yOffset": alt.YOffset("reward_model:N", sort=models),
@@ -58,8 +60,10 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
     colour = model_colours(models)
     tips = tooltips(table, "language_name", "reward_model", "auc", "low", "high", "n_problems", "n_pairs")
     scale = alt.Scale(zero=False, nice=True)
+    guessing = alt.Chart(alt.Data(values=[{"x": 0.5}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(x="x:Q")
+    near = table["low"].min() < NEAR  # type: ignore[operator]
     chart = alt.layer(
-        alt.Chart(alt.Data(values=[{"chance": 0.5}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(x="chance:Q"),
+        *([guessing] if near else []),
         base.mark_rule(strokeWidth=1.5).encode(
             x=alt.X("low:Q", title="", scale=scale), x2="high:Q", color=colour, **place
         ),
@@ -70,7 +74,8 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
             shape=alt.Shape("reward_model:N", title=None, sort=models, scale=alt.Scale(domain=models)),
             **place,
         ),
-    ).properties(width=WIDTH - 80, height=alt.Step(11 if len(models) > 1 else 22))
+        base.mark_text(align="left", dx=6, color=INK).encode(x=alt.X("high:Q", title=""), text="label:N", **place),
+    ).properties(width=WIDTH - 80, height=alt.Step(13 if len(models) > 1 else 22))
     told = ", ".join(f"{kind} {auc:.3f}" for kind, auc in means.head(4).iter_rows())
     return finish(
         chart,
@@ -81,7 +86,8 @@ def reward_quality(table: pl.DataFrame) -> alt.TopLevelMixin:
         "Does each reward model tell correct from wrong candidates of the same problem?",
         "Chance that a correct candidate is ranked above a wrong one of the same problem"
         + (f" ({spelled_range(table['n_problems'])} problems that have both)" if "n_problems" in table.columns else "")
-        + "; lines are 95 % intervals; 0.5, the dashed line, is guessing.",
+        + f"; lines are 95 % intervals; 0.5{', the dashed line,' if near else ''} is guessing.",
+        room=48,
     )
 
 
@@ -98,26 +104,28 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
     gap = pl.col("share_correct") - pl.col("probability")
     worst = table.filter(pl.col("n_candidates") >= 0.02 * pl.col("n_candidates").sum().over("reward_model"))
     row = worst.sort(gap.abs()).row(-1, named=True)
-    base = alt.Chart(table)
-    x = alt.X(
-        "probability:Q", title="predicted chance of being correct", axis=percent_axis(), scale=alt.Scale(domain=[0, 1])
-    )
-    y = alt.Y("share_correct:Q", title="share correct", axis=percent_axis(), scale=alt.Scale(domain=[0, 1]))
-    colour = model_colours(models)
+    colour = model_colours(models).to_dict()["scale"]
+    paint = dict(zip(colour["domain"], colour["range"], strict=True))
+    span = alt.Scale(domain=[0, 1])
     agree = (
         alt.Chart(alt.Data(values=[{"a": 0}, {"a": 1}]))
         .mark_line(color=GREY, strokeDash=[4, 3])
         .encode(x=alt.X("a:Q", title=""), y=alt.Y("a:Q", title=""))
     )
-    points = base.mark_point(filled=True, opacity=1).encode(
-        x=x, y=y, color=colour, tooltip=tooltips(table, "reward_model", "probability", "share_correct", "n_candidates"),
-        shape=alt.Shape("reward_model:N", title=None, sort=models, scale=alt.Scale(domain=models)),
-        size=alt.Size("n_candidates:Q", scale=alt.Scale(range=[15, 220]), legend=None),
-    )  # fmt: skip
+
+    def panel(rows: pl.DataFrame) -> alt.LayerChart:
+        base, tone = alt.Chart(rows), paint[rows["reward_model"][0]]
+        x = alt.X("probability:Q", title="predicted chance of being correct", axis=percent_axis(), scale=span)
+        y = alt.Y("share_correct:Q", title="share correct", axis=percent_axis(), scale=span)
+        points = base.mark_point(filled=True, opacity=1, color=tone).encode(
+            x=x, y=y, tooltip=tooltips(rows, "reward_model", "probability", "share_correct", "n_candidates"),
+            size=alt.Size("n_candidates:Q", scale=alt.Scale(range=[15, 220]), legend=None),
+        )  # fmt: skip
+        line = base.mark_line(opacity=0.7, color=tone).encode(x=x, y=y)
+        return alt.layer(agree, line, points).properties(width=280, height=280)  # type: ignore[return-value]
+
     return finish(
-        alt.layer(agree, base.mark_line(opacity=0.7).encode(x=x, y=y, color=colour), points).properties(
-            width=420, height=340
-        ),
+        panels(table, "reward_model", models, panel, columns=2),
         "calibration",
         f"Where {row['reward_model']} says {percent(row['probability'], 0)}, {percent(row['share_correct'], 0)} are "
         "correct: its largest error",
@@ -144,7 +152,7 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
         arm=pl.col("arm") + (pl.format(", {} completions", pl.col("budget")) if many else pl.lit("")),
         equal=1 / pl.len().over("arm", "budget"),
         label=percent_of("share", digits=0),
-    )
+    ).with_columns(at=pl.max_horizontal("share", "equal"))
     shown = table.filter(pl.col("reward_model") == "cross") if "cross" in table["reward_model"] else table
     top = shown.sort("share").row(-1, named=True)
     y = alt.Y("language_name:N", sort=languages_in_order(table["language"]), title=None)
@@ -157,7 +165,7 @@ def selected_languages(table: pl.DataFrame) -> alt.TopLevelMixin:
         return alt.layer(  # type: ignore[return-value]
             base.mark_bar(color=TONES[1]).encode(y=y, x=x, tooltip=tips),
             base.mark_rule(color=INK, strokeDash=[4, 3]).encode(x=alt.X("mean(equal):Q", title="")),
-            base.mark_text(align="left", dx=4, color=INK).encode(y=y, x=alt.X("share:Q", title=""), text="label:N"),
+            base.mark_text(align="left", dx=4, color=INK).encode(y=y, x=alt.X("at:Q", title=""), text="label:N"),
         ).properties(width=180, height=alt.Step(20))
 
     order = table["arm"].unique(maintain_order=True).to_list()

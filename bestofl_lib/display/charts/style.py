@@ -18,6 +18,7 @@ import polars as pl
 
 from bestofl_lib.display import words
 from bestofl_lib.display.charts import context
+from bestofl_lib.display.text import unbroken
 from bestofl_lib.languages import english_name
 from bestofl_lib.text import percent
 
@@ -91,14 +92,16 @@ def finish(chart: Any, name: str, finding: str, question: str, detail: str, room
     finding = finding[:1].upper() + finding[1:]
     source = context.current().source
     return chart.properties(
-        title=alt.TitleParams(finding, subtitle=f"{question} {detail}", anchor="start"),
+        title=alt.TitleParams(unbroken(finding), subtitle=unbroken(f"{question} {detail}"), anchor="start"),
         usermeta={"name": name} | ({"source": source} if source else {}) | ({"room": room} if room else {}),
         background="transparent",
     ).configure(
         font="system-ui, 'Segoe UI', 'Noto Sans', sans-serif",
         axis=alt.AxisConfig(
-            labelFontSize=TEXT, titleFontSize=TEXT, titleFontWeight="normal", gridOpacity=0.6, labelLimit=200
+            labelFontSize=TEXT, titleFontSize=TEXT, titleFontWeight="normal", gridOpacity=0.6, labelLimit=260
         ),
+        axisXQuantitative=alt.AxisConfig(labelOverlap="greedy", labelSeparation=4),
+        axisDiscrete=alt.AxisConfig(labelOverlap=False),
         legend=alt.LegendConfig(
             orient="top", labelFontSize=TEXT, titleFontSize=TEXT, titleFontWeight="normal", symbolStrokeWidth=2.5,
             labelLimit=320, columns=4,
@@ -128,13 +131,14 @@ def interval_dots(
     """One dot per row with its interval and its number.
 
     Args:
-        table: with `low`, `high`, `label` (printed beside the interval) and `sure` (filled, otherwise hollow).
+        table: with `low`, `high`, `label` (printed beside the interval; on a phone `short`, where there is one) and
+            `sure` (filled, otherwise hollow).
         x: column of the dots.
-        colour: of dots and intervals.
+        colour: of dots and intervals: a language's own pool, or `INK` for what has no colour of its own.
         zero: where a dashed line marks no effect.
     """
     base = alt.Chart(table)
-    place = alt.Y(f"{y}:N", sort=list(order), title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=260))
+    place = alt.Y(f"{y}:N", sort=list(order), title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=400))
     paint = alt.value(colour)
     scale = alt.Scale(zero=False, nice=True)
     layers: list[alt.Chart] = []
@@ -208,18 +212,18 @@ def heat_map(
 
     Args:
         most: the number with the strongest colour.
-        least: numbers up to this are coloured, not written.
+        least: numbers up to this have no cell.
         diverging: two colours around zero.
-        written: a column of text that is written instead of the number.
+        written: a column of text that is written instead of the number; on a phone `short`, where there is one.
     """
     colours = ["#8c510a", "#f5f0e6", "#01665e"] if diverging else ["#eaf1f8", "#08519c"]
     domain = [-most, 0, most] if diverging else [0, most]
-    cells = base.mark_rect(stroke=None).encode(
+    kept = base if least is None else base.transform_filter(f"datum.{column} > {least:g}")
+    cells = kept.mark_rect(stroke=None).encode(
         color=alt.Color(f"{column}:Q", scale=alt.Scale(range=colours, domain=domain), legend=None)
     )
     strong = f"abs(datum.{column}) > {0.55 * most:g}"
-    shown = base if least is None else base.transform_filter(f"datum.{column} > {least:g}")
-    text = shown.mark_text().encode(
+    text = kept.mark_text().encode(
         text=alt.Text(f"{written}:N") if written else alt.Text(f"{column}:Q", format=number),
         color=alt.condition(strong, alt.value("#ffffff"), alt.value("#1d2126")),
     )

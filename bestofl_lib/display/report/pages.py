@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from bestofl_lib.display import words
-from bestofl_lib.display.text import without_controls
+from bestofl_lib.display.text import unbroken, without_controls
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 POLICY = Markup(
@@ -78,7 +78,7 @@ def defined(text: str) -> Markup:
         return str(Markup('<abbr title="{}">{}</abbr>').format(meanings[word], Markup(found[0])))
 
     names = "|".join(re.escape(word) for word in sorted(meanings, key=len, reverse=True))
-    return Markup(re.sub(rf"\b({names})s?\b", shown, str(escape(_printable(text))), flags=re.IGNORECASE))
+    return Markup(re.sub(rf"\b({names})s?\b", shown, str(escape(_printable(unbroken(text)))), flags=re.IGNORECASE))
 
 
 @lru_cache(maxsize=1)
