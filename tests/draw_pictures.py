@@ -42,7 +42,7 @@ def main() -> None:
         page = chromium.new_page(viewport={"width": 1200, "height": 820}, device_scale_factor=SCALE)
         atlas(page, folders.reports / run.name / "atlas.html")
         with jupyter_lab(folder, write_notebook(run), run.root) as address:
-            explorer(chromium.new_page(viewport={"width": 1500, "height": 1300}, device_scale_factor=SCALE), address)
+            explorer(chromium.new_page(viewport={"width": 1500, "height": 2400}, device_scale_factor=SCALE), address)
         chromium.close()
     for path in sorted(PICTURES.glob("*.png")):
         print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
