@@ -130,7 +130,8 @@ def _panel(table: pl.DataFrame, tips: list[alt.Tooltip], step: int = 26) -> alt.
 def _what_is_drawn(table: pl.DataFrame) -> str:
     known = "n_problems" in table.columns and table["n_problems"].count()
     n = f"{spelled_range(table['n_problems'].drop_nulls())} problems; " if known else ""
-    marks = ", ".join(f"{words.VERDICT_MARKS[name]} {name}" for name in words.VERDICTS if name in set(table["verdict"]))
+    found = set(table["verdict"])
+    marks = ", ".join(f"{mark} {name}" for name, mark in words.VERDICT_MARKS.items() if name in found)
     return (
         f"Effect in percentage points of accuracy or coverage; {n}lines are 95 % intervals; right of the dashed line "
         f"speaks for the claim; filled: the interval excludes 0; verdicts after Holm's correction: {marks}."
