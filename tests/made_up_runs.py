@@ -85,7 +85,7 @@ def write_run(
         for model, gain in quality.items()
     ]
     run.write("rewards", pl.concat(rewards))
-    run.record("sampling", {"model": "made-up"})
+    run.record("sampling", [{"model": "made-up"}])
     return run
 
 

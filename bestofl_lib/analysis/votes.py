@@ -368,7 +368,7 @@ def _share_of_win(total: Array, unvoted: float) -> Array:
         top -= 1e-9 * np.abs(top)
     wins = (total[0] > unvoted) & (total[0] >= top)
     share = wins.astype(float)
-    tied = wins & (rival >= top)
+    tied: np.ndarray = wins & (rival >= top)
     if tied.any():
         share[tied] = 1 / (total[:, tied] >= top[tied]).sum(0)
     return share

@@ -152,7 +152,7 @@ def _detail_rows(table: pl.DataFrame) -> pl.DataFrame:
         + pl.when(budgets).then(pl.format(": {} completions", "budget")).otherwise(pl.lit("")),
         row=pl.Series(name, dtype=pl.String),
     )
-    order = ["claim", pl.col("part") != "total", "part", "budget"]
+    order: list[str | pl.Expr] = ["claim", pl.col("part") != "total", "part", "budget"]
     return _told(table.sort(*order, pl.col("effect").fill_nan(None), descending=[*[False] * 4, True], nulls_last=True))
 
 
