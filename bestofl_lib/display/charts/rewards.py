@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
@@ -104,8 +106,8 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
     gap = pl.col("share_correct") - pl.col("probability")
     worst = table.filter(pl.col("n_candidates") >= 0.02 * pl.col("n_candidates").sum().over("reward_model"))
     row = worst.sort(gap.abs()).row(-1, named=True)
-    colour = model_colours(models).to_dict()["scale"]
-    paint = dict(zip(colour["domain"], colour["range"], strict=True))
+    colour: Any = model_colours(models).to_dict()
+    paint = dict(zip(colour["scale"]["domain"], colour["scale"]["range"], strict=True))
     span = alt.Scale(domain=[0, 1])
     agree = (
         alt.Chart(alt.Data(values=[{"a": 0}, {"a": 1}]))
