@@ -45,13 +45,13 @@ def test_each_trial_changes_what_it_names_and_nothing_else():
     [
         ("rows", "a name and its value"),
         ("row 5", "did you mean 'rows'"),
-        ("seed 5", "no change"),
+        ("seed 5", "is not a change"),
         ("rows many", "integer"),
         ("rows 0", "above 0"),
         ("loss hinge", "use one of: pairwise, bce"),
         ("tuning lora", "probe"),
         ("english 1.5", "use a share"),
-        ("  ", "no change"),
+        ("  ", "is not a change"),
     ],
 )
 def test_what_is_no_change_is_refused_with_what_would_be(change, told):

@@ -97,7 +97,15 @@ def test_what_samplers_say_of_their_calls_is_kept_in_order_and_a_torn_last_line_
 
 
 def test_token_ids_are_kept_beside_the_candidates(tmp_path):
-    row = {"problem_id": "p", "language": "en", "sample_index": 0, "draw": "d", "completion": "7", "n_tokens": 2}
+    row = {
+        "problem_id": "p",
+        "language": "en",
+        "sample_index": 0,
+        "draw": "d",
+        "model": "m",
+        "completion": "7",
+        "n_tokens": 2,
+    }
     store = Store(tmp_path)
     with store.writing():
         store.ask(pl.DataFrame({"problem_id": ["p"], "language": ["en"], "draw": ["d"], "n": [2]}))

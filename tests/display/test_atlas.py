@@ -50,9 +50,21 @@ def test_maths_travels_typeset_and_the_page_parses_no_latex(run, data):
     assert "frac" not in embed.asset("atlas.js") + embed.asset("common.js")
 
 
+def shown(data):
+    """Language codes in the order of the atlas."""
+    return [language["code"] for language in data["languages"]]
+
+
+def test_its_languages_stand_in_the_order_of_their_accuracy(run, data):
+    accuracy = (
+        run.read("readings").group_by("language").agg(pl.col("is_correct").mean()).sort("is_correct", descending=True)
+    )
+    assert shown(data) == accuracy["language"].to_list()
+
+
 def test_its_counts_are_the_counts_of_the_readings(run, data):
     readings = run.read("readings")
-    for y, code in enumerate(LANGUAGES):
+    for y, code in enumerate(shown(data)):
         for x, problem in enumerate(data["ids"]):
             cell = readings.filter((pl.col("problem_id") == problem) & (pl.col("language") == code))
             assert data["n"][y][x] == len(cell) and data["correct"][y][x] == cell["is_correct"].sum()
@@ -90,7 +102,7 @@ def test_the_best_rewarded_of_all_candidates_is_named(run, data):
     rewards = run.read("rewards").filter((pl.col("reward_model") == "cross") & (pl.col("problem_id") == data["ids"][3]))
     top = rewards.sort("reward", descending=True).row(0, named=True)
     winner = next(row for row in data["problems"][3]["winners"] if row[0] == "cross")
-    assert (LANGUAGES[winner[1]], winner[2]) == (top["language"], top["sample_index"])
+    assert (shown(data)[winner[1]], winner[2]) == (top["language"], top["sample_index"])
     assert data["models"] == ["cross", "multi", "mono"], "single languages' models stand together"
 
 

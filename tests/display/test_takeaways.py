@@ -164,7 +164,8 @@ def test_no_sentence_stops_at_an_empty_table():
         for n, f in vars(takeaways).items()
         if not n.startswith("_") and getattr(f, "__module__", "") == takeaways.__name__
     }
-    assert sentences - {"outcomes", "differing"} == set(TABLES)  # a list, and a table of what differs
+    assert sentences - {"outcomes", "differing", "servers"} == set(TABLES)  # lists, and a table of what differs
+    assert takeaways.servers([]).data == ""
     for name, table in TABLES.items():
         empty = SCHEMAS[table].to_frame() if table else pl.DataFrame()
         assert getattr(takeaways, name)(empty).data.count("nan") == 0
