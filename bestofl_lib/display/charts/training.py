@@ -67,7 +67,7 @@ def reward_trials(table: pl.DataFrame, measure: str = "auc") -> alt.TopLevelMixi
         "Which way to train gives the best reward model?",
         f"Share of pairs {pairs} whose right candidate is ranked above the wrong one, on dev problems; lines are 95 % "
         f"intervals over problems and {spelled_range(table['trainings'])} trainings; 0.5 is guessing.",
-        room=label_room(table),
+        room=60 + label_room(table) + 7 * max(map(len, order)),
     )  # fmt: skip
 
 
