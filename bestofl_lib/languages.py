@@ -50,9 +50,8 @@ class Language:
     groups: str = ","  # marks and spaces that group thousands in plain prose
     zero: str = "0"  # zero of the script's own digits; nine follow it in Unicode
     cues: tuple[str, ...] = ()  # words that announce an answer, lower case
-    headings: tuple[
-        str, ...
-    ] = ()  # words that head an explanation more often than an answer: cues only where no other is
+    # words that head an explanation more often than an answer: cues only where no other is
+    headings: tuple[str, ...] = ()
     copulas: tuple[str, ...] = ()  # words that may stand between a cue and its number
     conclusions: tuple[str, ...] = ()  # words that open a concluding sentence: a weaker hint than a cue
     either: tuple[str, ...] = ()  # "or" between two offered numbers

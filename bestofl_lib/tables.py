@@ -566,8 +566,7 @@ def check_table(name: str, table: pl.DataFrame, *, extra: bool = True) -> pl.Dat
     if unknown and not extra:
         raise ValueError(
             f"table {name!r} has columns that its schema lacks: {', '.join(unknown)}; add them in "
-            "bestofl_lib/tables.py, "
-            "or leave them out"
+            "bestofl_lib/tables.py, or leave them out"
         )
     try:
         table = table.select(pl.col(column).cast(dtype) for column, dtype in declared.schema.items())

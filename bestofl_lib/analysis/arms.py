@@ -192,9 +192,10 @@ def _random(arrays: CandidateArrays, name: str, ks: Array) -> Array:
     members, half = arrays.members(name), arrays.half(name)
     largest = arrays.largest_budget(name)
     if ks.max() > largest:
+        # refuses, naming problem and language
         coverage_of_shares(
             {code: arrays.is_correct[code] for code in members}, budgets=[int(ks.max())], problem_ids=arrays.problem_ids
-        )  # refuses, naming problem and language
+        )
     share = {code: np.nansum(arrays.is_correct[code], 1) / arrays.n_candidates(code) for code in members}
     if half is None:
         return np.repeat(np.mean(list(share.values()), 0)[:, None], len(ks), 1)

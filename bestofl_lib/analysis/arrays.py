@@ -78,9 +78,8 @@ class CandidateArrays:
     n_dropped: int = 0  # problems left out because a language had no candidate for them
     named_base: str | None = None  # the language that others are compared with, if the user named it
     seeds: tuple[int, ...] = ()  # training seeds of the reward models; empty where none were stored
-    other_seeds: tuple[
-        Mapping[str, Mapping[str, Array]], ...
-    ] = ()  # rewards as above, of the second seed, the third, …
+    # rewards as above, of the second seed, the third, …
+    other_seeds: tuple[Mapping[str, Mapping[str, Array]], ...] = ()
     # language → wording of the instruction → as `is_correct`, of candidates asked in other words; they are in no figure
     # but the control of H4
     wordings: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
@@ -557,8 +556,7 @@ def _seeded_rewards(
         if lacking and part["seed"].null_count() < len(part):
             raise ValueError(
                 f"reward model {model!r} has no rewards of seed {', '.join(map(str, sorted(lacking)))}, other models "
-                "have; "
-                "train and score all models with the same seeds"
+                "have; train and score all models with the same seeds"
             )
     first, *others = (
         _rewards(rewards.filter(pl.col("seed").is_null() | (pl.col("seed") == seed)), table, columns) for seed in seeds

@@ -27,9 +27,8 @@ Array = np.ndarray
 
 LEVEL = 0.95
 REPLICATES = 2000
-QUICK_REPLICATES = (
-    1000  # for the quality of rewards: many models and languages, where a tenth of a point does not matter
-)
+# for the quality of rewards: many models and languages, where a tenth of a point does not matter
+QUICK_REPLICATES = 1000
 UNSEEN = 0.5  # weight of the imagined problem; 1: Clopper–Pearson where values are 0 and 1
 FEW = 8  # with fewer problems that differ, the imagined one may lie at the bounds, not only as far out as those seen
 _BLOCK = 4_000_000  # replicate values held at once

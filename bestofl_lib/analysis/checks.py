@@ -83,9 +83,8 @@ def checked_rewards(
     if stray.any():
         p, i = (int(x[0]) for x in np.nonzero(stray))
         raise ValueError(
-            f"candidate {i} of {problem_name(p, problem_ids, language)} has a reward but does not exist (is_correct is "
-            "NaN); "
-            "give both from the same table"
+            f"candidate {i} of {problem_name(p, problem_ids, language)} has a reward but does not exist (is_correct "
+            "is NaN); give both from the same table"
         )
     return rewards, np.where(exists, np.nan_to_num(payoff.astype(float)), 0.0), exists
 

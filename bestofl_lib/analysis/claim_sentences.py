@@ -111,8 +111,7 @@ def _first(row: Mapping[str, Any], cross: str) -> str:
     size, k = _size(row), _completions(row["budget"])
     what = {
         "total": f"choosing from the mixed pool with the reward model '{cross}' is {size} choosing from each "
-        "language's "
-        "own pool with its own model",
+        "language's own pool with its own model",
         "pool": f"the mixed pool is {size} each language's own pool, whichever model chooses",
         "reward": f"the reward model '{cross}' is {size} the models of single languages, whichever the pool",
     }[row["part"]]

@@ -330,8 +330,7 @@ def _needed_for_training(trained: pl.DataFrame | None) -> str:
         return ""
     return (
         f" ({failed['status'][0]}). Each needs problems with a correct and a wrong candidate in its languages: draw "
-        "more candidates, or "
-        "take easier problems or a stronger model"
+        "more candidates, or take easier problems or a stronger model"
     )
 
 

@@ -58,12 +58,10 @@ class Comparison:
     second: str
     n_problems: int  # that both runs have
     settings: pl.DataFrame  # one row per setting that differs: step, what, first, second
-    counts: dict[
-        str, int
-    ]  # candidates: first, second, same (key and text), reread (of these, another answer), rejudged, rescored
-    languages: (
-        pl.DataFrame
-    )  # one row per language: shares correct, difference with interval, its parts by sampling and by reading
+    # candidates: first, second, same (key and text), reread (of these, another answer), rejudged, rescored
+    counts: dict[str, int]
+    # one row per language: shares correct, difference with interval, its parts by sampling and by reading
+    languages: pl.DataFrame
     arms: pl.DataFrame  # one row per strategy on the mixed pool at the largest budget both reach
     flips: pl.DataFrame  # one row per problem that the chosen arm solves in one run and not in the other
 

@@ -27,7 +27,8 @@ _SPACE = r"(?:\s|\\[,;: ]|~)*+"
 _OPERATION = r"[-+*/×÷·–]|x(?=\s?[\d($])|:(?=\s)|\\(?:times|cdot|div)(?![a-z])"
 _BETWEEN = re.compile(
     rf"(?P<close>(?:{_SPACE}\))*)(?:{_SPACE}{_UNIT}){{0,3}}(?P<close2>(?:{_SPACE}\))*){_SPACE}"
-    rf"(?P<sign>{_OPERATION}|(?<![=<>!])=(?!=))(?:{_SPACE}\\?[{SIGNS}])?(?P<open>(?:{_SPACE}\()*){_SPACE}(?:\\?[{SIGNS}])?{_SPACE}"
+    rf"(?P<sign>{_OPERATION}|(?<![=<>!])=(?!=))(?:{_SPACE}\\?[{SIGNS}])?"
+    rf"(?P<open>(?:{_SPACE}\()*){_SPACE}(?:\\?[{SIGNS}])?{_SPACE}"
 )
 _UNKNOWN = re.compile(r"\s*[a-zA-Z](?![^\W\d_])")  # 2x + 3: a letter used as a variable; also 5 m, which costs little
 _OPENED = re.compile(rf"(?:(?<!\\)\({_SPACE}(?:\\?[{SIGNS}])?{_SPACE})+$")

@@ -25,7 +25,8 @@ from bestofl_lib.text import trie
 
 NOT_UNDERSTOOD = "not understood as an expression"
 _BETWEEN_BOXES = re.compile(
-    r"[\s$*,;]*(?:\\\))?[\s$*,;]*(?:\\text\{[^{}]*\}|[^\W\d_]{1,4})?[\s$*,;]*(?:\\\()?[\s$]*(?:[a-zA-Z](?:_\w)?\s*=\s*)?"
+    r"[\s$*,;]*(?:\\\))?[\s$*,;]*(?:\\text\{[^{}]*\}|[^\W\d_]{1,4})?"
+    r"[\s$*,;]*(?:\\\()?[\s$]*(?:[a-zA-Z](?:_\w)?\s*=\s*)?"
 )
 
 

@@ -35,9 +35,8 @@ class Phrases:
     operator: re.Pattern[str]  # what continues a formula behind a number
     either: re.Pattern[str]  # "or" before a second number
     offered: re.Pattern[str]  # two numbers with "or" or "and" as text between them, in a formula
-    compound: re.Pattern[
-        str
-    ]  # 1 hour and 35 minutes, 2時間30分: a unit, then another number with a unit and no operator
+    # 1 hour and 35 minutes, 2時間30分: a unit, then another number with a unit and no operator
+    compound: re.Pattern[str]
     per: re.Pattern[str]  # makes the number before it a rate's denominator
     conclusion: re.Pattern[str]  # a sentence that opens with "therefore"
 

@@ -23,9 +23,8 @@ _PARAGRAPH_END = re.compile(r"\n\s*\n")
 _LINE_OPENS = re.compile(r"(?:\A|\n)[\s#*_>\-•(\[【「✅👉]*(?:[^\W\d_]+[ ,*-]+){0,4}+(?:\w{0,12})$")
 _FORMULA = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)")
 _EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
-_PERCENT_OF = re.compile(
-    r"\s?%\s*(?:[^\W\d_]{1,4}\s+|的|の)\D{0,2}\d"
-)  # 25 % of 80: not the answer, but how it is found
+# 25 % of 80: not the answer, but how it is found
+_PERCENT_OF = re.compile(r"\s?%\s*(?:[^\W\d_]{1,4}\s+|的|の)\D{0,2}\d")
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|\\textbf\{([^{}\n]{1,200})\}|<b>([^<\n]{1,200})</b>")
 BRACKETED_END = re.compile(r"\([^()\n]*\)[\s.。*]*$")
 _LIST_ITEM = re.compile(r"1[.)]\s")

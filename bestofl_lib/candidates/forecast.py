@@ -88,8 +88,7 @@ def forecast(
         if not rows:
             raise ValueError(
                 f"{measured.name} does not fit: {memory_words(weights, cache, free, rows, place)}; take a smaller "
-                "model or dtype, "
-                "a device with more memory, or a server (model: http://host:8000/v1)"
+                "model or dtype, a device with more memory, or a server (model: http://host:8000/v1)"
             )
         speed = measured.tokens_per_second(requests, settings)
     most = left * settings.max_new_tokens

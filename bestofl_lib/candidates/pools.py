@@ -232,8 +232,7 @@ def _with_languages(
     if len(unsaid):
         raise ValueError(
             f"{counted(len(unsaid), 'row')} without a language, the first of problem {unsaid['problem_id'][0]}; "
-            "correct them, or give the "
-            "language of all rows with language='en'"
+            "correct them, or give the language of all rows with language='en'"
         )
     check_languages(rows["language"].unique(maintain_order=True))
     if languages is not None:

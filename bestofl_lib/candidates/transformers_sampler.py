@@ -217,10 +217,9 @@ class TransformersSampler:
             raise ValueError(f"{prompt} has no tokens; check the question and chat_template")
         if room is not None and length + settings.max_new_tokens > room:
             raise ValueError(
-                f"{prompt} has {length} tokens, which with max_new_tokens {settings.max_new_tokens} exceeds the {room} "
-                f"positions of {self.name}; lower max_new_tokens to {max(room - length, 0)} or take a model with a "
-                "longer "
-                "context"
+                f"{prompt} has {length} tokens, which with max_new_tokens {settings.max_new_tokens} exceeds the "
+                f"{room} positions of {self.name}; lower max_new_tokens to {max(room - length, 0)} or take a model "
+                "with a longer context"
             )
 
 
@@ -228,7 +227,6 @@ def _seed(request: Request) -> int:
     if request.seed is None:
         raise ValueError(
             f"candidate {request.sample_index} of problem {request.problem_id} ({request.language}) was asked for "
-            "without a "
-            "seed; this sampler draws from each candidate's own stream, so give one"
+            "without a seed; this sampler draws from each candidate's own stream, so give one"
         )
     return request.seed

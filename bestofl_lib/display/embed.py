@@ -105,8 +105,7 @@ def chart_block(spec: dict[str, Any], draw: bool = True) -> str:
     return (
         f'<figure class="bestofl-chart" id="{name}"><figcaption>{caption}</figcaption>'
         '<div class="bestofl-holder"><p class="bestofl-fallback">This chart is drawn by a script: open the HTML '
-        "report, "
-        "or trust this notebook and run its first cell.</p></div>"
+        "report, or trust this notebook and run its first cell.</p></div>"
         f'<script type="application/json">{text}</script></figure>'
         + (f"{_DRAW}window.bestofl && window.bestofl.draw({json.dumps(name)})</script>" if draw else "")
     )

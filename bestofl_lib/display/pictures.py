@@ -26,9 +26,8 @@ VEGA_LITE = "6.4"
 SCALE = 3.0  # PNG pixels per pixel of the page: 288 per inch
 PIXELS_PER_INCH = 96
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SHAPED = re.compile(
-    "[\u0590-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]"
-)  # vl-convert garbles or lacks these
+# vl-convert garbles or lacks these
+SHAPED = re.compile("[\u0590-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]")
 _PIXELS = re.compile(r'<pre class="pixels">data:image/png;base64,([^<]+)</pre>')
 _PICTURE = re.compile(r'<pre class="picture" data-number="(\d+)">(.*?)</pre>', re.DOTALL)
 

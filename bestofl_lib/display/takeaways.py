@@ -377,8 +377,7 @@ def outcomes(found: dict, model: str | None = None) -> list[str]:
         f"{solved} of {n} problems are solved at least once in some language, {found['solved_everywhere']} in every "
         f"language, {found['one_language_only']} in one language only.",
         f"In {found['disagreement']} of {n} problems the languages' most frequent answers differ; in "
-        f"{found['unreadable']} an answer could not "
-        "be read.",
+        f"{found['unreadable']} an answer could not be read.",
     ]
     if model:
         told.append(

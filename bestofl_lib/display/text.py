@@ -128,9 +128,8 @@ def typeset(latex: str, display: bool = False) -> list[Any] | None:
 
     try:
         return _tree(convert_to_element(latex, display="block" if display else "inline"))
-    except (
-        Exception
-    ):  # the converter raises whatever its parser meets (KeyError, RecursionError, its own); then the source is shown
+    # the converter raises whatever its parser meets (KeyError, RecursionError, its own); then the source is shown
+    except Exception:
         return None
 
 

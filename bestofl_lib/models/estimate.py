@@ -18,10 +18,8 @@ from bestofl_lib.models.generate_decoding import GenerateDecoder
 from bestofl_lib.models.opening import loading
 from bestofl_lib.models.work import Group, Queue, Shape
 
-_TRIED = (
-    (4, 4),
-    (64, 16),
-)  # rows and tokens; tried in order until one takes long enough to be measured
+# rows and tokens; tried in order until one takes long enough to be measured
+_TRIED = ((4, 4), (64, 16))
 _ENOUGH_SECONDS = 3.0
 
 

@@ -31,7 +31,8 @@ START_SECONDS = 300.0  # for the worker to import its libraries: seconds, on a v
 MAX_CHARACTERS = 200
 _TOO_LONG = f"expression took longer than {CPU_SECONDS:g} s"
 _LARGE_POWER = re.compile(
-    r"(?:\^|\*\*)\s*+(?:\{\s*+)?(?:\(\s*+)?-?(?:\d{3,}|\d+\s*+(?:\}\s*+)?(?:\^|\*\*)|\{|\\|[a-z])|\d\s*!|\^[^^]*\^[^^]*\^"
+    r"(?:\^|\*\*)\s*+(?:\{\s*+)?(?:\(\s*+)?-?(?:\d{3,}|\d+\s*+(?:\}\s*+)?(?:\^|\*\*)|\{|\\|[a-z])"
+    r"|\d\s*!|\^[^^]*\^[^^]*\^"
 )
 
 

@@ -20,9 +20,10 @@ _K = "".join(_KANJI) + "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
 _U = "".join(_KANJI_UNITS) + "".join(_KANJI_MYRIADS)
 KANJI_NUMBER = re.compile(rf"(?:\d+(?:[,.]\d+)*\s?(?=[{_U}])|[{_K}]|(?<=[{_U}])\s?\d+(?:,\d{{3}})*(?!\d))+")
 KANJI_NEXT = re.compile(rf"\s?[{_U}]|[,.]")  # behind digits: they may be part of a longer number
+# 三分之二, 3分の2, 百分之二十
 KANJI_PARTS = re.compile(
     rf"(\d{{1,18}}|[{_K}]{{1,30}})\s?分[之の]\s?(\d{{1,18}}(?:\.\d{{1,18}})?(?!\d)|[{_K}]{{1,30}})"
-)  # 三分之二, 3分の2, 百分之二十
+)
 _KANJI_TOKEN = re.compile(rf"\d+(?:[,.]\d+)*|[{_K}]")
 
 

@@ -75,9 +75,8 @@ class Words:
             for case in LANGUAGES[code].cases:
                 self._add(num2words(n, lang=code, case=case), n)
         one = num2words(1, lang=code)
-        for n in range(
-            100, 1000, 100
-        ):  # the form before a summand: "trois cent" un, "ciento" uno, "three hundred and" one
+        # the form before a summand: "trois cent" un, "ciento" uno, "three hundred and" one
+        for n in range(100, 1000, 100):
             joined = num2words(n + 1, lang=code)
             if joined.endswith(one) and len(joined) > len(one):
                 self._add(joined.removesuffix(one).strip().removesuffix(" and"), n)

@@ -24,7 +24,8 @@ _SIGN = re.compile(rf"[-+–](?=\\?[{SIGNS}]?\s?[\d.\\])\s?|\+")
 _CURRENCY = re.compile(rf"\\?[{SIGNS}]\s?|\\text\{{\s*[{SIGNS}]\s*\}}\s?")
 _VULGAR = {c: Fraction(unicodedata.numeric(c)).limit_denominator(1000) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _FRAC = re.compile(
-    r"\\[dtc]?frac\s*(?:\{\s*(?P<n>-?\s*\d[\d.,]*)\s*\}\s*\{\s*(?P<d>\d[\d.,]*)\s*\}|(?P<n1>\d)\s*(?P<d1>\d)|(?P<n2>\d)\s*\{(?P<d2>\d+)\})"
+    r"\\[dtc]?frac\s*(?:\{\s*(?P<n>-?\s*\d[\d.,]*)\s*\}\s*\{\s*(?P<d>\d[\d.,]*)\s*\}"
+    r"|(?P<n1>\d)\s*(?P<d1>\d)|(?P<n2>\d)\s*\{(?P<d2>\d+)\})"
 )
 _SLASH = re.compile(r"\s?/\s?(\d{1,12})(?![\d.,]*\d)")
 _POWER_OF_TEN = re.compile(r"\s*(?:\\times|×|·|\*|\\cdot|x)\s*10\s*(?:\^|\*\*)\s*+(?:\{\s*+)?(-?\d{1,3})\s*\}?(?!\d)")
@@ -309,9 +310,8 @@ _COUNTERS = frozenset(
     "个個人元円块塊本枚匹頭头台名歳岁年月日天时時分秒小ド美欧只隻条條件箱袋杯瓶张張页頁次回倍点點米公英升克斤千で"
     "。．.,、，!！)）*\\}」]%\n "
 )
-UNIT_DIGITS = re.compile(
-    r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*+(?:\^\s*+)?(?:\{\s*+)?[23](?![\d.,])|[²³]"
-)  # the 2 of m2
+# the 2 of m2
+UNIT_DIGITS = re.compile(r"(?:[a-zA-Z]|\\text\{[^{}]*\}|\})\s*+(?:\^\s*+)?(?:\{\s*+)?[23](?![\d.,])|[²³]")
 
 
 def any_number(text: str, at: int, code: str, words: bool) -> Number | None:

@@ -79,6 +79,5 @@ def _refuse_stray_quote(text: str, at: int, line: int, mark: str, rows: list, na
     if end < len(text) or (marks and any(part.count(mark) == marks for part in swallowed)):
         raise ValueError(
             f"{name}, line {line}: a quote opens a field here ({text[at : at + 30]!r}) that does not end before the "
-            "next "
-            "mark; write a quote inside a quoted field twice, and quote every field that begins with one"
+            "next mark; write a quote inside a quoted field twice, and quote every field that begins with one"
         )

@@ -61,8 +61,7 @@ def read_text(address: str | Path) -> str:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
             f"{address}, line {line}: byte {data[error.start]:#x} is not UTF-8; convert the file first, for example "
-            "with "
-            "`iconv -f WINDOWS-1252 -t UTF-8` (a file of mixed encodings line by line)"
+            "with `iconv -f WINDOWS-1252 -t UTF-8` (a file of mixed encodings line by line)"
         ) from error
 
 
@@ -129,8 +128,7 @@ def _numbered_json(text: str, name: str | Path) -> list[tuple[int, dict[str, Any
             digits = max(re.findall(r"\d+", line), key=len)
             raise ValueError(
                 f"{name}, line {number}: a number of {len(digits):,} digits ({digits[:20]}…); correct or remove the "
-                "line, or "
-                "put the number into quotes where it is text"
+                "line, or put the number into quotes where it is text"
             ) from error
         if not isinstance(row, dict):
             raise ValueError(f"{name}, line {number}: expected a JSON object, found {type(row).__name__} {line[:40]!r}")

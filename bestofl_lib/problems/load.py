@@ -154,8 +154,7 @@ def _read_source(
         return _own(source, columns)
     raise ValueError(
         f"no problems at {source!r}; {suggestion(source, SOURCES)}expected {', '.join(SOURCES)}, an existing file or "
-        "folder, "
-        "or hf://…"
+        "folder, or hf://…"
     )
 
 

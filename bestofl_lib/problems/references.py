@@ -58,9 +58,9 @@ def check_ids(table: pl.DataFrame, source: str | Path = "", lines: Sequence[int]
         first = int(rows[0])
         where = place(source, lines[first]) if lines else f"row {first + 1}"
         raise ValueError(
-            f"{counted(len(rows), 'row')} without a problem_id, the first {where} with {table['problem_id'][first]!r}; "
-            "give each "
-            "problem an id, the same in all languages, or leave the rows out"
+            f"{counted(len(rows), 'row')} without a problem_id, the first {where} with "
+            f"{table['problem_id'][first]!r}; give each problem an id, the same in all languages, or leave the rows "
+            "out"
         )
 
 

@@ -44,9 +44,8 @@ from bestofl_lib.rewards.logits import base_of, refuse_other_logits
 from bestofl_lib.rewards.readouts import Batch, HeadReward, LastState, Readout
 from bestofl_lib.rewards.texts import CandidateTexts
 
-_HEAD = re.compile(
-    r"(^|\.)(score|classifier|pre_classifier|pooler|summary)(\.|$)"
-)  # what a classifier adds to its base
+# what a classifier adds to its base
+_HEAD = re.compile(r"(^|\.)(score|classifier|pre_classifier|pooler|summary)(\.|$)")
 _PADDING = 0.8  # prompts of at least this share of the longest's length are padded and run with it
 
 
@@ -385,8 +384,7 @@ class RewardBackbone:
             if reason is not None:
                 warnings.warn(
                     f"{self.source} computes each prompt again for every completion, which takes longer, because "
-                    f"{reason} "
-                    "when prompts are shared; the rewards are the same",
+                    f"{reason} when prompts are shared; the rewards are the same",
                     SlowScoringWarning,
                     stacklevel=4,
                 )

@@ -158,9 +158,8 @@ def kept_bytes(model: Any, rows: int, tokens: int) -> int:
 
     device = next(model.parameters()).device
     ids = torch.zeros(rows, tokens, dtype=torch.long, device=device)
-    mask = torch.ones(
-        rows, 1, tokens, tokens, dtype=torch.bool, device=device
-    )  # whole, so that none is made by its contents
+    # whole, so that none is made by its contents
+    mask = torch.ones(rows, 1, tokens, tokens, dtype=torch.bool, device=device)
     base = base_of(model.get_base_model() if hasattr(model, "get_base_model") else model)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         states = base(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state

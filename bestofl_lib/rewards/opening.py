@@ -3,8 +3,7 @@
 A reward model is a folder with `reward_model.json` and, by tuning:
 
 * frozen: `head.safetensors`, the linear layer over a frozen base named in the JSON: for readout "head" the
-`score.weight`
-  of `AutoModelForSequenceClassification`, for readout "probe" one weight per number that a probe reads;
+  `score.weight` of `AutoModelForSequenceClassification`, for readout "probe" one weight per number that a probe reads;
 * lora: an adapter of `peft` over the base named in the JSON;
 * full: an ordinary checkpoint with its tokenizer (a sequence classifier for readout "head", else a language model);
 * lora or full with readout "verifier": also `readout.safetensors`, the value head;
@@ -258,8 +257,7 @@ def export_reward_model(folder: str | Path, destination: str | Path) -> Path:
     if spec.readout != "head":
         raise ValueError(
             f"reward model {spec.name!r} has readout {spec.readout!r}, which a sequence classifier cannot compute; "
-            "train it "
-            "with readout='head' to export it"
+            "train it with readout='head' to export it"
         )
     backbone = open_reward_model(folder, spec, device="cpu", dtype="float32")
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -274,8 +272,7 @@ def _check_digest(folder: Path, spec: RewardModelSpec) -> None:
     if folder_hash(folder) != spec.digest:
         raise ValueError(
             f"the weights of reward model {spec.name!r} in {folder} are damaged or missing; delete the folder and "
-            "train it "
-            "again (run 04_train_reward_models)"
+            "train it again (run 04_train_reward_models)"
         )
 
 
@@ -297,8 +294,7 @@ def _open_imported(spec: RewardModelSpec, device: str, dtype: str, batch_tokens:
     if fingerprint(spec.base, spec.revision) != spec.weights:
         raise ValueError(
             f"reward model {spec.name!r} ({spec.base}) has other weights now than when it was imported; delete its "
-            "folder "
-            "in reward_models to import it again"
+            "folder in reward_models to import it again"
         )
     backbone = RewardBackbone(
         spec.base,

@@ -178,9 +178,8 @@ class StepRewards:
         if not rows:
             return found
         places = [start + m for start, marks in zip(batch.starts, batch.marks, strict=True) for m in marks]
-        columns = [
-            MOST_STEPS - len(marks) + i for marks in batch.marks for i in range(len(marks))
-        ]  # the last step last
+        # the last step last
+        columns = [MOST_STEPS - len(marks) + i for marks in batch.marks for i in range(len(marks))]
         logits = self.output(model, states[rows, places]).float()
         if self.labels is not None:
             logits = logits[:, self.labels]

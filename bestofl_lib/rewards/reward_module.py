@@ -2,12 +2,10 @@
 
 * head: the sequence classifier's own head on the last token.
 * implicit: scale × log-likelihood of the completion under the model + offset, so that a likely completion is a correct
-one.
-  The model's own next-token distribution is the verifier: one unlikely token (a wrong result) lowers the reward.
+  one. The model's own next-token distribution is the verifier: one unlikely token (a wrong result) lowers the reward.
 * verifier: a value at every token of the completion, trained to say whether it will turn out correct, with the
-language-model
-  loss of correct completions beside it (Cobbe et al. 2021, arXiv:2110.14168); the reward is the value at the last
-  token.
+  language-model loss of correct completions beside it (Cobbe et al. 2021, arXiv:2110.14168); the reward is the value at
+  the last token.
 """
 
 from __future__ import annotations

@@ -50,10 +50,8 @@ class Scores:
     """The tables that scoring returns."""
 
     rewards: pl.DataFrame  # one row per candidate and reward model; every reward is finite
-    steps: (
-        pl.DataFrame
-    )  # one row per candidate, process reward model and step: what the reward was computed from, by the
-    # first training
+    # one row per candidate, process reward model and step: what the reward was computed from, by the first training
+    steps: pl.DataFrame
     set_aside: pl.DataFrame  # one row per candidate and reward model without a usable reward, with the reason
     summary: pl.DataFrame  # one row per reward model: candidates, set_aside, truncated, seconds
     servers: tuple[dict[str, Any], ...] = ()  # what happened at each scoring that asked servers, oldest first

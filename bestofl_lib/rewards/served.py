@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ class ServedReward:
         return local
 
 
-class _Call:
+class _Call(ABC):
     """The requests of one scoring: what is sent for some rows, and what their answer says."""
 
     path = ""
@@ -124,13 +125,13 @@ class _Call:
         self.facts: dict[str, Any] = {}
         self._too_long: list[int] = []
 
+    @abstractmethod
     def body(self, rows: Sequence[int]) -> dict[str, Any]:
         """What is asked about some rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, rows: Sequence[int], answer: Mapping[str, Any]) -> list[float]:
         """One reward per row; NaN where the answer is whole and holds none."""
-        raise NotImplementedError
 
     def tokens(self, rows: Sequence[int]) -> int:
         """Tokens that may be written, for the deadline."""
@@ -235,9 +236,9 @@ class _Rewards(_Call):
         super().__init__(model)
         self.path = PATHS[model.endpoint]
 
+    @abstractmethod
     def texts(self, rows: Sequence[int]) -> dict[str, Any]:
         """The texts of some rows, in one of the shapes that the server takes."""
-        raise NotImplementedError
 
     def body(self, rows: Sequence[int]) -> dict[str, Any]:
         task = {"task": "classify"} if self.model.endpoint == "pooling" else {}

@@ -137,8 +137,7 @@ class LabelTurns(MarkedTexts):
         if text.count(_LABEL) != len(steps):
             raise ValueError(
                 f"the chat template of {self.source!r} does not write every turn once; use a model whose template "
-                "takes "
-                "turns of user and assistant"
+                "takes turns of user and assistant"
             )
         before = self._rendered([{"role": "user", "content": question + " " + _LABEL}]).split(_LABEL)[0].rstrip(" ")
         label, ids, marks = self.one_token("+"), [], []

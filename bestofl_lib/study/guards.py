@@ -97,8 +97,7 @@ def check_folders(run: Run, folders: Folders) -> None:
         if free < LEAST_FREE:
             raise StudyError(
                 f"{free / 2**20:.0f} MB are free on the disk of {folder}; at least {LEAST_FREE / 2**20:.0f} MB are "
-                "needed "
-                "to begin; free some space, or set BESTOFL_RUNS and BESTOFL_REPORTS to folders on another disk"
+                "needed to begin; free some space, or set BESTOFL_RUNS and BESTOFL_REPORTS to folders on another disk"
             )
 
 

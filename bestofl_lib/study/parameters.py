@@ -24,6 +24,7 @@ TYPES: dict[str, type] = {
     "str": str, "int": int, "float": float, "bool": bool,
     "list[str]": list[str], "list[int]": list[int], "list[float]": list[float],
 }  # fmt: skip
+# values are language codes
 LANGUAGE_PARAMETERS = (
     "language",
     "languages",
@@ -33,7 +34,7 @@ LANGUAGE_PARAMETERS = (
     "question_language",
     "think_in",
     "answer_in",
-)  # values are language codes
+)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,19 @@ def test_two_nodes_of_which_one_is_killed_draw_what_one_process_draws(cluster, t
     assert Store(tmp_path / "cluster").notes()[0]["engine"] == "ray"
 
 
+def trained_world(base, tmp_path):
+    """A small world, and a folder of reward models that learnt from its training split."""
+    from bestofl_lib.rewards.spec import TrainingSettings
+    from bestofl_lib.rewards.training import train_reward_models
+
+    world, folder = make_world(12), tmp_path / "reward_models"
+    train_reward_models(
+        world.candidates, world.readings, world.split("train"), base=base, folder=folder, device="cpu",
+        settings=TrainingSettings(readout="head", rows=20),
+    )  # fmt: skip
+    return world, folder
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_rewards_by_workers_of_which_one_is_killed_are_those_of_one_process(
@@ -87,15 +100,8 @@ def test_rewards_by_workers_of_which_one_is_killed_are_those_of_one_process(
 ):
     from bestofl_lib.rewards import ray_reader
     from bestofl_lib.rewards.scoring import score
-    from bestofl_lib.rewards.spec import TrainingSettings
-    from bestofl_lib.rewards.training import train_reward_models
 
-    world = make_world(12)
-    folder = tmp_path / "reward_models"
-    train_reward_models(
-        world.candidates, world.readings, world.split("train"), base=tiny_policy, folder=folder, device="cpu",
-        settings=TrainingSettings(readout="head", rows=20),
-    )  # fmt: skip
+    world, folder = trained_world(tiny_policy, tmp_path)
     here = score(world.candidates, world.split("test"), folder, cache=tmp_path / "cache", device="cpu")
     monkeypatch.setattr(ray_reader.RayReader.__init__, "__defaults__", (7,))
 
@@ -131,15 +137,8 @@ class HereAndNow(RayCluster):
 
 def test_a_cluster_reads_in_chunks_what_one_process_reads_at_once(tiny_policy, tmp_path, monkeypatch):
     from bestofl_lib.rewards import ray_reader, scoring
-    from bestofl_lib.rewards.spec import TrainingSettings
-    from bestofl_lib.rewards.training import train_reward_models
 
-    world = make_world(12)
-    folder = tmp_path / "reward_models"
-    train_reward_models(
-        world.candidates, world.readings, world.split("train"), base=tiny_policy, folder=folder, device="cpu",
-        settings=TrainingSettings(readout="head", rows=20),
-    )  # fmt: skip
+    world, folder = trained_world(tiny_policy, tmp_path)
     here = scoring.score(world.candidates, world.split("test"), folder, cache=tmp_path / "cache", device="cpu")
     monkeypatch.setattr(scoring, "RayCluster", HereAndNow)
     monkeypatch.setattr(ray_reader.RayReader.__init__, "__defaults__", (7,))

@@ -204,9 +204,8 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
         "runs_side_by_side",
         f"At {k} completions {best['arm']} is highest by {shown[0]}: {percent(best['accuracy'])}",
         "How far does each run come with the same budget?",
-        f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions per "
-        "problem in equal shares over "
-        "the languages that all runs have; bands are 95 % intervals over problems.",
+        f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions "
+        "per problem in equal shares over the languages that all runs have; bands are 95 % intervals over problems.",
         room=125,
     )
 

@@ -133,8 +133,7 @@ def calibration(table: pl.DataFrame) -> alt.TopLevelMixin:
         "correct: its largest error",
         "Of the candidates called likely to be right, how many are?",
         f"Share correct against the predicted chance, in bins of candidates ({table['n_candidates'].sum():,} in all; "
-        "larger dots hold more); "
-        "on the dashed line the two agree.",
+        "larger dots hold more); on the dashed line the two agree.",
     )
 
 

@@ -22,6 +22,7 @@ from bestofl_lib.display.text import unbroken
 from bestofl_lib.languages import english_name
 from bestofl_lib.text import percent
 
+# after Okabe and Ito, with yellow darkened and blue lightened so that both show on white and on black
 OWN, MIXED, MULTI, PLANNED, VOTE, SKY, GREY = (
     "#2477b8",  # a language's own pool; its own reward model (mono)
     "#d55e00",  # all languages; the cross-lingual reward model
@@ -30,7 +31,7 @@ OWN, MIXED, MULTI, PLANNED, VOTE, SKY, GREY = (
     "#c79500",  # votes
     "#56b4e9",
     "#868e96",  # ceilings, references, zero
-)  # after Okabe and Ito, with yellow darkened and blue lightened so that both show on white and on black
+)
 Arm = tuple[str, str, str | None]  # pool ("own": the language of the speaker), strategy, reward model
 ARM_COLOURS: dict[Arm, str] = {
     ("own", "best_of_k", "mono"): OWN,
@@ -40,16 +41,8 @@ ARM_COLOURS: dict[Arm, str] = {
     ("mixed", "majority", None): MIXED,
     ("mixed", "oracle", None): GREY,
 }
-TONES = [
-    "#33527a",
-    "#5a7ba6",
-    "#86a3c6",
-    "#b0c4dc",
-    "#7c8794",
-    "#a7b0ba",
-    "#c9cfd6",
-    "#5f6b78",
-]  # of parts that carry no meaning
+# of parts that carry no meaning
+TONES = ["#33527a", "#5a7ba6", "#86a3c6", "#b0c4dc", "#7c8794", "#a7b0ba", "#c9cfd6", "#5f6b78"]
 INK = "currentColor"  # the page's own text colour
 WIDTH = 620  # pixels of a chart with one panel; pages fit it to their width
 TEXT = 12  # pixels of the smallest text

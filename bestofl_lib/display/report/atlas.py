@@ -292,9 +292,8 @@ def _said(
     if len(held) < total:
         first = "those with the highest reward of their problem, then " if source.models else ""
         said.append(
-            f"{len(held):,} of {total:,} candidates are embedded, at most {cap.per_cell} of a problem in one language: "
-            f"{first}those drawn "
-            "first. Counts, shares and votes are over all of them."
+            f"{len(held):,} of {total:,} candidates are embedded, at most {cap.per_cell} of a problem in one "
+            f"language: {first}those drawn first. Counts, shares and votes are over all of them."
         )
     cut = sum(any("cut" in piece for piece in candidate[1]) for candidate in held)
     if cut:

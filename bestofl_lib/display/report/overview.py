@@ -103,8 +103,7 @@ def _warning(accuracy: pl.DataFrame | None) -> str:
         return ""
     return (
         f"This policy cannot solve these problems: in its best language, {english_name(best['language'])}, "
-        f"{percent(best['accuracy'])} of "
-        "completions are right. Comparisons below mean little."
+        f"{percent(best['accuracy'])} of completions are right. Comparisons below mean little."
     )
 
 
