@@ -5,7 +5,7 @@
 A reward model must see that a written result is wrong, which the policy that wrote it cannot. Most rows are plain
 equations, in no language (ARITHMETIC); the others are what the policy was trained on, so that its languages are kept.
 It learns no candidate, no label and no problem of the train, dev or test splits: mono, multi and cross start from the
-same base and differ in what they learn from candidates. Takes about 15 minutes of one core.
+same base and differ in what they learn from candidates. Takes about 9 minutes of one core.
 """
 
 from __future__ import annotations
