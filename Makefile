@@ -57,9 +57,9 @@ bench: .venv/.installed-dev
 pictures: .venv/.installed-dev
 	$(BIN)/python tests/draw_pictures.py
 
-# Do the intervals cover? Simulated studies, written to reports/COVERAGE.md; about a minute.
+# Do the intervals cover? Simulated studies, written to reports/COVERAGE.md; a minute and a half.
 coverage: .venv/.installed
-	$(BIN)/python -m bestofl_lib.analysis.interval_check --studies 400
+	$(BIN)/python -m bestofl_lib.analysis.interval_check --studies 2000
 
 # 10,000 alterations of a finished run and of pools, in parts of 500; one such part belongs to the tests.
 PARTS ?= $(shell seq 20)

@@ -1,6 +1,6 @@
 """Do the intervals cover? Simulated studies over values of the kind that is reported, at four accuracies.
 
-    python -m bestofl_lib.analysis.interval_check --studies 400        (or: make coverage)
+    python -m bestofl_lib.analysis.interval_check --studies 2000        (or: make coverage)
 
 A large population of problems of U-shaped difficulty is drawn once; its means are the truth. Each study takes 50 or 250
 of its problems, and counts whether the interval holds the truth and whether the test rejects a true null. Written
@@ -202,13 +202,13 @@ def _flat(curve: Array) -> Array:
     return np.repeat(curve.mean(0)[None], 2000, 0)
 
 
-def as_markdown(table: pl.DataFrame) -> str:
-    """The table as a page of the report's notes."""
+def as_markdown(table: pl.DataFrame, studies: int) -> str:
+    """The table as a page of the report's notes, with the number of studies of each row."""
     lines = [
         "# Do the intervals cover?",
         "",
-        "Simulated studies: share of 95 % intervals that hold the truth, share of true nulls that are rejected at 5 %, "
-        "and half the width of the interval in points. Made by `make coverage`.",
+        f"{studies:,} simulated studies per row: share of 95 % intervals that hold the truth, share of true nulls that "
+        "are rejected at 5 %, and half the width of the interval in points. Made by `make coverage`.",
         "",
         "| accuracy | problems | figure | truth | covered % | rejected % | ± points |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -226,12 +226,12 @@ def as_markdown(table: pl.DataFrame) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--studies", type=int, default=400)
+    parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--to", type=Path, default=ROOT / "reports" / "COVERAGE.md")
     given = parser.parse_args()
     table = check(studies=given.studies, replicates=given.replicates)
-    given.to.write_text(as_markdown(table), "utf8")
+    given.to.write_text(as_markdown(table, given.studies), "utf8")
     low, high, rejected = table.select(
         low=pl.col("covered").min(), high=pl.col("covered").max(), rejected=pl.col("rejected").max()
     ).row(0)

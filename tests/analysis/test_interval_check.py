@@ -42,6 +42,6 @@ def test_an_interval_that_is_too_narrow_would_be_seen(monkeypatch):
 
 
 def test_the_page_says_how_it_was_made_and_holds_every_row(table):
-    page = as_markdown(table)
+    page = as_markdown(table, 400)
     assert "make coverage" in page
     assert page.count("\n| 0.") == len(table)

@@ -116,7 +116,7 @@ def test_ten_times_the_problems_take_at_most_eleven_times_as_long(benchmark):
     benchmark.extra_info["growth"] = seconds[1] / seconds[0]
     benchmark.pedantic(lambda: None, rounds=1)
     print(f"growth {seconds[1] / seconds[0]:.1f} for 10 times the problems ({seconds[0]:.2f} s to {seconds[1]:.2f} s)")
-    assert seconds[1] / seconds[0] < 13  # 11 is the aim; the rest is for a busy machine
+    assert seconds[1] / seconds[0] < 11
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ def english_against_mixed(
     ]
     title = "completions per problem" if x == "budget" else "generated tokens per problem"
     return finish(
-        alt.concat(*columns, columns=3, spacing=24),
+        alt.concat(*columns, columns=2, spacing=24),
         "english_against_mixed" if x == "budget" else "english_against_mixed_tokens",
         _lead(table.filter(pl.col("panel") == words.strategy(*found[0])), names[base], words.strategy(*found[0])),
         f"When does a mixed pool beat a pool of {english_name(base)} alone of the same size?",
