@@ -157,7 +157,7 @@ def copy(
     new: Annotated[str, typer.Argument(help="Name of the copy, such as scratch.")],
 ) -> None:
     """Copy a run, to try things out in notebooks without touching the study's figures."""
-    from bestofl_lib.study.status import copy_run
+    from bestofl_lib.runs import copy_run
 
     made = copy_run(run, new)
     typer.echo(f"{made.folder}; in a notebook set run = {new!r} in the parameters cell")
@@ -169,10 +169,9 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a run with its candidates, and its report."""
-    from bestofl_lib.runs import Folders
-    from bestofl_lib.study.status import existing_run, remove_run
+    from bestofl_lib.runs import existing_run, remove_run
 
-    folder = existing_run(run, Folders.default()).folder
+    folder = existing_run(run).folder
     if not yes:
         typer.confirm(f"Delete {folder} with all its candidates, and its report?", abort=True)
     for gone in remove_run(run):
@@ -184,12 +183,11 @@ def open_report(run: Annotated[str, typer.Argument(help="A folder in data/runs."
     """Open a run's report in the browser."""
     import webbrowser
 
-    from bestofl_lib.runs import Folders
+    from bestofl_lib.runs import Folders, existing_run
     from bestofl_lib.study.errors import StudyError
-    from bestofl_lib.study.status import existing_run
 
     folders = Folders.default()
-    index = folders.reports / existing_run(run, folders).name / "index.html"
+    index = folders.reports / existing_run(run, folders.runs).name / "index.html"
     if not index.exists():
         raise StudyError(f"run {run!r} has no report yet; run its study again to build one")
     webbrowser.open(index.as_uri())
@@ -217,15 +215,14 @@ def compare(
     """What differs between runs and why, their curves in one chart; writes a page into reports/."""
     from bestofl_lib.analysis.comparison import compare_runs
     from bestofl_lib.display.report.compare import names_of, summary, write_page
-    from bestofl_lib.runs import Folders
-    from bestofl_lib.study.status import existing_run
+    from bestofl_lib.runs import Folders, existing_run
 
     if len(runs) < 2:
         raise ValueError(
             f"one run is named, {runs[0]}; name two or more: bestofl compare {runs[0]} OTHER (bestofl runs lists them)"
         )
     folders = Folders.default()
-    opened = [existing_run(name, folders) for name in runs]
+    opened = [existing_run(name, folders.runs) for name in runs]
     found = [compare_runs(opened[0], other) for other in opened[1:]]
     for one in found:
         for line in summary(one, names_of(opened)):
@@ -248,11 +245,11 @@ def share(
 
     from bestofl_lib.display.report.share import share as write
     from bestofl_lib.display.report.share import share_folder
-    from bestofl_lib.runs import Folders
-    from bestofl_lib.study.status import existing_run, page_states
+    from bestofl_lib.runs import Folders, existing_run
+    from bestofl_lib.study.status import page_states
 
     folders = Folders.default()
-    made = existing_run(run, folders)
+    made = existing_run(run, folders.runs)
     title, states = page_states(made, folders)
     path = Path(to) if to else folders.reports / f"{made.name}.html"
     if to and (to.endswith(("/", "\\")) or path.is_dir()):
@@ -282,12 +279,11 @@ def figures(
 
     from bestofl_lib.display.figures import export_figures, inches
     from bestofl_lib.display.pictures import Look
-    from bestofl_lib.runs import Folders
-    from bestofl_lib.study.status import existing_run
+    from bestofl_lib.runs import Folders, existing_run
     from bestofl_lib.text import counted
 
     folders = Folders.default()
-    made = existing_run(run, folders)
+    made = existing_run(run, folders.runs)
     destination = Path(to) if to else folders.reports / f"{made.name}-figures"
     look = Look(inches(width) if width else None, font, title)
     wanted, chosen = ([part.strip() for part in text.split(",") if part.strip()] for text in (formats, only))
@@ -303,10 +299,9 @@ def export(
 ) -> None:
     """Write a reward model of a run as a Hugging Face checkpoint that AutoModelForSequenceClassification opens."""
     from bestofl_lib.rewards.opening import export_reward_model
-    from bestofl_lib.runs import Folders
-    from bestofl_lib.study.status import existing_run
+    from bestofl_lib.runs import existing_run
 
-    models = existing_run(run, Folders.default()).folder / "reward_models"
+    models = existing_run(run).folder / "reward_models"
     typer.echo(str(export_reward_model(models / reward_model, to)))
 
 

@@ -1,4 +1,5 @@
-"""The run folder: the contract between notebooks. Each reads named tables and adds its own.
+"""Run folders: the contract between notebooks, each of which reads named tables and adds its own; listing, copying and
+removing runs.
 
 This file knows where things are; `tables.py` says what the columns of a table mean.
 """
@@ -8,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import polars as pl
 
 from bestofl_lib.candidates.store import Store
@@ -145,6 +148,26 @@ class Run:
         """
         return Store(self.folder / "candidates", Share.parse(shard))
 
+    # -- who is writing here
+
+    @property
+    def lock(self) -> filelock.FileLock:
+        """What a study holds while it changes this run; a killed process holds nothing."""
+        return filelock.FileLock(self.folder / ".study.lock")
+
+    def is_in_use(self) -> bool:
+        """Whether a study is running in this run now, on this machine."""
+        lock = self.lock
+        if not Path(lock.lock_file).exists():
+            return False
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+        except OSError:
+            return False  # a read-only run is not being written
+
     # -- the account of the run
 
     def record(self, section: str, value: Any) -> None:
@@ -244,7 +267,69 @@ class Run:
             have = ", ".join(self.tables()) or "none"
             makes = f"{TABLES[name].made_by}" if name in TABLES else "its notebook"
             return f"run {self.name!r} has no table {name!r} yet (it has: {have}); run {makes} first"
-        runs = sorted(path.name for path in self.root.glob("*") if path.is_dir())
-        return f"no run {self.name!r} in {self.root}; {suggestion(self.name, runs)}run 01_generate_candidates first" + (
-            f", or pick one of: {', '.join(runs)}" if runs else ""
-        )
+        return _no_run(self.name, self.root)
+
+
+def existing_run(name: str, root: Path | None = None) -> Run:
+    """The run of that name.
+
+    Args:
+        root: the folder of all runs, as for `Run`.
+
+    Raises:
+        FileNotFoundError: there is none; with a suggestion.
+    """
+    run = Run(name, root)
+    if not run.folder.is_dir():
+        raise FileNotFoundError(_no_run(name, run.root))
+    return run
+
+
+def run_names(root: Path) -> list[str]:
+    """The runs there are, in order of name."""
+    return sorted(path.name for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))
+
+
+def copy_run(name: str, new: str, folders: Folders | None = None) -> Run:
+    """A copy of a run to try things out in: notebooks run by hand may change it, since no study made it.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        FileExistsError: the new name is taken.
+    """
+    folders = folders or Folders.default()
+    run, target = existing_run(name, folders.runs), Run(new, folders.runs)
+    if target.folder.exists():
+        raise FileExistsError(f"run {new!r} exists already; choose another name, or remove it: bestofl rm {new}")
+    part = target.folder.with_name(f".{new}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(run.folder, part, ignore=shutil.ignore_patterns(".*", "run.json", "explore.ipynb", "*.part"))
+    part.rename(target.folder)
+    return target
+
+
+def remove_run(name: str, folders: Folders | None = None) -> list[Path]:
+    """Delete a run and its report; the folders that are gone.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: a study is running in it.
+    """
+    folders = folders or Folders.default()
+    run = existing_run(name, folders.runs)
+    if run.is_in_use():
+        raise ValueError(f"run {name!r} is in use by `bestofl run`; stop that first")
+    gone = [
+        folder
+        for folder in (run.folder, folders.reports / name, folders.reports / f"{name}-figures")
+        if folder.is_dir()
+    ]
+    for folder in gone:
+        shutil.rmtree(folder)
+    return gone
+
+
+def _no_run(name: str, root: Path) -> str:
+    runs = run_names(root)
+    have = f"runs: {', '.join(runs)}" if runs else "run `bestofl run lab` first"
+    return f"no run {name!r} in {root}; {suggestion(name, runs)}{have}"

@@ -14,6 +14,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
+from bestofl_lib.candidates.forecast import cost
 from bestofl_lib.models.background import iterate_in_thread
 from bestofl_lib.models.contract import Completion, Request, Sampling
 from bestofl_lib.models.server_answers import Fault, ServerError, TooLong
@@ -167,7 +168,7 @@ class EndpointSampler:
             "prompt_tokens": tally.prompt_tokens, "completion_tokens": tally.completion_tokens,
         }  # fmt: skip
         if self.price:
-            self.facts["cost"] = round(tally.completion_tokens * self.price / 1e6, 4)
+            self.facts["cost"] = round(cost(tally.completion_tokens, self.price), 4)
 
 
 class _Form:

@@ -1,4 +1,4 @@
-"""Says what a call of `generate` would take before it is made: completions wanted and held, tokens, time and memory."""
+"""Says what a call of `generate` would take: completions wanted and held, tokens, time, memory and price."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Forecast:
     @property
     def most_cost(self) -> float:
         """The price if every completion were as long as it may be, in the currency of `price`; prompts not counted."""
-        return self.most_tokens * self.price / 1e6
+        return cost(self.most_tokens, self.price)
 
     def __str__(self) -> str:
         said = f"{self.wanted:,} completions wanted, {self.held:,} held"
@@ -94,6 +94,11 @@ def forecast(
     most = left * settings.max_new_tokens
     price = getattr(sampler, "price", 0.0)  # of those that ask servers
     return Forecast(wanted.height, wanted.height - left, most, speed, weights, cache, free, rows, place, price)
+
+
+def cost(tokens: int, price: float) -> float:
+    """What so many tokens written by a server cost, in the currency of `price`, which is that of a million."""
+    return tokens * price / 1e6
 
 
 def memory_words(weights: int, cache_per_token: int, free: int, rows: int, place: str) -> str:

@@ -1,4 +1,5 @@
-"""The one list of names that people read: strategies, pools, reward models, languages, orders, filters, verdicts.
+"""The one list of names that people read: strategies, pools, reward models, languages (and their writing direction),
+orders, filters, verdicts.
 
 Tables and code use `best_of_k`, `mixed-en`, `mono`; charts, pages, the explorer and the command line use the words
 listed here, and only these. This file computes nothing.
@@ -120,7 +121,7 @@ def describe_language(code: str) -> dict[str, str]:
     if not is_language(code):
         return {"code": code, "name": code, "endonym": "", "dir": "auto"}
     record = LANGUAGES[code]
-    direction = "rtl" if record.right_to_left else "ltr"
+    direction = "rtl" if record.right_to_left else "auto"
     return {"code": code, "name": record.name, "endonym": record.endonym, "dir": direction}
 
 

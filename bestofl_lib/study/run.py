@@ -72,9 +72,8 @@ def run_study(
     check_folders(run, folders)
     if kind := shared_without_locks(run.folder):
         say(f"  note: {run.folder} is on {kind}, where file locks are unreliable: run one study at a time there")
-    lock = filelock.FileLock(run.folder / ".study.lock")
     try:
-        held = lock.acquire(timeout=1)
+        held = run.lock.acquire(timeout=1)
     except filelock.Timeout as error:
         raise StudyError(
             f"run {run.name!r} is in use by another `bestofl run`; wait for it, or give this one a name: -p "

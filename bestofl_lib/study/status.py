@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import polars as pl
 
 from bestofl_lib.progress import read_snapshot
-from bestofl_lib.runs import Folders, Run
+from bestofl_lib.runs import Folders, Run, existing_run, run_names
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.execution import progress_path
 from bestofl_lib.study.freshness import State, executed_path, states
 from bestofl_lib.study.plan import load_study, plan
-from bestofl_lib.text import counted, signed, suggestion
+from bestofl_lib.text import counted, signed
 
 
 def describe_run(name: str, folders: Folders | None = None) -> list[str]:
@@ -24,10 +23,10 @@ def describe_run(name: str, folders: Folders | None = None) -> list[str]:
     Every file is compared by content with what was recorded.
 
     Raises:
-        StudyError: there is no such run.
+        FileNotFoundError: there is no such run.
     """
     folders = folders or Folders.default()
-    run = existing_run(name, folders)
+    run = existing_run(name, folders.runs)
     lines = [f"run {name} in {run.folder}", *_notebooks(run, folders), "tables"]
     for table in run.tables():
         try:
@@ -52,89 +51,15 @@ def page_states(run: Run, folders: Folders) -> tuple[str, dict[str, tuple[str, s
     return asked["title"], {state.name: (state.state, state.why) for state in states(run, steps)}
 
 
-def existing_run(name: str, folders: Folders) -> Run:
-    """The run of that name.
-
-    Raises:
-        StudyError: there is none; with a suggestion.
-    """
-    run = Run(name, folders.runs)
-    if not run.folder.is_dir():
-        runs = run_names(folders)
-        raise StudyError(
-            f"no run {name!r} in {folders.runs}; {suggestion(name, runs)}"
-            + (f"runs: {', '.join(runs)}" if runs else "run `bestofl run lab` first")
-        )
-    return run
-
-
-def run_names(folders: Folders) -> list[str]:
-    """The runs there are, in order of name."""
-    return sorted(path.name for path in folders.runs.glob("*") if path.is_dir() and not path.name.startswith("."))
-
-
 def list_runs(folders: Folders | None = None) -> list[str]:
     """One line per run, newest first: name, date, model, problems and languages, headline.
 
     An unreadable run has a line that says what is wrong with it.
     """
     folders = folders or Folders.default()
-    runs = [Run(name, folders.runs) for name in run_names(folders)]
+    runs = [Run(name, folders.runs) for name in run_names(folders.runs)]
     runs.sort(key=lambda run: -_changed(run.folder))
     return [_one_line(run) for run in runs] or [f"no runs in {folders.runs}; `bestofl run lab` makes one"]
-
-
-def copy_run(name: str, new: str, folders: Folders | None = None) -> Run:
-    """A copy of a run to try things out in: notebooks run by hand may change it, since no study made it.
-
-    Raises:
-        StudyError: there is no such run, or the new name is taken.
-    """
-    folders = folders or Folders.default()
-    run, target = existing_run(name, folders), Run(new, folders.runs)
-    if target.folder.exists():
-        raise StudyError(f"run {new!r} exists already; choose another name, or remove it: bestofl rm {new}")
-    part = target.folder.with_name(f".{new}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(run.folder, part, ignore=shutil.ignore_patterns(".*", "run.json", "explore.ipynb", "*.part"))
-    part.rename(target.folder)
-    return target
-
-
-def remove_run(name: str, folders: Folders | None = None) -> list[Path]:
-    """Delete a run and its report; the folders that are gone.
-
-    Raises:
-        StudyError: there is no such run, or a study is running in it.
-    """
-    folders = folders or Folders.default()
-    run = existing_run(name, folders)
-    if is_running(run):
-        raise StudyError(f"run {name!r} is in use by `bestofl run`; stop that first")
-    gone = [
-        folder
-        for folder in (run.folder, folders.reports / name, folders.reports / f"{name}-figures")
-        if folder.is_dir()
-    ]
-    for folder in gone:
-        shutil.rmtree(folder)
-    return gone
-
-
-def is_running(run: Run) -> bool:
-    """Whether a study is running in this run now, on this machine."""
-    import filelock
-
-    path = run.folder / ".study.lock"
-    if not path.exists():
-        return False
-    try:
-        with filelock.FileLock(path, timeout=0):
-            return False
-    except filelock.Timeout:
-        return True
-    except OSError:
-        return False  # a read-only run is not being written
 
 
 def _study_of(run: Run) -> dict[str, Any] | None:
@@ -150,7 +75,7 @@ def _notebooks(run: Run, folders: Folders) -> list[str]:
     if asked is None:
         return ["  made by hand: no study has run here, so nothing says what is up to date"]
     _, steps = plan(load_study(asked["name"], folders), asked["overrides"], folders)
-    running, records = is_running(run), run.notebook_records()
+    running, records = run.is_in_use(), run.notebook_records()
     lines = [f"notebooks of study {asked['name']}" + (", running now" if running else "")]
     for state in states(run, steps):
         record = records.get(state.name, {})
@@ -210,7 +135,7 @@ def _one_line(run: Run) -> str:
             parts.append(f"{asked} in {counted(problems['language'].n_unique(), 'language')}")
         if run.has("claims"):
             parts.append(_headline(run.read("claims")))
-        if is_running(run):
+        if run.is_in_use():
             parts.append("running now")
         return " · ".join(parts)
     except ValueError as error:

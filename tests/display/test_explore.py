@@ -202,7 +202,7 @@ def test_a_huge_completion_is_cut_around_what_was_read():
 
 
 def test_right_to_left_languages_and_unknown_ones_are_described():
-    assert words.describe_language("te") == {"code": "te", "name": "Telugu", "endonym": "తెలుగు", "dir": "ltr"}
+    assert words.describe_language("te") == {"code": "te", "name": "Telugu", "endonym": "తెలుగు", "dir": "auto"}
     assert words.describe_language("<b>")["name"] == "<b>"
 
 

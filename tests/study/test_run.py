@@ -81,7 +81,7 @@ def test_a_run_is_described_line_by_line(folders, in_process):
     assert "01_make_numbers                  up to date" in text
     assert "02_show_numbers                  stale: the notebook changed" in text
     assert "numbers                          4 rows" in text
-    with pytest.raises(StudyError, match="no run 'tinny' .*did you mean 'tiny'"):
+    with pytest.raises(FileNotFoundError, match="no run 'tinny' .*did you mean 'tiny'"):
         describe_run("tinny", folders)
 
 

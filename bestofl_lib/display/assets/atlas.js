@@ -282,7 +282,7 @@
       return h("section", { class: "column" },
         h("h3", {}, language.name + " ", h("small", { lang: language.code, dir: "auto" }, language.endonym === language.name ? "" : language.endonym)),
         h("p", { class: "sum" }, data.correct[l][p] + " of " + of + " correct" + (data.unread[l][p] ? ", " + data.unread[l][p] + " unread" : "")),
-        h("div", { class: "question", lang: language.code, dir: language.dir === "rtl" ? "rtl" : "auto" }, pieces(problem.questions[l])),
+        h("div", { class: "question", lang: language.code, dir: language.dir }, pieces(problem.questions[l])),
         data.revised[l][p] ? h("p", { class: "flag" }, "⚑ this question was revised") : null,
         shown.map((rows) => card(rows, language, l)),
         shown.length < groups.length ? h("p", { class: "sum" }, groups.length - shown.length + " other texts hidden: failures of one kind are shown") : null,
@@ -304,7 +304,7 @@
       const c = fields(rows[0]), what = failure(c, language);
       const others = rows.slice(1).map((row) => "#" + row[0]);
       const [kind, verdict] = c.correct ? ["good", "✓ correct"] : c.answer === null ? ["none", "∅ unread"] : ["bad", "✗ wrong"];
-      const text = h("div", { class: "text", lang: c.trace || language.code, dir: language.dir === "rtl" ? "rtl" : "auto" },
+      const text = h("div", { class: "text", lang: c.trace || language.code, dir: language.dir },
         pieces(c.pieces));
       const fold = h("button", { class: "link fold", "aria-expanded": "false", on: { click: () => {
         const whole = text.classList.toggle("whole");

@@ -268,7 +268,7 @@ function render({ model, el }) {
             h("h4", {}, language.name, " ", h("small", { lang: column.language, dir: "auto" }, language.endonym)),
             h("p", { class: "summary" }, h("span", { class: "bar" }, fill(column.n ? column.correct / column.n : 0)),
               `${column.correct} of ${column.n} correct${column.unread ? `, ${column.unread} unread` : ""}`)),
-          h("div", { class: "question", lang: column.language, dir: language.dir === "rtl" ? "rtl" : "auto" }, pieces(column.question)),
+          h("div", { class: "question", lang: column.language, dir: language.dir }, pieces(column.question)),
           column.revised ? h("p", { class: "flag" }, "⚑ this question was revised") : null,
           cards.map((card) => candidate(card, column.language, language)));
       }));
