@@ -71,7 +71,7 @@ def read_with_others(
     candidates: pl.DataFrame,
     problems: pl.DataFrame,
     readers: Sequence[str] = tuple(READERS),
-    limit: int | None = 100,
+    reader_sample: int | None = 100,
 ) -> pl.DataFrame:
     """The same candidates read by ours and by other readers.
 
@@ -82,7 +82,7 @@ def read_with_others(
         candidates: one row per candidate, with the key columns and `completion`.
         problems: one row per problem and language, with `problem_id`, `language`, `reference`.
         readers: names in `READERS`.
-        limit: candidates per language, evenly spread over the table; None reads all (math-verify is slow).
+        reader_sample: candidates per language, evenly spread over the table; None reads all (math-verify is slow).
 
     Returns:
         One row per candidate and reader ("ours" first): key, reader, answer (canonical or null), is_correct, reference,
@@ -94,11 +94,13 @@ def read_with_others(
     unknown = [name for name in readers if name not in READERS]
     if unknown:
         raise ValueError(f"unknown reader {unknown[0]!r}; known: {', '.join(READERS)}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; expected at least 1 candidate per language, or None for all")
-    if limit is not None:
+    if reader_sample is not None and reader_sample < 1:
+        raise ValueError(
+            f"reader_sample is {reader_sample}; expected at least 1 candidate per language, or None for all"
+        )
+    if reader_sample is not None:
         place, size = pl.int_range(pl.len()).over("language"), pl.len().over("language")
-        step = (size / limit).ceil().cast(pl.Int64).clip(1)
+        step = (size / reader_sample).ceil().cast(pl.Int64).clip(1)
         candidates = candidates.filter(place % step == 0)
     ours = read_answers(candidates, problems)
     spelled = {

@@ -64,7 +64,7 @@ def forecast(
     *,
     seed: int = 0,
     style: str = "native",
-    system: str = "",
+    system_prompt: str = "",
     asking: Asking | None = None,
 ) -> Forecast:
     """What `generate` with the same arguments would take. It loads the model and writes a few tokens, which are not
@@ -74,7 +74,9 @@ def forecast(
         ValueError: as `generate`; a prompt that leaves no room in the model's context; a model that does not fit in
             memory.
     """
-    prompts, _, wanted = requested(problems, sampler.identity, n, settings, seed, style, system, asking or Asking())
+    prompts, _, wanted = requested(
+        problems, sampler.identity, n, settings, seed, style, system_prompt, asking or Asking()
+    )
     missing = wanted.join(store.peek(), on=[*KEY, "draw"], how="anti", maintain_order="left")
     left = missing.height
     speed, weights, cache, free, rows, place = None, 0, 0, 0, 0, ""

@@ -36,7 +36,7 @@ def generate(
     *,
     seed: int = 0,
     style: str = "native",
-    system: str = "",
+    system_prompt: str = "",
     asking: Asking | None = None,
     progress: bool = True,
 ) -> pl.DataFrame:
@@ -55,7 +55,7 @@ def generate(
             (rows of other splits are left out; a split that these problems do not have asks for nothing).
         settings: temperature and so on; by default `Sampling()`.
         seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
-        style, system: of the prompt, see `problems.prompts.messages`.
+        style, system_prompt: of the prompt, see `problems.prompts.messages`.
         asking: languages of question, thinking and answer where they are not the row's. Of questions that are thought
             about in several languages, n candidates are drawn in each, and their indices take turns. Of test problems
             asked in several wordings, n are drawn in each; all but the usual one are named in `condition`.
@@ -70,7 +70,7 @@ def generate(
     """
     settings = settings or Sampling()
     asking = asking or Asking()
-    prompts, asked, wanted = requested(problems, sampler.identity, n, settings, seed, style, system, asking)
+    prompts, asked, wanted = requested(problems, sampler.identity, n, settings, seed, style, system_prompt, asking)
     with store.writing():
         missing = wanted.join(
             store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left"
@@ -90,7 +90,7 @@ def requested(
     settings: Sampling,
     seed: int,
     style: str,
-    system: str,
+    system_prompt: str,
     asking: Asking,
 ) -> tuple[list[tuple[Mapping[str, str], ...]], pl.DataFrame, pl.DataFrame]:
     """What a call of `generate` with these arguments asks for.
@@ -130,7 +130,7 @@ def requested(
     prompts: list[tuple[Mapping[str, str], ...]] = [
         tuple(
             messages(
-                question, thinking, style, system,
+                question, thinking, style, system_prompt,
                 answer_language=answer, opening=asking.opening(thinking), wording=wording,
             )
         )

@@ -113,7 +113,7 @@ def messages(
     question: str,
     language: str,
     style: str = "native",
-    system: str = "",
+    system_prompt: str = "",
     *,
     answer_language: str = "",
     opening: str = "",
@@ -128,7 +128,8 @@ def messages(
             empty line before the question; "question" sends the question alone, for models trained on bare questions;
             "few_shot" shows two solved problems of that language first and begins the solution, for base models: set
             chat_template to "plain" with it.
-        system: text of a system message that comes first; empty: none, so that the chat template puts its own default.
+        system_prompt: text of a system message that comes first; empty: none, so that the chat template puts its own
+            default.
         answer_language: of the last line, where it is another one.
         opening: words that the solution begins with; the model continues them.
         wording: number of the instruction in the language's record: 0 is `instruction`, 1 and on are `wordings`.
@@ -156,13 +157,13 @@ def messages(
     elif style == "question":
         content = question
     elif style == "few_shot":
-        return _few_shot(question, language, system, last_line, opening)
+        return _few_shot(question, language, system_prompt, last_line, opening)
     else:
         raise ValueError(f"unknown prompt style {style!r}; use one of: {', '.join(STYLES)}")
     chat = [{"role": "user", "content": content}]
     if opening:
         chat.append({"role": "assistant", "content": opening})
-    return [{"role": "system", "content": system}, *chat] if system else chat
+    return [{"role": "system", "content": system_prompt}, *chat] if system_prompt else chat
 
 
 def stops(language: str, style: str) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ def stops(language: str, style: str) -> tuple[str, ...]:
     return (_shots()[language]["labels"][0],) if style == "few_shot" else ()
 
 
-def _few_shot(question: str, language: str, system: str, last_line: str, opening: str) -> list[dict[str, str]]:
+def _few_shot(question: str, language: str, system_prompt: str, last_line: str, opening: str) -> list[dict[str, str]]:
     known = _shots()
     if (shots := known.get(language)) is None:
         raise ValueError(
@@ -184,7 +185,7 @@ def _few_shot(question: str, language: str, system: str, last_line: str, opening
         f"{ask} {problem}\n\n{solve} {solution} {last_line.format(answer=answer)}"
         for problem, solution, answer in shots["problems"]
     ]
-    content = "\n\n".join([*filter(None, [system]), *solved, f"{ask} {question}"])
+    content = "\n\n".join([*filter(None, [system_prompt]), *solved, f"{ask} {question}"])
     return [{"role": "user", "content": content}, {"role": "assistant", "content": f"{solve} {opening}".strip()}]
 
 

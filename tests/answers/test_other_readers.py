@@ -54,7 +54,7 @@ def test_math_verify_is_one_of_the_readers() -> None:
 
 def test_a_limit_reads_that_many_of_each_language() -> None:
     many = pl.concat([CANDIDATES.with_columns(sample_index=pl.lit(i)) for i in range(50)])
-    readings = read_with_others(many, PROBLEMS, readers=("last_number",), limit=10)
+    readings = read_with_others(many, PROBLEMS, readers=("last_number",), reader_sample=10)
     assert accuracy_by_reader(readings)["n_candidates"].to_list() == [10] * 4
 
 

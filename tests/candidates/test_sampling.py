@@ -73,7 +73,7 @@ def test_n_may_differ_by_split(tmp_path):
         lambda: {"settings": Sampling(max_new_tokens=9)},
         lambda: {"seed": 1},
         lambda: {"style": "question"},
-        lambda: {"system": "Be brief."},
+        lambda: {"system_prompt": "Be brief."},
     ],
 )
 def test_whatever_shapes_a_completion_makes_new_draws_and_keeps_the_old(tmp_path, change):

@@ -54,7 +54,7 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
     arrays, problems, candidates = arrays_of_run(run), run.read("problems"), run.candidates()
     readings, rewards = run.read("readings"), run.read("rewards")
     judged = readings.join(candidates.select("problem_id", "language", "sample_index", "finish_reason"), on=KEYS)
-    others = read_with_others(candidates, problems, limit=12)
+    others = read_with_others(candidates, problems, reader_sample=12)
     alone = curves_side_by_side([run], replicates=200)
     reliability, _ = calibration(rewards.filter(pl.col("reward_model").is_in(["multi", "cross"])), readings)
     return _of_arrays(arrays) | {

@@ -13,6 +13,8 @@ from bestofl_lib.study.parameters import read_parameters
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LONGEST = 12  # lines of a cell
+# Argument and parameter that may differ: in a study `base` is a language, and `revision` and `model` are the policy's.
+QUALIFIED = {("base", "reward_base"), ("revision", "reward_revision")}
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -81,7 +83,7 @@ def test_it_defines_nothing_and_loops_over_nothing(path):
     banned = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While)
     for cell in cells(path):
         found = [type(node).__name__ for node in ast.walk(python(cell)) if isinstance(node, banned)]
-        assert not found, f"{found} in a cell is a library function asking to be born:\n{source(cell)}"
+        assert not found, f"{found} in a cell belongs in a library function:\n{source(cell)}"
 
 
 @EVERY
@@ -106,3 +108,19 @@ def test_it_imports_the_library_and_no_model_chart_or_runner_directly(path):
         )
     }
     assert not names & {"torch", "transformers", "altair", "papermill", "nbconvert"}
+
+
+@EVERY
+def test_a_parameter_has_the_name_of_the_argument_that_it_is_passed_to(path):
+    parameters = read_parameters(path)
+    nodes = [node for cell in cells(path) for node in ast.walk(python(cell))]
+    keywords = [node for node in nodes if isinstance(node, ast.keyword)]
+    passed = [(keyword.arg, keyword.value) for keyword in keywords if keyword.arg]
+    unpacked = {ast.unparse(keyword.value) for keyword in keywords if keyword.arg is None}  # f(**how)
+    for node in nodes:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in unpacked:
+            entries = zip(node.value.keys, node.value.values, strict=True)
+            passed += [(ast.literal_eval(key), value) for key, value in entries]
+    bare = [(name, value.values[0] if isinstance(value, ast.BoolOp) else value) for name, value in passed]  # x or None
+    named = {(name, value.id) for name, value in bare if isinstance(value, ast.Name) and value.id in parameters}
+    assert not {(name, parameter) for name, parameter in named - QUALIFIED if name != parameter}
