@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bestofl_lib.models.contract import Sampler
+from bestofl_lib.models.contract import Sampler, check_engine
 from bestofl_lib.models.servers import read_addresses
-
-ENGINES = ("local", "ray")
 
 
 def open_sampler(
@@ -44,8 +42,7 @@ def open_sampler(
         ValueError: an unknown engine, or a value other than the default for something that this sampler cannot honour.
         ImportError: the extra that the sampler needs is not installed.
     """
-    if engine not in ENGINES and not engine.startswith("ray://"):
-        raise ValueError(f"unknown engine {engine!r}; use 'local', 'ray' or 'ray://head:10001'")
+    check_engine(engine)
     for_servers = {"served_model": (served_model, ""), "seeded": (seeded, True), "per_request": (per_request, 1),
                    "in_flight": (in_flight, 256), "price": (price, 0.0)}  # fmt: skip
     for_models = {"engine": (engine, "local"), "device": (device, "auto"), "dtype": (dtype, "auto"),

@@ -14,7 +14,17 @@ from pathlib import Path
 import polars as pl
 
 from bestofl_lib.candidates import eval_logs
-from bestofl_lib.problems.files import LINE, FileWarning, find, json_lines, match_columns, place, read_table, read_text
+from bestofl_lib.problems.files import (
+    LINE,
+    FileWarning,
+    check_roles,
+    find,
+    json_lines,
+    match_columns,
+    place,
+    read_table,
+    read_text,
+)  # fmt: skip
 from bestofl_lib.problems.load import clean_text, map_texts
 from bestofl_lib.problems.references import check_ids, ids_as_text, references_as_text
 from bestofl_lib.text import content_digest, counted, suggestion
@@ -93,7 +103,7 @@ def pool_rows(
             missing.
         OSError: the source cannot be read.
     """
-    named = _mapping(columns)
+    named = named_columns(columns)
     given = _rewards([*([named.pop("reward")] if "reward" in named else []), *rewards])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FileWarning)
@@ -115,13 +125,20 @@ def pool_rows(
     return table
 
 
-def _mapping(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+def named_columns(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Our column -> the pool's, from texts such as "completion:txt".
+
+    Raises:
+        ValueError: an entry of another form, or a name that is none of `NAMES` and not "reward".
+    """
     if isinstance(columns, Mapping):
         return dict(columns)
     wrong = [text for text in columns if ":" not in text]
     if wrong:
         raise ValueError(f"columns entry {wrong[0]!r}: write our name:their name, such as completion:txt")
-    return dict(text.split(":", 1) for text in columns)
+    named = dict(text.split(":", 1) for text in columns)
+    check_roles(named, [*NAMES, "reward"])
+    return named
 
 
 def _rewards(texts: Sequence[str]) -> list[_Reward]:

@@ -6,9 +6,12 @@ A sampler may run in this process, in many, or behind an endpoint. It loads no m
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")  # of weights and cache; "auto": what suits the device
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,23 @@ class Sampler(Protocol):
         A sampler that could not use a request's seed yields the request with the seed that was used instead.
         """
         ...
+
+
+def check_engine(engine: str) -> None:
+    """Refuse what is neither this process nor a Ray cluster.
+
+    Raises:
+        ValueError: naming the choices.
+    """
+    if engine not in ("local", "ray") and not engine.startswith("ray://"):
+        raise ValueError(f"unknown engine {engine!r}; use 'local', 'ray' or 'ray://head:10001'")
+
+
+def check_device(device: str) -> None:
+    """Refuse what is no name of a device.
+
+    Raises:
+        ValueError: naming the choices.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'")

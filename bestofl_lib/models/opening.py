@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from bestofl_lib.models.contract import DTYPES, check_device
+
 _LAYER_TENSOR = re.compile(r"\.(layers|h|blocks)\.\d+\.")  # of a decoder layer
 _OLD_BUFFER = re.compile(r"(inv_freq|masked_bias|attn\.bias|attention\.bias)$")  # stored by old releases, never read
 
@@ -131,7 +133,7 @@ def choose_device(device: str = "auto") -> torch.device:
     """The device to work on: as named, or for "auto" CUDA, else MPS, else CPU.
 
     Raises:
-        ValueError: a name torch does not know, or a device this machine lacks.
+        ValueError: another name, or a device that this machine lacks.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -139,12 +141,10 @@ def choose_device(device: str = "auto") -> torch.device:
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
+    check_device(device)
+    chosen = torch.device(device)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(chosen.type, True):
+    if not available[chosen.type]:
         raise ValueError(f"device {device!r} is not available on this machine; use 'auto' or 'cpu'")
     return chosen
 
@@ -153,15 +153,15 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The number format of weights and cache: as named, or for "auto" the one that suits the device.
 
     Raises:
-        ValueError: not a floating-point format of torch.
+        ValueError: none of `DTYPES`.
     """
     if dtype == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return torch.float16 if device.type == "mps" else torch.float32
-    chosen = getattr(torch, dtype, None)
-    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-        raise ValueError(f"unknown dtype {dtype!r}; use 'auto', 'float32', 'bfloat16' or 'float16'")
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; use one of: {', '.join(DTYPES)}")
+    chosen: torch.dtype = getattr(torch, dtype)
     return chosen
 
 

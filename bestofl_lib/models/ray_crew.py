@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from bestofl_lib.models.contract import check_engine
+
 Chunk = TypeVar("Chunk")
 
 _LOSSES = 20  # workers lost in a row, without a finished chunk between them, before the run stops
@@ -30,8 +32,7 @@ class RayCluster:
 
     def __init__(self, address: str = "ray", device: str = "auto", workers: int | None = None):
         load_ray()
-        if address != "ray" and not address.startswith("ray://"):
-            raise ValueError(f"engine {address!r}: use 'ray' for the cluster of RAY_ADDRESS, or 'ray://head:10001'")
+        check_engine(address)
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device {device!r}: workers of a Ray cluster take 'auto', 'cpu' or 'cuda'")
         self.address, self.device, self.workers = address, device, workers

@@ -232,6 +232,19 @@ def _nested(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and any(_nested(item) for item in value))
 
 
+def check_roles(columns: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a name that is none of this project's columns.
+
+    Raises:
+        ValueError: naming those that exist.
+    """
+    if strange := [name for name in columns if name not in known]:
+        raise ValueError(
+            f"this project has no column {strange[0]!r}; {suggestion(strange[0], known)}its columns are "
+            f"{', '.join(known)}"
+        )
+
+
 def match_columns(
     columns: Mapping[str, str],
     table: pl.DataFrame,
@@ -251,12 +264,7 @@ def match_columns(
     Raises:
         ValueError: naming the missing column, the closest match, and the columns that exist.
     """
-    strange = [name for name in columns if name not in known]
-    if strange:
-        raise ValueError(
-            f"this project has no column {strange[0]!r}; {suggestion(strange[0], known)}its columns are "
-            f"{', '.join(known)}"
-        )
+    check_roles(columns, known)
     have = {name.lower(): name for name in reversed(table.columns)}
     picked: dict[str, str] = {}
     for ours, names in known.items():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bestofl_lib.models.contract import check_engine
 from bestofl_lib.models.ray_crew import RayCluster
 from bestofl_lib.problems.folds import check_disjoint, fold_of
 from bestofl_lib.rewards.cache import CandidateReader, Values, cached_values
@@ -22,13 +23,12 @@ from bestofl_lib.rewards.opening import head_weights, open_reward_model
 from bestofl_lib.rewards.ray_reader import RayReader
 from bestofl_lib.rewards.served import open_served
 from bestofl_lib.rewards.served_models import note_facts, served_facts
-from bestofl_lib.rewards.spec import RewardModelSpec, reward_models
+from bestofl_lib.rewards.spec import SCOPES, RewardModelSpec, reward_models
 from bestofl_lib.rewards.steps import aggregate_steps, numbered_steps
 from bestofl_lib.rewards.ways import STEP_WAYS
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import counted
 
-SCOPES = ("own", "all")
 _NO_REWARD = "reward is not finite, or the candidate is too long for memory or the server"
 
 SET_ASIDE = pl.Schema(KEY | {"reward_model": pl.String, "reason": pl.String})
@@ -247,8 +247,7 @@ def _connected(engine: str, device: str) -> Iterator[RayCluster | None]:
     if engine == "local":
         yield None
         return
-    if engine != "ray" and not engine.startswith("ray://"):
-        raise ValueError(f"unknown engine {engine!r}; use 'local', 'ray' or 'ray://head:10001'")
+    check_engine(engine)
     cluster = RayCluster(engine, device)
     with cluster.connected():
         yield cluster

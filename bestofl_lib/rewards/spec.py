@@ -21,6 +21,7 @@ from bestofl_lib.text import content_digest
 LOSSES = ("pairwise", "bce")
 READOUTS = ("head", "probe", "implicit", "verifier")  # how the reward is read off the model, see `TrainingSettings`
 OUTSIDE = ("imported", "served")  # how a reward model that was not trained here is marked, in place of a tuning
+SCOPES = ("own", "all")  # languages that a mono model scores
 TUNINGS = ("frozen", "lora", "full")  # which weights of the base are trained
 TRAINED = SCHEMAS["trained"]
 _SEAL = "record_digest"

@@ -1,7 +1,7 @@
 """The parameters of notebooks: what a parameters cell declares, and values checked before a kernel starts.
 
-Types are checked by pydantic. Ranges and choices are declared here once, by the parameter's name, since a name means
-the same in every notebook.
+Types are checked by pydantic. Ranges are declared here once, by the parameter's name, since a name means the same in
+every notebook; choices are the library's own lists.
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from bestofl_lib.analysis import axes
 from bestofl_lib.languages import check_languages
+from bestofl_lib.models.contract import DTYPES, check_device, check_engine
+from bestofl_lib.numbers.references import DECIMAL_MARKS
+from bestofl_lib.problems.prompts import STYLES, WAYS
+from bestofl_lib.problems.references import KINDS
+from bestofl_lib.rewards.pairs import CROSS_SHARES, reward_model_names
+from bestofl_lib.rewards.spec import LOSSES, READOUTS, SCOPES, TUNINGS
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.notebooks import cell_source, read_cells
+from bestofl_lib.tables import SPLITS
 
 TYPES: dict[str, type] = {
     "str": str, "int": int, "float": float, "bool": bool,
@@ -53,6 +61,26 @@ def _usable_temperature(value: float) -> float:
     return value
 
 
+def _one_of(*choices: str) -> Any:
+    return Literal[choices]
+
+
+def _passing(kind: Any, check: Callable[[Any], object]) -> Any:
+    """A type whose values pass a check of the library's."""
+
+    def checked(value: Any) -> Any:
+        check(value)
+        return value
+
+    return Annotated[kind, AfterValidator(checked)]
+
+
+def _check_columns(texts: list[str]) -> None:
+    from bestofl_lib.candidates.pool_rows import named_columns
+
+    named_columns(texts)
+
+
 _COUNT = Annotated[int, Field(ge=0, le=10**9)]
 _POSITIVE = Annotated[int, Field(ge=1, le=10**9)]
 _SEED = Annotated[int, Field(ge=0, lt=2**63)]
@@ -81,13 +109,22 @@ RANGES: dict[str, Any] = {
     "batch_pairs": _COUNT,
     "budgets": list[_POSITIVE],
     "small_budgets": list[_POSITIVE],
-    "device": str,
-    "split": Literal["train", "dev", "test"],
-    "scope": Literal["own", "all"],
-    "axis": Literal["", "question", "thinking", "answer"],
-    "decimal_mark": Literal["", ".", ","],
-    "answer_kind": Literal["", "number", "expression"],
-    "think_by": Literal["instruction", "prefill"],
+    "engine": _passing(str, check_engine),
+    "device": _passing(str, check_device),
+    "dtype": _one_of(*DTYPES),
+    "style": _one_of(*STYLES),
+    "think_by": _one_of(*WAYS),
+    "split": _one_of(*SPLITS),
+    "axis": _one_of("", *axes.AXES),
+    "decimal_mark": _one_of(*DECIMAL_MARKS),
+    "answer_kind": _one_of("", *KINDS),
+    "columns": _passing(list[str], _check_columns),
+    "variants": _passing(list[str], lambda names: reward_model_names(names, [])),
+    "cross_shares": _one_of(*CROSS_SHARES),
+    "loss": _one_of(*LOSSES),
+    "readout": _one_of(*READOUTS),
+    "tuning": _one_of(*TUNINGS),
+    "scope": _one_of(*SCOPES),
 }
 
 
@@ -139,6 +176,12 @@ def check_value(parameter: Parameter, value: Any, where: str) -> Any:
     if parameter.name in LANGUAGE_PARAMETERS and checked:
         check_languages(checked if isinstance(checked, list) else [checked])
     return checked
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """The values that a parameter can have, where they are a closed list; empty ones are left out."""
+    kind = RANGES.get(name)
+    return tuple(filter(None, get_args(kind))) if get_origin(kind) is Literal else ()
 
 
 def spoken(message: str, names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.freshness import states
 from bestofl_lib.study.guards import check_models, check_not_finished_otherwise
 from bestofl_lib.study.notebooks import find_notebook
+from bestofl_lib.study.parameters import choices
 from bestofl_lib.study.plan import Step, Study, declared_parameters, load_study, plan
 from bestofl_lib.tables import SPLITS
 
@@ -117,7 +118,9 @@ def parameter_lines(study: str, folders: Folders | None = None) -> list[str]:
     ]
     for parameter, value, notebooks in declared_parameters(asked, folders):
         where = "" if len(notebooks) == len(asked.notebooks) else f" ({', '.join(n[:2] for n in notebooks)})"
-        lines.append(f"  {parameter.name:<20} {parameter.type:<11} {_shown(value):<28} {parameter.help}{where}")
+        known = choices(parameter.name)
+        rest = "" if all(choice in parameter.help for choice in known) else f"; one of {', '.join(known)}"
+        lines.append(f"  {parameter.name:<20} {parameter.type:<11} {_shown(value):<28} {parameter.help}{rest}{where}")
     return lines
 
 

@@ -10,7 +10,8 @@ from tiny_study import write_notebook
 
 from bestofl_lib.files import ROOT
 from bestofl_lib.study.errors import StudyError
-from bestofl_lib.study.parameters import Parameter, check_value, read_parameters, spoken
+from bestofl_lib.study.parameters import Parameter, check_value, choices, read_parameters, spoken
+from bestofl_lib.study.preview import parameter_lines
 
 
 def test_a_parameter_line_is_read_with_its_type_its_default_and_its_help(folders):
@@ -84,6 +85,53 @@ def test_a_value_from_the_command_line_has_the_declared_type(kind, text, value):
 def test_a_value_of_another_type_is_refused_with_its_name(kind, text):
     with pytest.raises(StudyError, match="-p p=.*; expected"):
         check_value(Parameter("p", kind, None, ""), text, "-p")
+
+
+@pytest.mark.parametrize(
+    ("number", "given", "expected"),
+    [
+        ("01", "style=qestion", "'native', 'question' or 'few_shot'"),
+        ("01", "engine=slurm", "use 'local', 'ray' or 'ray://head:10001'"),
+        ("01", "device=gpu", "use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"),
+        ("01", "dtype=int8", "'auto', 'float32', 'bfloat16' or 'float16'"),
+        ("02", "columns=completoin:txt", "did you mean 'completion'"),
+        ("04", "tuning=head", "'frozen', 'lora' or 'full'"),
+        ("04", "loss=hinge", "'pairwise' or 'bce'"),
+        ("04", "readout=heads", "'head', 'probe', 'implicit' or 'verifier'"),
+        ("04", "variants=mono,muti", "use 'mono', 'multi', 'cross' or 'mono-<language>'"),
+        ("04", "cross_shares=fair", "'natural' or 'equal'"),
+        ("05", "scope=mine", "'own' or 'all'"),
+        ("08", "axis=thinkin", "'question', 'thinking' or 'answer'"),
+        ("10", "split=tests", "'train', 'dev' or 'test'"),
+    ],
+)
+def test_a_wrong_choice_is_refused_before_a_kernel_starts_with_the_choices(number, given, expected):
+    [notebook] = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    name, _, text = given.partition("=")
+    parameter = read_parameters(notebook)[name]
+    as_in_yaml = text.split(",") if parameter.type == "list[str]" else text
+    for where, value in (("-p", text), ("lab.yaml", as_in_yaml)):
+        with pytest.raises(StudyError, match=f"{name}.*{re.escape(expected)}"):
+            check_value(parameter, value, where)
+
+
+def test_the_help_of_a_study_names_every_choice():
+    described = {line.split()[0]: line for line in parameter_lines("lab") if line.startswith("  ")}
+    closed = {name: choices(name) for name in described if choices(name)}
+    assert {"style", "loss", "readout", "tuning"} <= closed.keys()
+    for name, known in closed.items():
+        assert all(choice in described[name] for choice in known), described[name]
+
+
+@pytest.mark.parametrize("where", ["-p", "lab.yaml"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("engine", "ray://head:10001"), ("device", "cuda:1"), ("variants", ["mono-en", "cross"])],
+)
+def test_choices_with_a_part_of_the_users_own_are_accepted(where, name, value):
+    kind = "list[str]" if isinstance(value, list) else "str"
+    text = ",".join(value) if isinstance(value, list) else value
+    assert check_value(Parameter(name, kind, value, ""), text if where == "-p" else value, where) == value
 
 
 @pytest.mark.parametrize(
