@@ -8,12 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -25,7 +23,6 @@ from bestofl_lib.study.execution import VERSIONS
 from bestofl_lib.study.guards import shared_without_locks
 from bestofl_lib.text import content_digest
 
-REACH = 3.0  # seconds to wait for the hub
 TRIED_PROMPTS, TRIED_EACH = 64, 8  # what a model that is examined is asked for; little of it is written
 TRIED_TOKENS = 512
 FREE = 5 * 2**30  # bytes of disk below which a study may not finish
@@ -40,6 +37,8 @@ def examine(root: Path = ROOT, folders: Folders | None = None, model: str = "") 
         model: Hub id or folder of a model that is to be used here; empty for none.
     """
     folders = folders or Folders.default()
+    if model and (missing := _missing(model)):  # said at once
+        return [missing], False
     findings = [
         *_python(),
         _pinned(root),
@@ -187,20 +186,31 @@ def _adapters() -> Finding:
 
 def _hub() -> Finding:
     """Whether the model hub answers within seconds; cached models need none."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    from huggingface_hub import constants
+
+    from bestofl_lib.models.identity import hub_answers
+
+    if constants.HF_HUB_OFFLINE:
         return "ok", "model hub: switched off (HF_HUB_OFFLINE); models come from folders and the cache"
-    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    host = urlsplit(address)
-    try:
-        socket.create_connection((host.hostname or address, host.port or 443), timeout=REACH).close()
-        return "ok", f"model hub {address} answers"
-    except OSError as error:
-        return "note", f"model hub {address} cannot be reached ({error}); use models from folders or from the cache"
+    if hub_answers():
+        return "ok", f"model hub {constants.ENDPOINT} answers"
+    return "note", f"model hub {constants.ENDPOINT} cannot be reached; use models from folders or from the cache"
 
 
 def _locks(folder: Path) -> Finding:
     kind = shared_without_locks(folder)
     return "note", f"{folder} is on {kind}, where file locks are unreliable: run one study at a time there"
+
+
+def _missing(model: str) -> str:
+    """What is wrong if there is no such model; it is looked for, not opened."""
+    from bestofl_lib.models.identity import config_path
+
+    try:
+        config_path(model, None)
+    except (ValueError, OSError) as error:
+        return f"FAIL model {model}: {error}"
+    return ""
 
 
 def _model(name: str) -> list[Finding]:

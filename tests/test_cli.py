@@ -243,10 +243,12 @@ def test_doctor_says_what_it_finds_of_a_model_and_of_the_hub(tmp_path, monkeypat
     assert memory[0] == speed[0] == "ok" and "weights" in memory[1] and "tokens/s (measured now)" in speed[1]
     ((state, said),) = doctor._model("nobody/nothing")
     assert state == "FAIL" and "no model folder 'nobody/nothing'" in said and "give a folder" in said
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE" in doctor._hub()[1]
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    answer = call("doctor", "-p", "model=nobody/nothing")
+    assert answer.exit_code == 1 and len(answer.output.splitlines()) == 1 and "'nobody/nothing'" in answer.output
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert doctor._hub()[0] == "note" and "http://127.0.0.1:9 cannot be reached" in doctor._hub()[1]
     answer = call("doctor", "-p", "modle=x")
     assert answer.exit_code == 1 and "write -p model=" in answer.output

@@ -6,11 +6,11 @@ It reads files and asks the Hub; it loads no model and no model library.
 from __future__ import annotations
 
 import hashlib
-import socket
+import ssl
 import threading
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 
 from bestofl_lib.problems.files import find
 
-_REACH_SECONDS = 3.0  # to wait for the Hub; its client would wait for 20
+REACH_SECONDS = 3.0  # to wait for the Hub; its client would wait for 20
 _IDENTITY_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json",
@@ -57,6 +57,18 @@ def fingerprint(source: str | Path, revision: str | None) -> str:
     if Path(located).is_dir():
         return f"sha256:{folder_hash(Path(located))}"
     return f"{located}@{hub_commit(located, revision)}"
+
+
+def config_path(source: str | Path, revision: str | None) -> Path:
+    """The model's config.json: in its folder, or in the cache of the Hub's models.
+
+    Raises:
+        FileNotFoundError, ValueError: see `locate`; also where there is no such Hub id, or the Hub does not answer
+            within seconds.
+        PermissionError: the model is gated.
+    """
+    located = locate(source)
+    return Path(located) / "config.json" if Path(located).is_dir() else _hub_config(located, revision)
 
 
 def folder_hash(folder: Path) -> str:
@@ -106,9 +118,38 @@ def check_weights(folder: Path) -> None:
 
 def hub_commit(model: str, revision: str | None) -> str:
     """The commit that a Hub id and revision stand for: asked of the Hub, or of the local cache when offline."""
+    return _hub_config(model, revision).parent.name
+
+
+def hub_answers() -> bool:
+    """Whether the Hub, or the proxy in front of it, answers a request within seconds, DNS lookup included.
+
+    Nothing is sent or read but this question, so certificates are left to whatever downloads.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return False
+    answered = threading.Event()
+
+    def ask() -> None:
+        question = Request(constants.ENDPOINT, method="HEAD")
+        try:
+            urlopen(question, timeout=REACH_SECONDS, context=ssl._create_unverified_context()).close()
+        except HTTPError:  # an answer as well
+            pass
+        except OSError:
+            return
+        answered.set()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(REACH_SECONDS)
+    return answered.is_set()
+
+
+def _hub_config(model: str, revision: str | None) -> Path:
     try:
-        path = hf_hub_download(
-            model, "config.json", revision=revision, etag_timeout=5, local_files_only=not _hub_answers()
+        return Path(
+            hf_hub_download(model, "config.json", revision=revision, etag_timeout=5, local_files_only=not hub_answers())
         )
     except GatedRepoError as error:
         raise PermissionError(
@@ -131,25 +172,3 @@ def hub_commit(model: str, revision: str | None) -> str:
         raise FileNotFoundError(f"{model} on the Hub has no config.json, so it is not a Transformers model") from error
     except OSError as error:
         raise FileNotFoundError(f"no model folder {model!r}, and asking the Hub failed: {error}") from error
-    return Path(path).parent.name
-
-
-def _hub_answers() -> bool:
-    """Whether a connection to the Hub, or to the proxy in front of it, opens within seconds, DNS lookup included."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    address = urlsplit(getproxies().get("https") or constants.ENDPOINT)
-    port = address.port or (80 if address.scheme == "http" else 443)
-    opened = threading.Event()
-
-    def connect() -> None:
-        try:
-            socket.create_connection((address.hostname or "", port), timeout=_REACH_SECONDS).close()
-        except OSError:
-            return
-        opened.set()
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(_REACH_SECONDS)
-    return opened.is_set()

@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-
-from bestofl_lib.models.identity import locate
+from bestofl_lib.models.identity import config_path
 from bestofl_lib.rewards.steps import AGGREGATIONS
 from bestofl_lib.text import suggestion
 
@@ -128,12 +126,9 @@ def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
     """The content of config.json.
 
     Raises:
-        FileNotFoundError, ValueError: see `locate`; also a file that is no JSON object.
+        FileNotFoundError, PermissionError, ValueError: see `config_path`; also a file that is no JSON object.
     """
-    located = locate(source)
-    path = Path(located) / "config.json"
-    if not path.parent.is_dir():
-        path = Path(hf_hub_download(located, "config.json", revision=revision))
+    path = config_path(source, revision)
     try:
         content = json.loads(path.read_text("utf8"))
     except ValueError as error:

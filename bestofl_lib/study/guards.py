@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +57,24 @@ def check_not_finished_otherwise(run: Run, study: str, steps: list[Step], overri
 
 
 def check_models(run: Run, steps: list[Step]) -> None:
-    """Look for the model of every notebook that has not run yet, before any kernel is started.
+    """Look for the models of every notebook that has not run yet, before any kernel is started.
 
     Raises:
         StudyError: there is no such folder or Hub id, or it cannot be reached; with the remedy.
     """
     records = run.notebook_records()
     for step in steps:
-        model, revision = (step.effective.get(name) for name in ("model", "revision"))
-        if model is None or revision is None or records.get(step.name, {}).get("status") == "done":
+        if records.get(step.name, {}).get("status") == "done":
             continue
-        from bestofl_lib.models.identity import hub_commit, locate
-        from bestofl_lib.models.servers import read_addresses
+        for parameter, model, revision in _models_of(step):
+            from bestofl_lib.models.identity import config_path
+            from bestofl_lib.models.servers import read_addresses
 
-        try:
-            is_elsewhere = step.effective.get("engine") != "local" or read_addresses(model)
-            if not is_elsewhere and not Path(located := locate(model)).is_dir():
-                hub_commit(located, revision or None)
-        except (OSError, ValueError) as error:
-            raise StudyError(f"-p model={model}: {error}") from error
+            try:
+                if not read_addresses(model):
+                    config_path(model, revision or None)
+            except (OSError, ValueError) as error:
+                raise StudyError(f"-p {parameter}={model}: {error}") from error
 
 
 def check_folders(run: Run, folders: Folders) -> None:
@@ -148,6 +147,24 @@ def shared_without_locks(folder: Path) -> str:
         "gpfs",
     )
     return kind if kind.startswith(remote) else ""
+
+
+def _models_of(step: Step) -> Iterator[tuple[str, str, str | None]]:
+    """Parameter, model and revision of each model that a notebook is about to open on this machine."""
+    values = step.effective
+    if "revision" in values and values["engine"] == "local":
+        yield "model", values["model"], values["revision"]
+    if "reward_revision" in values:
+        yield "reward_base", values["reward_base"], values["reward_revision"]
+    for text in values.get("reward_models", []):
+        from bestofl_lib.problems.files import find
+        from bestofl_lib.rewards.ways import ExternalModel
+
+        source = text.split(",")[0].strip()
+        is_ours = (find(source) / "reward_model.json").exists()  # trained by another run
+        if not is_ours and not source.startswith(("http://", "https://")) and not source.endswith(".txt"):
+            model = ExternalModel.parse(text)
+            yield "reward_models", model.source, model.revision
 
 
 def _short(value: Any) -> str:

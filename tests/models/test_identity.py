@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+
 import pytest
 
-from bestofl_lib.models.identity import locate
+from bestofl_lib.models.identity import hub_commit, locate
 
 
 def test_folders_that_are_no_safe_models_are_refused(tmp_path):
@@ -18,3 +22,34 @@ def test_folders_that_are_no_safe_models_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
     with pytest.raises(ValueError, match="pickle"):
         locate(tmp_path)
+
+
+@pytest.mark.parametrize("hub", ["refuses", "accepts and never answers", "has no address"])
+def test_a_hub_that_does_not_answer_counts_as_offline_within_seconds(monkeypatch, hub):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = 9 if hub == "refuses" else server.getsockname()[1]
+        host = "nowhere.invalid" if hub == "has no address" else "127.0.0.1"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://{host}:{port}")
+        began = time.monotonic()
+        with pytest.raises(FileNotFoundError, match="no model folder 'nobody/nothing', and the Hub cannot be reached"):
+            hub_commit("nobody/nothing", None)
+        assert time.monotonic() - began < 10  # 3 s where nothing else runs; without the question, minutes
+
+
+def test_a_hub_that_answers_is_asked_for_the_model(monkeypatch):
+    said = b"HTTP/1.1 404 Not Found\r\nX-Error-Code: RepoNotFound\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    def answer(server):
+        while True:
+            with server.accept()[0] as peer:
+                peer.recv(4096)
+                peer.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=[server], daemon=True).start()
+        hub = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+        address = hub + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
+        with pytest.raises(FileNotFoundError, match="no Hub model 'nobody/nothing'; check the spelling"):
+            hub_commit("nobody/nothing", None)

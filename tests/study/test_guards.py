@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from pathlib import Path
 
@@ -153,3 +154,24 @@ def test_a_model_that_is_not_there_is_refused_before_any_kernel_starts(tmp_path,
         run_study("lab", {"model": model}, folders=places, say=lambda line: None)
     assert not places.runs.exists()
     request("lab", {"model": "nobody/nothing", "engine": "ray"}, None, None, False, places)  # looked for by its nodes
+
+
+@pytest.mark.parametrize(("parameter", "value", "said"), [
+    ("reward_base", "nobody/nothing", "-p reward_base=nobody/nothing: no model folder"),
+    ("reward_models", "data/lab/reward_base, nobody/nothing", "-p reward_models=nobody/nothing: no model folder"),
+    ("reward_models", "[data/lab/reward_base, 'nobody/nothing, revision=v1']", "nobody/nothing: no model folder"),
+    ("reward_models", "['data/lab/reward_base, agregation=min']", "'agregation=min'; did you mean 'aggregation'"),
+])  # fmt: skip
+def test_reward_models_that_are_not_there_are_refused_before_any_kernel_starts(
+    tmp_path, monkeypatch, parameter, value, said
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    places = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    with pytest.raises((StudyError, ValueError), match=re.escape(said)):
+        run_study("lab", {parameter: value}, folders=places, say=lambda line: None)
+    assert not places.runs.exists()
+    ours = tmp_path / "cross"  # a reward model that another run trained, and one behind a server
+    ours.mkdir()
+    (ours / "reward_model.json").write_text("{}")
+    named = f"[{ours}, 'http://127.0.0.1:9/v1, served_model=cross']"
+    request("lab", {"reward_models": named}, None, None, False, places)
