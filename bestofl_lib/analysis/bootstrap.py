@@ -17,6 +17,8 @@ values of the kind that is reported: `python -m bestofl_lib.analysis.interval_ch
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,7 +33,8 @@ REPLICATES = 2000
 QUICK_REPLICATES = 1000
 UNSEEN = 0.5  # weight of the imagined problem; 1: Clopper–Pearson where values are 0 and 1
 FEW = 8  # with fewer problems that differ, the imagined one may lie at the bounds, not only as far out as those seen
-_BLOCK = 4_000_000  # replicate values held at once
+_BLOCK = 1_000_000  # replicate values held at once, by each thread
+THREADS = min(os.cpu_count() or 1, 4)
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,23 @@ def resampled(
         of_seeds: (seeds, figures) mean over problems per training seed; their spread enters with a t distribution,
             since few seeds say little about their own spread.
     """
-    parts = []
     tail = (1 - level) / 2
     size = max(1, _BLOCK // replicates)
-    for start in range(0, table.shape[1], size):
+
+    def of_block(start: int) -> Resampled:
         block = table[:, start : start + size]
         trained = None if of_seeds is None else of_seeds[:, start : start + size]
         shift = _seed_shifts(trained, replicates, seed)
         bca = _bca(block, tail, replicates, seed, bounds, null, shift)
         unseen = _unseen(block, tail, replicates, seed, bounds, null, natural, shift)
         low, high = np.minimum(bca.low, unseen.low), np.maximum(bca.high, unseen.high)
-        parts.append(Resampled(np.clip(low, *bounds), np.clip(high, *bounds), np.maximum(bca.p, unseen.p)))
+        return Resampled(np.clip(low, *bounds), np.clip(high, *bounds), np.maximum(bca.p, unseen.p))
+
+    first, *others = range(0, max(table.shape[1], 1), size)
+    parts = [of_block(first)]  # makes the weights
+    if others:
+        with ThreadPoolExecutor(THREADS) as pool:
+            parts += pool.map(of_block, others)
     return Resampled(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("low", "high", "p")))
 
 

@@ -89,6 +89,8 @@ class Contest:
             so_far = np.append(0, np.cumsum(mine))
             before = np.append(0, np.cumsum(n[:, position]))
             at_most[:, position] = so_far[end[entry]] - before[rows]
+            if not len(below):
+                continue
             below[:, position] = so_far[start[crossing]] - before[group_row[crossing]]
             tied[:, position] = so_far[end[crossing]] - so_far[start[crossing]]
             worth = np.add.reduceat(np.where(mine, flat_value, 0.0), start)[crossing]

@@ -6,7 +6,6 @@ decide which curve matters: that is `claims`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,13 +25,13 @@ from bestofl_lib.analysis.arms import (
     majority_values,
 )
 from bestofl_lib.analysis.arrays import CandidateArrays
+from bestofl_lib.analysis.bootstrap import THREADS
 from bestofl_lib.analysis.figures import Figures, compared, side_by_side
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
-THREADS = min(os.cpu_count() or 1, 4)
 PLANNED = 32  # plans are made completion by completion, and for budgets at which they matter
 
 

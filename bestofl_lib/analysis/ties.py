@@ -83,23 +83,27 @@ class Ties:
         shape = (len(rows), len(nodes))
         base, slope = np.ones(shape), np.zeros(shape)
         sums, slopes = [np.ones(shape), *np.zeros((top, *shape))], [*np.zeros((top + 1, *shape))]
+        one, other = np.empty(shape), np.empty(shape)  # products, in place: new arrays would cost as much again
         for done, position in enumerate(chosen):
             worth = self.excess[rows, position, None]
             low, low_rise = self.generating(rows, position, q, nodes)
             base *= low
-            if q:
-                low_rise = np.divide(low_rise, low, out=np.zeros(shape), where=low > 0)
-                slope += worth * low_rise
+            safe = np.maximum(low, 1e-300)  # where the chance is 0, so are those of one draw more and their slopes
+            low_rise /= safe
+            slope += np.multiply(worth, low_rise, out=one)
             if not top:
                 continue
             x, x_rise = self.generating(rows, position, q + 1, nodes)
             if q:
-                x = np.divide(x, low, out=np.zeros(shape), where=low > 0)
-                x_rise = np.divide(x_rise, low, out=np.zeros(shape), where=low > 0) - x * low_rise
-            x_rise = x_rise * worth
+                x /= safe
+                x_rise /= safe
+                x_rise -= np.multiply(x, low_rise, out=one)
+            x_rise *= worth
             for r in range(min(done + 1, top), 0, -1):
-                slopes[r] += slopes[r - 1] * x + sums[r - 1] * x_rise
-                sums[r] += sums[r - 1] * x
+                np.multiply(slopes[r - 1], x, out=one)
+                one += np.multiply(sums[r - 1], x_rise, out=other)
+                slopes[r] += one
+                sums[r] += np.multiply(sums[r - 1], x, out=one)
         return base, slope, sums, slopes
 
     def batches(self, budget: int, chance: Array | None = None) -> Iterator[tuple[Array, Array, Array]]:
@@ -140,7 +144,10 @@ class Ties:
         power = nodes[:, None] ** j
         slope = np.zeros_like(power)
         slope[:, 1:] = power[:, :-1] * j[1:]
-        return reach[:, None] * (mass @ power.T)[back], reach[:, None] * (mass @ slope.T)[back]
+        value, rise = (mass @ power.T).take(back, 0), (mass @ slope.T).take(back, 0)
+        value *= reach[:, None]
+        rise *= reach[:, None]
+        return value, rise
 
 
 def _nodes_needed(degree: Array) -> Array:

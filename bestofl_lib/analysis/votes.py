@@ -214,10 +214,9 @@ def _votes(
         for rows in _blocks(ballots, draws, int(sum(given))):
             part = ballots.of_problems(rows)
             order = _sequence(part, draws, given, allocation is not None, half, rng)
-            for k, share in _counted(part, order, np.unique(ks)):
-                for column in np.flatnonzero(ks == k):
-                    every[:, rows, column] = share.mean(1).T
-                    errors[:, rows, column] = ((share @ mean).std(1, ddof=1) / np.sqrt(draws)).T
+            share = _counted(part, order, np.unique(ks))[np.searchsorted(np.unique(ks), ks)]
+            every[:, rows] = share.mean(2).transpose(2, 1, 0)
+            errors[:, rows] = ((share @ mean).std(2, ddof=1) / np.sqrt(draws)).transpose(2, 1, 0)
     return [Tally(every[ends[i] : ends[i + 1]], errors[i]) for i in range(len(kinds))]
 
 
@@ -331,8 +330,8 @@ def _shuffled(values: Array, rng: np.random.Generator) -> Array:
     return key.astype(values.dtype)
 
 
-def _counted(ballots: _Ballots, order: Array, ks: Array) -> Iterator[tuple[int, Array]]:
-    """After each budget: the share of the win that answer 0 has, (problems, draws, tables)."""
+def _counted(ballots: _Ballots, order: Array, ks: Array) -> Array:
+    """(budgets, problems, draws, tables) the share of the win that answer 0 has after each budget."""
     n_problems, draws = order.shape[:2]
     width, n_answers, n_tables = ballots.codes[0].size, int(ballots.n_answers.max()), ballots.weights.shape[3]
     each, unvoted = n_problems * draws, ballots.unvoted
@@ -344,15 +343,20 @@ def _counted(ballots: _Ballots, order: Array, ks: Array) -> Iterator[tuple[int, 
     weights, ones = ballots.weights.reshape(-1, n_tables), np.ones(drawn.size)
     shape = (n_answers * each + 1, len(weights))
     sums, votes, done = np.zeros((shape[0], n_tables)), np.zeros(shape[0]), 0
-    for k in ks:
+    share = np.empty((len(ks), each, n_tables))
+    for place, k in enumerate(ks):
         step, done = slice(done, int(k)), int(k)
         at = cell[step].reshape(-1)
-        sums += coo_array((ones[: len(at)], (at, drawn[step].reshape(-1))), shape) @ weights
+        if len(at) == each:  # one vote of each draw: cells differ
+            sums[at] += weights[drawn[step][0]]
+        else:
+            sums += coo_array((ones[: len(at)], (at, drawn[step].reshape(-1))), shape) @ weights
         total = sums[:-1].reshape(n_answers, each, n_tables)
         if unvoted:
             votes += np.bincount(at, minlength=len(votes))
             total = np.where(votes[:-1].reshape(n_answers, each, 1) > 0, total, unvoted)
-        yield done, _share_of_win(total, unvoted).reshape(n_problems, draws, n_tables)
+        share[place] = _share_of_win(total, unvoted)
+    return share.reshape(len(ks), n_problems, draws, n_tables)
 
 
 def _share_of_win(total: Array, unvoted: float) -> Array:
