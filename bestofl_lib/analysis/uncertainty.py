@@ -75,8 +75,8 @@ def paired_difference(
     """Mean of first − second over the same problems, with interval, two-sided p-value and detectable effect.
 
     Where only m problems differ, flipping their signs gives no p below 2^(1 − m); nor does this. Where that exceeds
-    1 − level, the interval also holds what as many equal values cannot exclude: a handful of problems proves nothing
-    and rules nothing out. Problems that differ by a little count as little.
+    1 − level, the interval also holds what as many equal values cannot exclude of the largest difference seen: a handful
+    of problems proves nothing and rules little out. Problems that differ by a little count as little.
 
     Args:
         first, second: (problems,) or (problems, figures) values of the same problems in the same order, in [0, 1].
@@ -94,7 +94,8 @@ def paired_difference(
     trained = _seeds(of_seeds)
     found = resampled(table, level, replicates, seed, (-1.0, 1.0), null, natural=False, of_seeds=trained)
     least = np.minimum(2.0 ** (1 - effective_number(table)), 1.0)
-    reach = 1 - ((1 - level) / 2) ** (1 / len(table))
+    largest = np.abs(table).max(0)
+    reach = (1 - ((1 - level) / 2) ** (1 / len(table))) * np.where(largest > 0, largest, 1)
     low = np.where(least > 1 - level, np.minimum(found.low, -reach), found.low)
     high = np.where(least > 1 - level, np.maximum(found.high, reach), found.high)
     mde = minimum_detectable_effect(low, high, level, tests=tests)
