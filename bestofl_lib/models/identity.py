@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -147,10 +147,14 @@ def hub_answers() -> bool:
 
 
 def _hub_config(model: str, revision: str | None) -> Path:
+    unknown = (
+        f"no model folder {model!r}, and the Hub cannot be reached to look for a model of that name (offline, and it "
+        "is not in the local cache); connect, or give a folder such as data/lab/policy"
+    )
     try:
-        return Path(
-            hf_hub_download(model, "config.json", revision=revision, etag_timeout=5, local_files_only=not hub_answers())
-        )
+        if hub_answers():
+            return Path(hf_hub_download(model, "config.json", revision=revision, etag_timeout=5))
+        cached = try_to_load_from_cache(model, "config.json", revision=revision)
     except GatedRepoError as error:
         raise PermissionError(
             f"{model} is gated: accept its licence on its Hub page and log in with `hf auth login`, or take another "
@@ -164,11 +168,11 @@ def _hub_config(model: str, revision: str | None) -> Path:
             "private"
         ) from error
     except LocalEntryNotFoundError as error:
-        raise FileNotFoundError(
-            f"no model folder {model!r}, and the Hub cannot be reached to look for a model of that name "
-            "(offline, and it is not in the local cache); connect, or give a folder such as data/lab/policy"
-        ) from error
+        raise FileNotFoundError(unknown) from error
     except EntryNotFoundError as error:
         raise FileNotFoundError(f"{model} on the Hub has no config.json, so it is not a Transformers model") from error
     except OSError as error:
         raise FileNotFoundError(f"no model folder {model!r}, and asking the Hub failed: {error}") from error
+    if not isinstance(cached, str):
+        raise FileNotFoundError(unknown)
+    return Path(cached)

@@ -36,6 +36,19 @@ def test_a_hub_that_does_not_answer_counts_as_offline_within_seconds(monkeypatch
         assert time.monotonic() - began < 10  # 3 s where nothing else runs; without the question, minutes
 
 
+def test_a_cached_model_is_found_offline_with_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = "1" * 40
+    cached = tmp_path / "models--nobody--something" / "snapshots" / commit / "config.json"
+    for path, text in ((cached, "{}"), (tmp_path / "models--nobody--something" / "refs" / "main", commit)):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert hub_commit("nobody/something", None) == hub_commit("nobody/something", commit) == commit
+    with pytest.raises(FileNotFoundError, match="not in the local cache"):
+        hub_commit("nobody/something", "v2")
+
+
 def test_a_hub_that_answers_is_asked_for_the_model(monkeypatch):
     said = b"HTTP/1.1 404 Not Found\r\nX-Error-Code: RepoNotFound\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
