@@ -73,15 +73,15 @@ def _expressions(problems: pl.DataFrame) -> dict[str, str]:
 
 
 _READ = pl.Schema({c: READINGS[c] for c in ("answer", "rule", "start", "end", "note")})
-_UNSEEN = "[\u0000\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"  # invisible characters
+# invisible characters, in several patterns: a pattern of more literals is searched for ten times slower
+_UNSEEN = ("[\u200b-\u200f]", "[\u202a-\u202e]", "[\u2060-\u2069]", "[\u00ad\ufeff\u0000]")
 _THINKING = r"</?think|</?reasoning|<\|(?:begin|end)_of_thought|◁"
-_BOXES_ON_A_LINE = r"boxed\s?\{[^\n]{1,85}\\f?boxed"
 _ONE_WHOLE_NUMBER = (
     r"^(\P{N}*?)([1-9][0-9]{0,2}(?:[,.\x{a0}\x{202f}][0-9]{3})+|"
     r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,17})(\P{N}*)$"
 )
-# the last box with nothing behind it that could overrule it: no digit, no other box
-_BOX_AT_END = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\p{N}\\]|\\[^bf\p{N}])*)$"
+_LAST_BOX = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\\]|\\[^bf])*)$"  # and what is behind it
+_BEFORE_BOX = 2 * BEHIND_BOX  # characters before a box in which another box can make it doubtful
 _BEFORE_CUE = 201  # characters before a cue that can matter to its sentence: its clause and where its line opens
 _TEXT = pl.col("completion")
 
@@ -107,54 +107,82 @@ def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Serie
     by_shape = _read_by_shape(pieces)
     by_piece = _read_by_piece(pieces.join(by_shape, on="row", how="anti"), frame)
     fast = pl.concat([by_shape, by_piece])
-    slow = _read_whole(frame.join(fast, on="row", how="anti"))
+    slow = _read_whole(frame.join(fast, on="row", how="anti"), pieces)
     table = pl.concat([fast.select("row", *(pl.col(c).cast(t) for c, t in _READ.items())), slow]).sort("row")
     return _without_what_the_cut_took(table.select(list(_READ)), frame["completion"], cut)
 
 
 def _deciding_pieces(frame: pl.DataFrame) -> pl.DataFrame:
-    """What may decide by itself: the last box with nothing doubtful behind it, or the text from the last cue on.
+    """What may decide by itself: the last box, or the text from the last cue on.
 
     Args:
         frame: row, completion, language.
 
     Returns:
         One row per completion that has a piece: row, language, before (characters before it), piece, wanted (its rule).
+        Where a completion has no box and no cue, the piece is null.
     """
-    usual = frame.filter(_TEXT.is_not_null() & ~_TEXT.str.contains(f"{_UNSEEN}|{_THINKING}"))
+    usual = frame.filter(_TEXT.is_not_null(), ~_has_unseen(), ~_TEXT.str.contains(_THINKING))
     has_box = _TEXT.str.contains("boxed", literal=True)
-    boxes = (
-        usual.filter(has_box)
-        .filter(~_TEXT.str.contains(_BOXES_ON_A_LINE))
-        .with_columns(groups=_TEXT.str.extract_groups(_BOX_AT_END))
+    parts = (_boxes(usual.filter(has_box)), _cues(usual.filter(~has_box)))
+    return pl.concat([part.select("row", "language", "before", "piece", "wanted") for part in parts])
+
+
+def _has_unseen() -> pl.Expr:
+    """Whether there are invisible characters: then places in what is seen are others."""
+    return pl.any_horizontal(_TEXT.str.contains(some) for some in _UNSEEN)
+
+
+def _boxes(frame: pl.DataFrame) -> pl.DataFrame:
+    """The last box of each completion, where behind it no cue or conclusion can overrule it with a number.
+
+    The piece extends over what can matter to the box: another box on the line before it, a scale word behind it.
+    """
+    box, behind, start = pl.col("box"), pl.col("behind"), pl.col("before")
+    overruled = behind.str.contains(r"\p{N}") & behind.str.contains_any(_written(phrases().overruling_words))
+    near = behind.str.slice(0, BEHIND_BOX)
+    room = pl.min_horizontal(start, _BEFORE_BOX)
+    return (
+        frame.with_columns(_TEXT.str.extract_groups(_LAST_BOX).struct.rename_fields(["box", "behind"]).struct.unnest())
+        .filter(box.is_not_null(), ~overruled)
+        .with_columns(before=_TEXT.str.len_chars() - box.str.len_chars() - behind.str.len_chars())
+        .with_columns(line=_TEXT.str.slice(start - room, room), scaled=near.str.contains_any(phrases().scale_words))
+        .with_columns(second=pl.col("line").str.contains(r"boxed[^\n]*$"))
+        .filter(~pl.col("second") | box.str.contains(r"boxed[^b]*\p{Nd}[^b]*$"))  # else an earlier box may be read
         .select(
-            "row", "language", "completion", pl.col("groups").struct.rename_fields(["piece", "behind"]).struct.unnest()
-        )
-        .drop_nulls("piece")
-        .with_columns(
-            before=_TEXT.str.len_chars() - pl.col("piece").str.len_chars() - pl.col("behind").str.len_chars(),
-            behind=pl.col("behind").str.slice(0, BEHIND_BOX),
+            "row",
+            "language",
+            before=pl.when("second").then(start - room).otherwise(start),
+            piece=pl.when("second").then("line").otherwise(pl.lit(""))
+            + box
+            + pl.when("scaled").then(near).otherwise(pl.lit("")),
             wanted=pl.lit("boxed"),
         )
-        .with_columns(
-            piece=pl.when(pl.col("behind").str.contains_any(phrases().scale_words))
-            .then(pl.col("piece") + pl.col("behind"))
-            .otherwise("piece")
-        )
     )
-    cues = (
-        usual.filter(~has_box)
-        .with_columns(at=_last(phrases().cue_words))
-        .drop_nulls("at")
+
+
+def _cues(frame: pl.DataFrame) -> pl.DataFrame:
+    """The text from the last cue on, of completions without a box."""
+    return (
+        frame.with_columns(at=_last(phrases().cue_words))
         .with_columns(piece=_TEXT.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String), wanted=pl.lit("cue"))
         .with_columns(before=_TEXT.str.len_chars() - pl.col("piece").str.len_chars())
     )
-    return pl.concat([part.select("row", "language", "before", "piece", "wanted") for part in (boxes, cues)])
 
 
 def _last(words: list[str]) -> pl.Expr:
     """The place, in bytes, where the last of some words starts in a completion; null where there is none."""
-    return _TEXT.str.find_many([form for word in words for form in written_forms(word)], overlapping=True).list.max()
+    return _TEXT.str.find_many(_written(words), overlapping=True).list.max()
+
+
+def _characters_before(place: pl.Expr) -> pl.Expr:
+    """A place in bytes as one in characters; -1 where it is null."""
+    before = _TEXT.cast(pl.Binary).bin.slice(0, place).cast(pl.String)
+    return pl.when(place.is_null()).then(-1).otherwise(before.str.len_chars().cast(pl.Int64))
+
+
+def _written(words: list[str]) -> list[str]:
+    return [form for word in words for form in written_forms(word)]
 
 
 def _read_by_piece(pieces: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
@@ -165,7 +193,8 @@ def _read_by_piece(pieces: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
     """
     before = pl.min_horizontal("before", pl.lit(_BEFORE_CUE))
     pieces = (
-        pieces.join(frame.select("row", "completion"), on="row", how="left", maintain_order="left")
+        pieces.drop_nulls("piece")
+        .join(frame.select("row", "completion"), on="row", how="left", maintain_order="left")
         .with_columns(at=pl.when(pl.col("wanted") == "cue").then(before).otherwise(0))
         .with_columns(
             piece=pl.when(pl.col("at") > 0)
@@ -187,33 +216,28 @@ def _read_by_piece(pieces: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _read_whole(frame: pl.DataFrame) -> pl.DataFrame:
-    """Read completions from their end, given where their last cue and heading are.
+def _read_whole(frame: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
+    """Read completions from their end; where they have no box, it is known where their last cue and heading are.
 
     Args:
         frame: row, completion, language.
+        pieces: from `_deciding_pieces`.
 
     Returns:
         One row per completion: row, answer, rule, start, end, note.
     """
-    lasts = {"cue": phrases().cue_words, "heading": phrases().heading_words}
-    whole = (
-        frame.select("language", "completion")
-        .unique(maintain_order=True)
-        .with_columns(_last(words).alias(name) for name, words in lasts.items())
-        .with_columns(
-            pl.when(_TEXT.is_null() | _TEXT.str.contains(_UNSEEN))
-            .then(None)  # places in what is seen are others
-            .when(pl.col(name).is_null())
-            .then(-1)
-            .otherwise(_TEXT.cast(pl.Binary).bin.slice(0, pl.col(name)).cast(pl.String).str.len_chars())
-            .alias(name)
-            for name in lasts
-        )
-    )
+    known = pieces.filter(pl.col("wanted") == "cue").select("row", cue=pl.col("before").cast(pl.Int64).fill_null(-1))
+    whole = frame.join(known, on="row", how="left", maintain_order="left").drop("row").unique(maintain_order=True)
+    cued, other = whole.filter(pl.col("cue").is_not_null()), whole.filter(pl.col("cue").is_null())
+    whole = pl.concat(
+        [
+            cued,
+            other.with_columns(cue=pl.when(~_has_unseen()).then(_characters_before(_last(phrases().cue_words)))),
+        ]
+    ).with_columns(heading=_characters_before(_last(phrases().heading_words)))
     readings: list[Reading | None] = [
         read_answer(text, code) if cue is None else found_by(text, code, Cues(0, cue, heading))[1]
-        for code, text, cue, heading in whole.iter_rows()
+        for text, code, cue, heading in whole.iter_rows()
     ]
     return frame.join(
         pl.concat([whole.select("language", "completion"), _rows(readings)], how="horizontal"),

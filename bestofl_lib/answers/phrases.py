@@ -22,6 +22,7 @@ class Phrases:
 
     cue_words: list[str]  # what announces an answer, in every spelling
     scale_words: list[str]  # what may multiply a number
+    overruling_words: list[str]  # what may announce a number that overrules a box before it: cues and conclusions
     heading_words: list[str]  # what heads an explanation more often than an answer, in every spelling
     longest_cue: int  # characters of the longest cue or heading
     cue: re.Pattern[str]  # any cue
@@ -62,8 +63,8 @@ def phrases() -> Phrases:
     free = [w for w in copulas if w[0].upper() == w[0].lower()]
     both = trie(spellings({w for r in records for w in r.both}))
     either = trie(spellings({w for r in records for w in r.either}))
-    therefore = trie(spellings({w for r in records if not r.runs_on for w in r.conclusions}))
-    joined = trie(spellings({w for r in records if r.runs_on for w in r.conclusions}))
+    therefore = spellings({w for r in records if not r.runs_on for w in r.conclusions})
+    joined = spellings({w for r in records if r.runs_on for w in r.conclusions})
     negative = trie(spellings({w for r in records for w in r.negatives}))
     joints = trie(spellings({joint for r in records for opening, joint in r.ranges if not opening}))
     openings = "|".join(
@@ -75,6 +76,7 @@ def phrases() -> Phrases:
     return Phrases(
         cue_words=cue_words,
         scale_words=spellings({w for r in records for w, _ in (*r.scales, *r.leading_scales)}),
+        overruling_words=[*cue_words, *therefore, *joined],
         heading_words=headings,
         longest_cue=max(len(word) for word in (*cue_words, *headings)),
         cue=re.compile(trie(cue_words)),
@@ -93,7 +95,9 @@ def phrases() -> Phrases:
             r"|\s?[^\x00-\x7f\W\d_][^\x00-\x7f\s。、，；]{0,5})(?=\d+\s?[^\W\d_][^=+*×÷]*(?:$|\n|[.।。!]))"
         ),
         per=re.compile(rf"\s*\S{{0,3}}?{trie(spellings({w for r in records for w in r.per}))}"),
-        conclusion=re.compile(rf"(?:^|[\n.。!?।]\s*|\*\*|\s{{2}})[\s*#-]*(?:{therefore}(?![^\W_])|{joined})"),
+        conclusion=re.compile(
+            rf"(?:^|[\n.。!?।]\s*|\*\*|\s{{2}})[\s*#-]*(?:{trie(therefore)}(?![^\W_])|{trie(joined)})"
+        ),
     )
 
 

@@ -94,7 +94,7 @@ def read_answer(completion: str | None, language_code: str, cut: bool = False) -
         return Reading(None, note="empty")
     if _INVISIBLE.search(completion):
         places = seen_places(completion)
-        seen = read_visible("".join(completion[i] for i in places), code)
+        seen = read_visible(_INVISIBLE.sub("", completion), code)
         if seen.start is None or seen.end is None or seen.start >= len(places):
             return seen
         start, end = places[seen.start], places[max(seen.end - 1, seen.start)] + 1

@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from bestofl_lib.languages import LANGUAGES
 
@@ -66,9 +67,8 @@ _UNIFORM = {
 }
 
 _UNIFORM_TEXT = {chr(code): chr(to) if isinstance(to, int) else to for code, to in _UNIFORM.items()}
-# two patterns, because a class beyond the basic plane is tested range by range, forty times slower
+# of the basic plane alone: a class beyond it is tested range by range, forty times slower
 _NOT_UNIFORM = re.compile("[" + "".join(re.escape(chr(code)) for code in sorted(_UNIFORM) if code < 0x10000) + "]")
-_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 
 _WRITTEN = {
     to: [to, *(char for char, becomes in _UNIFORM_TEXT.items() if becomes == to)] for to in set(_UNIFORM_TEXT.values())
@@ -115,10 +115,16 @@ def uniform(text: str) -> str:
     """
     if text.isascii():
         return text
-    odd = set(text) & _UNIFORM_TEXT.keys() if _ASTRAL.search(text) else set(_NOT_UNIFORM.findall(text))
+    beyond_basic_plane = len(text.encode("utf-16-le", "surrogatepass")) > 2 * len(text)
+    odd = set(text) & _UNIFORM_TEXT.keys() if beyond_basic_plane else set(_NOT_UNIFORM.findall(text))
     for char in odd:
         text = text.replace(char, _UNIFORM_TEXT[char])
     return text
+
+
+@lru_cache(maxsize=65_536)
+def whole(digits: str) -> Fraction:
+    return Fraction(int(digits))
 
 
 def value_of(written: str, code: str) -> tuple[Fraction | None, str]:
@@ -131,7 +137,7 @@ def value_of(written: str, code: str) -> tuple[Fraction | None, str]:
     ((Fraction(114200, 1), ''), Fraction(2125, 1), Fraction(1, 8))
     """
     if written.isdigit():
-        return (Fraction(int(written)), "") if len(written) <= MAX_DIGITS else (None, f"{len(written)} digits")
+        return (whole(written), "") if len(written) <= MAX_DIGITS else (None, f"{len(written)} digits")
     compact = written if written.isascii() and "\\" not in written else _SPACES.sub(" ", written)
     compact = _SPACES.sub("", compact.replace("{ }", " ").replace("{,}", ",").replace("{.}", ".").replace(",\\!", ","))
     spaced = len(compact) < len(written) and " " in _SPACES.sub(" ", written)

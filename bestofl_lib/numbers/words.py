@@ -64,6 +64,8 @@ class Words:
         for word, scale in (*record.scales, *record.leading_scales):
             for form in _forms(word):
                 self.scales[form] = scale
+        self.lengths = {id(table): _lengths(table) for table in (self.table, self.scales)}
+        self.firsts = {letter for lengths in self.lengths.values() for letter in lengths}
         self.leading = bool(record.leading_scales)
         self.runs_on = record.runs_on
         self.compounds = record.compound_numbers
@@ -93,9 +95,9 @@ class Words:
 
     def _longest(self, text: str, at: int, table: dict[str, int], follows_scale: bool) -> tuple[int, int] | None:
         piece = text[at : at + _LONGEST]
-        for length in range(len(piece), 0, -1):
+        for length in self.lengths[id(table)].get(piece[:1], ()):
             value = table.get(piece[:length])
-            if value is None:
+            if value is None or length > len(piece):
                 continue
             rest = text[at + length : at + length + 20]
             if (
@@ -109,6 +111,8 @@ class Words:
 
     def parse(self, text: str, at: int) -> tuple[int, int] | None:
         """The value of the longest number phrase starting at `at` and where it ends."""
+        if text[at : at + 1].lower() not in self.firsts:
+            return None
         text = text[at : at + 300]
         lowered = text.lower()
         if len(lowered) != len(text) or not self.table:
@@ -164,6 +168,15 @@ class Words:
         joined = self.join.match(text, number[1])
         rest = self._below_thousand(text, joined.end() if joined else number[1])
         return (number[0] + rest[0], rest[1]) if rest and 0 < rest[0] < 100 else number
+
+
+def _lengths(table: dict[str, int]) -> dict[str, list[int]]:
+    """First letter -> how long the words with it are, longest first."""
+    found: dict[str, set[int]] = {}
+    for word in table:
+        if 0 < len(word) <= _LONGEST:
+            found.setdefault(word[0], set()).add(len(word))
+    return {letter: sorted(lengths, reverse=True) for letter, lengths in found.items()}
 
 
 def _forms(word: str) -> set[str]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from fractions import Fraction
-from functools import lru_cache
 
 from bestofl_lib.languages import LANGUAGES, PIVOT, remembered
 from bestofl_lib.numbers.kanji import KANJI_NEXT, KANJI_NUMBER, KANJI_PARTS, kanji_at, kanji_parts, kanji_value
-from bestofl_lib.numbers.marks import MAX_DIGITS, NUMBER, Number, value_of
+from bestofl_lib.numbers.marks import MAX_DIGITS, NUMBER, Number, value_of, whole
 from bestofl_lib.numbers.words import words_of
 from bestofl_lib.text import trie
 
@@ -83,16 +82,19 @@ def _leading() -> tuple[re.Pattern[str], dict[str, int]]:
     return re.compile(rf"({'|'.join(table)})\s+(?=\d)"), table
 
 
-# digits with nothing behind them that could belong to the number: by far the most numbers
-_PLAIN = re.compile(
-    r"\d{1,18}+(?=$|[;!?()\[\]}$%=+<>|\"&#@_^`。、–-]|[.,:](?:$|[^\d\\])|[ \n][+=–\n-]|[ \n][×*·][ ]?(?!10)\d)",
-    re.ASCII,
-)
-
-
-@lru_cache(maxsize=65_536)
-def _whole(digits: str) -> Fraction:
-    return Fraction(int(digits))
+@remembered
+def _plain() -> re.Pattern[str]:
+    """Digits with nothing behind them that could belong to the number: by far the most numbers."""
+    records = LANGUAGES.values()
+    words = {w for r in records for w in (*r.both, *r.joins, *(scale for scale, _ in r.scales))}
+    forms = {form for w in words for case in (w, w.capitalize()) for form in _both_forms(case)}
+    apart = trie(w for w in forms if w[0].upper() != w[0].lower())
+    joined = trie(w for w in forms if w[0].upper() == w[0].lower())
+    longer = rf"(?:{apart}|k)(?![^\W\d_])|{joined}|{KANJI_NEXT.pattern}|[x分{''.join(_VULGAR)}]"
+    return re.compile(
+        r"[0-9]{1,18}+(?=$|[;!?()\[\]}$%=+<>|\"&#@_^`。、–-]|[.,:](?:$|[^0-9\\])|[ \n][+=–\n-]"
+        rf"|[ \n][×*·][ ]?(?!10)[0-9]|(?:[ ]|(?![eE]))(?!{longer})[^\W\d_])"
+    )
 
 
 def number_at(text: str, at: int, code: str) -> Number | None:
@@ -104,8 +106,10 @@ def number_at(text: str, at: int, code: str) -> Number | None:
         at: place in it.
         code: language whose conventions come first.
     """
-    if plain := _PLAIN.match(text, at):
-        return Number(_whole(plain[0]), at, plain.end())
+    if plain := _plain().match(text, at):
+        return Number(whole(plain[0]), at, plain.end())
+    if text[at : at + 1].isdigit():
+        return _unsigned(text, at, code)
     start, negative = at, False
     if sign := _SIGN.match(text, at):
         negative, at = sign[0][0] in "-–", sign.end()
@@ -241,7 +245,7 @@ def _fraction_words(code: str) -> tuple[re.Pattern[str], dict[str, Fraction], di
 
 
 @remembered
-def _halves() -> tuple[tuple[str, ...], re.Pattern[str], tuple[str, ...]]:
+def _halves() -> tuple[re.Pattern[str], re.Pattern[str], tuple[str, ...]]:
     """Words that add one half: those behind a number, how they stand there (perhaps behind a unit), and those before
     it.
     """
@@ -253,7 +257,7 @@ def _halves() -> tuple[tuple[str, ...], re.Pattern[str], tuple[str, ...]]:
         rf"(?:\s?[^\s\d.,;:!?()=+*/<>。，、-]{{1,14}}?)??\s?(?:(?:{'|'.join(apart)})(?![^\W\d_])"
         rf"|(?:{'|'.join(joined)})(?=[\s.,!?)*。，、）」}}\\]|$|{'|'.join(after)}))"
     )
-    return (*apart, *joined), behind, tuple(leading)
+    return re.compile(trie([*apart, *joined])), behind, tuple(leading)
 
 
 def with_half(text: str, number: Number) -> Number:
@@ -265,8 +269,7 @@ def with_half(text: str, number: Number) -> Number:
         return number
     words, pattern, leading = _halves()
     half = Fraction(-1 if number.value < 0 else 1, 2)
-    behind = text[number.end : number.end + 32]
-    if any(word in behind for word in words) and (found := pattern.match(text, number.end)):
+    if words.search(text, number.end, number.end + 32) and (found := pattern.match(text, number.end)):
         return Number(number.value + half, number.start, found.end(), number.note)
     before = text[max(0, number.start - 8) : number.start].rstrip()
     if before.endswith(leading):
