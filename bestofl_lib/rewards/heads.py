@@ -104,12 +104,16 @@ def _fits(
 
     The intercept is not penalised. Each fit starts from the last one, so give strengths from strong to weak.
     """
-    share = None
-    if not with_intercept:  # differences all have one label: add their mirror images, which change no optimum
-        x, y = np.concatenate([x, -x]), np.concatenate([y, -y])
-        share = np.full(len(x), 0.5)
-    rows = len(x) if share is None else share.sum()
+    if not with_intercept:  # differences all have one label; turned around with it, a row changes no loss
+        x, y = (np.repeat(x, 2, axis=0), np.repeat(y, 2)) if len(x) == 1 else (x, y)
+        turn = np.where(np.arange(len(x)) % 2, -1.0, 1.0)
+        x, y = x * turn[:, None], y * turn
+    basis = None
+    if x.shape[1] > len(x):  # the best weights lie in the span of the rows: fit there, in as many coordinates as rows
+        basis, coordinates = np.linalg.qr(x.T)
+        x = coordinates.T
     model = LogisticRegression(fit_intercept=with_intercept, warm_start=True, max_iter=500, tol=1e-6)
     for strength in strengths:
-        model.set_params(C=1 / (strength * rows)).fit(x, y, sample_weight=share)
-        yield model.coef_[0].copy(), float(model.intercept_[0]) if with_intercept else 0.0
+        model.set_params(C=1 / (strength * len(x))).fit(x, y)
+        weights = model.coef_[0].copy() if basis is None else basis @ model.coef_[0]
+        yield weights, float(model.intercept_[0]) if with_intercept else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from bestofl_lib.rewards.heads import fit_head
 
@@ -60,3 +61,21 @@ def test_bad_input_is_named():
     chosen[0, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         fit_head(chosen, rejected, groups, "bce")
+
+
+@pytest.mark.parametrize("loss", ["pairwise", "bce"])
+@pytest.mark.parametrize("pairs", [1, 10, 60])
+def test_weights_are_those_of_a_slow_minimiser_with_more_and_with_fewer_pairs_than_features(loss, pairs):
+    chosen, rejected, groups = _pairs(pairs, d=20)
+    head = fit_head(chosen, rejected, groups, loss, strengths=[0.1])
+    both = np.concatenate([chosen, rejected])
+    scale = both.std(0)
+    rows = (chosen - rejected) / scale if loss == "pairwise" else (both - both.mean(0)) / scale
+    labels = np.ones(pairs) if loss == "pairwise" else np.repeat([1.0, -1.0], pairs)
+
+    def objective(w: np.ndarray) -> float:
+        intercept = w[-1] if loss == "bce" else 0.0
+        return np.logaddexp(0, -labels * (rows @ w[:-1] + intercept)).mean() + 0.05 * w[:-1] @ w[:-1]
+
+    slow = minimize(objective, np.zeros(21), method="BFGS", options={"gtol": 1e-8}).x[:-1]
+    assert np.abs(head.weights * scale - slow).max() < 1e-4 * max(1, np.abs(slow).max())
