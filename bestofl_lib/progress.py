@@ -31,40 +31,39 @@ class Snapshot:
     total: int
     at_start: int  # done before this process began: held already
     tokens: int  # written by this process, those of unfinished items too; 0 where they are not counted
-    began: float  # seconds since the epoch
-    updated: float
+    seconds: float  # since this process began, by a clock that nobody sets
     most_tokens: int = 0  # that an item can have; 0 where that is not known
     unfinished_tokens: int = 0  # of items that have begun
 
     def words(self) -> str:
         """Done, speed and time left, such as `320 of 35,200 candidates, 19 tokens/s, about 2 h left`.
 
-        >>> Snapshot("candidates", 320, 640, 0, 1900, 0.0, 100.0).words()
+        >>> Snapshot("candidates", 320, 640, 0, 1900, 100.0).words()
         '320 of 640 candidates, 3.2/s, 19 tokens/s, about 2 min left'
         """
-        seconds, new = self.updated - self.began, self.done - self.at_start
+        new = self.done - self.at_start
         text = f"{self.done:,} of {self.total:,} {self.unit}"
         if self.at_start:
             text += f" ({self.at_start:,} held already)"
-        if seconds > 0 and new > 0:
-            text += f", {_speed(new / seconds)}"
-        if seconds > 0 and self.tokens:
-            text += f", {self.tokens / seconds:,.0f} tokens/s"
-        left = self._left(seconds, new)
+        if self.seconds > 0 and new > 0:
+            text += f", {_speed(new / self.seconds)}"
+        if self.seconds > 0 and self.tokens:
+            text += f", {self.tokens / self.seconds:,.0f} tokens/s"
+        left = self._left(new)
         return text + (f", about {duration(left)} left" if left is not None else "")
 
-    def _left(self, seconds: float, new: int) -> float | None:
+    def _left(self, new: int) -> float | None:
         """Seconds left by the items that are done, or, where that is less, by the most tokens that are left to write:
         items that are written together end together, and the first ones say little.
         """
-        if self.done >= self.total or seconds < SURE_SECONDS:
+        if self.done >= self.total or self.seconds < SURE_SECONDS:
             return None
         known = []
         if new > 0 and new >= SURE_SHARE * (self.total - self.at_start):
-            known.append((self.total - self.done) * seconds / new)
+            known.append((self.total - self.done) * self.seconds / new)
         if self.most_tokens and self.tokens:
             most = (self.total - self.done) * self.most_tokens - self.unfinished_tokens
-            known.append(max(0, most) * seconds / self.tokens)
+            known.append(max(0, most) * self.seconds / self.tokens)
         return min(known, default=None)
 
 
@@ -90,7 +89,7 @@ class Progress:
         self._bar = tqdm(total=total, initial=done, unit=f" {unit}", disable=not shown)
         self._unit, self._total, self._held, self._done, self._tokens = unit, total, done, done, 0
         self._most_tokens, self._unfinished = most_tokens, 0
-        self._began = time.time()
+        self._began = time.monotonic()
         self._noted = 0.0
         path = os.environ.get(PROGRESS_FILE)
         self._path = Path(path) if path else None
@@ -122,8 +121,7 @@ class Progress:
             "total": self._total,
             "at_start": self._held,
             "tokens": self._tokens,
-            "began": self._began,
-            "updated": time.time(),
+            "seconds": time.monotonic() - self._began,
             "most_tokens": self._most_tokens,
             "unfinished_tokens": self._unfinished,
         }

@@ -188,7 +188,7 @@ def test_status_says_what_runs_now_and_how_far_it_is(tiny):
     run = Run("tiny", tiny.runs)
     run.record_notebook("02_show_numbers", run.notebook_records()["02_show_numbers"] | {"status": "running"})
     assert "02_show_numbers                  stale: it was interrupted" in call("status", "tiny").output
-    note = {"unit": "candidates", "done": 4, "total": 320, "at_start": 0, "tokens": 1000, "began": 0.0, "updated": 50.0}
+    note = {"unit": "candidates", "done": 4, "total": 320, "at_start": 0, "tokens": 1000, "seconds": 50.0}
     (run.folder / ".progress.json").write_text(json.dumps(note))
     with filelock.FileLock(run.folder / ".study.lock"):
         output = call("status", "tiny").output

@@ -126,6 +126,7 @@ RANGES: dict[str, Any] = {
     "tuning": _one_of(*TUNINGS),
     "scope": _one_of(*SCOPES),
 }
+_SECRET = re.compile(r"://[^/\s@]+@|[?&](?:api[-_]?key|key|(?:access_)?token|password|secret)=", re.IGNORECASE)
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -159,8 +160,13 @@ def check_value(parameter: Parameter, value: Any, where: str) -> Any:
 
     Raises:
         StudyError: the value is of another type (a language code `no` that YAML made False, for example), out of
-            range, or an unknown language.
+            range, an unknown language, or an address with a password.
     """
+    if any(_SECRET.search(text) for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)):
+        raise StudyError(  # which does not show it
+            f"{where}: {parameter.name} holds an address with a user name, password or key, which would be recorded "
+            "with the run; remove it and put the key into BESTOFL_API_KEY"
+        )
     kind = parameter.type
     from_text = where == "-p" and isinstance(value, str)
     if from_text and kind.startswith("list["):

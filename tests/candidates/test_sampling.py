@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from made_up_samplers import SeedWriter, problems
 
+from bestofl_lib.candidates import store
 from bestofl_lib.candidates.sampling import candidate_seed, draw_hash, generate
 from bestofl_lib.candidates.store import Store, StoreWarning
 from bestofl_lib.models.contract import Sampling
@@ -200,3 +203,18 @@ def test_kill_9_at_random_moments_then_a_rerun_equals_an_undisturbed_run(tmp_pat
     assert table.equals(draw(tmp_path / "undisturbed", SeedWriter(), table=problems(25), n=6))
     assert before + len(rest.asked) == 25 * 2 * 6  # nothing stored was drawn again
     assert not list(store.folder.glob(".*.part"))
+
+
+def test_a_clock_that_stands_still_or_is_set_back_doubles_and_loses_nothing(tmp_path, monkeypatch):
+    """Nothing stored is named or ordered by the time: draws of the same second, and of an earlier one, top up."""
+    undisturbed = draw(tmp_path / "undisturbed", SeedWriter(), n=6)
+    for hour, n in enumerate((2, 4, 6)):
+        stopped = datetime(2026, 10, 25, 3 - hour, 30, tzinfo=UTC)
+        monkeypatch.setattr(store, "datetime", SimpleNamespace(now=lambda zone, at=stopped: at))
+        monkeypatch.setattr(time, "time", stopped.timestamp)
+        table = draw(tmp_path / "disturbed", SeedWriter(), n=n)
+        for shard in Store(tmp_path / "disturbed").shards():
+            os.utime(shard, (stopped.timestamp(), stopped.timestamp()))
+    assert table.equals(undisturbed) and table.select("problem_id", "language", "sample_index").is_unique().all()
+    assert len(Store(tmp_path / "disturbed").shards()) == 3
+    assert draw(tmp_path / "disturbed", rest := SeedWriter(), n=6).equals(undisturbed) and rest.asked == []

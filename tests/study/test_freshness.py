@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,19 @@ def test_an_unchanged_study_does_not_import_the_tools_that_run_notebooks(folders
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert answer.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_time_makes_nothing_stale_and_no_duration_negative(folders, in_process, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * len(in_process))  # set back an hour in each notebook
+    go(folders)
+    run = Run("tiny", folders.runs)
+    assert all(0 <= record["seconds"] < 300 for record in run.notebook_records().values())
+    for shift in (-365 * 86400, 365 * 86400):
+        for path in (*folders.runs.rglob("*"), *folders.reports.rglob("*"), *folders.notebooks.rglob("*")):
+            os.utime(path, (now + shift, now + shift))
+        assert all(": up to date" in line for line in go(folders))
+    assert in_process == ["01", "02"]
 
 
 def test_a_changed_parameter_runs_the_notebooks_that_it_touches(folders, in_process):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from tiny_study import MAKE, go, write_notebook
+from tiny_study import MAKE, SHOW, go, write_notebook
 
 from bestofl_lib.runs import Run
 from bestofl_lib.study.errors import StudyError
@@ -108,3 +108,27 @@ def test_a_terminated_runner_leaves_whole_files_and_no_kernel(folders, tmp_path)
         json.loads((folders.runs / "tiny" / "run.json").read_text())["notebooks"]["01_make_numbers"]["status"]
         == "running"
     )
+
+
+@pytest.mark.slow
+def test_keys_in_the_environment_are_in_no_file_and_no_line(folders, monkeypatch):
+    """Notebooks, run.json, notes, pages and messages, of a study that ends well and of one that fails."""
+    keys = {name: f"sk-{name.lower()}-0123456789" for name in ("BESTOFL_API_KEY", "OPENAI_API_KEY", "HF_TOKEN")}
+    for name, key in keys.items():
+        monkeypatch.setenv(name, key)
+    lines = go(folders)
+    call = "from bestofl_lib.candidates.endpoint_sampler import EndpointSampler\n" + (
+        "from bestofl_lib.models.contract import Request, Sampling\n"
+        "writer = EndpointSampler('http://127.0.0.1:9/v1', 'lab', patience=Patience(first_contact=0.1))\n"
+        "list(writer.sample([Request('p', 'en', 0, ({'role': 'user', 'content': 'x'},), 0)], Sampling()))"
+    )
+    asks = f"from bestofl_lib.models.servers import Patience\n{call}"
+    write_notebook(folders.notebooks / "02_show_numbers.ipynb", [*SHOW, asks])
+    with pytest.raises(StudyError, match="no server answers") as caught:
+        go(folders)
+    said = "\n".join((*lines, str(caught.value)))
+    files = [path for place in (folders.runs, folders.reports) for path in place.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for key in keys.values():
+        assert key not in said
+        assert [path.name for path in files if key.encode() in path.read_bytes()] == []

@@ -169,3 +169,22 @@ def texts_of(raised: ast.Raise) -> list[str]:
     alone = [n for n in ast.walk(raised) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     joined = ["".join(str(p.value) if isinstance(p, ast.Constant) else "x" for p in node.values) for node in filled]
     return joined + [str(node.value) for node in alone if id(node) not in parts]
+
+
+@pytest.mark.parametrize(("kind", "value"), [
+    ("str", "http://me:hunter2@host/v1"), ("str", "http://a/v1,http://hunter2@host/v1"), ("str", "https://host/v1?api_key=hunter2"),
+    ("list[str]", "['http://me:hunter2@host/v1, served_model=x']"), ("list[str]", "data/x,https://host/v1?a=b&token=hunter2"),
+])  # fmt: skip
+def test_an_address_with_a_password_is_refused_without_showing_it(kind, value):
+    parameter = Parameter("model", kind, "" if kind == "str" else [], "")
+    for where, given in (("-p", value), ("mine.yaml", [value] if kind != "str" else value)):
+        with pytest.raises(StudyError, match="BESTOFL_API_KEY") as caught:
+            check_value(parameter, given, where)
+        assert "hunter2" not in str(caught.value) and "model" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["hf://datasets/owner/name@main/x.csv", "http://host:8000/v1", "owner/model", "a@b/c", "keys=1"]
+)
+def test_addresses_without_a_password_pass(value):
+    assert check_value(Parameter("model", "str", "", ""), value, "-p") == value
