@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nbformat
 import polars as pl
 from made_up_runs import write_run
 
@@ -104,3 +105,18 @@ def _trials(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
 
 
 KEYS = ["problem_id", "language", "sample_index"]
+
+
+def write_executed(run: Run, name: str, outputs: list) -> Path:
+    """An executed notebook of the run that shows these outputs, each a MIME bundle and its metadata."""
+    cells = [nbformat.v4.new_markdown_cell(f"# {name}\n\n> Is it drawn?")]
+    cells += [
+        nbformat.v4.new_code_cell(
+            "x", execution_count=1, outputs=[nbformat.v4.new_output("display_data", data=data, metadata=metadata)]
+        )
+        for data, metadata in outputs
+    ]
+    path = run.folder / "notebooks" / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path

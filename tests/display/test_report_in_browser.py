@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import nbformat
 import polars as pl
 import pytest
 from made_up_runs import write_run
-from producers import produce
+from producers import produce, write_executed
 
 from bestofl_lib.display import charts, embed
 from bestofl_lib.display.charts.context import use_run
@@ -63,7 +62,7 @@ def report(tmp_path_factory, tables):
     folder = tmp_path_factory.mktemp("report")
     run = Run("tiny", folder / "runs")
     made = {name: getattr(charts, name)(tables[name]) for name in charts.__all__}
-    notebook(run, "01_all_charts", [embed._render(chart.to_dict()) for chart in made.values()])
+    write_executed(run, "01_all_charts", [embed._render(chart.to_dict()) for chart in made.values()])
     bad = tables["accuracy_by_language"].with_columns(language=pl.Series(PAYLOADS[:4]))
     rules = pl.DataFrame({"language": "en", "rule": PAYLOADS, "n": 1})
     names = pl.DataFrame(
@@ -81,7 +80,7 @@ def report(tmp_path_factory, tables):
         ({"text/markdown": "\n\n".join(PAYLOADS)}, {}),
         ({"text/plain": "\n".join(PAYLOADS)}, {}),
     ]
-    notebook(run, "02_payloads", outputs)
+    write_executed(run, "02_payloads", outputs)
     n = tables["claims"].height
     words = pl.Series((PAYLOADS * 9)[:n]), pl.Series((PAYLOADS * 9)[3 : n + 3])
     run.write("claims", tables["claims"].with_columns(statement=words[0], sentence=words[1]))
@@ -91,19 +90,6 @@ def report(tmp_path_factory, tables):
     )
     states = {"01_all_charts": ("up to date", ""), "02_payloads": ("up to date", "")}
     return build_report(run, folder / "reports" / "tiny", title=PAYLOADS[1], states=states).parent
-
-
-def notebook(run, name, outputs):
-    cells = [nbformat.v4.new_markdown_cell(f"# {name}\n\n> Is it drawn?")]
-    cells += [
-        nbformat.v4.new_code_cell(
-            "x", execution_count=1, outputs=[nbformat.v4.new_output("display_data", data=data, metadata=metadata)]
-        )
-        for data, metadata in outputs
-    ]
-    path = run.folder / "notebooks" / f"{name}.ipynb"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (390, "dark")])
@@ -160,7 +146,7 @@ def of_many_languages(tmp_path_factory):
         drawn = [getattr(charts, name)(made[name]) for name in charts.__all__]
     finally:
         use_run(None)
-    notebook(run, "01_all_charts", [embed._render(chart.to_dict()) for chart in drawn])
+    write_executed(run, "01_all_charts", [embed._render(chart.to_dict()) for chart in drawn])
     states = {"01_all_charts": ("up to date", "")}
     return build_report(run, folder / "report", title="All", states=states).parent / "01_all_charts.html"
 
