@@ -75,8 +75,8 @@ def paired_difference(
     """Mean of first − second over the same problems, with interval, two-sided p-value and detectable effect.
 
     Where only m problems differ, flipping their signs gives no p below 2^(1 − m); nor does this. Where that exceeds
-    1 − level, the interval also holds what as many equal values cannot exclude of the largest difference seen: a handful
-    of problems proves nothing and rules little out. Problems that differ by a little count as little.
+    1 − level, the interval also holds what as many equal values cannot exclude of the largest difference seen:
+    a handful of problems proves nothing and rules little out. Problems that differ by a little count as little.
 
     Args:
         first, second: (problems,) or (problems, figures) values of the same problems in the same order, in [0, 1].
