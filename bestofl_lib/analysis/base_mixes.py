@@ -14,7 +14,7 @@ import numpy as np
 
 from bestofl_lib.analysis.arms import arm_tokens
 from bestofl_lib.analysis.arrays import CandidateArrays
-from bestofl_lib.analysis.bootstrap import LEVEL, REPLICATES, joint_seed_shifts
+from bestofl_lib.analysis.bootstrap import LEVEL, REPLICATES
 from bestofl_lib.analysis.break_even import BreakEven, break_even
 from bestofl_lib.analysis.controls import base_ways
 from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, folds_of
@@ -111,7 +111,5 @@ def break_evens(
 def _break_even(
     first: Figures, second: Figures, spend: Array, spend_second: Array | None, replicates: int, seed: int
 ) -> BreakEven:
-    shifts = None
-    if (of_seeds := (first - second).of_seeds) is not None:
-        shifts = joint_seed_shifts(of_seeds, replicates, seed)
-    return break_even(first.of_problems, second.of_problems, spend, spend_second, LEVEL, replicates, seed, shifts)
+    of_seeds = (first - second).of_seeds
+    return break_even(first.of_problems, second.of_problems, spend, spend_second, LEVEL, replicates, seed, of_seeds)

@@ -32,6 +32,7 @@ REPLICATES = 2000
 # for the quality of rewards: many models and languages, where a tenth of a point does not matter
 QUICK_REPLICATES = 1000
 UNSEEN = 0.5  # weight of the imagined problem; 1: Clopper–Pearson where values are 0 and 1
+MANY = 40  # with more problems that differ, the imagined one lies nearer in proportion: none decides the mean any more
 FEW = 8  # with fewer problems that differ, the imagined one may lie at the bounds, not only as far out as those seen
 _BLOCK = 1_000_000  # replicate values held at once, by each thread
 THREADS = min(os.cpu_count() or 1, 4)
@@ -146,20 +147,6 @@ def _seed_shifts(of_seeds: Array | None, replicates: int, seed: int) -> Array:
     return error[:, None] * np.random.default_rng([seed, 2]).standard_t(len(of_seeds) - 1, (1, replicates))
 
 
-def joint_seed_shifts(of_seeds: Array, replicates: int, seed: int) -> Array:
-    """(replicates, figures) what other training seeds would add to several means at once, such as those of one curve.
-
-    Multivariate t with the covariance of the seeds' means and as many degrees of freedom as there are seeds but one.
-
-    Args:
-        of_seeds: (seeds, figures) mean over problems per training seed; at least two seeds.
-    """
-    n = len(of_seeds)
-    rng = np.random.default_rng([seed, 3])
-    lots = rng.standard_normal((replicates, n)) * np.sqrt((n - 1) / rng.chisquare(n - 1, (replicates, 1)))
-    return lots @ (of_seeds - of_seeds.mean(0)) / np.sqrt(n * (n - 1))
-
-
 def _bca(
     block: Array, tail: float, replicates: int, seed: int, bounds: tuple[float, float], null: float, shift: Array
 ) -> Resampled:
@@ -210,7 +197,9 @@ def _unseen(
     if not natural:
         middle = np.median(block, 0)
         reach = np.abs(block - middle).max(0)
-        many = effective_number(block, middle) >= FEW
+        effective = effective_number(block, middle)
+        reach *= np.minimum(1, MANY / np.maximum(effective, 1))
+        many = effective >= FEW
         lowest = np.where(many, np.maximum(middle - reach, lowest), lowest)
         highest = np.where(many, np.minimum(middle + reach, highest), highest)
     below, above = means + lowest[:, None] * more.T, means + highest[:, None] * more.T

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bestofl_lib.analysis.bootstrap import LEVEL, REPLICATES, resampling_weights
+from bestofl_lib.analysis.bootstrap import LEVEL, REPLICATES
+from bestofl_lib.analysis.uncertainty import paired_difference
 
 Array = np.ndarray
 
@@ -31,57 +32,68 @@ def break_even(
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = 0,
-    shifts: Array | None = None,
+    of_seeds: Array | None = None,
 ) -> BreakEven:
     """The spend up to which curve `first` is ahead of `second`, with an interval over problems and training seeds.
 
     Args:
         first, second: (problems, budgets) per-problem values; the two may have different budgets.
-        spend_first: (budgets,) completions, or (problems, budgets) tokens; increasing along budgets.
+        spend_first: (budgets,) completions, or (problems, budgets) tokens; their means increase along budgets.
         spend_second: the same for `second`; by default that of `first`.
-        shifts: (replicates, budgets) what other training seeds would add to `first` − `second`, where both have the
-            same budgets; see `bootstrap.joint_seed_shifts`. None: one seed.
+        of_seeds: (seeds, budgets of `first`) mean of `first` − `second` per training seed; None: one seed.
 
     Returns:
         BreakEven: curves are means over problems, linear between budgets; `end` is the last spend at which `first`
-        gives up its lead for good.
+        gives up its lead for good. Its interval inverts the paired comparison at every spend: it reaches from the end
+        of the lead that is sure to the end of the lead that cannot be excluded, by the ends of `paired_difference`.
     """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    n = len(first)
-    spend = []
-    for curve, x in ((first, spend_first), (second, spend_first if spend_second is None else spend_second)):
-        x = np.asarray(x, float)
-        spend.append(np.broadcast_to(x, curve.shape) if x.ndim == 1 else x)
-        if spend[-1].shape != curve.shape:
-            raise ValueError(f"spend is {x.shape} for a curve of {curve.shape}; give (budgets,) or (problems, budgets)")
-    weights = np.concatenate([np.full((1, n), 1 / n), resampling_weights(n, replicates, seed)])
-    ya, yb, xa, xb = (weights @ table for table in (first, second, *spend))
-    if shifts is not None:
-        ya[1:] += shifts
-    spans = np.array([_lead(*row) for row in zip(xa, ya, xb, yb, strict=True)])  # start, end; ±inf
-    smallest, largest = max(xa[0, 0], xb[0, 0]), min(xa[0, -1], xb[0, -1])
-    low, high = np.quantile(spans[1:, 1], [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    if n < 2:  # one problem says nothing about the others
+    if spend_second is None:
+        spend_second = spend_first
+    (xa, ya), (xb, yb) = (_level(*curve) for curve in ((first, spend_first), (second, spend_second)))
+    smallest, largest = max(xa[0], xb[0]), min(xa[-1], xb[-1])
+    x = np.unique(np.concatenate([xa, xb]))
+    x = x[(x >= smallest) & (x <= largest)]
+    known = BreakEven(None, None, None, None, float(smallest), float(largest))
+    if not len(x):
+        return known
+    here = _between(xa, x)
+    one, other = ya @ here, yb @ _between(xb, x)
+    moved = None if of_seeds is None else (one - other).mean(0) + (of_seeds - of_seeds.mean(0)) @ here
+    gap = paired_difference(one, other, level, replicates, seed, of_seeds=moved)
+    start, end = _lead(x, gap.effect)
+    low, high = _lead(x, gap.low)[1], _lead(x, gap.high)[1]
+    if len(ya) < 2:  # one problem says nothing about the others
         low, high = -np.inf, np.inf
-    start, end = spans[0]
-    return BreakEven(
+    return replace(
+        known,
         start=float(start) if np.isfinite(start) else None,
         end=float(end) if np.isfinite(end) else None,
         low=float(low) if np.isfinite(low) else (None if low < 0 else float(largest)),
         high=float(high) if np.isfinite(high) else (None if high > 0 else float(smallest)),
-        smallest=float(smallest),
-        largest=float(largest),
     )
 
 
-def _lead(xa: Array, ya: Array, xb: Array, yb: Array) -> tuple[float, float]:
-    """Where a is ahead of b: first and last spend; (inf, -inf) never, end = inf: still ahead at the largest spend."""
-    low, high = max(xa[0], xb[0]), min(xa[-1], xb[-1])
-    x = np.unique(np.concatenate([xa, xb]))
-    x = x[(x >= low) & (x <= high)]
-    if not len(x):
-        return np.inf, -np.inf
-    gap = np.interp(x, xa, ya) - np.interp(x, xb, yb)
+def _level(values: Array, spend: Array) -> tuple[Array, Array]:
+    """The mean spend of each budget, and the values as they would be at it: moved along the slope of the mean curve."""
+    values, spend = np.asarray(values, float), np.asarray(spend, float)
+    if spend.ndim == 1 and len(spend) == values.shape[1]:
+        return spend, values
+    if spend.shape != values.shape:
+        raise ValueError(
+            f"spend is {spend.shape} for a curve of {values.shape}; give (budgets,) or (problems, budgets)"
+        )
+    x = spend.mean(0)
+    slope = np.gradient(values.mean(0), x) if len(x) > 1 else np.zeros(1)
+    return x, values - slope * (spend - x)
+
+
+def _between(known: Array, x: Array) -> Array:
+    """(known, x) weights of linear interpolation."""
+    return np.stack([np.interp(x, known, row) for row in np.eye(len(known))])
+
+
+def _lead(x: Array, gap: Array) -> tuple[float, float]:
+    """Where the gap is positive: first and last spend; (inf, -inf) nowhere, end = inf: still so at the last spend."""
     ahead = np.flatnonzero(gap > 1e-12)
     if not len(ahead):
         return np.inf, -np.inf

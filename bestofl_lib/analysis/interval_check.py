@@ -3,8 +3,8 @@
     python -m bestofl_lib.analysis.interval_check --studies 2000        (or: make coverage)
 
 A large population of problems of U-shaped difficulty is drawn once; its means are the truth. Each study takes 50 or 250
-of its problems, and counts whether the interval holds the truth and whether the test rejects a true null. Written
-to `reports/COVERAGE.md`.
+of its problems, and counts whether the interval holds the truth and whether the test rejects a true null. At the lab's
+accuracy the width is set beside that of the plain bootstrap over problems. Written to `reports/COVERAGE.md`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from scipy.stats import bootstrap
 
 from bestofl_lib.analysis import uncertainty as un
 from bestofl_lib.analysis.best_of_k import best_of_k
+from bestofl_lib.analysis.bootstrap import FEW, effective_number
 from bestofl_lib.analysis.break_even import break_even
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_allocation
@@ -33,6 +35,7 @@ PROBLEMS = (50, 250)
 LANGUAGES = ("a", "b", "c")  # three languages of equal strength
 BUDGET = 4
 CANDIDATES = 8
+LAB = 0.5  # the accuracy at which widths are compared with the plain bootstrap
 SCHEMA = {
     "accuracy": pl.Float64,  # of one candidate
     "n_problems": pl.Int32,
@@ -41,6 +44,8 @@ SCHEMA = {
     "covered": pl.Float64,  # share of studies whose 95 % interval holds the truth
     "rejected": pl.Float64,  # of a true null; null where the null is false
     "half_width": pl.Float64,
+    "plain": pl.Float64,  # width relative to scipy's BCa bootstrap over problems; null away from the lab's accuracy
+    "few": pl.Float64,  # share of studies in which fewer than FEW problems differ, weighted by how much
     "n_studies": pl.Int32,
 }
 
@@ -53,7 +58,7 @@ class Population:
     differences: dict[str, Array]  # paired differences, from −1 to 1
     arms: dict[str, Array]  # alternatives of which the best is chosen on other folds
     mixed: Array  # (problems, budgets) curve of the mixed pool
-    alone: Array  # (problems, budgets) curve of one language that starts lower and ends higher
+    alone: Array  # (problems, budgets) curve of one language that starts lower and ends higher, so that they cross
     budgets: Array
 
 
@@ -80,6 +85,9 @@ def population(accuracy: float, n_problems: int = 60_000, seed: int = 1) -> Popu
     voted = majority(answers[first], np.zeros(n_problems, int), BUDGET)
     pairs = {code: cross.shares([BUDGET], [first, code])[:, 0] for code in LANGUAGES[1:]}
     budgets = [1, 2, 3, 4, 6, 8]
+    weak = {code: rewards[1][code] - 0.5 * correct[code] for code in LANGUAGES}
+    spoilt = correct[first] * (rng.random(correct[first].shape) > 0.15)
+    strong = 3 * spoilt + rewards[0][first] - correct[first]
     return Population(
         levels={
             "one candidate": correct[first].mean(1),
@@ -99,8 +107,8 @@ def population(accuracy: float, n_problems: int = 60_000, seed: int = 1) -> Popu
             "Shapley value": cross.shapley(BUDGET)[:, 0],
         },
         arms={"alone": own_cross} | pairs,
-        mixed=cross.shares(budgets),
-        alone=best_of_k(0.8 * rewards[1][first] + 0.5 * correct[first], correct[first], budgets=budgets) * 0.97,
+        mixed=Contest.of(weak, correct).shares(budgets),
+        alone=best_of_k(strong, spoilt, budgets=budgets),
         budgets=np.asarray(budgets, float),
     )
 
@@ -122,42 +130,48 @@ def check(
         people = population(accuracy)
         for n in problems:
             index = np.random.default_rng(seed).integers(0, len(people.mixed), (n, studies))
-            for name, truth, low, high, rejected in _studies(people, index, replicates):
+            for name, truth, low, high, rejected, table in _studies(people, index, replicates):
                 held = (low <= truth + 1e-12) & (truth <= high + 1e-12)
-                rows.append(
-                    (
-                        accuracy,
-                        n,
-                        name,
-                        float(np.mean(truth)),
-                        held.mean(),
-                        rejected,
-                        float(np.mean(high - low)) / 2,
-                        len(low),
-                    )
-                )
+                width, wide = float(np.mean(high - low)), None
+                if accuracy == LAB and table is not None and "seeds" not in name:
+                    wide = _plain_ratio(table, high - low)
+                few = None if table is None else float((effective_number(table, np.median(table, 0)) < FEW).mean())
+                truth = float(np.mean(truth))
+                rows.append((accuracy, n, name, truth, held.mean(), rejected, width / 2, wide, few, len(low)))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _plain_ratio(table: Array, width: Array, studies: int = 100) -> float:
+    """Mean width over that of the plain bootstrap, on the first studies."""
+    plain = bootstrap((table[:, :studies],), np.mean, axis=0, n_resamples=1000, batch=50, method="BCa", rng=0)
+    low, high = plain.confidence_interval
+    usual = np.isfinite(high - low)
+    return float(width[:studies][usual].mean() / (high - low)[usual].mean())
 
 
 def _studies(
     people: Population, index: Array, replicates: int
-) -> Iterator[tuple[str, Array | float, Array, Array, float | None]]:
-    """Per figure its name, truth, ends of the interval in every study, and the share of false rejections."""
+) -> Iterator[tuple[str, Array | float, Array, Array, float | None, Array | None]]:
+    """Per figure its name, truth, ends of the interval in every study, share of false rejections and, if it is a mean
+    over problems, the (problems, studies) values.
+    """
     for name, values in people.levels.items():
         found = un.mean_interval(values[index], replicates=replicates)
-        yield name, values.mean(), found.low, found.high, None
+        yield name, values.mean(), found.low, found.high, None, values[index]
     for name, values in people.differences.items():
         table = values[index]
         test = un.paired_difference(table, np.zeros_like(table), replicates=replicates)
         null = float((test.p < 0.05).mean()) if "(null)" in name else None
-        yield name, 0.0 if null is not None else values.mean(), test.low, test.high, null
-    yield ("H3 best mix against alone", *_chosen(people, index, replicates), None)
-    yield ("mean over 3 training seeds", *_seeded(people, index, replicates), None)
-    yield ("break-even budget", *_break_even(people, index[:, : max(1, index.shape[1] // 2)]), None)
+        yield name, 0.0 if null is not None else values.mean(), test.low, test.high, null, table
+    truths, gains = _chosen(people, index)
+    test = un.paired_difference(gains, np.zeros_like(gains), replicates=replicates)
+    yield "H3 best mix against alone", truths, test.low, test.high, None, gains
+    yield "mean over 3 training seeds", *_seeded(people, index, replicates), None, people.levels["best of 4"][index]
+    yield "break-even budget", *_break_even(people, index, replicates), None, None
 
 
-def _chosen(people: Population, index: Array, replicates: int) -> tuple[Array, Array, Array]:
-    """An arm that was chosen on other folds; the truth is that of the arms chosen."""
+def _chosen(people: Population, index: Array) -> tuple[Array, Array]:
+    """(studies,) true gain of the arms that were chosen on other folds, and their (problems, studies) gains."""
     fold = folds_of(len(index))
     gains, truths = [], []
     for column in index.T:
@@ -167,9 +181,7 @@ def _chosen(people: Population, index: Array, replicates: int) -> tuple[Array, A
         share = np.bincount(fold) / len(fold)
         worth = [people.arms[names[0]].mean() - people.arms["alone"].mean() for names in chosen]
         truths.append(share @ np.array(worth))
-    table = np.stack(gains, 1)
-    test = un.paired_difference(table, np.zeros_like(table), replicates=replicates)
-    return np.array(truths), test.low, test.high
+    return np.array(truths), np.stack(gains, 1)
 
 
 def _seeded(people: Population, index: Array, replicates: int) -> tuple[float, Array, Array]:
@@ -184,22 +196,14 @@ def _seeded(people: Population, index: Array, replicates: int) -> tuple[float, A
     return values.mean(), found.low, found.high
 
 
-def _break_even(people: Population, index: Array) -> tuple[Array, Array, Array]:
-    truth = break_even(
-        people.mixed[:2000] * 0 + people.mixed.mean(0), _flat(people.alone), people.budgets, replicates=100
-    )
-    top = people.budgets[-1]
-    low, high = [], []
-    for column in index.T:
-        found = break_even(people.mixed[column], people.alone[column], people.budgets, replicates=300)
-        low.append(people.budgets[0] if found.low is None else found.low)
-        high.append(top if found.high is None else found.high)
-    real = people.budgets[0] if truth.start is None else top if truth.end is None else truth.end
-    return np.full(index.shape[1], real), np.array(low), np.array(high)
-
-
-def _flat(curve: Array) -> Array:
-    return np.repeat(curve.mean(0)[None], 2000, 0)
+def _break_even(people: Population, index: Array, replicates: int) -> tuple[Array, Array, Array]:
+    """The crossing of the two curves; intervals that reach out of the budgets end at the first or the last of them."""
+    bottom, top = people.budgets[0], people.budgets[-1]
+    found = [break_even(people.mixed[i], people.alone[i], people.budgets, replicates=replicates) for i in index.T]
+    low = np.array([bottom if one.low is None else one.low for one in found])
+    high = np.array([top if one.high is None else one.high for one in found])
+    means = (np.repeat(curve.mean(0)[None], 2, 0) for curve in (people.mixed, people.alone))
+    return np.full(len(low), break_even(*means, people.budgets, replicates=100).end), low, high
 
 
 def as_markdown(table: pl.DataFrame, studies: int) -> str:
@@ -210,18 +214,39 @@ def as_markdown(table: pl.DataFrame, studies: int) -> str:
         f"{studies:,} simulated studies per row: share of 95 % intervals that hold the truth, share of true nulls that "
         "are rejected at 5 %, and half the width of the interval in points. Made by `make coverage`.",
         "",
-        "| accuracy | problems | figure | truth | covered % | rejected % | ± points |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        *_notes(table),
+        "| accuracy | problems | figure | truth | covered % | rejected % | ± points | × plain | few differ % |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in table.iter_rows(named=True):
-        rejected = "" if row["rejected"] is None else unsigned(row["rejected"])
+        rejected, few = ("" if row[name] is None else unsigned(row[name]) for name in ("rejected", "few"))
         wide = row["half_width"]  # of a break-even budget in completions, of all else in accuracy
         half = f"{abs(wide):.2f} completions" if row["figure"] == "break-even budget" else unsigned(wide, 2)
+        plain = "" if row["plain"] is None else f"{row['plain']:.2f}"
         lines.append(
             f"| {row['accuracy']} | {row['n_problems']} | {row['figure']} | {row['truth']:.4f} | "
-            f"{unsigned(row['covered'])} | {rejected} | {half} |"
+            f"{unsigned(row['covered'])} | {rejected} | {half} | {plain} | {few} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _notes(table: pl.DataFrame) -> list[str]:
+    """Paragraphs on widths and on the rows that cover more than they should, each with an empty line after it."""
+    notes = [
+        f"With {n} problems at accuracy {LAB} the intervals are {part['plain'].min():.2f} to {part['plain'].max():.2f} "
+        "times as wide (× plain) as those of the plain bootstrap over problems (BCa of SciPy, 100 studies)."
+        for (n,), part in table.filter(pl.col("plain").is_not_null()).group_by("n_problems", maintain_order=True)
+    ]
+    high = table.filter(pl.col("covered") > 0.99, pl.col("few").is_not_null())
+    if len(high):
+        notes.append(
+            f"Rows above 99 % are those where few problems differ: fewer than {FEW}, weighted by the size of the "
+            f"difference, in {unsigned(high['few'].min(), 0)} % or more of their studies. No test can reject a true "
+            "null at 5 % there without randomisation, since five problems that differ all favour the same side with a "
+            "chance of 2 × 0.5⁵ = 6.25 %; and the interval has to admit one unseen difference as large as 1, because "
+            "no smaller bound is known. The break-even budget inverts these comparisons and shares their width."
+        )
+    return [line for note in notes for line in (note, "")]
 
 
 def main() -> None:

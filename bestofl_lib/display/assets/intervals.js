@@ -2,7 +2,7 @@
 // seeds by a t distribution. The generator is seeded, so the same values give the same interval; the library's own random numbers differ.
 (function (target) {
   "use strict";
-  const REPLICATES = 2000, TAIL = 0.025, UNSEEN = 0.5, FEW = 8;
+  const REPLICATES = 2000, TAIL = 0.025, UNSEEN = 0.5, MANY = 40, FEW = 8;
   const kept = new Map(); // resampling weights by number of problems
 
   // Uniform numbers between 0 and 1, without the ends (mulberry32).
@@ -90,8 +90,9 @@
     if (!natural) { // the unseen problem lies only as far out as those seen, unless few of them differ
       const sorted = values.slice().sort((a, b) => a - b), half = sorted.length >> 1;
       const middle = sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-      const reach = Math.max(...values.map((value) => Math.abs(value - middle)));
-      if (effectiveNumber(values, middle) >= FEW) ends = [Math.max(middle - reach, bounds[0]), Math.min(middle + reach, bounds[1])];
+      const effective = effectiveNumber(values, middle);
+      const reach = Math.max(...values.map((value) => Math.abs(value - middle))) * Math.min(1, MANY / Math.max(effective, 1));
+      if (effective >= FEW) ends = [Math.max(middle - reach, bounds[0]), Math.min(middle + reach, bounds[1])];
     }
     const means = sampled.again.map((row, r) => product(row, values) + (shifts ? shifts[r] : 0));
     return ends.map((end, side) => {
@@ -110,11 +111,11 @@
   // `seeds` are the means per training seed.
   function accuracy(values, t, seeds) { return joined(values, [0, 1], true, t, seeds); }
 
-  // The same of a paired difference: where few problems differ, the interval also holds what as many equal values cannot exclude.
+  // The same of a paired difference: where few problems differ, the interval also holds what as many equal values cannot exclude of the largest seen.
   function difference(values, t, seeds) {
     const [low, high] = joined(values, [-1, 1], false, t, seeds);
     if (Math.min(2 ** (1 - effectiveNumber(values, 0)), 1) <= 2 * TAIL) return [low, high];
-    const reach = 1 - TAIL ** (1 / values.length);
+    const largest = Math.max(...values.map(Math.abs)), reach = (1 - TAIL ** (1 / values.length)) * (largest || 1);
     return [Math.min(low, -reach), Math.max(high, reach)];
   }
 
