@@ -36,6 +36,15 @@ def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f"did you mean {found!r}? " if found else ""
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters; one that was longer ends with an ellipsis.
+
+    >>> shortened("a long name", 7), shortened("a name", 7)
+    ('a long…', 'a name')
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def content_digest(data: bytes | str) -> str:
     """First 16 hexadecimal digits of the SHA-256 of some content, as `sha256sum` prints them.
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bestofl_lib.candidates.store import Store, asked_for, scan_shards
 from bestofl_lib.languages import in_order
 from bestofl_lib.runs import Run
 from bestofl_lib.tables import KEYS
@@ -67,11 +66,7 @@ class Source:
 
     def candidates(self) -> pl.LazyFrame:
         """One row per candidate that the run asked for, scanned from its shards."""
-        store = Store(self.run.folder / "candidates")
-        asked = store.asked()
-        if not store.shards():
-            raise FileNotFoundError(f"no candidates in {store.folder}; run 01_generate_candidates first")
-        return asked_for(scan_shards(store.shards()), asked)
+        return self.run.store().scan()
 
 
 def open_run(run: Run | str, split: str | None = "test") -> Source:

@@ -12,6 +12,7 @@ from bestofl_lib.candidates.sampling import requested
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.models.contract import Request, Sampler, Sampling
 from bestofl_lib.problems.prompts import Asking
+from bestofl_lib.progress import duration
 from bestofl_lib.tables import KEY
 
 
@@ -46,11 +47,9 @@ class Forecast:
             rest = f"; at most {self.most_tokens:,} tokens for the rest" if self.most_tokens else ": nothing to draw"
             cost = f", which cost at most {self.most_cost:,.2f}" if self.most_tokens and self.price else ""
             return said + rest + cost
-        minutes = self.most_seconds / 60
-        time = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} minutes"
         return (
             f"{said}; at most {self.most_tokens:,} tokens for the rest, at {self.tokens_per_second:,.0f} tokens/s "
-            f"(measured now) at most {time}; "
+            f"(measured now) at most {duration(self.most_seconds)}; "
             f"{memory_words(self.weights, self.cache_per_token, self.free, self.rows, self.place)}"
         )
 

@@ -88,7 +88,7 @@ class Store:
         """
         asked = self.asked()
         stored = self._read(repair=False)
-        table = asked_for(stored.lazy(), asked).sort(*KEY).collect()
+        table = _asked_for(stored.lazy(), asked).sort(*KEY).collect()
         wanted = int(asked["n"].sum() or 0)
         if len(table) < wanted and not partial:
             raise ValueError(
@@ -96,6 +96,17 @@ class Store:
                 "run 01_generate_candidates again to draw what is missing, or read with partial=True"
             )
         return check_table("candidates", table)
+
+    def scan(self) -> pl.LazyFrame:
+        """As `candidates(partial=True)`, unread, unchecked and unsorted; columns that older shards lack are null.
+
+        Raises:
+            FileNotFoundError: nothing is stored here.
+        """
+        asked, shards = self.asked(), self.shards()
+        if not shards:
+            raise FileNotFoundError(self._nothing_here())
+        return _asked_for(pl.scan_parquet(shards, schema=SCHEMA, missing_columns="insert"), asked)
 
     def asked(self) -> pl.DataFrame:
         """What the latest `generate` asked for: one row per problem, language and prompt, with its draw and how many.
@@ -106,7 +117,7 @@ class Store:
         """
         path = self.folder / _ASKED
         if not path.exists():
-            raise FileNotFoundError(f"no candidates in {self.folder}; run 01_generate_candidates first")
+            raise FileNotFoundError(self._nothing_here())
         return _asked(read_checked(path))
 
     def held(self) -> pl.DataFrame:
@@ -341,12 +352,15 @@ class Store:
         data = buffer.getvalue()
         replace_file(folder / f"{self._next:06d}-{content_digest(data)}.parquet", data)
 
+    def _nothing_here(self) -> str:
+        return f"no candidates in {self.folder}; run 01_generate_candidates first"
+
     def _need_lock(self) -> None:
         if not self._is_open:
             raise RuntimeError(f"{self.folder} is not open for writing; use `with store.writing():`")
 
 
-def asked_for(candidates: pl.LazyFrame, asked: pl.DataFrame) -> pl.LazyFrame:
+def _asked_for(candidates: pl.LazyFrame, asked: pl.DataFrame) -> pl.LazyFrame:
     """The stored candidates that were asked for, by draw and place."""
     place = pl.col("sample_index") - pl.col("first")
     return (
@@ -354,11 +368,6 @@ def asked_for(candidates: pl.LazyFrame, asked: pl.DataFrame) -> pl.LazyFrame:
         .filter((place >= 0) & (place % pl.col("step") == 0) & (place // pl.col("step") < pl.col("n")))
         .drop("n", "first", "step")
     )
-
-
-def scan_shards(paths: list[Path]) -> pl.LazyFrame:
-    """The rows of shards, unread; columns that shards of earlier versions lack are null."""
-    return pl.scan_parquet(paths, schema=SCHEMA, missing_columns="insert")
 
 
 def _asked(table: pl.DataFrame) -> pl.DataFrame:

@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from bestofl_lib.text import shortened
+
 _TOO_LONG = (
     "maximum context length",  # vLLM, OpenAI
     "context_length_exceeded",  # OpenAI
@@ -146,5 +148,4 @@ def _message(text: str) -> str:
 def _shown(text: str, key: str) -> str:
     """A server's text, shortened, in one line, without control characters or the key."""
     text = "".join(letter if letter.isprintable() else " " for letter in without_key(text, key))
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return shortened(" ".join(text.split()), _SHOWN)

@@ -19,6 +19,7 @@ from bestofl_lib.files import explain
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.plan import Step
+from bestofl_lib.text import shortened
 
 WITHOUT_EFFECT = ("device", "workers", "batch_rows")  # parameters that may differ between two halves of one run
 LEAST_FREE = 100 * 2**20  # bytes of free disk below which nothing is started
@@ -51,7 +52,7 @@ def check_not_finished_otherwise(run: Run, study: str, steps: list[Step], overri
         for name, now in step.effective.items():
             known = name in then or name in step.passed  # one that the notebook did not have then is at its default
             if name not in WITHOUT_EFFECT and known and then.get(name) != now:
-                changed[name] = f"{name} ({_short(then.get(name, 'not set'))} → {_short(now)})"
+                changed[name] = f"{name} ({_shown(then.get(name, 'not set'))} → {_shown(now)})"
     if changed:
         raise StudyError(f"run {run.name!r} was made with other parameters: {', '.join(changed.values())}; {way_out}")
 
@@ -167,6 +168,5 @@ def _models_of(step: Step) -> Iterator[tuple[str, str, str | None]]:
             yield "reward_models", model.source, model.revision
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+def _shown(value: Any) -> str:
+    return shortened(repr(value), 60)

@@ -14,6 +14,7 @@ from bestofl_lib.study.notebooks import find_notebook
 from bestofl_lib.study.parameters import choices
 from bestofl_lib.study.plan import Step, Study, declared_parameters, load_study, plan
 from bestofl_lib.tables import SPLITS
+from bestofl_lib.text import shortened
 
 TRIAL = {
     "test_problems": 12,
@@ -143,4 +144,4 @@ def _candidates(run: Run, steps: list[Step]) -> list[str]:
 
 def _shown(value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 28 else text[:27] + "…"
+    return shortened(text, 28)

@@ -16,7 +16,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -194,9 +194,14 @@ def collate(items: list[tuple[list[int], list[bool]]]) -> dict[str, torch.Tensor
     return {"input_ids": input_ids, "labels": labels}
 
 
-def training(work: Path, steps: int, batch: int, rate: float, least: float, **more: Any) -> TrainingArguments:
-    """What all trainings of the lab share: AdamW, a learning rate that falls by a cosine from `rate` to `least`."""
-    return TrainingArguments(
+def train(
+    model: Any, data: Rows, work: Path, steps: int, batch: int, rate: float, least: float,
+    callbacks: Sequence[TrainerCallback] = (), **more: Any,
+) -> None:  # fmt: skip
+    """Train a model of the lab, from the newest checkpoint in `work` where there is one: AdamW, a learning rate that
+    falls by a cosine from `rate` to `least`.
+    """
+    settings = TrainingArguments(
         output_dir=str(work),
         max_steps=steps,
         per_device_train_batch_size=batch,
@@ -212,6 +217,11 @@ def training(work: Path, steps: int, batch: int, rate: float, least: float, **mo
         dataloader_pin_memory=False,
         **more,
     )
+    trainer = PolicyTrainer(
+        model=model, args=settings, train_dataset=data, data_collator=collate, callbacks=list(callbacks)
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
 
 
 class PolicyTrainer(Trainer):
@@ -270,26 +280,10 @@ def main() -> None:
     data = Rows([rows(steps * BATCH, mix, phase) for phase, (steps, mix) in enumerate(PHASES)], tokenizer)
     print(f"{len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each", flush=True)
     watch = Watch()
-    trainer = PolicyTrainer(
-        model=model,
-        args=training(
-            arguments.work,
-            sum(steps for steps, _ in PHASES),
-            BATCH,
-            2e-3,
-            5e-5,
-            warmup_steps=150,
-            weight_decay=0.05,
-            save_steps=200,
-            save_total_limit=2,
-            seed=SEED,
-        ),
-        train_dataset=data,
-        data_collator=collate,
-        callbacks=[watch],
-    )
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(arguments.work)))
+    train(
+        model, data, arguments.work, sum(steps for steps, _ in PHASES), BATCH, 2e-3, 5e-5, callbacks=[watch],
+        warmup_steps=150, weight_decay=0.05, save_steps=200, save_total_limit=2, seed=SEED,
+    )  # fmt: skip
     model.config.use_cache = True  # the trainer turns it off
     model.save_pretrained(arguments.out)
     print(f"{watch.seconds:.0f} s of training in this process; written to {arguments.out}")

@@ -15,9 +15,8 @@ import random
 from pathlib import Path
 
 import torch
-from make_policy import PHASES, PolicyTrainer, Rows, collate, rows, training
+from make_policy import PHASES, Rows, rows, train
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-from transformers.trainer_utils import get_last_checkpoint
 
 from bestofl_lib.files import ROOT
 from bestofl_lib.problems import lab
@@ -62,14 +61,14 @@ def main() -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(lab.FOLDER / "policy")
     source = lab.FOLDER / "policy"
     for number in range(ROUNDS):
-        source = train(number, source, tokenizer, given.work / f"round-{number}")
+        source = one_round(number, source, tokenizer, given.work / f"round-{number}")
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float16)
     model.config.use_cache = True  # the trainer turns it off
     model.save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
 
 
-def train(number: int, source: Path, tokenizer: PreTrainedTokenizerFast, work: Path) -> Path:
+def one_round(number: int, source: Path, tokenizer: PreTrainedTokenizerFast, work: Path) -> Path:
     """One round, from the weights in `source`; goes on from the newest checkpoint in `work`, and returns the last one."""
     last = work / f"checkpoint-{STEPS}"
     if last.exists():
@@ -78,26 +77,10 @@ def train(number: int, source: Path, tokenizer: PreTrainedTokenizerFast, work: P
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     data = Rows([rows(STEPS * BATCH, PHASES[-1][1], len(PHASES) + number, ARITHMETIC, equations)], tokenizer)
     print(f"round {number}: {len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each")
-    trainer = PolicyTrainer(
-        model=model,
-        args=training(
-            work,
-            STEPS,
-            BATCH,
-            1e-3,
-            2e-5,
-            warmup_steps=20,
-            weight_decay=0.01,
-            save_steps=50,
-            save_total_limit=1,
-            seed=SEED,
-            use_cpu=True,
-        ),
-        train_dataset=data,
-        data_collator=collate,
-    )
-    work.mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
+    train(
+        model, data, work, STEPS, BATCH, 1e-3, 2e-5,
+        warmup_steps=20, weight_decay=0.01, save_steps=50, save_total_limit=1, seed=SEED, use_cpu=True,
+    )  # fmt: skip
     return last
 
 

@@ -11,7 +11,7 @@ from made_up_samplers import SeedWriter, problems
 
 from bestofl_lib.candidates.forecast import forecast
 from bestofl_lib.candidates.sampling import AXES, generate
-from bestofl_lib.candidates.store import Store, asked_for, scan_shards
+from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import LANGUAGES
 from bestofl_lib.models.contract import Completion, Sampling
 from bestofl_lib.problems.load import load
@@ -141,7 +141,7 @@ def test_shards_and_lists_of_an_earlier_version_are_read_with_the_axes_unknown(t
     (tmp_path / f"000000-{content_digest(buffer.getvalue())}.parquet").write_bytes(buffer.getvalue())
     table = Store(tmp_path).candidates()
     assert table.drop(AXES).equals(drawn.drop(AXES)) and all(table[name].null_count() == len(table) for name in AXES)
-    scanned = asked_for(scan_shards(Store(tmp_path).shards()), Store(tmp_path).asked()).collect()
+    scanned = Store(tmp_path).scan().collect()
     assert scanned.sort("problem_id", "language", "sample_index").select(table.columns).equals(table)
 
 

@@ -19,17 +19,21 @@ from bestofl_lib.rewards.spec import TrainingSettings
 from bestofl_lib.rewards.training import train_reward_models
 
 
-@pytest.fixture
-def folder(world, tiny_policy, tmp_path):
+def train(world, candidates, base, folder):
     train_reward_models(
-        world.candidates,
+        candidates,
         world.readings,
         world.split("train"),
-        base=tiny_policy,
-        folder=tmp_path,
+        base=base,
+        folder=folder,
         settings=TrainingSettings(rows=20),
         device="cpu",
     )
+
+
+@pytest.fixture
+def folder(world, tiny_policy, tmp_path):
+    train(world, world.candidates, tiny_policy, tmp_path)
     return tmp_path
 
 
@@ -126,15 +130,7 @@ def test_a_candidate_that_was_never_finished_gets_no_reward(world, folder):
 def test_candidates_without_a_known_finish_reason_are_learnt_from_and_scored(world, tiny_policy, folder, tmp_path):
     pool = world.candidates.with_columns(finish_reason=pl.lit(None, pl.String))
     place = tmp_path / "again"
-    train_reward_models(
-        pool,
-        world.readings,
-        world.split("train"),
-        base=tiny_policy,
-        folder=place,
-        settings=TrainingSettings(rows=20),
-        device="cpu",
-    )
+    train(world, pool, tiny_policy, place)
     expected = score(world.candidates, world.split("test"), folder, device="cpu").rewards
     assert expected.height and score(pool, world.split("test"), place, device="cpu").rewards.equals(expected)
 

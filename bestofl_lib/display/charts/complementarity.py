@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import altair as alt
 import polars as pl
 
@@ -83,22 +86,18 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
     """
     need(table, "language", "gain", "low", "high", "n_problems", "budget", "p_holm", "base")
     again = english_name(table["base"][0])
-    table = with_names(table).with_columns(sure=pl.col("p_holm") < 0.05, label=_points("gain"))
+    table = with_names(table.sort("budget", maintain_order=True)).with_columns(
+        sure=pl.col("p_holm") < 0.05, label=_points("gain")
+    )
     last = table.filter(pl.col("budget") == pl.col("budget").max()).sort("gain", descending=True)
     best, clear = last.row(0, named=True), last.filter(pl.col("sure") & (pl.col("gain") > 0)).height
-    budgets = table["budget"].unique().sort().to_list()
     tips = tooltips(table, "language_name", "budget", "gain", "low", "high", "p_holm", "n_problems")
     order = languages_in_order(table["language"])
 
     def panel(rows: pl.DataFrame) -> alt.LayerChart:
         return interval_dots(rows, "gain", points_axis(), "gain, percentage points", order, tips, zero=0, colour=INK)
 
-    several = len(budgets) > 1
-    chart = (
-        panels(table, "budget", budgets, lambda rows: panel(rows).properties(width=170), "{} completions".format)
-        if several
-        else panel(table)
-    )
+    chart, room = _one_or_panels(table, "budget", panel, 170, 115, title="{} completions".format)
     at = f"{signed(best['gain'])} points at {best['budget']} completions"
     finding = (
         f"{clear} of {last.height} languages clearly add more than {again} again, {best['language_name']} most: {at}"
@@ -114,7 +113,7 @@ def gain_over_resampling(table: pl.DataFrame) -> alt.TopLevelMixin:
         f"{spelled_range(table['budget'])} completions per problem; {spelled_range(table['n_problems'])} problems; "
         "lines are 95 % intervals, paired by problem; filled where significant "
         "after Holm's correction.",
-        room=115 if several else label_room(table),
+        room=room,
     )
 
 
@@ -175,13 +174,7 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
     def panel(rows: pl.DataFrame) -> alt.LayerChart:
         return interval_dots(rows, "shapley", points_axis(), "percentage points", order, tips, zero=0, colour=INK)
 
-    objectives = table["objective"].unique(maintain_order=True).to_list()
-    several = len(objectives) > 1
-    chart = (
-        panels(table, "objective", objectives, lambda rows: panel(rows).properties(width=300), columns=2)
-        if several
-        else panel(table)
-    )
+    chart, room = _one_or_panels(table, "objective", panel, 300, 115, columns=2)
     return finish(
         chart,
         "shapley",
@@ -189,7 +182,7 @@ def shapley(table: pl.DataFrame) -> alt.TopLevelMixin:
         "How much of the mixed pool's accuracy does each language contribute?",
         f"Shapley value: what a language adds on average over all orders of joining; {spelled_range(table['budget'])} "
         f"completions per problem, {spelled_range(table['n_problems'])} problems; lines are 95 % intervals.",
-        room=115 if several else label_room(table),
+        room=room,
     )
 
 
@@ -215,13 +208,7 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
     def panel(rows: pl.DataFrame) -> alt.LayerChart:
         return interval_dots(rows, "accuracy", percent_axis(), "accuracy", order, tips, y="added", colour=INK)
 
-    objectives = table["objective"].unique(maintain_order=True).to_list()
-    several = len(objectives) > 1
-    chart = (
-        panels(table, "objective", objectives, lambda rows: panel(rows).properties(width=250), columns=2)
-        if several
-        else panel(table)
-    )
+    chart, room = _one_or_panels(table, "objective", panel, 250, 185, columns=2)
     return finish(
         chart,
         "greedy_order",
@@ -231,7 +218,7 @@ def greedy_order(table: pl.DataFrame) -> alt.TopLevelMixin:
         f"in points; {spelled_range(table['budget'])} completions per problem shared equally; "
         f"{spelled_range(table['n_problems'])} problems; 95 % intervals. Found and "
         "judged on the same problems, so later gains are overstated.",
-        room=185 if several else label_room(table),
+        room=room,
     )
 
 
@@ -278,6 +265,21 @@ def sole_solvers(table: pl.DataFrame) -> alt.TopLevelMixin:
         "reading, by faulty questions or by another draw.",
         room=34,
     )
+
+
+def _one_or_panels(
+    table: pl.DataFrame, column: str, panel: Callable[[pl.DataFrame], alt.LayerChart], width: int, room: int, **how: Any
+) -> tuple[alt.TopLevelMixin, int]:
+    """The chart of a table with one value in a column, else a panel per value, and its pixels for labels at the right.
+
+    Args:
+        width, room: of a panel, where there are several.
+        how: see `panels`.
+    """
+    order = table[column].unique(maintain_order=True).to_list()
+    if len(order) == 1:
+        return panel(table), label_room(table)
+    return panels(table, column, order, lambda rows: panel(rows).properties(width=width), **how), room
 
 
 def _points(column: str) -> pl.Expr:
