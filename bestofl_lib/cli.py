@@ -16,6 +16,13 @@ import typer
 from typer.core import TyperGroup
 
 
+def _say(text: str, err: bool = False) -> None:
+    """Print text that may quote a file or a model: control characters are shown, and command no terminal."""
+    from bestofl_lib.display.text import visible
+
+    typer.echo(visible(text), err=err)
+
+
 class _SaysErrors(TyperGroup):
     """Commands whose expected errors are one message instead of a traceback."""
 
@@ -27,10 +34,10 @@ class _SaysErrors(TyperGroup):
         except (StudyError, ValueError, OSError, ImportError) as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"bestofl: {error}", err=True)
+            _say(f"bestofl: {error}", err=True)
             ctx.exit(getattr(error, "exit_code", 1))
         except KeyboardInterrupt:
-            typer.echo("bestofl: interrupted; what is done is kept; run the same command to continue", err=True)
+            _say("bestofl: interrupted; what is done is kept; run the same command to continue", err=True)
             ctx.exit(130)
 
 
@@ -48,7 +55,7 @@ def _say_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"bestofl {version('bestofl')}")
+        _say(f"bestofl {version('bestofl')}")
         raise typer.Exit
 
 
@@ -94,12 +101,12 @@ def run(
     from bestofl_lib.study.preview import parameter_lines, preview, trial_overrides
 
     if help_wanted or not study:
-        typer.echo(context.get_help() if not study else "\n".join(parameter_lines(study)))
+        _say(context.get_help() if not study else "\n".join(parameter_lines(study)))
         raise typer.Exit(0 if help_wanted else 2)
     overrides = with_absolute_paths(_named(parameters))
     if trial:
         overrides = trial_overrides(load_study(study), overrides)
-        typer.echo("trial: " + " ".join(f"-p {name}={value}" for name, value in overrides.items()))
+        _say("trial: " + " ".join(f"-p {name}={value}" for name, value in overrides.items()))
     if shard is not None:
         from bestofl_lib.study.shards import run_shard
 
@@ -107,16 +114,16 @@ def run(
             raise ValueError(
                 "--shard draws candidates and nothing else; leave out --from, --only, --force, --replace and --dry-run"
             )
-        run_shard(study, shard, overrides, say=typer.echo)
+        run_shard(study, shard, overrides, say=_say)
         return
     if dry_run:
         for line in preview(study, overrides, start_from=start_from, only=only, replace=replace):
-            typer.echo(line)
+            _say(line)
         return
     from bestofl_lib.study.run import run_study
 
-    index = run_study(study, overrides, start_from=start_from, only=only, force=force, replace=replace, say=typer.echo)
-    typer.echo(f"open {index}")
+    index = run_study(study, overrides, start_from=start_from, only=only, force=force, replace=replace, say=_say)
+    _say(f"open {index}")
 
 
 @app.command()
@@ -130,7 +137,7 @@ def check(
     from bestofl_lib.study.checking import check_file
 
     for line in check_file(file, _named(parameters)):
-        typer.echo(line)
+        _say(line)
 
 
 @app.command()
@@ -139,7 +146,7 @@ def status(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = 
     from bestofl_lib.study.status import describe_run
 
     for line in describe_run(run):
-        typer.echo(line)
+        _say(line)
 
 
 @app.command()
@@ -148,7 +155,7 @@ def runs() -> None:
     from bestofl_lib.study.status import list_runs
 
     for line in list_runs():
-        typer.echo(line)
+        _say(line)
 
 
 @app.command()
@@ -160,7 +167,7 @@ def copy(
     from bestofl_lib.runs import copy_run
 
     made = copy_run(run, new)
-    typer.echo(f"{made.folder}; in a notebook set run = {new!r} in the parameters cell")
+    _say(f"{made.folder}; in a notebook set run = {new!r} in the parameters cell")
 
 
 @app.command()
@@ -175,7 +182,7 @@ def rm(
     if not yes:
         typer.confirm(f"Delete {folder} with all its candidates, and its report?", abort=True)
     for gone in remove_run(run):
-        typer.echo(f"deleted {gone}")
+        _say(f"deleted {gone}")
 
 
 @app.command("open")
@@ -191,7 +198,7 @@ def open_report(run: Annotated[str, typer.Argument(help="A folder in data/runs."
     if not index.exists():
         raise StudyError(f"run {run!r} has no report yet; run its study again to build one")
     webbrowser.open(index.as_uri())
-    typer.echo(f"open {index}")
+    _say(f"open {index}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -226,8 +233,8 @@ def compare(
     found = [compare_runs(opened[0], other) for other in opened[1:]]
     for one in found:
         for line in summary(one, names_of(opened)):
-            typer.echo(line)
-    typer.echo(f"open {write_page(opened, found, folders.reports)}")
+            _say(line)
+    _say(f"open {write_page(opened, found, folders.reports)}")
 
 
 @app.command()
@@ -254,10 +261,10 @@ def share(
     path = Path(to) if to else folders.reports / f"{made.name}.html"
     if to and (to.endswith(("/", "\\")) or path.is_dir()):
         size = share_folder(made, path, title=title, states=states)
-        typer.echo(f"{path} ({size / 1e6:.1f} MB): open {path / 'index.html'}, or copy the folder to any web server")
+        _say(f"{path} ({size / 1e6:.1f} MB): open {path / 'index.html'}, or copy the folder to any web server")
         return
     size = write(made, path, title=title, states=states)
-    typer.echo(f"{path} ({size / 1e6:.1f} MB): one file, no network needed")
+    _say(f"{path} ({size / 1e6:.1f} MB): one file, no network needed")
 
 
 @app.command()
@@ -287,8 +294,8 @@ def figures(
     destination = Path(to) if to else folders.reports / f"{made.name}-figures"
     look = Look(inches(width) if width else None, font, title)
     wanted, chosen = ([part.strip() for part in text.split(",") if part.strip()] for text in (formats, only))
-    written = export_figures(made, destination, wanted, look, chosen, say=typer.echo)
-    typer.echo(f"{counted(len(written), 'file')} in {destination}")
+    written = export_figures(made, destination, wanted, look, chosen, say=_say)
+    _say(f"{counted(len(written), 'file')} in {destination}")
 
 
 @app.command()
@@ -302,7 +309,7 @@ def export(
     from bestofl_lib.runs import existing_run
 
     models = existing_run(run).folder / "reward_models"
-    typer.echo(str(export_reward_model(models / reward_model, to)))
+    _say(str(export_reward_model(models / reward_model, to)))
 
 
 @app.command()
@@ -317,7 +324,7 @@ def doctor(
         raise ValueError(f"-p {other.pop()}: doctor looks at a model only; write -p model=…")
     lines, healthy = examine(model=given.get("model", ""))
     for line in lines:
-        typer.echo(line)
+        _say(line)
     if not healthy:
         raise typer.Exit(1)
 

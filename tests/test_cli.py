@@ -64,6 +64,15 @@ def test_an_error_is_one_message_and_no_traceback(words, complaint):
     assert answer.exit_code == 1 and f"bestofl: {complaint}" in answer.output and "Traceback" not in answer.output
 
 
+@pytest.mark.parametrize("evil", ["\x1b[31mred", "\x1b]0;title\x07", "a\rb", "\x9b31mred", "\x00"])
+def test_no_control_character_of_a_file_reaches_the_terminal(tmp_path, evil):
+    row = {"problem_id": evil, "language": "en", "completion": f"{evil} 4", "question": f"2 + 2? {evil}"}
+    for reference in ("4", f"none {evil}"):  # one that can be read, shown with its rows, and one that is refused
+        (tmp_path / "pool.jsonl").write_text(json.dumps(row | {"reference": reference}))
+        answer = CliRunner().invoke(app, ["check", str(tmp_path / "pool.jsonl")], color=True)
+        assert answer.output and not {sign for sign in answer.output if sign < " " or "\x7f" <= sign < "\xa0"} - {"\n"}
+
+
 def test_debug_shows_the_traceback():
     with pytest.raises(StudyError):
         CliRunner().invoke(app, ["--debug", "run", "lab"], catch_exceptions=False)

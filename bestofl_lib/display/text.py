@@ -55,6 +55,7 @@ MATHML_ATTRIBUTES = {
 _MOST_MATHS = 40  # formulas typeset in one text; the rest stays as written
 
 _CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {127: "␡"}
+_CONTROLS |= dict.fromkeys(range(0x80, 0xA0), "\ufffd")  # the second set, which has no symbols
 _WRITTEN_TAGS = ("p", "br", "hr", "pre", "h1", "h2", "h3", "h4", "table", "thead", "tbody", "tr", "th", "td")
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 

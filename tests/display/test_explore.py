@@ -191,7 +191,7 @@ def test_odd_latex_is_harmless(latex):
 
 
 def test_controls_are_shown_and_do_nothing():
-    assert inert.visible("a\x1b[31m\rb\x00\nc\td") == "a␛[31m␍b␀\nc\td"
+    assert inert.visible("a\x1b[31m\rb\x00\nc\td\x9b") == "a␛[31m␍b␀\nc\td\ufffd"
 
 
 def test_a_huge_completion_is_cut_around_what_was_read():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import socket
 import threading
 import time
@@ -66,3 +68,35 @@ def test_a_hub_that_answers_is_asked_for_the_model(monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
         with pytest.raises(FileNotFoundError, match="no Hub model 'nobody/nothing'; check the spelling"):
             hub_commit("nobody/nothing", None)
+
+
+@pytest.mark.parametrize("task", ["CausalLM", "SequenceClassification"])
+@pytest.mark.parametrize("kind", ["own", "llama"])  # of the model's own, and in the name of one that the library knows
+def test_code_that_comes_with_a_model_is_never_run(tiny_policy, tmp_path, kind, task):
+    from bestofl_lib.candidates.transformers_sampler import TransformersSampler
+    from bestofl_lib.rewards.backbone import RewardBackbone
+
+    folder = shutil.copytree(tiny_policy, tmp_path / kind)
+    places = {
+        "AutoConfig": "own.OwnConfig",
+        "AutoTokenizer": ["own.OwnTokenizer", None],
+        f"AutoModelFor{task}": "own.Own",
+    }
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": kind, "architectures": [f"OwnFor{task}"], "auto_map": places}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+
+    def opened():
+        return TransformersSampler(folder, device="cpu").writer, RewardBackbone(folder, device="cpu")
+
+    if kind == "llama":
+        assert all(opened())  # by the library's own code
+    else:
+        for use in (
+            lambda: TransformersSampler(folder, device="cpu").writer,
+            lambda: RewardBackbone(folder, device="cpu"),
+        ):
+            with pytest.raises((ValueError, OSError), match="own"):
+                use()
+    assert not (tmp_path / "ran").exists()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import nbformat
 import pytest
 from tiny_study import MAKE, SHOW, go, write_notebook
@@ -9,6 +13,7 @@ from tiny_study import MAKE, SHOW, go, write_notebook
 from bestofl_lib.runs import Run
 from bestofl_lib.study import execution
 from bestofl_lib.study.errors import StudyError
+from bestofl_lib.study.plan import Step
 from bestofl_lib.study.status import describe_run
 
 
@@ -101,3 +106,33 @@ def test_messages_advise_parameters_as_the_command_line_has_them(folders, in_pro
     write_notebook(folders.notebooks / "02_show_numbers.ipynb", [*SHOW, advice])
     with pytest.raises(StudyError, match="pick one with -p word=b c, or rows=5"):
         go(folders)
+
+
+def test_a_disk_that_fills_up_while_a_notebook_is_written_is_said_and_the_next_run_goes_on(
+    folders, in_process, monkeypatch
+):
+    write_here = execution.execute
+
+    def full(step: Step, target: Path) -> None:
+        if step.name.startswith("02"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        write_here(step, target)
+
+    monkeypatch.setattr(execution, "execute", full)
+    with pytest.raises(StudyError, match=r"02_show_numbers: .*tiny: the disk is full; free some space and run again"):
+        go(folders)
+    assert "02_show_numbers" in (folders.reports / "tiny" / "index.html").read_text()
+    monkeypatch.setattr(execution, "execute", write_here)
+    assert "  01_make_numbers: up to date" in go(folders)
+    assert Run("tiny", folders.runs).read("total")["n"].to_list() == [6]
+
+
+@pytest.mark.parametrize(
+    "name", ["../lab", "a/b", "a b", "", ".", "..", ".hidden", "-x", "ß", "ل", "a" * 81, "é" * 100, "a\0b", "a\n"]
+)
+def test_a_run_name_that_is_no_plain_file_name_is_refused_before_anything_runs(folders, name):
+    before = sorted(folders.runs.parent.rglob("*"))
+    with pytest.raises((ValueError, StudyError), match="use 1 to 80 letters, digits"):
+        go(folders, {"run": name})
+    assert sorted(folders.runs.parent.rglob("*")) == before
+    assert Run("a" * 80, folders.runs).folder.parent == folders.runs
