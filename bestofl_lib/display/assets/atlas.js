@@ -2,7 +2,7 @@
 // Needs common.js and asks for nothing. Every text is set with textContent; nothing a model wrote becomes markup.
 (function () {
   "use strict";
-  const { h, pieces, written, fitFormulas, percent, number, counted } = window.bestoflCommon;
+  const { h, pieces, written, fitFormulas, percent, number, counted, shade, paintCell, cellWords } = window.bestoflCommon;
   const FAILURES = { unread: "nothing readable", cut: "cut off", stray: "written in another language", sums: "a written sum is false", other: "another number" };
   const FIELDS = ["index", "pieces", "answer", "correct", "rule", "note", "rewards", "logprob", "tokens", "finish", "trace", "condition", "sums"];
 
@@ -117,13 +117,8 @@
         for (let y = 0; y < languages.length; y += 1) {
           const p = state.shown[i], of = data.n[y][p];
           if (!of) continue;
-          const left = (flat ? i : y) * cell.w, top = (flat ? y : i) * cell.h;
-          paint.fillStyle = shade(stops, data.correct[y][p] / of);
-          paint.fillRect(left, top, Math.ceil(left + cell.w - gap) - left, cell.h - 1);
-          if (data.unread[y][p]) {
-            paint.fillStyle = ink;
-            paint.fillRect(left + cell.w / 2 - 1, top + cell.h / 2 - 1, 2, 2);
-          }
+          const at = { left: (flat ? i : y) * cell.w, top: (flat ? y : i) * cell.h, width: cell.w, height: cell.h, gap };
+          paintCell(paint, at, shade(stops, data.correct[y][p] / of), data.unread[y][p] ? ink : null);
         }
       }
       mark();
@@ -134,15 +129,6 @@
       if (state.shown.length === data.total) return data.shares[y];
       const sum = (grid) => state.shown.reduce((total, p) => total + grid[y][p], 0);
       return sum(data.n) ? sum(data.correct) / sum(data.n) : 0;
-    }
-
-    function shade(stops, share) {
-      if (share <= 0) return stops[0];
-      const place = Math.min(share, 1) * (stops.length - 2);
-      const low = Math.min(Math.floor(place), stops.length - 3);
-      const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-      const [a, b] = [rgb(stops[low + 1]), rgb(stops[low + 2])];
-      return "rgb(" + a.map((v, i) => Math.round(v + (b[i] - v) * (place - low))).join() + ")";
     }
 
     function mark(scroll) {
@@ -169,16 +155,7 @@
         const place = state.x * (flat ? cell.w : cell.h);
         if (place < grid[start] || place + 20 > grid[start] + grid[size]) grid[start] = place - grid[size] / 2;
       }
-      detail.textContent = m ? describe(state.shown[state.x], state.y) : "No problem fulfils all of these.";
-    }
-
-    function describe(p, y) {
-      const of = data.n[y][p];
-      const words = [data.ids[p], languages[y].name, of ? data.correct[y][p] + " of " + of + " correct" : "no candidates"];
-      if (data.unread[y][p]) words.push(data.unread[y][p] + " unreadable");
-      if (data.revised[y][p]) words.push("question revised");
-      if (data.exclusive[p]) words.push("solved in " + name(data.exclusive[p]) + " only");
-      return words.join(" · ");
+      detail.textContent = m ? cellWords(data, state.shown[state.x], state.y, languages[state.y].name, name).join(" · ") : "No problem fulfils all of these.";
     }
 
     function list() {

@@ -57,8 +57,37 @@
     return node;
   }
 
+  // A share as a colour: the first stop for 0, else between the second (almost 0) and the last (1).
+  function shade(stops, share) {
+    if (share <= 0) return stops[0];
+    const place = Math.min(share, 1) * (stops.length - 2);
+    const low = Math.min(Math.floor(place), stops.length - 3);
+    const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+    const [a, b] = [rgb(stops[low + 1]), rgb(stops[low + 2])];
+    return "rgb(" + a.map((v, i) => Math.round(v + (b[i] - v) * (place - low))).join() + ")";
+  }
+
+  // One cell of a heat map: `at` is {left, top, width, height, gap}; a dot says that an answer could not be read.
+  function paintCell(paint, at, colour, dot) {
+    paint.fillStyle = colour;
+    paint.fillRect(at.left, at.top, Math.ceil(at.left + at.width - at.gap) - at.left, at.height - 1);
+    if (!dot) return;
+    paint.fillStyle = dot;
+    paint.fillRect(at.left + at.width / 2 - 1, at.top + at.height / 2 - 1, 2, 2);
+  }
+
+  // A cell in words: problem `p` in the row `y` of a grid of counts; `name` gives a language's name.
+  function cellWords(grid, p, y, language, name) {
+    const of = grid.n[y][p];
+    const words = [grid.ids[p], language, of ? grid.correct[y][p] + " of " + of + " correct" : "no candidates"];
+    if (grid.unread[y][p]) words.push(grid.unread[y][p] + " unreadable");
+    if (grid.revised[y][p]) words.push("question revised");
+    if (grid.exclusive[p]) words.push("solved in " + name(grid.exclusive[p]) + " only");
+    return words;
+  }
+
   const counted = (n, what) => n.toLocaleString("en") + " " + what + (n === 1 ? "" : "s");
   const percent = (x, digits) => (100 * x).toFixed(digits || 0) + " %";
   const number = (x, digits) => (x === null || x === undefined ? "–" : x.toFixed(digits === undefined ? 2 : digits).replace("-", "−"));
-  window.bestoflCommon = { h: h, svg: svg, pieces: pieces, written: written, fitFormulas: fitFormulas, percent: percent, number: number, counted: counted };
+  window.bestoflCommon = { h: h, svg: svg, pieces: pieces, written: written, fitFormulas: fitFormulas, percent: percent, number: number, counted: counted, shade: shade, paintCell: paintCell, cellWords: cellWords };
 })();

@@ -1,7 +1,7 @@
 // The explorer's page: draws what Python sends and says what was chosen. It knows no figure and computes none.
 // Needs common.js. Every text arrives as a string and is placed with textContent; maths arrives as a tree of allowed MathML names.
 
-const { h, svg, pieces, written, number } = window.bestoflCommon;
+const { h, svg, pieces, written, number, shade, paintCell, cellWords } = window.bestoflCommon;
 const percent = (x, digits = 1) => window.bestoflCommon.percent(x, digits);
 
 const verdict = (card) =>
@@ -64,16 +64,6 @@ function render({ model, el }) {
   let cell = 4;
 
   const ramp = () => getComputedStyle(root).getPropertyValue("--ramp").trim().split(/\s+/);
-  function shade(stops, share) {
-    if (share <= 0) return stops[0];
-    const place = Math.min(share, 1) * (stops.length - 2);
-    const low = Math.min(Math.floor(place), stops.length - 3);
-    const mix = place - low;
-    const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-    const [a, b] = [rgb(stops[low + 1]), rgb(stops[low + 2])];
-    return `rgb(${a.map((v, i) => Math.round(v + (b[i] - v) * mix)).join()})`;
-  }
-
   function drawAtlas() {
     const atlas = model.get("atlas");
     if (!atlas.ids || !root.isConnected) return; // the observer below calls again once the page holds it
@@ -98,14 +88,9 @@ function render({ model, el }) {
     for (let y = 0; y < rows; y += 1) {
       for (let x = 0; x < atlas.ids.length; x += 1) {
         const n = atlas.n[y][x];
-        const left = x * cell, top = y * ROW;
         if (!n) continue;
-        paint.fillStyle = shade(stops, atlas.correct[y][x] / n);
-        paint.fillRect(left, top, Math.ceil(left + cell - gap) - left, ROW - 1);
-        if (atlas.unread[y][x] && cell >= 3) {
-          paint.fillStyle = ink;
-          paint.fillRect(left + cell / 2 - 1, top + ROW / 2 - 1, 2, 2);
-        }
+        const place = { left: x * cell, top: y * ROW, width: cell, height: ROW, gap };
+        paintCell(paint, place, shade(stops, atlas.correct[y][x] / n), atlas.unread[y][x] ? ink : null);
       }
     }
     for (let x = 0; x < atlas.ids.length; x += 1) {
@@ -154,11 +139,7 @@ function render({ model, el }) {
       return;
     }
     const { x, y } = at;
-    const n = atlas.n[y][x];
-    const words = [atlas.ids[x], name(meta.languages[y].code), n ? `${atlas.correct[y][x]} of ${n} correct` : "no candidates"];
-    if (atlas.unread[y][x]) words.push(`${atlas.unread[y][x]} unreadable`);
-    if (atlas.revised[y][x]) words.push("question revised");
-    if (atlas.exclusive[x]) words.push(`solved in ${name(atlas.exclusive[x])} only`);
+    const words = cellWords(atlas, x, y, name(meta.languages[y].code), name);
     if (atlas.mistake[x]) words.push("reward model picks wrong");
     detail.textContent = words.join(" · ");
   }
