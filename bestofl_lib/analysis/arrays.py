@@ -26,7 +26,11 @@ from bestofl_lib.text import counted, suggestion
 
 Array = np.ndarray
 Kept = TypeVar("Kept")
-MEASURES = ("logprob", "shortest", "arithmetic")  # numbers that candidates carry themselves, see `Pool.reward`
+MEASURES = (
+    "logprob",
+    "shortest",
+    "arithmetic",
+)  # numbers that candidates carry themselves, see `CandidateArrays.reward`
 _PER_LANGUAGE = (
     "exists",
     "is_correct",

@@ -87,10 +87,12 @@ def test_it_defines_nothing_and_loops_over_nothing(path):
 
 
 @EVERY
-def test_its_cells_are_short(path):
+def test_its_cells_and_their_lines_are_short(path):
     for cell in cells(path):
-        limit = 40 if "parameters" in cell["metadata"].get("tags", []) else LONGEST
-        assert len(source(cell).splitlines()) <= limit, f"more than {limit} lines:\n{source(cell)}"
+        is_parameters = "parameters" in cell["metadata"].get("tags", [])
+        lines = source(cell).splitlines()
+        assert len(lines) <= (40 if is_parameters else LONGEST), f"{len(lines)} lines:\n{source(cell)}"
+        assert is_parameters or all(len(line) <= 120 for line in lines), f"a line of more than 120:\n{source(cell)}"
 
 
 @EVERY
