@@ -21,6 +21,7 @@ from bestofl_lib.answers.statements import (
     sentence_end,
 )
 from bestofl_lib.numbers.algebra import evaluate
+from bestofl_lib.numbers.marks import A_DIGIT
 from bestofl_lib.numbers.written import UNIT_DIGITS, Number, any_number, number_at, numbers_in
 
 _BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
@@ -135,16 +136,16 @@ def _box_content(text: str, start: int, end: int, code: str) -> Found | None:
     lead = phrases().lead.match(text[:end], start)
     at = lead.end() if lead else start
     window = text[:end]
-    number = any_number(window, at, code, words=not re.search(r"\d", inner))
+    number = any_number(window, at, code, words=not A_DIGIT.search(inner))
     if number is not None:
         chained = chain(window, number, end, code)
         if chained is not None:
             return chained
         rest = UNIT_DIGITS.sub("", BRACKETED_END.sub("", text[number.end : end]))
-        if number.value is None or not re.search(r"\d", rest):
+        if number.value is None or not A_DIGIT.search(rest):
             number = _scaled_behind(text, number, end, code)
             return Found(number.value, number.start, number.end, number.note)
-    if not re.search(r"\d", inner) and not re.search(r"\\(?:pi|sqrt|frac)|π", inner):
+    if not A_DIGIT.search(inner) and not re.search(r"\\(?:pi|sqrt|frac)|π", inner):
         return None
     several = numbers_in(text, start, end, code)
     if len(several) == 1 and number is None and not _MATH.search(inner):
@@ -171,7 +172,7 @@ def _scaled_behind(text: str, number: Number, end: int, code: str) -> Number:
 def _expression(text: str, start: int, end: int, code: str) -> Found:
     inner = text[start:end]
     if not _MATH.search(inner):
-        return Found(None, start, end, "several numbers" if re.search(r"\d", inner) else "not a number")
+        return Found(None, start, end, "several numbers" if A_DIGIT.search(inner) else "not a number")
     if re.search(r"\d.*\\(?:text|mathrm|mathbf|textbf)\s*\{[^{}]*[^\W\d_][^{}]*\}.*\d", inner, re.DOTALL):
         return Found(None, start, end, "words and numbers mixed")
     if re.search(r"[^\W\d_a-zA-Z]", _TEXT_GROUP.sub("", inner).replace("π", "").replace("√", "")):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +18,7 @@ from bestofl_lib.answers.reading import Cues, Reading, found_by, if_cut, read_an
 from bestofl_lib.answers.statements import BEHIND_BOX
 from bestofl_lib.languages import language
 from bestofl_lib.numbers.equality import Equality
-from bestofl_lib.numbers.marks import THREE_DIGITS, written_forms
+from bestofl_lib.numbers.marks import THREE_DIGITS
 from bestofl_lib.numbers.references import read_number
 from bestofl_lib.numbers.written import canonical
 from bestofl_lib.tables import KEY, SCHEMAS
@@ -83,6 +86,7 @@ _ONE_WHOLE_NUMBER = (
 _LAST_BOX = r"(\\f?boxed\s*\{(?:[^{}\n\\]|\\[^bf\n]|\{[^{}\n]*\})*\})((?:[^\\]|\\[^bf])*)$"  # and what is behind it
 _BEFORE_BOX = 2 * BEHIND_BOX  # characters before a box in which another box can make it doubtful
 _BEFORE_CUE = 201  # characters before a cue that can matter to its sentence: its clause and where its line opens
+_NEAR_THE_END = 1_000  # characters
 _TEXT = pl.col("completion")
 
 
@@ -139,7 +143,8 @@ def _boxes(frame: pl.DataFrame) -> pl.DataFrame:
     The piece extends over what can matter to the box: another box on the line before it, a scale word behind it.
     """
     box, behind, start = pl.col("box"), pl.col("behind"), pl.col("before")
-    overruled = behind.str.contains(r"\p{N}") & behind.str.contains_any(_written(phrases().overruling_words))
+    with_digits = pl.when(behind.str.contains(r"\p{N}")).then(behind)
+    overruled = with_digits.str.contains_any(phrases().overruling_words).fill_null(False)
     near = behind.str.slice(0, BEHIND_BOX)
     room = pl.min_horizontal(start, _BEFORE_BOX)
     return (
@@ -162,17 +167,21 @@ def _boxes(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _cues(frame: pl.DataFrame) -> pl.DataFrame:
-    """The text from the last cue on, of completions without a box."""
-    return (
-        frame.with_columns(at=_last(phrases().cue_words))
-        .with_columns(piece=_TEXT.cast(pl.Binary).bin.slice(pl.col("at")).cast(pl.String), wanted=pl.lit("cue"))
-        .with_columns(before=_TEXT.str.len_chars() - pl.col("piece").str.len_chars())
-    )
+    """The text from the last cue on, of completions without a box; most cues stand near the end."""
+    near = _from_last_cue(frame, _TEXT.str.tail(_NEAR_THE_END))
+    without = pl.col("piece").is_null()
+    return pl.concat([near.filter(~without), _from_last_cue(near.filter(without), _TEXT)])
 
 
-def _last(words: list[str]) -> pl.Expr:
-    """The place, in bytes, where the last of some words starts in a completion; null where there is none."""
-    return _TEXT.str.find_many(_written(words), overlapping=True).list.max()
+def _from_last_cue(frame: pl.DataFrame, text: pl.Expr) -> pl.DataFrame:
+    piece = text.cast(pl.Binary).bin.slice(_last(phrases().cue_words, text)).cast(pl.String)
+    before = _TEXT.str.len_chars() - pl.col("piece").str.len_chars()
+    return frame.with_columns(piece=piece, wanted=pl.lit("cue")).with_columns(before=before)
+
+
+def _last(words: list[str], text: pl.Expr = _TEXT) -> pl.Expr:
+    """The place, in bytes, where the last of some words starts in a text; null where there is none."""
+    return text.str.find_many(words, overlapping=True).list.max()
 
 
 def _characters_before(place: pl.Expr) -> pl.Expr:
@@ -181,39 +190,26 @@ def _characters_before(place: pl.Expr) -> pl.Expr:
     return pl.when(place.is_null()).then(-1).otherwise(before.str.len_chars().cast(pl.Int64))
 
 
-def _written(words: list[str]) -> list[str]:
-    return [form for word in words for form in written_forms(word)]
-
-
 def _read_by_piece(pieces: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
     """Read each distinct piece once; a cue's piece is preceded by what matters to its sentence.
 
     Returns:
         One row per piece that decides: row, answer, rule, start, end, note.
     """
-    before = pl.min_horizontal("before", pl.lit(_BEFORE_CUE))
+    cued = pl.col("wanted") == "cue"
+    at = pl.when(cued).then(pl.min_horizontal("before", pl.lit(_BEFORE_CUE))).otherwise(0)
     pieces = (
         pieces.drop_nulls("piece")
-        .join(frame.select("row", "completion"), on="row", how="left", maintain_order="left")
-        .with_columns(at=pl.when(pl.col("wanted") == "cue").then(before).otherwise(0))
-        .with_columns(
-            piece=pl.when(pl.col("at") > 0)
-            .then(_TEXT.str.slice(pl.col("before") - pl.col("at"), pl.col("at")) + pl.col("piece"))
-            .otherwise("piece"),
-            before=pl.col("before") - pl.col("at"),
-        )
+        .join(frame.select("row", "completion"), on="row", how="left")
+        .with_columns(at=at, before=pl.col("before") - at)
+        .with_columns(piece=pl.when(cued).then(_TEXT.str.slice(pl.col("before"))).otherwise("piece"))
     )
-    distinct = pieces.select("language", "piece", "wanted", "at").unique(maintain_order=True)
-    read = [_piece(piece, code, wanted, at, wanted == "cue") for code, piece, wanted, at in distinct.iter_rows()]
-    decided = pl.concat([distinct, _rows(read)], how="horizontal").filter(pl.col("note").is_not_null())
-    return pieces.join(decided, on=["language", "piece", "wanted", "at"], how="inner").select(
-        "row",
-        "answer",
-        "rule",
-        (pl.col("start") + pl.col("before")).cast(pl.Int32),
-        (pl.col("end") + pl.col("before")).cast(pl.Int32),
-        "note",
-    )
+    once = cache(_piece)
+    read = [
+        once(piece, code, wanted, at, wanted == "cue")
+        for piece, code, wanted, at in pieces.select("piece", "language", "wanted", "at").iter_rows()
+    ]
+    return _at_their_places(pieces.hstack(_rows(read)).drop_nulls("note"))
 
 
 def _read_whole(frame: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
@@ -227,24 +223,21 @@ def _read_whole(frame: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
         One row per completion: row, answer, rule, start, end, note.
     """
     known = pieces.filter(pl.col("wanted") == "cue").select("row", cue=pl.col("before").cast(pl.Int64).fill_null(-1))
-    whole = frame.join(known, on="row", how="left", maintain_order="left").drop("row").unique(maintain_order=True)
-    cued, other = whole.filter(pl.col("cue").is_not_null()), whole.filter(pl.col("cue").is_null())
-    whole = pl.concat(
-        [
-            cued,
-            other.with_columns(cue=pl.when(~_has_unseen()).then(_characters_before(_last(phrases().cue_words)))),
-        ]
-    ).with_columns(heading=_characters_before(_last(phrases().heading_words)))
-    readings: list[Reading | None] = [
-        read_answer(text, code) if cue is None else found_by(text, code, Cues(0, cue, heading))[1]
-        for text, code, cue, heading in whole.iter_rows()
-    ]
-    return frame.join(
-        pl.concat([whole.select("language", "completion"), _rows(readings)], how="horizontal"),
-        on=["language", "completion"],
-        how="left",
-        nulls_equal=True,
-    ).select("row", *_READ)
+    frame = frame.join(known, on="row", how="left")
+    headings, cues = (_characters_before(_last(words)) for words in (phrases().heading_words, phrases().cue_words))
+    cued = frame.filter(pl.col("cue").is_not_null()).with_columns(heading=headings)
+    other = frame.filter(pl.col("cue").is_null()).with_columns(cue=pl.when(~_has_unseen()).then(cues))
+    whole = pl.concat([cued, other], how="diagonal")
+    once = cache(_whole)
+    read = [once(*row) for row in whole.select("completion", "language", "cue", "heading").iter_rows()]
+    return whole.select("row").hstack(_rows(read))
+
+
+def _whole(completion: str | None, code: str, cue: int | None, heading: int | None) -> Reading:
+    """The reading of a completion of which it may be known where the last cue and the last heading are."""
+    if completion is None or cue is None:
+        return read_answer(completion, code)
+    return found_by(completion, code, Cues(0, cue, sys.maxsize if heading is None else heading))[1]
 
 
 def _without_what_the_cut_took(read: pl.DataFrame, completions: pl.Series, cut: pl.Series | None) -> pl.DataFrame:
@@ -278,7 +271,9 @@ def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
         One row per piece that could be read so: row, answer, rule, start, end, note.
     """
     shaped = (
-        pieces.with_columns(groups=pl.col("piece").str.extract_groups(_ONE_WHOLE_NUMBER))
+        pieces.select("language", "piece", "wanted")
+        .unique(maintain_order=True)
+        .with_columns(groups=pl.col("piece").str.extract_groups(_ONE_WHOLE_NUMBER))
         .with_columns(number=pl.col("groups").struct.field("2"))
         .filter(pl.col("number").is_not_null())
         .with_columns(
@@ -286,7 +281,6 @@ def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
             + pl.col("number").str.replace_all("[0-9]", "9")
             + pl.col("groups").struct.field("3")
         )
-        .select("row", "language", "before", "number", "shape", "wanted")
     )
     shapes = shaped.select("language", "shape", "wanted").unique(maintain_order=True)
     rows: list[Reading | None] = []
@@ -295,13 +289,25 @@ def _read_by_shape(pieces: pl.DataFrame) -> pl.DataFrame:
         itself = reading is not None and reading.answer == re.sub(r"\D", "", shape) and reading.text[:1] == "9"
         rows.append(reading if itself and reading is not None and not reading.note else None)
     read = pl.concat([shapes, _rows(rows).drop("answer")], how="horizontal").filter(pl.col("rule").is_not_null())
-    return shaped.join(read, on=["language", "shape", "wanted"], how="inner").select(
+    decided = shaped.join(read, on=["language", "shape", "wanted"], how="inner").with_columns(
+        answer=pl.col("number").str.replace_all("[^0-9]", "")
+    )
+    return _at_their_places(pieces.join(decided, on=["language", "piece", "wanted"], how="inner"))
+
+
+def _at_their_places(read: pl.DataFrame) -> pl.DataFrame:
+    """The readings of pieces with places in the whole completion.
+
+    Returns:
+        One row per piece: row, answer, rule, start, end, note.
+    """
+    return read.select(
         "row",
-        answer=pl.col("number").str.replace_all("[^0-9]", ""),
-        rule="rule",
-        start=(pl.col("start") + pl.col("before")).cast(pl.Int32),
-        end=(pl.col("end") + pl.col("before")).cast(pl.Int32),
-        note="note",
+        "answer",
+        "rule",
+        (pl.col("start") + pl.col("before")).cast(pl.Int32),
+        (pl.col("end") + pl.col("before")).cast(pl.Int32),
+        "note",
     )
 
 
@@ -312,12 +318,15 @@ def _piece(piece: str, code: str, wanted: str, at: int = 0, sentences: bool = Fa
         wanted: "boxed": the piece is a box; "cue": the last cue starts at `at`, and the whole has no box.
         sentences: whether what stands before `at` is enough for the sentence of the cue.
     """
-    rule, reading = found_by(piece, code, Cues(at, at, -1) if wanted == "cue" else Cues())
-    decides = rule == wanted or (sentences and rule == "cue_sentence")
-    return reading if decides and THREE_DIGITS not in reading.note else None
+    if wanted == "boxed":
+        known = Cues(last=-1, until="boxed")
+    else:
+        known = Cues(at, at, -1, until="cue_sentence" if sentences else "cue")
+    rule, reading = found_by(piece, code, known)
+    return reading if rule is not None and THREE_DIGITS not in reading.note else None
 
 
-def _rows(readings: list[Reading | None]) -> pl.DataFrame:
+def _rows(readings: Sequence[Reading | None]) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "answer": [r.answer if r else None for r in readings],

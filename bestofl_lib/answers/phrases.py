@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bestofl_lib.languages import LANGUAGES, remembered
+from bestofl_lib.numbers.marks import written_forms
 from bestofl_lib.numbers.written import SIGNS
 from bestofl_lib.text import trie
 
@@ -20,10 +21,11 @@ from bestofl_lib.text import trie
 class Phrases:
     """Patterns made from the words of all languages."""
 
-    cue_words: list[str]  # what announces an answer, in every spelling
+    # to be looked for in raw texts, in every spelling and with every character that `uniform` turns into theirs:
+    cue_words: list[str]  # what announces an answer
     scale_words: list[str]  # what may multiply a number
     overruling_words: list[str]  # what may announce a number that overrules a box before it: cues and conclusions
-    heading_words: list[str]  # what heads an explanation more often than an answer, in every spelling
+    heading_words: list[str]  # what heads an explanation more often than an answer
     longest_cue: int  # characters of the longest cue or heading
     cue: re.Pattern[str]  # any cue
     heading: re.Pattern[str]  # a word that heads an explanation more often than an answer
@@ -47,6 +49,10 @@ def spellings(words: Iterable[str]) -> list[str]:
     forms = {form for w in words for form in (w, w.capitalize(), w.title(), w.upper())}
     forms |= {unicodedata.normalize(kind, form) for form in forms for kind in ("NFC", "NFD")}
     return sorted(forms, key=lambda form: (-len(form), form))
+
+
+def _as_written(words: list[str]) -> list[str]:
+    return [form for word in words for form in written_forms(word)]
 
 
 @remembered
@@ -74,10 +80,10 @@ def phrases() -> Phrases:
     smaller = trie(spellings({w for r in records for w in r.smaller_units}))
     refusals = spellings({w for r in records for w in r.refusals})
     return Phrases(
-        cue_words=cue_words,
-        scale_words=spellings({w for r in records for w, _ in (*r.scales, *r.leading_scales)}),
-        overruling_words=[*cue_words, *therefore, *joined],
-        heading_words=headings,
+        cue_words=_as_written(cue_words),
+        scale_words=_as_written(spellings({w for r in records for w, _ in (*r.scales, *r.leading_scales)})),
+        overruling_words=_as_written([*cue_words, *therefore, *joined]),
+        heading_words=_as_written(headings),
         longest_cue=max(len(word) for word in (*cue_words, *headings)),
         cue=re.compile(trie(cue_words)),
         heading=re.compile(trie(headings)),

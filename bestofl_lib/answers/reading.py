@@ -39,6 +39,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from bestofl_lib.answers.boxes import last_box, total_of_boxes
 from bestofl_lib.answers.phrases import phrases
@@ -127,16 +128,19 @@ def read_visible(completion: str, code: str) -> Reading:
     return found_by(completion, code)[1]
 
 
-@dataclass(frozen=True)
-class Cues:
+class Cues(NamedTuple):
     """What is known beforehand about the cues of a completion, in characters."""
 
     first: int = 0  # those before it are not looked at
     last: int = sys.maxsize  # none starts behind it; -1: there is none
     last_heading: int = sys.maxsize  # the same of headings
+    until: str = "last_number"  # the last rule that is tried, in the order above
 
 
-def found_by(completion: str, code: str, known: Cues = Cues()) -> tuple[str | None, Reading]:
+_NOTHING_KNOWN = Cues()
+
+
+def found_by(completion: str, code: str, known: Cues = _NOTHING_KNOWN) -> tuple[str | None, Reading]:
     """The same, and the rule that decided: unlike the reading's own rule, it is also known where the decision was "no
     answer".
     """
@@ -178,15 +182,18 @@ def _find(text: str, begin: int, code: str, known: Cues) -> tuple[str | None, Fo
             if later is not None and later.value is not None and closes(text, later, text[box.start : box.end]):
                 return "cue", later
         return "boxed", total_of_boxes(text, begin, box_place, box, code) or box
+    if known.until == "boxed":
+        return None, None
     for pattern, last in ((phrases().cue, known.last), (phrases().heading, known.last_heading)):
         for cue in cues_from_the_end(pattern, text, max(begin, known.first), last):
             direct = direct_number(text, cue.end(), code)
             if direct is not None and not asks(text, direct.end):
                 return "cue", direct
-            between = None if direct is not None else cue_sentence(text, cue, code)
+            sentences = direct is None and known.until != "cue"
+            between = cue_sentence(text, cue, code) if sentences else None
             if between is not None:
                 return between
-    return without_cue(text, begin, code)
+    return without_cue(text, begin, code) if known.until == "last_number" else (None, None)
 
 
 _STEP = 500  # characters searched for cues at a time

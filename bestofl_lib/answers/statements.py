@@ -7,11 +7,12 @@ answer is decided in `reading.py`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.numbers.algebra import evaluate
+from bestofl_lib.numbers.marks import A_DIGIT
 from bestofl_lib.numbers.written import Number, any_number, number_at, numbers_in, with_half
 
 BEHIND_BOX = 40  # characters around a box that can matter to it
@@ -31,8 +32,7 @@ _LIST_ITEM = re.compile(r"1[.)]\s")
 _SECOND_ITEM = re.compile(r"\n\s*(?:\*\*)?2[.)]\s")
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What a rule found in the uniform text."""
 
     value: Fraction | None
@@ -70,7 +70,7 @@ def direct_number(text: str, at: int, code: str, digits_only: bool = False) -> F
         number = number_at(text, place, code)
     else:
         until = sentence_end(text, place)
-        words = not re.search(r"\d", text[place:until])
+        words = A_DIGIT.search(text, place, until) is None
         number = any_number(text, place, code, words)
         if number is None and (minus := phrases().negative.match(text, place)):
             number = any_number(text, minus.end(), code, words)
@@ -128,7 +128,7 @@ def closes(text: str, found: Found, boxed: str) -> bool:
         return False
     if end == len(text) and not behind.strip(" *$\\)]") and boxed.startswith(text[found.start : found.end].strip()):
         return False  # the text was cut off within the number
-    return len(behind) <= BEHIND_BOX and not re.search(r"\d", behind)
+    return len(behind) <= BEHIND_BOX and not A_DIGIT.search(behind)
 
 
 def _line_end(text: str, at: int) -> int:
@@ -212,7 +212,7 @@ def best_of(text: str, start: int, end: int, code: str, line: int | None = None)
     chosen = bold or (numbers[-1] if numbers else None)
     if chosen is None:
         return None
-    several = len({n.value for n in numbers}) > 1
+    several = any(n.value != numbers[0].value for n in numbers)
     chosen = with_half(text, chosen)
     before = text[max(start, chosen.start - 60) : chosen.start]
     opened = start if sentence_end(text, start) >= chosen.start else chosen.start
@@ -220,7 +220,7 @@ def best_of(text: str, start: int, end: int, code: str, line: int | None = None)
         return Found(None, chosen.start, chosen.end, "a refusal")
     if phrases().range_opening.search(before):
         return Found(None, chosen.start, chosen.end, "a range")
-    if chosen.value is not None and chosen.value > 0 and phrases().negated.search(before):
+    if chosen.value is not None and chosen.value.numerator > 0 and phrases().negated.search(before):
         chosen = Number(-chosen.value, chosen.start, chosen.end, chosen.note)
     note = chosen.note or (_SEVERAL if several and bold is None else "")
     return Found(chosen.value, chosen.start, chosen.end, note)

@@ -9,9 +9,9 @@ import itertools
 import re
 import sys
 import unicodedata
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 from bestofl_lib.languages import LANGUAGES
 
@@ -95,11 +95,11 @@ NUMBER = (
 )
 _NOT_DIGIT_OR_MARK = re.compile(r"[^\d,.]+")
 _SPACES = re.compile(_SPACE)
+A_DIGIT = re.compile(r"\d")
 
 
-@dataclass(frozen=True)
-class Number:
-    """A number found in a text."""
+class Number(NamedTuple):
+    """A number found in a text; a tuple, because many are made: four times quicker than a frozen dataclass."""
 
     value: Fraction | None  # None: something like a number, but not one; the note says what
     start: int

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from bestofl_lib.languages import LANGUAGES, PIVOT, remembered
 from bestofl_lib.numbers.kanji import KANJI_NEXT, KANJI_NUMBER, KANJI_PARTS, kanji_at, kanji_parts, kanji_value
-from bestofl_lib.numbers.marks import MAX_DIGITS, NUMBER, Number, value_of, whole
+from bestofl_lib.numbers.marks import A_DIGIT, MAX_DIGITS, NUMBER, Number, value_of, whole
 from bestofl_lib.numbers.words import words_of
 from bestofl_lib.text import trie
 
@@ -92,8 +92,9 @@ def _plain() -> re.Pattern[str]:
     joined = trie(w for w in forms if w[0].upper() == w[0].lower())
     longer = rf"(?:{apart}|k)(?![^\W\d_])|{joined}|{KANJI_NEXT.pattern}|[x分{''.join(_VULGAR)}]"
     return re.compile(
-        r"[0-9]{1,18}+(?=$|[;!?()\[\]}$%=+<>|\"&#@_^`。、–-]|[.,:](?:$|[^0-9\\])|[ \n][+=–\n-]"
-        rf"|[ \n][×*·][ ]?(?!10)[0-9]|(?:[ ]|(?![eE]))(?!{longer})[^\W\d_])"
+        r"[0-9]{1,18}+(?=$|[;!?()\[\]}$%=+<>|\"&#@_^`。、–-]|[.,:](?:$|[^0-9\\])|[ \n][+=–\n(-]"
+        r"|[ ]?\\[()\[\]]|\*\*|[ \n](?:[×*·]|\\times|\\div)[ ]?(?!10)[0-9]"
+        rf"|(?:[ ]|(?![eE]))(?!{longer})[^\W\d_])"
     )
 
 
@@ -268,15 +269,18 @@ def with_half(text: str, number: Number) -> Number:
     if number.value is None or number.value.denominator != 1:
         return number
     words, pattern, leading = _halves()
-    half = Fraction(-1 if number.value < 0 else 1, 2)
     if words.search(text, number.end, number.end + 32) and (found := pattern.match(text, number.end)):
-        return Number(number.value + half, number.start, found.end(), number.note)
+        return Number(number.value + _half(number.value), number.start, found.end(), number.note)
     before = text[max(0, number.start - 8) : number.start].rstrip()
     if before.endswith(leading):
         word = next(word for word in leading if before.endswith(word))
         start = text.rindex(word, 0, number.start)
-        return Number(number.value + half, start, number.end, number.note)
+        return Number(number.value + _half(number.value), start, number.end, number.note)
     return number
+
+
+def _half(value: Fraction) -> Fraction:
+    return Fraction(-1 if value < 0 else 1, 2)
 
 
 def _both_forms(word: str) -> set[str]:
@@ -335,7 +339,7 @@ def _any_number(text: str, at: int, code: str, words: bool) -> Number | None:
     if kanji is not None:
         lone = kanji.end - kanji.start == 1
         follows = text[kanji.end : kanji.end + 1]
-        if re.search(r"\d", text[kanji.start : kanji.end]) or (
+        if A_DIGIT.search(text, kanji.start, kanji.end) or (
             words and (not lone or not follows or follows in _COUNTERS)
         ):
             return kanji

@@ -72,7 +72,7 @@ def test_reading_a_hundred_thousand_completions(benchmark, kind) -> None:
     assert read["answer"].null_count() < 0.02 * ROWS
 
 
-LEAST_PER_CPU_SECOND = 20_000  # on the machine of 2026-11-24, shared by many jobs
+LEAST_PER_SECOND = 70_000  # measured: 100,000 on the two cores of 2026-11-30; the rest is room for other jobs there
 
 
 def test_reading_each_real_completion_once(benchmark) -> None:
@@ -82,15 +82,15 @@ def test_reading_each_real_completion_once(benchmark) -> None:
     seconds = []
 
     def read() -> None:
-        start = time.process_time()
+        clock, processor = time.perf_counter(), time.process_time()
         read_completions(table["completion"], table["language"])
-        seconds.append(time.process_time() - start)
+        seconds.append(min(time.perf_counter() - clock, time.process_time() - processor))
 
-    benchmark.pedantic(read, rounds=7)
-    per_cpu_second = round(table.height / min(seconds))
-    benchmark.extra_info["completions_per_cpu_second"] = per_cpu_second
+    benchmark.pedantic(read, rounds=15)
+    per_second = round(table.height / min(seconds))
+    benchmark.extra_info["completions_per_second"] = per_second  # where other jobs take the cores: per CPU second
     if WHOLE.exists():  # a sample of some hundreds does not repay what is done once per call
-        assert per_cpu_second >= LEAST_PER_CPU_SECOND
+        assert per_second >= LEAST_PER_SECOND
 
 
 @pytest.mark.parametrize("kind", [announced, real], ids=["answer-lines", "real-completions"])
