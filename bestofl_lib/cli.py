@@ -223,6 +223,7 @@ def compare(
     from bestofl_lib.analysis.comparison import compare_runs
     from bestofl_lib.display.report.compare import names_of, summary, write_page
     from bestofl_lib.runs import Folders, existing_run
+    from bestofl_lib.study.status import warnings_of
 
     if len(runs) < 2:
         raise ValueError(
@@ -230,6 +231,8 @@ def compare(
         )
     folders = Folders.default()
     opened = [existing_run(name, folders.runs) for name in runs]
+    for line in (line for run in opened for line in warnings_of(run, folders)):
+        _say(line)
     found = [compare_runs(opened[0], other) for other in opened[1:]]
     for one in found:
         for line in summary(one, names_of(opened)):
@@ -287,12 +290,15 @@ def figures(
     from bestofl_lib.display.figures import export_figures, inches
     from bestofl_lib.display.pictures import Look
     from bestofl_lib.runs import Folders, existing_run
+    from bestofl_lib.study.status import warnings_of
     from bestofl_lib.text import counted
 
     folders = Folders.default()
     made = existing_run(run, folders.runs)
     destination = Path(to) if to else folders.reports / f"{made.name}-figures"
     look = Look(inches(width) if width else None, font, title)
+    for line in warnings_of(made, folders):
+        _say(line)
     wanted, chosen = ([part.strip() for part in text.split(",") if part.strip()] for text in (formats, only))
     written = export_figures(made, destination, wanted, look, chosen, say=_say)
     _say(f"{counted(len(written), 'file')} in {destination}")

@@ -12,6 +12,7 @@ import time
 from importlib.metadata import version
 
 import filelock
+import nbformat
 import polars as pl
 import pytest
 import tiny_study
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from bestofl_lib import doctor
 from bestofl_lib.cli import app
+from bestofl_lib.display import embed
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study import execution
 from bestofl_lib.study import run as study_run
@@ -283,3 +285,30 @@ def test_a_run_that_is_not_there_is_said_with_the_nearest_name(tmp_path, monkeyp
     monkeypatch.setenv("BESTOFL_RUNS", str(tmp_path))
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1 and "no run 'labb'" in result.output and "did you mean 'lab'?" in result.output
+
+
+def test_figures_of_an_altered_executed_notebook_are_refused_and_those_of_a_stale_one_are_noted(tiny, tmp_path):
+    spec = {
+        "mark": "bar",
+        "usermeta": {"name": "bars"},
+        "datasets": {"d": [{"n": 1.25}, {"n": 2.5}]},
+        "data": {"name": "d"},
+    }
+    data, metadata = embed._render(spec)
+    source = tiny.notebooks / "02_show_numbers.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", data=data, metadata=metadata)]
+    nbformat.write(notebook, source)
+    assert call("run", "tiny").exit_code == 0
+    words = ["figures", "tiny", "--format", "csv", "--to", str(tmp_path / "out")]
+    answer = call(*words)
+    assert answer.exit_code == 0 and "note:" not in answer.output
+    Run("tiny", tiny.runs).path("numbers").write_bytes(b"")
+    answer = call(*words)
+    assert answer.exit_code == 0 and "02_show_numbers is stale (earlier table changed" in answer.output
+    before = (tmp_path / "out" / "bars.csv").read_text()
+    executed = tiny.runs / "tiny" / "notebooks" / "02_show_numbers.ipynb"
+    executed.write_text(executed.read_text().replace("2.5", "9.5"))
+    answer = call(*words)
+    assert answer.exit_code == 1 and "02_show_numbers changed since it was executed" in answer.output
+    assert (tmp_path / "out" / "bars.csv").read_text() == before and "2.5" in before

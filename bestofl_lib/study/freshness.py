@@ -78,7 +78,7 @@ def state_of(run: Run, step: Step, steps: list[Step], records: dict[str, Any], d
     why = why or difference("earlier table", *_upstream(step, steps, records, digests))
     if not why and not executed_path(run, step.name).exists():
         why = "its executed notebook is missing"
-    if not why and record.get("executed") != digests.of(f"notebooks/{step.name}.ipynb"):
+    if not why and executed_changed(step.name, record, digests):
         why = "its executed notebook changed"
     return State(step.name, "stale" if why else "up to date", why)
 
@@ -86,6 +86,11 @@ def state_of(run: Run, step: Step, steps: list[Step], records: dict[str, Any], d
 def executed_path(run: Run, notebook: str) -> Path:
     """Where a run keeps an executed notebook."""
     return run.folder / "notebooks" / f"{notebook}.ipynb"
+
+
+def executed_changed(notebook: str, record: dict[str, Any], digests: Digests) -> bool:
+    """Whether an executed notebook is another file than its run left."""
+    return record.get("executed") != digests.of(f"notebooks/{notebook}.ipynb")
 
 
 def earlier_outputs(step: Step, steps: list[Step], records: dict[str, Any]) -> set[str]:

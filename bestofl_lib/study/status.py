@@ -12,7 +12,7 @@ from bestofl_lib.progress import read_snapshot
 from bestofl_lib.runs import Folders, Run, existing_run, run_names
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.execution import progress_path
-from bestofl_lib.study.freshness import State, executed_path, states
+from bestofl_lib.study.freshness import Digests, State, executed_changed, executed_path, states
 from bestofl_lib.study.plan import load_study, plan
 from bestofl_lib.text import counted, signed
 
@@ -49,6 +49,32 @@ def page_states(run: Run, folders: Folders) -> tuple[str, dict[str, tuple[str, s
         raise StudyError(f"run {run.name!r} was not made by a study, so it has no report; run a study: bestofl run lab")
     _, steps = plan(load_study(asked["name"], folders), asked["overrides"], folders)
     return asked["title"], {state.name: (state.state, state.why) for state in states(run, steps)}
+
+
+def warnings_of(run: Run, folders: Folders) -> list[str]:
+    """One line for each notebook that is not up to date, for whoever is about to show what it made.
+
+    Raises:
+        StudyError: an executed notebook is not what its run left, so that its charts may show other figures.
+    """
+    asked, digests = _study_of(run), Digests(run.folder)
+    if asked is None:
+        return []
+    changed = [
+        name
+        for name, record in run.notebook_records().items()
+        if executed_path(run, name).exists() and "executed" in record and executed_changed(name, record, digests)
+    ]
+    if changed:
+        raise StudyError(
+            f"run {run.name!r}: {', '.join(changed)} changed since it was executed, so its charts may show other "
+            f"figures than its tables; run its study, {asked['name']}, again with the same parameters"
+        )
+    return [
+        f"note: run {run.name!r}: {name} is {state} ({why}); what it showed last is used"
+        for name, (state, why) in page_states(run, folders)[1].items()
+        if state != "up to date"
+    ]
 
 
 def list_runs(folders: Folders | None = None) -> list[str]:
