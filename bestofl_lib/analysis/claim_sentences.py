@@ -55,9 +55,17 @@ def sentence(
 
 
 def bounds(
-    claim: str, arrays: CandidateArrays, n_seeds: int, n_arms: int, cross: str, trained: pl.DataFrame | None
+    claim: str,
+    arrays: CandidateArrays,
+    n_seeds: int,
+    n_arms: int,
+    cross: str,
+    trained: pl.DataFrame | None,
+    outside: CandidateArrays | None,
 ) -> str:
-    """What a verdict rests on: problems, candidates, arms looked at, training data and seeds of the reward models."""
+    """What a verdict rests on: problems, candidates, arms looked at, training data and seeds of the reward models, and
+    what its controls were fitted on.
+    """
     fewest = {code: arrays.fewest(code) for code in arrays.languages}
     least, most = min(fewest.values()), max(fewest.values())
     held = f"{least}" if least == most else f"{least} to {most}"
@@ -67,7 +75,29 @@ def bounds(
     if claim != "H4" and arrays.reward_models:
         parts.append(_learnt_from(trained, cross))
         parts.append(counted(n_seeds, "training seed"))
+    if claim == "H1":
+        parts.append(_fitted_on(arrays, cross, outside))
     return "; ".join(parts)
+
+
+def _fitted_on(arrays: CandidateArrays, cross: str, outside: CandidateArrays | None) -> str:
+    """The problems that the controls' intercepts, means and language prior come from."""
+    known = outside is not None and set(arrays.languages) <= set(outside.languages)
+    if outside is None or not known:
+        return f"controls fitted by cross-fitting over the same problems: {_WHY_CROSS_FITTED}"
+    there = counted(outside.n_problems, "other problem")
+    if outside.seeds == arrays.seeds and outside.reward(cross, arrays.languages) is not None:
+        return f"controls fitted on {there}, which are not judged"
+    return (
+        f"the language prior fitted on {there}, which are not judged; language intercepts and means cross-fitted over "
+        f"the judged ones: {_WHY_CROSS_FITTED}"
+    )
+
+
+_WHY_CROSS_FITTED = (
+    "an offset between languages belongs to one training, so it is fitted on problems that this training never saw and "
+    "used on others; on its own training problems rewards are too good, and other trainings have other offsets"
+)
 
 
 def not_evidence_for(claim: str, part: str, base: str) -> str:

@@ -126,14 +126,14 @@ def claims_of(
     if len(arrays.languages) < 2 or arrays.n_problems < 2:
         what = f"one language only ({arrays.languages[0]})" if len(arrays.languages) < 2 else "one problem only"
         entries = [_untested(claim, f"the pool has {what}") for claim in STATEMENTS]
-        return ClaimTables(_claim_table(arrays, entries, settings, trained), _details([]), _controls())
+        return ClaimTables(_claim_table(arrays, entries, settings, trained, outside), _details([]), _controls())
     own, details, controls = _own_pools(arrays, settings, trained, outside)
     entries = list(own)
     for test in (_small_budgets, _allocation):
         entry, rows = test(arrays, settings)
         entries.append(entry)
         details += rows
-    return ClaimTables(_claim_table(arrays, entries, settings, trained), _details(details), controls)
+    return ClaimTables(_claim_table(arrays, entries, settings, trained, outside), _details(details), controls)
 
 
 def _own_pools(
@@ -382,7 +382,11 @@ def _language_rows(
 
 
 def _claim_table(
-    arrays: CandidateArrays, entries: Sequence[_Entry], settings: _Settings, trained: pl.DataFrame | None
+    arrays: CandidateArrays,
+    entries: Sequence[_Entry],
+    settings: _Settings,
+    trained: pl.DataFrame | None,
+    outside: CandidateArrays | None,
 ) -> pl.DataFrame:
     rows = []
     families: dict[tuple[str, bool], list[_Entry]] = {}
@@ -393,7 +397,7 @@ def _claim_table(
         q = holm([None if entry.why else entry.p_gain for entry in family])
         tests = sum(not entry.why for entry in family)
         rows += [
-            _claim_row(arrays, entry, float(a), float(b), tests, settings, trained)
+            _claim_row(arrays, entry, float(a), float(b), tests, settings, trained, outside)
             for entry, a, b in zip(family, p, q, strict=True)
         ]
     order = {(e.claim, e.part, e.high_resource): i for i, e in enumerate(entries)}
@@ -409,6 +413,7 @@ def _claim_row(
     tests: int,
     settings: _Settings,
     trained: pl.DataFrame | None,
+    outside: CandidateArrays | None,
 ) -> dict:
     row: dict = {
         "claim": entry.claim,
@@ -437,7 +442,7 @@ def _claim_row(
         "n_compared": entry.jointly,
         "n_arms": entry.n_arms,
         "n_seeds": entry.n_seeds,
-        "bounded_by": bounds(entry.claim, arrays, entry.n_seeds, entry.n_arms, settings.cross, trained),
+        "bounded_by": bounds(entry.claim, arrays, entry.n_seeds, entry.n_arms, settings.cross, trained, outside),
     }
     for unit, found in entry.breaks.items():
         suffix = "" if unit == "completions" else "_tokens"

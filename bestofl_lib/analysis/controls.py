@@ -2,8 +2,10 @@
 
 They are voting, log-probability, a model of all languages with fitted language intercepts, trusting the language that
 was best elsewhere, cross without its preference between languages, and asking in the base language. Whatever is fitted
-is fitted on problems that are not judged: on the dev or training split where the run has what it needs there, else on
-other folds. What is chosen (the best way to use the base language) is chosen on other folds.
+is fitted on problems that are not judged: on the dev split where one was drawn; else the language prior on the training
+split, and intercepts and means on other folds. Those cannot come from training problems: a reward model knows them, so
+that its rewards there are too good, and models of other folds have offsets of their own, since the loss of multi leaves
+the offset between languages open. What is chosen (the best way to use the base language) is chosen on other folds.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
+LARGE = 1_000_000  # candidates; with fewer, threads wait for the interpreter longer than they save
 PLANNED = 32  # plans are made completion by completion, and for budgets at which they matter
 
 
@@ -137,7 +138,8 @@ def curves(
         figures = Figures(values.accuracy[None] if values.by_seed is None else values.by_seed)
         return [_Curve(name, strategy, model, ks, figures, values.mc_error, arm_tokens(arrays, name, ks))]
 
-    with ThreadPoolExecutor(THREADS) as pool:  # NumPy's loops run side by side
+    workers = THREADS if sum(map(np.size, arrays.exists.values())) > LARGE else 1
+    with ThreadPoolExecutor(workers) as pool:  # NumPy's loops run side by side
         found = [curve for part in pool.map(made, [arm for arm in asked if served[arm[0]]]) for curve in part]
     if not found:
         raise ValueError(f"the pool has no numbers for {', '.join(chosen)} in {', '.join(pools)}; score it first")

@@ -166,6 +166,15 @@ def pool(name: str) -> str:
     return POOLS.get(name) or f"{english_name(name)} pool"
 
 
+def wordings(name: str) -> str:
+    """An arm of H4's control by several wordings of the instruction.
+
+    >>> wordings("en, 3 wordings"), wordings("en again"), wordings("planned")
+    ('3 wordings', 'one wording', 'planned pool')
+    """
+    return "one wording" if name.endswith(" again") else name.partition(", ")[2] or pool(name)
+
+
 def arm(pool_name: str, strategy_name: str, reward_model: str | None) -> str:
     """An arm of a study in words: what was drawn, and how one candidate was chosen.
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
@@ -199,6 +200,7 @@ def test_what_bounds_a_verdict_names_the_training_data(true_pool):
     row = claims_of(true_pool, replicates=500, draws=20, trained=trained).claims.row(0, named=True)
     assert "900 rows, 260 to 438 distinct candidates of 55 to 60 problems" in row["bounded_by"]
     assert "200 problems with 4 candidates" in row["bounded_by"]
+    assert "fitted by cross-fitting over the same problems: an offset between languages belongs to" in row["bounded_by"]
     assert "vote over the mixed pool" in row["not_evidence_for"]
 
 
@@ -231,6 +233,17 @@ def reworded(tables: dict, chances: dict[str, float], n: int = 4, seed: int = 5)
     candidates = pl.concat([plain, more.drop("is_correct")], how="diagonal_relaxed")
     readings = pl.concat([tables["readings"], answers], how="diagonal_relaxed")
     return tables | {"candidates": candidates, "readings": readings}
+
+
+def test_a_verdict_says_what_its_controls_were_fitted_on(true_pool):
+    without_rewards = replace(true_pool.subset(np.arange(40)), rewards={})
+    for outside, told in (
+        (true_pool.subset(np.arange(30)), "controls fitted on 30 other problems, which are not judged"),
+        (without_rewards, "language prior fitted on 40 other problems, which are not judged; language intercepts and"),
+    ):
+        table = claims_of(true_pool, replicates=200, draws=4, outside=outside).claims
+        assert all(told in text for text in table.filter(claim="H1")["bounded_by"])
+        assert not any("fitted on" in text for text in table.filter(pl.col("claim") != "H1")["bounded_by"].drop_nulls())
 
 
 def test_wordings_of_the_base_are_the_second_control_of_h4_and_change_no_other_figure(make_tables):

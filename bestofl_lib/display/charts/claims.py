@@ -55,7 +55,7 @@ def claim_details(table: pl.DataFrame) -> alt.TopLevelMixin:
 
     Args:
         table: `claim_details`: `claim`, `part`, `language`, `arm`, `budget`, `effect`, `low`, `high` (shares),
-            `verdict`; and, where known, `against`, `p_holm`, `mde`, `n_problems`.
+            `verdict`; and, where known, `against` (of H4's wordings always), `p_holm`, `mde`, `n_problems`.
     """
     need(table, "claim", "part", "language", "arm", "budget", "effect", "low", "high", "verdict")
     table = _detail_rows(table)
@@ -143,9 +143,9 @@ def _detail_rows(table: pl.DataFrame) -> pl.DataFrame:
     effect.
     """
     parts, budgets = (pl.col(column).n_unique().over("claim") > 1 for column in ("part", "budget"))
-    part = pl.when(pl.col("part") == "total").then(pl.lit(": total")).otherwise(pl.format(": {} effect", "part"))
-    named = table.select("language", "arm").iter_rows()
-    name = [english_name(code) if code else words.pool(arm) for code, arm in named]
+    told = {"total": ": total", "wordings": ": wordings of the instruction"}
+    part = pl.col("part").replace_strict(told, default=pl.format(": {} effect", "part"))
+    name = [_compared(row) for row in table.to_dicts()]
     table = table.with_columns(
         panel=pl.col("claim")
         + pl.when(parts).then(part).otherwise(pl.lit(""))
@@ -154,6 +154,13 @@ def _detail_rows(table: pl.DataFrame) -> pl.DataFrame:
     )
     order: list[str | pl.Expr] = ["claim", pl.col("part") != "total", "part", "budget"]
     return _told(table.sort(*order, pl.col("effect").fill_nan(None), descending=[*[False] * 4, True], nulls_last=True))
+
+
+def _compared(row: dict) -> str:
+    """What a comparison of the details is called: its language, its arm, or, of wordings, both of its arms."""
+    if row["part"] == "wordings":
+        return f"{words.wordings(row['arm'])} against {words.wordings(row['against'])}"
+    return english_name(row["language"]) if row["language"] else words.pool(row["arm"])
 
 
 def _told(table: pl.DataFrame) -> pl.DataFrame:
