@@ -38,6 +38,23 @@ class Table:
         return pl.Schema(self.columns)
 
 
+_CURVES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "target": pl.String,  # language whose speaker asks; null when the arm is the same for all
+    "pool": pl.String,  # whose candidates share the budget: "en", "mixed", "mixed-en", "planned"
+    "strategy": pl.String,
+    "reward_model": pl.String,  # null for strategies without one
+    "budget": pl.Int32,  # completions per problem, over all languages
+    "tokens": pl.Float64,  # mean generated tokens per problem at this budget
+    "accuracy": pl.Float64,
+    **_INTERVAL,
+    "mc_error": pl.Float64,  # Monte Carlo standard error of accuracy; 0 where it is exact
+    "gain": pl.Float64,  # over the base language alone, same strategy and budget, paired
+    "gain_low": pl.Float64,
+    "gain_high": pl.Float64,
+    "efficiency": pl.Float64,  # (strategy - random) / (oracle - random); null where the oracle gains nothing
+    "n_problems": pl.Int32,
+}
+
 TABLES: dict[str, Table] = {
     "problems": Table(
         "one row per problem and language",
@@ -458,23 +475,15 @@ TABLES: dict[str, Table] = {
     "curves": Table(
         "one row per target language, pool, strategy, reward model and budget",
         "08_budget_curves",
-        {
-            "target": pl.String,  # language whose speaker asks; null when the arm is the same for all
-            "pool": pl.String,  # whose candidates share the budget: "en", "mixed", "mixed-en", "planned"
-            "strategy": pl.String,
-            "reward_model": pl.String,  # null for strategies without one
-            "budget": pl.Int32,  # completions per problem, over all languages
-            "tokens": pl.Float64,  # mean generated tokens per problem at this budget
-            "accuracy": pl.Float64,
-            **_INTERVAL,
-            "mc_error": pl.Float64,  # Monte Carlo standard error of accuracy; 0 where it is exact
-            "gain": pl.Float64,  # over the base language alone, same strategy and budget, paired
-            "gain_low": pl.Float64,
-            "gain_high": pl.Float64,
-            "efficiency": pl.Float64,  # (strategy - random) / (oracle - random); null where the oracle gains nothing
-            "n_problems": pl.Int32,
-        },
+        _CURVES,
         ("target", "pool", "strategy", "reward_model", "budget"),
+        ("gain", "gain_low", "gain_high"),
+    ),
+    "curves_by_level": Table(
+        "one row per level, target language, pool, strategy, reward model and budget",
+        "08_budget_curves",
+        {"level": pl.String, **_CURVES},
+        ("level", "target", "pool", "strategy", "reward_model", "budget"),
         ("gain", "gain_low", "gain_high"),
     ),
     "interval_sources": Table(

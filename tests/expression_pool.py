@@ -1,4 +1,4 @@
-"""A made-up pool whose references are expressions: 8 problems in 2 languages, 4 completions each."""
+"""A made-up pool whose references are expressions: 8 problems of four levels in 2 languages, 4 completions each."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ REFERENCES = [  # of each problem, how right answers are written, and a wrong on
     (r"\text{(B)}", ["(B)", r"\text{B}"], "(C)"),
     ("18", ["18", "18.0"], "19"),
 ]
+LEVELS = ("low", "medium", "high", "top")  # of two problems each, as PolyMath calls them
 WORDS = {"en": ("What comes out of task {n}?", "We compute it."), "de": ("Was ergibt Aufgabe {n}?", "Wir rechnen.")}
 
 
@@ -29,7 +30,7 @@ def write_pool(path: Path, n: int = 4, seed: int = 0) -> Path:
                 text = f"{steps} $\\boxed{{{said}}}$" if index < 3 else f"{steps} \\boxed{{\\text{{?}}}}"
                 rows.append({
                     "problem_id": f"p{number}", "language": code, "question": question.format(n=number),
-                    "reference": reference, "completion": text, "reward": round(rng.random() + (said in right), 3),
+                    "reference": reference, "level": LEVELS[number // 2], "completion": text, "reward": round(rng.random() + (said in right), 3),
                 })  # fmt: skip
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf8")
     return path

@@ -32,6 +32,7 @@ from bestofl_lib.analysis.votes import DRAWS
 from bestofl_lib.tables import SCHEMAS, check_table
 
 Array = np.ndarray
+BY_LEVEL = ("best_of_k", "majority", "oracle")  # strategies that are looked at per level of difficulty
 LARGE = 1_000_000  # candidates; with fewer, threads wait for the interpreter longer than they save
 PLANNED = 32  # plans are made completion by completion, and for budgets at which they matter
 
@@ -291,6 +292,36 @@ def interval_sources(
         schema=SCHEMAS["interval_sources"],
         orient="row",
     )
+
+
+def curves_by_level(
+    arrays: CandidateArrays,
+    problems: pl.DataFrame,
+    budgets: Sequence[int] | None = None,
+    replicates: int = un.REPLICATES,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """The base language alone and the mixed pool on the problems of each level of difficulty.
+
+    Args:
+        arrays: made by `CandidateArrays.of` from a run's tables.
+        problems: table `problems`; those without a level are left out.
+        budgets, replicates, seed: see `curves`.
+
+    Returns:
+        Table `curves_by_level`: as `curves`, by best of k, majority and the oracle, with the level; levels in the order
+        of `problems`. No rows where the set has no levels.
+    """
+    known = problems.drop_nulls("level").unique("problem_id", maintain_order=True)
+    level = dict(known.select("problem_id", "level").iter_rows())
+    pools = [arrays.base, "mixed"] if len(arrays.languages) > 1 else [arrays.base]
+    parts = []
+    for name in dict.fromkeys(level.values()):
+        here = np.array([level.get(problem) == name for problem in arrays.problem_ids])
+        if here.any():
+            part = curves(arrays.subset(here), budgets, pools, BY_LEVEL, replicates=replicates, seed=seed)
+            parts.append(part.select(pl.lit(name).alias("level"), *part.columns))
+    return check_table("curves_by_level", pl.concat(parts) if parts else SCHEMAS["curves_by_level"].to_frame())
 
 
 def _arms(arrays: CandidateArrays, strategies: Sequence[str]) -> list[tuple[str, str | None]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
+from math import factorial
 
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.statements import (
@@ -24,6 +26,7 @@ from bestofl_lib.numbers.algebra import evaluate
 from bestofl_lib.numbers.marks import A_DIGIT
 from bestofl_lib.numbers.written import UNIT_DIGITS, Number, any_number, number_at, numbers_in
 
+_SEVERAL_BOXES = "several boxes"
 _BOX = re.compile(r"\\f?boxed\s*(?=[{\d-])")
 _TEXT_GROUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|operatorname)\s*\{([^{}]*)\}")
 _RUNS_ON = re.compile(r"[^\W\d_]")
@@ -75,7 +78,7 @@ def _unless_several(text: str, begin: int, at: int, found: Found, code: str) -> 
     other = _box_content(text, before.start(1), before.end(1), code)
     if other is None or other.value is None or other.value == found.value:
         return found
-    return Found(None, before.start(), found.end, "several boxes")
+    return Found(None, before.start(), found.end, _SEVERAL_BOXES)
 
 
 def total_of_boxes(text: str, begin: int, place: int, last: Found, code: str) -> Found | None:
@@ -83,7 +86,7 @@ def total_of_boxes(text: str, begin: int, place: int, last: Found, code: str) ->
     total 7.
     """
     concluded = last_match(phrases().conclusion, text, place, min(len(text), place + REACH))
-    if concluded is None or last.value is None:
+    if concluded is None or (last.value is None and last.note != _SEVERAL_BOXES):
         return None
     total = best_of(text, concluded.end(), sentence_end(text, concluded.end()), code)
     if total is None or total.value is None:
@@ -121,6 +124,7 @@ def _says_nothing(text: str, start: int, end: int) -> bool:
     return _WORDS_IN_BOX.search(text, start, end) is not None
 
 
+_FACTORIAL = re.compile(r"\s?!(?!\s*\d{3})[\s$]*")
 _AFTER_BOX = re.compile(r"\}?\s{0,4}(?:\\[)\]]|\$|\*\*)?\s{0,4}")
 
 
@@ -137,6 +141,10 @@ def _box_content(text: str, start: int, end: int, code: str) -> Found | None:
     at = lead.end() if lead else start
     window = text[:end]
     number = any_number(window, at, code, words=not A_DIGIT.search(inner))
+    if number is not None and (bang := _FACTORIAL.match(window, number.end)):
+        whole = re.fullmatch(r"\d{1,2}", text[number.start : number.end])
+        value = Fraction(factorial(int(whole[0]))) if whole and bang.end() == end else None
+        return Found(value, number.start, bang.end(), "a factorial")
     if number is not None:
         chained = chain(window, number, end, code)
         if chained is not None:

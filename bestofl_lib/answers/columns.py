@@ -34,7 +34,8 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame, memory: Path 
         candidates: one row per candidate, with the key columns and `completion`; where `finish_reason` is "length", the
             text was cut off, see `read_answer`.
         problems: one row per problem and language, with `problem_id`, `language`, `reference`; where `answer_kind` is
-            "expression", answers are read by `expressions.read_expression` and compared by math-verify.
+            "expression", answers are read by `expressions.read_expression` and compared by math-verify. Where it is a
+            number that is not whole, three digits behind the language's decimal mark are decimals.
         memory: a file that keeps what math-verify said about each expression, for the next time.
 
     Returns:
@@ -56,7 +57,8 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame, memory: Path 
     numbers = keyed.filter(~by_algebra)
     read = read_completions(numbers["completion"], numbers["language"], numbers["cut"])
     table = _grade(
-        numbers.hstack(read), problems.filter(~pl.col("problem_id").cast(pl.String).is_in(list(expressions)))
+        _with_three_decimals(numbers.hstack(read), problems),
+        problems.filter(~pl.col("problem_id").cast(pl.String).is_in(list(expressions))),
     )
     if expressions:
         rest = keyed.filter(by_algebra)
@@ -65,6 +67,18 @@ def read_answers(candidates: pl.DataFrame, problems: pl.DataFrame, memory: Path 
         equality.save()
         table = pl.concat([table, compared.select(table.columns)]).sort("row")
     return table.select(pl.col(c).cast(t) for c, t in READINGS.items())
+
+
+def _with_three_decimals(read: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+    """The readings with 1.125 as 9/8 where the problem's reference is not whole, see `reading`'s ambiguous mark."""
+    fractions = problems.filter(pl.col("reference").str.contains("/", literal=True))["problem_id"].unique()
+    read_as_thousands = pl.col("note").str.ends_with(THREE_DIGITS) & pl.col("answer").is_not_null()
+    chosen = read.filter(read_as_thousands & pl.col("problem_id").is_in(fractions.cast(pl.String).implode()))
+    if chosen.is_empty():
+        return read
+    smaller = [canonical(Fraction(answer) / 1000) for answer in chosen["answer"]]
+    made = chosen.select("row", answer=pl.Series(smaller), note=pl.lit("three decimals, since the reference has some"))
+    return read.update(made, on="row")
 
 
 def _expressions(problems: pl.DataFrame) -> dict[str, str]:

@@ -136,6 +136,9 @@ def _line_end(text: str, at: int) -> int:
     return end if end >= 0 else min(len(text), at + 400)
 
 
+_DEGREES = re.compile(r"\s*\^\s*(?:\{\s*)?\\circ(?![a-z])")
+
+
 def chain(text: str, number: Number, end: int, code: str) -> Found | None:
     """Follow "4 × 1,400 = 5,600" from its first number to its result; None where no operator follows."""
     operator = phrases().operator.match(text, number.end, end)
@@ -155,7 +158,7 @@ def chain(text: str, number: Number, end: int, code: str) -> Found | None:
         )
     op = operator["op"]
     direct = text[number.end : operator.start("op")].strip() == ""
-    if op in ("-", "–", "−", "^", "**") and not direct:
+    if (op in ("-", "–", "−", "^", "**") and not direct) or _DEGREES.match(text, number.end):
         return None
     if op in ("-", "–", "−") and not text[operator.start("op") - 1].isspace():
         return Found(None, number.start, operator.end(), "a range")
@@ -212,6 +215,8 @@ def best_of(text: str, start: int, end: int, code: str, line: int | None = None)
     chosen = bold or (numbers[-1] if numbers else None)
     if chosen is None:
         return None
+    if (part := _larger_unit(text, numbers, chosen)) is not None:
+        return Found(None, part.start, chosen.end, "several numbers")
     several = any(n.value != numbers[0].value for n in numbers)
     chosen = with_half(text, chosen)
     before = text[max(start, chosen.start - 60) : chosen.start]
@@ -226,9 +231,20 @@ def best_of(text: str, start: int, end: int, code: str, line: int | None = None)
     return Found(chosen.value, chosen.start, chosen.end, note)
 
 
+def _larger_unit(text: str, numbers: list[Number], chosen: Number) -> Number | None:
+    """The 3 of "3 hours and 45 minutes" where 45 is chosen; None where the number before is no part of it."""
+    at = next((place for place, number in enumerate(numbers) if number.start == chosen.start), 0)
+    before = numbers[at - 1] if at else None
+    if before is None or before.value is None:
+        return None
+    between = text[before.end : chosen.start]
+    unit = None if phrases().per.match(text, before.end) else phrases().compound.match(text, before.end)
+    return before if unit and unit.end() == chosen.start and (" " in between or len(between) <= 4) else None
+
+
 # --- no cue
 
-_UNFINISHED = re.compile(r"\s*(?:[=≈+*/×÷]|\\(?:times|div|cdot|approx))[\s$*\\()]*$")  # 15 + 27 =
+_UNFINISHED = re.compile(r"\s*(?:[=≈+*/×÷−–-]|\\(?:times|div|cdot|approx))[\s$*\\()]*$")  # 15 + 27 =
 _BARE_LINE = re.compile(r"[\s*_#$\\(]*")
 
 
@@ -247,7 +263,9 @@ def _first_line(text: str, begin: int, code: str) -> Found | None:
         or not text[line:].strip()
     ):
         return None
-    if re.search(r"[=≈]\s*[\d$€£]|\*\*\s*[\d$]", text[line : line + 4 * REACH]):
+    result = last_match(re.compile(r"[=≈]\s*(?=[\d$€£])|\*\*\s*(?=[\d$])"), text, line, line + 4 * REACH)
+    same = number_at(text, result.end(), code) if result else number
+    if same is None or same.value != number.value:
         return Found(None, number.start, number.end, "first line and explanation may differ")
     return Found(number.value, number.start, number.end, _NO_CUE)
 

@@ -83,6 +83,7 @@ NAMES = {  # ours -> what others call them, the likeliest first
     "logprob": ("log_prob", "logprobs_sum", "cumulative_logprob", "sum_logprob"),
     "n_tokens": ("completion_tokens", "output_tokens", "num_tokens", "token_count", "tokens"),
     "finish_reason": ("stop_reason", "finished"),
+    "level": ("difficulty",),
 }  # fmt: skip
 
 
@@ -248,7 +249,7 @@ def _question_id(question: str) -> str:
 def _typed(table: pl.DataFrame, source: str | Path) -> pl.DataFrame:
     """The rows of one file in our types; a value that cannot be what its column says is refused with its line."""
     lines = table[LINE].to_list() if LINE in table.columns else list(range(1, len(table) + 1))
-    texts = ("language", "trace_language", "completion", "question", "model", "condition", "finish_reason")
+    texts = ("language", "trace_language", "completion", "question", "model", "condition", "finish_reason", "level")
     made = [pl.col(name).cast(pl.String) for name in texts if name in table.columns]
     made += [ids_as_text(table), *([references_as_text(table)] if "reference" in table.columns else [])]
     numbers = [_numbers(table[name], kind, source, lines) for name, kind in NUMBERS.items() if name in table.columns]

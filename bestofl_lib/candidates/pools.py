@@ -386,11 +386,13 @@ def _with_problems(
     rows = _one_reference_each(rows, set_aside, notes)
     rows = _in_every_language(rows, set_aside, notes)
 
-    question = pl.col("question").drop_nulls().first() if "question" in rows.columns else pl.lit(None, pl.String)
-    question = question.alias("question")
+    said = [
+        pl.col(name).drop_nulls().first() if name in rows.columns else pl.lit(None, pl.String).alias(name)
+        for name in ("question", "level")
+    ]
     table = (
         rows.group_by("problem_id", "language")
-        .agg(question, pl.col("reference").first(), pl.col("answer_kind").first())
+        .agg(*said, pl.col("reference").first(), pl.col("answer_kind").first())
         .sort("problem_id", "language")
     )
     if known is not None:

@@ -13,6 +13,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from markupsafe import Markup, escape
+
 LONGEST = 20_000  # characters of a completion sent to the page
 
 _MATHS = re.compile(
@@ -138,6 +140,19 @@ def formulas(answers: Iterable[str | None]) -> dict[str, list[Any]]:
     """Those of some answers that are LaTeX, typeset: answer -> tree; numbers and words are shown as they are."""
     latex = {answer for answer in answers if answer and re.search(r"[\\\\^_]", answer)}
     return {answer: tree for answer in sorted(latex) if (tree := typeset(answer)) is not None}
+
+
+def written_answer(answer: str | None) -> Markup:
+    """An answer for a page without script: typeset as in `formulas`, else its text, escaped."""
+    tree = formulas([answer]).get(answer or "")
+    return escape(visible(answer or "")) if tree is None else _markup(tree)
+
+
+def _markup(tree: list[Any]) -> Markup:
+    name, attributes, inner = tree
+    told = Markup("").join(Markup(' {}="{}"').format(Markup(key), value) for key, value in attributes.items())
+    content = escape(inner) if isinstance(inner, str) else Markup("").join(map(_markup, inner))
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), told, content)
 
 
 def _tree(element: Any) -> list[Any] | None:

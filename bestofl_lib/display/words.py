@@ -63,6 +63,7 @@ NOTHING_TO_DRAW = {  # why a chart is empty, by its name; "" for all others
     "claim_controls": "The controls need a reward model of each language; where a language is always or never right, "
     "none can be trained.",
     "english_against_mixed": "The candidates come without token counts.",
+    "curves_by_level": "This problem set has no levels of difficulty.",
     "claim_details": "No claim could be tested on this run; the table above says why.",
     "reward_quality": "This run has no rewards to judge.",
     "reward_trials": "No reward model could be trained.",

@@ -278,8 +278,11 @@ def _at(latex: str) -> dict[str, object]:
     if not isinstance(parsed, sympy.Expr):
         return {"note": f"not an expression but {type(parsed).__name__}"}
     letters = sorted(parsed.free_symbols, key=lambda letter: letter.name)
-    if letters and not {letter.name[:1] for letter in letters} <= set(latex):
+    if letters and not {letter.name[:1] for letter in letters} <= set(latex.lower()):
         return {"note": "not an expression"}
+    written = set(re.sub(r"\\[a-zA-Z]+", "", latex))
+    if written & {letter.name[:1].upper() for letter in letters if letter.name[:1] in written}:
+        return {"note": "R and r are one letter to math-verify"}
     numbers = {
         letter: sympy.Rational(sum(map(ord, letter.name)) + 7 * place, 53) for place, letter in enumerate(letters)
     }

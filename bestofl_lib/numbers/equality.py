@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from functools import lru_cache
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from bestofl_lib.files import replace_file
 from bestofl_lib.numbers.algebra import PAIR, VALUE, ask_all
 from bestofl_lib.numbers.forms import Form, for_algebra, form_of
 
-_RULES = 1  # raise it when what is remembered would be answered otherwise
+_RULES = 2  # raise it when what is remembered would be answered otherwise
 _DIGITS = 25  # to which two constants that are equal agree
 _TOWER = re.compile(r"\^\s*\{?\s*\d+\s*\^\s*\{?\s*\d+\s*\^|\^\s*\{?\s*\d{5}")  # 9^9^9^9 takes a processor to its limit
 _form = lru_cache(maxsize=100_000)(form_of)
@@ -89,6 +90,8 @@ class Equality:
             return False
         if "relation" in (a.kind, b.kind):
             return self._same_relation(a, b)
+        if {a.kind, b.kind} == {"any_order", "ordered"}:
+            a, b = _as_tuple(a), _as_tuple(b)
         if {a.kind, b.kind} == {"union", "ordered"}:
             a, b = (Form("union", "", (one,)) if one.kind == "ordered" else one for one in (a, b))
         if a.kind != b.kind:
@@ -152,6 +155,15 @@ class Equality:
         if isinstance(content, dict) and content.get("made_by") == self._stamp:
             self._values = {k: v for k, v in content["values"].items() if "killed" not in v}
             self._pairs = {(a, b): is_equal for a, b, is_equal in content["pairs"]}
+
+
+def _as_tuple(form: Form) -> Form:
+    """a = 2, b = 0 as (2, 0): a list of values with different names, in the order of the names."""
+    names = [part.name.lstrip("\\") for part in form.parts]
+    if form.kind != "any_order" or form.brackets or not all(names) or len(set(names)) < len(names):
+        return form
+    parts = tuple(replace(part, name="") for _, part in sorted(zip(names, form.parts, strict=True), key=lambda p: p[0]))
+    return Form("ordered", form.text, parts, "()", form.name)
 
 
 def _agree(first: Sequence[str], second: Sequence[str]) -> bool:

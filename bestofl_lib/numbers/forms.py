@@ -90,6 +90,11 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
         (r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}"),
         (r"\\(?:mathrm|textbf|textrm|textit|mbox|operatorname)\s*\{", r"\\text{"),
+        (r"\\(?:vec|hat)(?![a-z])\s*", ""),
+        (r"\\([ij])math(?![a-z])", r"\1"),
+        (r"\\[lr]?[vV]ert(?![a-z])", "|"),
+        (r"(\\\\)\[[\d.]+\s*[a-z]+\]", r"\1"),
+        (r"([_^])\s*(\d)\s+(?=\d)", r"\1{\2}"),
         (r"\\(?:lbrace|\{)", r"\\{"),
         (r"\\(?:rbrace|\})", r"\\}"),
         (r"\\(?:langle|lang)(?![a-z])|⟨", r"\\langle "),
@@ -403,11 +408,14 @@ _UNIT_BEHIND = re.compile(
     r"|\s(?P<plain>(?:[a-z]{4,}|mm|cm|km|kg|mg|ml|ft|in|sec|min|hrs?|mph|sq)(?:\^\{?[23]\}?)?(?:\s[a-z]+)*)"
     r"|\s*(?P<foreign>[^\W\d_a-zA-Z][^\d\\^_=+*/(){}\[\]]*))$"
 )
+_BASED = re.compile(r"(-?\d[\dA-F]*)_(?:\{(\d{1,2})\}|(\d{1,2}))")  # 1101_2
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?:\\overline\{(\d+)\})?(?![\d.])|(?<![\d.])(\d+)\.\\overline\{(\d+)\}")
 
 
 def _value(text: str) -> Form | None:
     """A single value, perhaps with a unit; None where it is not a formula."""
+    if based := _BASED.fullmatch(text):
+        return Form("value", based[1], unit=f"base {based[2] or based[3]}")
     unit = ""
     if re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):  # sin 30° is no number of degrees
         text = re.sub(r"(\d+)\^\\circ", r"{(\\frac{\1\\pi}{180})}", text)

@@ -138,9 +138,9 @@ def value_of(written: str, code: str) -> tuple[Fraction | None, str]:
     """
     if written.isdigit():
         return (whole(written), "") if len(written) <= MAX_DIGITS else (None, f"{len(written)} digits")
-    compact = written if written.isascii() and "\\" not in written else _SPACES.sub(" ", written)
-    compact = _SPACES.sub("", compact.replace("{ }", " ").replace("{,}", ",").replace("{.}", ".").replace(",\\!", ","))
-    spaced = len(compact) < len(written) and " " in _SPACES.sub(" ", written)
+    compact = written if written.isascii() and "\\" not in written else _SPACES.sub(" ", written.replace(",\\!", ","))
+    compact = _SPACES.sub("", compact.replace("{ }", " ").replace("{,}", ",").replace("{.}", "."))
+    spaced = len(compact) < len(written) and " " in _SPACES.sub(" ", written.replace(",\\!", ","))
     compact = _NOT_DIGIT_OR_MARK.sub("", compact)
     if len(compact) > MAX_DIGITS:
         return None, f"{len(compact)} characters"

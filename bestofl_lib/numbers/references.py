@@ -121,7 +121,7 @@ def expression_text(text: str, code: str, decimal_mark: str = "") -> str | None:
     if form is None or re.fullmatch(r"[a-z]", written):
         return None
     if form.kind == "any_order" and not form.brackets:  # a list
-        if all(part.number() is not None for part in form.parts) and not re.search(r"[,;]", written):
+        if all(part.number() is not None for part in form.parts) and not re.search(r"[,;]|\\pm", written):
             return None  # 18 or 19: which?
         if re.search(r"\d,\d{3}(?!\d)|^[\d.]+,\d+$", uniform(shown)):
             return None  # 1,234,5 and 3,5

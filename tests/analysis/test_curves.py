@@ -10,7 +10,7 @@ from one_arm import majority_of_shares, weighted_vote_of_shares
 from bestofl_lib.analysis.arms import STRATEGIES, arm_values, vote_weight, votes_of
 from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares
 from bestofl_lib.analysis.coverage import coverage_of_shares
-from bestofl_lib.analysis.curves import curves, default_budgets, interval_sources
+from bestofl_lib.analysis.curves import curves, curves_by_level, default_budgets, interval_sources
 from bestofl_lib.analysis.majority import majority
 from bestofl_lib.analysis.picks import draw_once, pick_candidates, selected_languages
 
@@ -285,3 +285,21 @@ def test_the_majority_of_one_language_is_exact_up_to_64_completions_and_simulate
     np.testing.assert_allclose(found.accuracy[:, 0], exact[:, 0], atol=1e-12)
     assert abs(found.accuracy[:, 1] - exact[:, 1]).mean() < 0.05
     np.testing.assert_allclose(found.accuracy[:, 2], exact[:, 2], atol=1e-9)
+
+
+def test_curves_by_level_are_the_curves_of_each_levels_problems_in_the_sets_order(arrays):
+    """Levels as PolyMath has them, the last with no problem in this pool, one problem without a level."""
+    names = ["low"] * 10 + ["medium"] * 8 + ["high"] * 6 + [None]
+    problems = pl.DataFrame({"problem_id": arrays.problem_ids, "level": names})
+    problems = pl.concat([problems, pl.DataFrame({"problem_id": ["elsewhere"], "level": ["top"]})])
+    table = curves_by_level(arrays, problems, [1, 4], replicates=100)
+    assert table["level"].unique(maintain_order=True).to_list() == ["low", "medium", "high"]
+    assert set(table["pool"]) == {"en", "mixed"} and set(table["strategy"]) == {"best_of_k", "majority", "oracle"}
+    for name, count in (("low", 10), ("medium", 8), ("high", 6)):
+        here = np.array([level == name for level in names])
+        alone = curves(
+            arrays.subset(here), [1, 4], ["en", "mixed"], ["best_of_k", "majority", "oracle"], replicates=100
+        )
+        part = table.filter(level=name)
+        assert part.drop("level").equals(alone) and set(part["n_problems"]) == {count}
+    assert curves_by_level(arrays, problems.with_columns(level=pl.lit(None, pl.String))).is_empty()

@@ -89,6 +89,32 @@ HELD_OUT = {  # file -> what is still read otherwise than its row says
         "Therefore the train covers 240 km in 3 hours.",
     },
     "held_out_second": {"Είναι 7 η απάντηση;"},  # the Greek question mark is a semicolon
+    "held_out_third": {
+        "**答案：63**\n\n解答：7 个盒子，每盒 9 个。",
+        "So 3 + 4 = 7.\n\\boxed{}",
+        # two units of money: none rather than one of the two
+        "The answer is 12 dollars and 5 cents.",
+        "Die Antwort ist 9 Euro und 50 Cent.",
+        "La réponse est 4 euros et 20 centimes.",
+        "La respuesta es 15 dólares y 50 centavos.",
+        "Jibu ni dola 64 na senti 50.",
+        "A resposta é 8 reais e 25 centavos.",
+        "La risposta è 6 euro e 70 centesimi.",
+        # cut off without saying so: sampling and pools say it by finish_reason
+        "First, she buys 4 packs of 6, which is 24. Then she gives 5 to",
+        "Primero, 5 × 8 = 40. Después restamos 12 y",
+        "まず、りんごは 3 個あります。次に",
+        "D'abord, 7 × 9 = 63. Ensuite, il faut ajouter",
+        # three decimals, without a reference that has some
+        "The parcel weighs 1.125 kg. The answer is 1.125 kg.",
+        "\\boxed{4.472}",
+        "Die Antwort ist 1,125 kg.",
+        # a dozen is a unit: problems ask for how many dozens
+        "The answer is 4 dozen.",
+        "La réponse est 2 douzaines.",
+        "Answer: three dozen",
+        "She needs 3 buses because 120 / 50 = 2.4, and she cannot rent part of a bus.",
+    },
 }
 
 

@@ -15,7 +15,7 @@ from bestofl_lib.analysis import complementarity
 from bestofl_lib.analysis.arrays import CandidateArrays, arrays_of_run
 from bestofl_lib.analysis.claims import claims_of
 from bestofl_lib.analysis.comparison import curves_side_by_side
-from bestofl_lib.analysis.curves import curves, interval_sources
+from bestofl_lib.analysis.curves import curves, curves_by_level, interval_sources
 from bestofl_lib.analysis.picks import selected_by_every_rule
 from bestofl_lib.analysis.planner import plans
 from bestofl_lib.analysis.reading_quality import accuracy_by_language, accuracy_by_reader
@@ -58,7 +58,11 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
     others = read_with_others(candidates, problems, reader_sample=12)
     alone = curves_side_by_side([run], replicates=200)
     reliability, _ = calibration(rewards.filter(pl.col("reward_model").is_in(["multi", "cross"])), readings)
+    levels = problems.with_columns(
+        level=pl.when(pl.col("problem_id") < "lab-test-0005").then(pl.lit("low")).otherwise(pl.lit("high"))
+    )
     return _of_arrays(arrays) | {
+        "curves_by_level": curves_by_level(arrays, levels, replicates=200),
         "accuracy_by_language": accuracy_by_language(judged, problems),
         "reading_rules": judged.group_by("language", "rule").agg(n=pl.len()),
         "accuracy_by_reader": accuracy_by_reader(others),

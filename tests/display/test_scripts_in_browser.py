@@ -86,6 +86,18 @@ def test_no_letter_is_an_empty_box(pages, opened):
 
 
 @pytest.mark.parametrize("name", ["atlas", "explorer"])
+def test_the_sign_of_a_root_is_drawn(pages, opened, name):
+    """Chromium draws none where the first font of the formula lacks it, and √3 then reads 3."""
+    page, _, _ = opened(pages[name])
+    wide = page.evaluate("""() => ["<mn>3</mn>", "<msqrt><mn>3</mn></msqrt>"].map((inner) => {
+      const box = document.querySelector(".question").appendChild(document.createElement("span"));
+      box.innerHTML = `<math>${inner}</math>`;
+      return box.getBoundingClientRect().width;
+    })""")
+    assert wide[1] > 1.5 * wide[0]
+
+
+@pytest.mark.parametrize("name", ["atlas", "explorer"])
 def test_nothing_sticks_out_of_a_narrow_screen(pages, opened, name):
     page, _, _ = opened(pages[name])
     page.set_viewport_size({"width": 390, "height": 800})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from bestofl_lib.analysis.reading_quality import accuracy_by_level
+from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.languages import is_language
 from bestofl_lib.problems import files, sets
 from bestofl_lib.problems.load import load
@@ -31,9 +33,13 @@ def parquet(path: Path, rows: list[dict]) -> None:
     pl.DataFrame(rows).write_parquet(path)
 
 
-def write(name: str, folder: Path, codes: list[str]) -> None:
-    """The small files of a set in its own shape, as its hub has them."""
-    numbers = range(1, N + 1)
+def write(name: str, folder: Path, codes: list[str], answers: Sequence[str] = ("2", "3", "4")) -> None:
+    """The small files of a set in its own shape, as its hub has them.
+
+    Args:
+        answers: of its problems 1, 2, 3, …
+    """
+    numbers = range(1, len(answers) + 1)
     for code in codes:
         if name == "global-mgsm":
             shared = {"instruction": "Solve it.", "answer_prefix": "Answer"}
@@ -42,7 +48,7 @@ def write(name: str, folder: Path, codes: list[str]) -> None:
         elif name == "polymath":
             for level in SETS[name].levels:
                 rows = [
-                    {"id": f"{code}-{level}-{n}", "question": asked(code, n, level), "answer": str(n + 1)}
+                    {"id": f"{code}-{level}-{n}", "question": asked(code, n, level), "answer": answers[n - 1]}
                     for n in numbers
                 ]
                 parquet(folder / code / f"{level}.parquet", rows)
@@ -63,7 +69,7 @@ def write(name: str, folder: Path, codes: list[str]) -> None:
                     "gid": 10 * n,
                     "lang": code,
                     "question": asked(code, n),
-                    "answer": str(n + 1),
+                    "answer": answers[n - 1],
                     "data_source": "AIME2024" if n == 1 else "MATH500",
                     "data_source_id": n,
                 }
@@ -73,7 +79,9 @@ def write(name: str, folder: Path, codes: list[str]) -> None:
     if name == "mclm":
         spelled = SETS[name].spelled
         for level in SETS[name].levels:
-            rows = [{"answer": n + 1} | {spelled.get(c, c): asked(c, n, level) for c in codes} for n in numbers]
+            whole = all(answer.isdecimal() for answer in answers)
+            given = [int(answer) if whole else answer for answer in answers]  # integers in MT-AIME2024, LaTeX elsewhere
+            rows = [{"answer": given[n - 1]} | {spelled.get(c, c): asked(c, n, level) for c in codes} for n in numbers]
             if level == "m-imo":
                 rows = [row | {"id": None} for row in rows]  # this part is not in every language
             parquet(folder / f"{level}.parquet", rows)
@@ -102,6 +110,37 @@ def test_a_set_loads_from_files_of_its_own_shape(name, tmp_path):
     for code in codes:  # each question stands under its own language and number
         row = table.filter(language=code, problem_id=first).row(0, named=True)
         assert row["question"].startswith(asked(code, 1)) and row["reference"] == "2"
+
+
+EXPRESSIONS = {  # reference -> how a right completion may write it, and a wrong one that looks near
+    r"\frac{\sqrt{3}}{2}": (r"\boxed{\dfrac{\sqrt3}2}", r"\boxed{\frac{\sqrt{2}}{3}}"),
+    r"$[0, 1)$": (r"\boxed{\left[0, 1\right)}", r"\boxed{(0, 1]}"),
+    r"\{1, 3\}": (r"\boxed{\{3, 1\}}", r"\boxed{\{1\}}"),
+    "12\\pi": (r"\boxed{12\pi \text{ cm}^2}", r"\boxed{12}"),
+    "x^2-4x+3": (r"\boxed{(x-1)(x-3)}", r"\boxed{x^2+4x+3}"),
+    "17": (r"\boxed{17}", r"\boxed{71}"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["polymath", "mclm", "mmath"])
+def test_expressions_of_a_set_are_graded_from_its_files_to_the_last_completion(name, tmp_path):
+    codes, _, _ = SHAPES[name]
+    write(name, tmp_path, codes, list(EXPRESSIONS))
+    table = load(name, codes, folder=tmp_path)
+    assert set(table["answer_kind"]) == {"expression", "number"}
+    parts = max(1, len(SETS[name].levels))
+    written = [pair for pair in EXPRESSIONS.values() for _ in range(parts)]  # levels take turns
+    ids = table["problem_id"].unique(maintain_order=True).to_list()
+    said = dict(zip(ids, written, strict=True))
+    drawn = pl.DataFrame(
+        [(p, c, i, said[p][i]) for p, c in table.select("problem_id", "language").iter_rows() for i in (0, 1)],
+        schema=["problem_id", "language", "sample_index", "completion"],
+        orient="row",
+    )
+    judged = read_answers(drawn, table)
+    assert judged["answer"].null_count() == 0
+    assert judged["is_correct"].to_list() == [i == 0 for i in judged["sample_index"]]
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "mclm"])

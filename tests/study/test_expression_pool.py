@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import tiny_study
-from expression_pool import REFERENCES, write_pool
+from expression_pool import LEVELS, REFERENCES, write_pool
 
 from bestofl_lib.analysis.arrays import arrays_of_run
 from bestofl_lib.analysis.run_scan import open_run
@@ -40,10 +40,15 @@ def test_a_pool_of_expressions_goes_through_every_notebook(tmp_path, monkeypatch
     assert readings.group_by("problem_id").agg(pl.col("answer").drop_nulls().n_unique())["answer"].max() <= 2
     assert (run.folder / "expressions.json").exists()
     assert set(run.read("curves")["strategy"]) >= {"majority", "best_of_k"} and not run.read("claims").is_empty()
+    assert run.read("curves_by_level")["level"].unique(maintain_order=True).to_list() == list(LEVELS)
+    assert set(run.read("accuracy_by_level")["level"]) == set(LEVELS)
     arrays = arrays_of_run(run)
     assert arrays.reference.tolist() == [0] * 8
     candidates_drawn = dict.fromkeys(("en", "de"), 2)
     view = problem_view(open_run(run, "test"), "p0", allocation=candidates_drawn, reward_model="reward")
     assert view["formulas"][view["reference"]][0] == "math" and r"\frac{\sqrt{2}}{3}" in view["formulas"]
-    problem = atlas_data(run)["problems"][0]
+    data = atlas_data(run)
+    assert data["levels"] == list(LEVELS)
+    assert [one["level"] for one in data["problems"]] == [LEVELS[int(name[1:]) // 2] for name in data["ids"]]
+    problem = data["problems"][0]
     assert problem["formulas"].keys() == {vote[0] for vote in problem["votes"] if vote[0]}

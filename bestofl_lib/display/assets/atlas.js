@@ -38,6 +38,7 @@
     const jump = h("select", { on: { change: () => jump.value !== "" && open(Number(jump.value), state.language, true) } });
     const search = h("input", { type: "search", placeholder: "id or words of the question", "aria-label": "search", on: { input: () => list() } });
     const pick = (label) => h("select", { "aria-label": label, on: { change: () => list() } }, h("option", { value: "" }, "any"), languages.map((language, l) => h("option", { value: l }, language.name)));
+    const level = h("select", { "aria-label": "level", on: { change: () => list() } }, h("option", { value: "" }, "any"), data.levels.map((name) => h("option", { value: name }, name)));
     const right = pick("solved in"), wrong = pick("not solved in");
     const fields = (row) => Object.fromEntries(FIELDS.map((field, i) => [field, row[i]]));
     // Per problem, language and kind of failure: how many of the candidates on this page.
@@ -68,6 +69,7 @@
       const words = search.value.trim().toLowerCase();
       if (words && !data.ids[p].toLowerCase().includes(words) && !told[p].includes(words)) return false;
       if (like.value && !failures(p, like.value, likeIn.value)) return false;
+      if (level.value && data.problems[p].level !== level.value) return false;
       return (right.value === "" || data.correct[right.value][p] > 0) && (wrong.value === "" || (data.n[wrong.value][p] > 0 && data.correct[wrong.value][p] === 0));
     };
     const count = h("span", { class: "count", role: "status" });
@@ -82,7 +84,7 @@
     const detail = h("p", { class: "detail", "aria-live": "polite" });
     const panel = h("section", { class: "problem", "aria-label": "Problem" });
     root.replaceChildren(
-      h("div", { class: "bar" }, h("label", {}, "order ", order), h("label", {}, "problem ", jump), h("label", {}, "search ", search), count),
+      h("div", { class: "bar" }, h("label", {}, "order ", order), h("label", {}, "problem ", jump), data.levels.length ? h("label", {}, "level ", level) : null, h("label", {}, "search ", search), count),
       h("div", { class: "bar" }, h("label", {}, "right in ", right), h("label", {}, "wrong in ", wrong), h("label", {}, "failures ", like), h("label", {}, "in ", likeIn), likeCount),
       h("fieldset", { class: "bar" }, h("legend", {}, "only problems where"), boxes),
       h("div", { class: "map" }, names, grid, shares),
@@ -210,10 +212,10 @@
         for (const other of board.children) other.classList.toggle("here", other === wanted);
       };
       panel.replaceChildren(...[
-        h("header", {}, h("h2", {}, data.ids[p]), h("p", {}, "right answer ", h("b", { class: "answer" }, problem.reference === null ? "unknown" : written(problem.reference, problem.formulas)), " · " + all + " candidates"), h("span", { class: "tools" }, step(-1), step(1))),
+        h("header", {}, h("h2", {}, data.ids[p]), h("p", {}, "right answer ", h("b", { class: "answer" }, problem.reference === null ? "unknown" : written(problem.reference, problem.formulas)), " · " + all + " candidates" + (problem.level ? " · level " + problem.level : "")), h("span", { class: "tools" }, step(-1), step(1))),
         h("div", { class: "facts" },
           h("table", {}, h("caption", {}, "Answers of all " + all + " candidates"), h("tbody", {}, problem.votes.map(([answer, votes, correct]) => vote(answer, votes, correct, most, problem.formulas)))),
-          problem.winners.length ? h("table", {}, h("caption", {}, "Highest reward of all"), h("tbody", {}, problem.winners.map((row) => winner(row, board, go)))) : null),
+          problem.winners.length ? h("table", {}, h("caption", {}, "Highest reward of all"), h("tbody", {}, problem.winners.map((row) => winner(row, problem.formulas, board, go)))) : null),
         h("nav", { class: "chips", "aria-label": "Languages" }, languages.map((language, l) => h("button", { class: "chip", on: { click: () => { state.language = l; state.y = l; go(l); mark(); } } },
           language.name + " ", h("small", {}, data.correct[l][p] + "/" + data.n[l][p])))),
         problem.candidates ? null : h("p", { class: "note" }, "The candidates of this problem are not on this page."),
@@ -241,13 +243,13 @@
         h("td", { class: "long" }, bar), h("td", { class: "number" }, votes));
     }
 
-    function winner([model, l, index, answer, correct, reward, tied], board, go) {
+    function winner([model, l, index, answer, correct, reward, tied], formulas, board, go) {
       const look = h("button", { class: "link", on: { click: () => {
         go(l);
         const card = board.children[l].querySelector('[data-index~="' + Number(index) + '"]');
         if (card) { card.scrollIntoView({ block: "nearest", inline: "nearest" }); card.focus(); }
       } } }, languages[l].name + " #" + index);
-      return h("tr", {}, h("th", { scope: "row" }, model), h("td", { class: correct ? "good" : "bad" }, h("span", { class: "icon" }, correct ? "✓ correct " : answer === null ? "∅ unread " : "✗ wrong "), answer === null ? "" : answer),
+      return h("tr", {}, h("th", { scope: "row" }, model), h("td", { class: correct ? "good" : "bad" }, h("span", { class: "icon" }, correct ? "✓ correct " : answer === null ? "∅ unread " : "✗ wrong "), answer === null ? "" : written(answer, formulas)),
         h("td", {}, look, tied > 1 ? " and " + (tied - 1) + " more" : ""), h("td", { class: "number" }, number(reward)));
     }
 
@@ -261,7 +263,7 @@
         h("p", { class: "sum" }, data.correct[l][p] + " of " + of + " correct" + (data.unread[l][p] ? ", " + data.unread[l][p] + " unread" : "")),
         h("div", { class: "question", lang: language.code, dir: language.dir }, pieces(problem.questions[l])),
         data.revised[l][p] ? h("p", { class: "flag" }, "⚑ this question was revised") : null,
-        shown.map((rows) => card(rows, language, l)),
+        shown.map((rows) => card(rows, problem.formulas, language, l)),
         shown.length < groups.length ? h("p", { class: "sum" }, groups.length - shown.length + " other texts hidden: failures of one kind are shown") : null,
         problem.candidates && held.length < of ? h("p", { class: "sum" }, of - held.length + " more not on this page") : null);
     }
@@ -277,7 +279,7 @@
       return Array.from(groups.values());
     }
 
-    function card(rows, language, l) {
+    function card(rows, formulas, language, l) {
       const c = fields(rows[0]), what = failure(c, language);
       const others = rows.slice(1).map((row) => "#" + row[0]);
       const [kind, verdict] = c.correct ? ["good", "✓ correct"] : c.answer === null ? ["none", "∅ unread"] : ["bad", "✗ wrong"];
@@ -297,7 +299,7 @@
       if (c.condition) facts.push(c.condition.replaceAll("_", " "));
       const more = what && h("button", { class: "link", title: "show all wrong candidates of this kind in " + language.name, on: { click: () => failuresLike(what, String(l)) } }, "failures like this: " + FAILURES[what]);
       return h("article", { class: "card " + kind, "data-index": rows.map((row) => row[0]).join(" "), tabindex: "-1", "aria-label": language.name + " candidate " + c.index },
-        h("p", { class: "top" }, h("span", { class: "icon" }, verdict), h("b", { class: "answer" }, c.answer === null ? "" : c.answer), h("small", {}, "#" + c.index)),
+        h("p", { class: "top" }, h("span", { class: "icon" }, verdict), h("b", { class: "answer" }, c.answer === null ? "" : written(c.answer, formulas)), h("small", {}, "#" + c.index)),
         others.length ? h("p", { class: "same" }, "the same text " + rows.length + " times, also " + (others.length > 6 ? others.slice(0, 6).join(", ") + " …" : others.join(", "))) : null,
         text, fold, h("p", { class: "small" }, facts.join(" · ")), more,
         c.trace && c.trace !== language.code ? h("p", { class: "flag" }, "⚑ written in " + name(c.trace)) : null,

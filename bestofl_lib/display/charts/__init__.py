@@ -13,7 +13,13 @@ from bestofl_lib.display.charts.complementarity import (
     shapley,
     sole_solvers,
 )
-from bestofl_lib.display.charts.curves import budget_curves, english_against_mixed, interval_sources, runs_side_by_side
+from bestofl_lib.display.charts.curves import (
+    budget_curves,
+    curves_by_level,
+    english_against_mixed,
+    interval_sources,
+    runs_side_by_side,
+)
 from bestofl_lib.display.charts.planning import allocation, planner_regret
 from bestofl_lib.display.charts.reading import accuracy_by_language, accuracy_by_reader, reading_rules, trace_languages
 from bestofl_lib.display.charts.rewards import calibration, reward_quality, selected_languages
@@ -29,6 +35,7 @@ __all__ = [
     "claim_controls",
     "claim_details",
     "claims_forest",
+    "curves_by_level",
     "english_against_mixed",
     "exclusive_solves",
     "gain_over_resampling",

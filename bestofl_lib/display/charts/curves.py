@@ -179,6 +179,51 @@ def english_against_mixed(
 
 
 @or_nothing
+def curves_by_level(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """Where does a mixed pool help: on easy problems or on hard ones? One panel per level of difficulty.
+
+    Args:
+        table: the run's table `curves_by_level`; drawn by best of k where it has rewards, else by majority.
+    """
+    need(table, "level", *COLUMNS)
+    models = ["cross"] if "cross" in table["reward_model"] else [*_other_models(table), "cross"]
+    ways = [*(("best_of_k", model) for model in models), ("majority", None), ("oracle", None)]
+    way = next(pair for pair in ways if len(_rows_of(table, *pair)))
+    base = _base_language(table)
+    names = {base: f"{english_name(base)} only", "mixed": words.POOL_LINES["mixed"]}
+    rows = _rows_of(table, *way).with_columns(arm=pl.col("pool").replace_strict(names), setting=_setting())
+    rows = thinned(rows.with_columns(panel="level"))
+    colours = alt.Scale(domain=list(names.values()), range=[OWN, MIXED])
+    look = _Look(colours, accuracy_domain(rows), rows["budget"])
+    levels = rows["level"].unique(maintain_order=True).to_list()
+    how = words.strategy(*way)
+    gains = [_level_gain(rows.filter(level=level), names) for level in levels]
+    told = [f"{signed(gain)} on {level}" for level, gain in zip(levels, gains, strict=True) if gain is not None]
+    panels_of = [
+        _ended_panel(part := rows.filter(level=level), f"{level}, {spelled_range(part['n_problems'])} problems", look)
+        for level in levels
+    ]
+    return finish(
+        alt.concat(*panels_of, columns=2, spacing=24),
+        "curves_by_level",
+        f"{how}, mixed minus {names[base]}, points: {', '.join(told)}" if told else f"{how}, by level",
+        "Does a mixed pool help on easy problems or on hard ones?",
+        "Accuracy, %, against completions per problem, on the problems of one level each; expectations over all "
+        "subsets (votes simulated); bands are 95 % intervals over problems; gains at the largest budget of both.",
+        room=125,
+    )
+
+
+def _level_gain(rows: pl.DataFrame, names: Mapping[str, str]) -> float | None:
+    """Mixed minus the base language at the largest budget that both reach; None where one of them is missing."""
+    both = rows.pivot("arm", index="budget", values="accuracy").drop_nulls().sort("budget")
+    if not set(names.values()) <= set(both.columns) or both.is_empty():
+        return None
+    base, mixed = (both[name][-1] for name in names.values())
+    return float(mixed - base)
+
+
+@or_nothing
 def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = None) -> alt.TopLevelMixin:
     """How far do several runs come with the same budget? One panel per way of choosing, one line per run.
 

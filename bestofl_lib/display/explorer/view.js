@@ -228,7 +228,7 @@ function render({ model, el }) {
       h("tbody", {}, data.picks.map((pick) => h("tr", {},
         h("th", { scope: "row" }, pick.label),
         h("td", {}, pick.card ? h("button", { class: `pick ${pick.correct ? "good" : "bad"}`, "data-focus": `pick-${pick.strategy}`, on: { click: () => reveal(pick.card) } },
-          h("span", { class: "icon" }, pick.correct ? "✓" : "✗"), ` ${pick.answer ?? "unread"} `, h("small", {}, `${name(pick.language)} ${pick.where.slice(pick.where.indexOf("#"))}`)) : "–"),
+          h("span", { class: "icon" }, pick.correct ? "✓" : "✗"), " ", written(pick.answer, data.formulas) ?? "unread", " ", h("small", {}, `${name(pick.language)} ${pick.where.slice(pick.where.indexOf("#"))}`)) : "–"),
         h("td", { class: "why" }, pick.why)))));
     const most = Math.max(...data.votes.map((vote) => vote.all), 1);
     const shown = data.votes.slice(0, 9);
@@ -319,7 +319,7 @@ function render({ model, el }) {
     return h("article", { class: `card ${kind} ${card.drawn ? "drawn" : "left"}`, "data-card": card.id, "data-focus": `card-${card.id}`, tabindex: "0", on: keys,
       "aria-label": `${name(code)} candidate ${card.index}, ${word}` },
       h("p", { class: "top" }, h("span", { class: `mark ${kind}` }, h("span", { class: "icon" }, icon), ` ${word}`),
-        h("b", { class: "answer", dir: "auto" }, card.answer ?? ""), h("span", { class: "spring" }),
+        h("b", { class: "answer", dir: "auto" }, written(card.answer, model.get("problem").formulas)), h("span", { class: "spring" }),
         card.reward === null ? null : h("span", { class: "reward", title: "reward by the chosen model" }, `★ ${number(card.reward)}`)),
       card.picked.length ? h("p", { class: "badges" }, card.picked.map((strategy) => h("span", {}, `◆ ${meta.strategies[strategy]}`))) : null,
       text, fold, judging,

@@ -51,9 +51,10 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
         largest: bytes after `pack`; candidates are cut first, then left out.
 
     Returns:
-        `languages`, `models`, `sorts`, `filters`, `orders` (problem numbers), `ids`, `n`/`correct`/`unread`/`revised`
-        (one list per language), `flags` and `exclusive` per problem, `problems` (see `_problem`), `capped` (sentences
-        on what is left out; empty where nothing is). None where the run has no readings to show.
+        `languages`, `levels` (of difficulty), `models`, `sorts`, `filters`, `orders` (problem numbers), `ids`,
+        `n`/`correct`/`unread`/`revised` (one list per language), `flags` and `exclusive` per problem, `problems` (see
+        `_problem`), `capped` (sentences on what is left out; empty where nothing is). None where the run has no
+        readings to show.
     """
     source = _open(run, with_rewards)
     if source is None:
@@ -78,6 +79,7 @@ def atlas_data(run: Run, *, with_rewards: bool = True, largest: int = LARGEST) -
         "orders": {name: [place[problem] for problem in run_scan.choose_problems(facts, name)] for name in sorts},
         "filters": filters,
         "flags": {name: facts[name].fill_null(False).cast(pl.Int8).to_list() for name in filters},
+        "levels": source.problems["level"].drop_nulls().unique(maintain_order=True).to_list(),
         "total": len(everything),
         "ids": ids,
         "shares": [round(row["share"], 4) for row in grid["rows"]],
@@ -194,9 +196,11 @@ def _problems(source: run_scan.Source, rows: pl.DataFrame, ids: list[str], cap: 
         mine = [told.get((problem, code), {}) for code in source.languages]
         reference = next((row["reference"] for row in mine if row), None)
         read = [c[2] for code in source.languages for c in cells.get((problem, code), [])]
+        told_there = (*votes.get(problem, []), *(row[3:] for row in winners.get(problem, [])))
         made.append({
             "reference": reference,
-            "formulas": formulas([reference, *(vote[0] for vote in votes.get(problem, [])), *read]),
+            "level": next((row["level"] for row in mine if row), None),
+            "formulas": formulas([reference, *(row[0] for row in told_there), *read]),
             "questions": [_cut(row.get("question") or "", QUESTION) for row in mine],
             "votes": votes.get(problem, []),
             "winners": winners.get(problem, []),

@@ -19,6 +19,7 @@ from bestofl_lib.display import charts, embed, words
 from bestofl_lib.display.origin import origin
 from bestofl_lib.display.pictures import Look, draw_svg
 from bestofl_lib.display.report.pages import ALONE, Column, Link, Table, render
+from bestofl_lib.display.text import written_answer
 from bestofl_lib.files import replace_file
 from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Run
@@ -131,12 +132,14 @@ def _side_by_side(texts: pl.DataFrame, names: Mapping[str, str]) -> list[dict[st
             }
             for row in rows.iter_rows(named=True)
         ]
-        made.append({"problem": problem, "reference": rows["reference"][0], "chosen": chosen})
+        made.append({"problem": problem, "reference": written_answer(rows["reference"][0]), "chosen": chosen})
     return made
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
-    return "✓ correct" if row["is_correct"] else "∅ unread" if row["answer"] is None else f"✗ wrong: {row['answer']}"
+def _verdict(row: Mapping[str, Any]) -> Markup:
+    if row["is_correct"] or row["answer"] is None:
+        return Markup("✓ correct" if row["is_correct"] else "∅ unread")
+    return Markup("✗ wrong: {}").format(written_answer(row["answer"]))
 
 
 def _differences(
