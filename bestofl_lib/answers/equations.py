@@ -11,9 +11,10 @@ import itertools
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 import polars as pl
 
@@ -82,7 +83,7 @@ def _sentences(completion: str) -> list[str]:
 
 
 def _equations_of(sentence: str, code: str) -> list[Equation]:
-    return [equation for run in _runs(sentence, code) for equation in _judged(run, sentence)]
+    return [equation for run in _runs(sentence, code) if len(run) > 1 for equation in _judged(run, sentence)]
 
 
 def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
@@ -112,8 +113,7 @@ def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFram
     return joined.select(pl.when(written).then(pl.col(name).fill_null(0)) for name in ("equations", "false_equations"))
 
 
-@dataclass(frozen=True)
-class _Term:
+class _Term(NamedTuple):
     """A number of a formula, with the operator before it."""
 
     sign: str  # "=", one of _MEANS (":" may also end a heading), or "" for the first
@@ -146,9 +146,8 @@ def _runs(text: str, code: str) -> list[list[_Term]]:
         written = text[start : number.end]
         if sign == "-" and written[:1] in "-–":  # "77 -28": the sign is the operator
             value = -value
-        run.append(
-            _Term(sign, opened, closed, _simplest(value), "/" in written or "frac" in written, start, number.end)
-        )
+        exact = int(written) if written.isdigit() else _simplest(value)
+        run.append(_Term(sign, opened, closed, exact, "/" in written or "frac" in written, start, number.end))
     return [*runs, run]
 
 
@@ -193,7 +192,7 @@ def _judged(run: list[_Term], text: str) -> list[Equation]:
         holds = any(result is not None and _equals(value, result) for result in results)
         headed = [i for i, term in enumerate(left) if term.sign == ":"]
         if headed and not holds:  # "day 2: 3 + 4 = 7" is no division
-            found += _judged([replace(left[headed[-1]], sign=""), *left[headed[-1] + 1 :], *right], text)
+            found += _judged([left[headed[-1]]._replace(sign=""), *left[headed[-1] + 1 :], *right], text)
         else:
             found.append(Equation(text[left[0].start : right[0].end], holds))
     return found

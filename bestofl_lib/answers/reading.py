@@ -135,7 +135,7 @@ class Cues(NamedTuple):
     first: int = 0  # those before it are not looked at
     last: int = sys.maxsize  # none starts behind it; -1: there is none
     last_heading: int = sys.maxsize  # the same of headings
-    until: str = "last_number"  # the last rule that is tried, in the order above
+    until: str = "last_number"  # the last rule that is tried: "boxed", "cue" or "cue_sentence"; else all are
 
 
 _NOTHING_KNOWN = Cues()
