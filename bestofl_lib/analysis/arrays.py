@@ -17,7 +17,6 @@ import polars as pl
 from bestofl_lib.analysis.axes import on_axis
 from bestofl_lib.analysis.uncertainty import resampled_places
 from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
-from bestofl_lib.candidates.store import Store
 from bestofl_lib.languages import PIVOT, in_order
 from bestofl_lib.problems.prompts import WORDING
 from bestofl_lib.runs import Run
@@ -387,7 +386,7 @@ def arrays_of_run(
     Raises:
         ValueError: no such axis, or `base` is not among the pool's languages.
     """
-    candidates = Store(run.folder / "candidates").candidates().filter(pl.col("finish_reason").ne_missing("error"))
+    candidates = run.candidates().filter(pl.col("finish_reason").ne_missing("error"))
     scored = "dev_rewards" if split == "dev" else "rewards"
     rewards, readings = run.read(scored) if run.has(scored) else None, run.read("readings")
     if own_language_only:

@@ -17,7 +17,7 @@ from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.bootstrap import LEVEL, REPLICATES
 from bestofl_lib.analysis.break_even import BreakEven, break_even
 from bestofl_lib.analysis.controls import base_ways
-from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, folds_of
+from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, equal_folds
 from bestofl_lib.analysis.planner import planned_values
 from bestofl_lib.analysis.votes import DRAWS
 
@@ -69,7 +69,7 @@ def base_mixes(
         f"{arrays.base}+{code}": arm_figures(arrays, f"{arrays.base}+{code}", strategy, model, budgets, draws, seed)
         for code in others
     }
-    fold = folds_of(arrays.n_problems, folds, seed)
+    fold = equal_folds(arrays.n_problems, folds, seed)
     mixes = dict(pairs)
     if len(others) > 1:
         half = f"half-{arrays.base}"

@@ -21,7 +21,7 @@ from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.bootstrap import REPLICATES
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.decomposition import Cells
-from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, compared, folds_of, side_by_side
+from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, compared, equal_folds, side_by_side
 from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.analysis.verdicts import holm
 from bestofl_lib.analysis.votes import DRAWS
@@ -106,7 +106,7 @@ def _control_arms(
         own = [arm_figures(arrays, code, strategy, None, [k], DRAWS, seed) for code in cells.targets]
         arms["own", strategy, False] = side_by_side(own)
         arms["mixed", strategy, False] = wide(arm_figures(arrays, "mixed", strategy, None, [k], DRAWS, seed))
-    fold = folds_of(arrays.n_problems, seed=seed)
+    fold = equal_folds(arrays.n_problems, seed=seed)
     multi = arrays.reward("multi", arrays.languages) is not None
     if multi:
         arms["mixed", "multi", False] = wide(arm_figures(arrays, "mixed", "best_of_k", "multi", [k]))

@@ -92,8 +92,11 @@ def compared(
     )
 
 
-def folds_of(n_problems: int, folds: int = 5, seed: int = 0) -> Array:
+def equal_folds(n_problems: int, folds: int = 5, seed: int = 0) -> Array:
     """(problems,) fold of each problem, of nearly equal sizes; fewer folds where there are fewer problems.
+
+    For choices made and judged within one analysis. Reward models are trained on `problems.folds.fold_of`, which keeps
+    a problem in its fold when others are added.
 
     Raises:
         ValueError: a single problem cannot be held out.
@@ -108,7 +111,7 @@ def best_on_other_folds(arms: Mapping[str, Figures], fold: Array) -> tuple[Figur
 
     Args:
         arms: by name, all with the same problems and figures (budgets).
-        fold: (problems,) as `folds_of` gives them.
+        fold: (problems,) as `equal_folds` gives them.
 
     Returns:
         Figures of the chosen arms, each problem judged by a choice made without it, and the names per fold and figure.

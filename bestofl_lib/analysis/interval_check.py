@@ -24,7 +24,7 @@ from bestofl_lib.analysis.bootstrap import FEW, effective_number
 from bestofl_lib.analysis.break_even import break_even
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_allocation
-from bestofl_lib.analysis.figures import Figures, best_on_other_folds, folds_of
+from bestofl_lib.analysis.figures import Figures, best_on_other_folds, equal_folds
 from bestofl_lib.analysis.majority import majority
 from bestofl_lib.files import ROOT
 from bestofl_lib.text import percent, unsigned
@@ -172,7 +172,7 @@ def _studies(
 
 def _chosen(people: Population, index: Array) -> tuple[Array, Array]:
     """(studies,) true gain of the arms that were chosen on other folds, and their (problems, studies) gains."""
-    fold = folds_of(len(index))
+    fold = equal_folds(len(index))
     gains, truths = [], []
     for column in index.T:
         arms = {name: Figures(values[column][None, :, None]) for name, values in people.arms.items()}

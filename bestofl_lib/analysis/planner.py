@@ -18,7 +18,7 @@ from bestofl_lib.analysis.apportion import apportion
 from bestofl_lib.analysis.arms import contest_of
 from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.contest import Contest
-from bestofl_lib.analysis.figures import folds_of
+from bestofl_lib.analysis.figures import equal_folds
 from bestofl_lib.tables import SCHEMAS
 
 Array = np.ndarray
@@ -123,7 +123,7 @@ def planned_values(
     Raises:
         ValueError: a single problem cannot be held out, or a budget above the pool.
     """
-    fold = folds_of(arrays.n_problems, folds, seed)
+    fold = equal_folds(arrays.n_problems, folds, seed)
     ranked = contest_of(arrays, objective, arrays.languages)
     means = arrays.mean_tokens(arrays.languages)
     accuracy = np.empty((arrays.n_problems, len(budgets)))

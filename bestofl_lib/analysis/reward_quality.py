@@ -129,6 +129,7 @@ def calibration(
         raise ValueError(f"bins={bins}: a reliability diagram needs at least 2")
     table = _labelled(rewards, readings)
     table = table.filter(pl.col("seed").eq_missing(pl.col("seed").min().over("reward_model")))  # the first training
+    # scikit-learn's `calibration_curve` says neither which rewards are in a bin nor how many, which the intervals need
     diagrams, errors = [], []
     for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         reward, right = part["reward"].to_numpy(), part["is_correct"].to_numpy().astype(float)

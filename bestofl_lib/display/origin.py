@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from bestofl_lib.candidates.store import Store
 from bestofl_lib.display import words
 from bestofl_lib.runs import Run
 from bestofl_lib.text import counted
@@ -40,13 +39,13 @@ def origin(run: Run) -> Origin:
     records = run.recorded().get("notebooks", {})
     first: dict[str, Any] = next((records[name] for name in sorted(records) if records[name].get("parameters")), {})
     made = first.get("parameters", {})
-    store = Store(run.folder / "candidates")
+    store = run.store()
     names: list[str] = []
     if store.shards():
         store.check()  # scanned from disk
         column = pl.scan_parquet(store.shards()).select(pl.col("model").drop_nulls().unique().sort())
         names = [_short(name) for name in column.collect()["model"]]
-    pool = made.get("pool") or made.get("path") or ""
+    pool = made.get("pool") or ""
     imported = _short(pool[0] if isinstance(pool, list) and pool else str(pool or ""))
     problems = _short(str(made.get("source") or made.get("problems") or "")) or imported or run.name
     return Origin(problems, tuple(dict.fromkeys(names)), imported, str(first.get("started", ""))[:10])

@@ -13,7 +13,7 @@ from bestofl_lib.analysis.arms import arm_values
 from bestofl_lib.analysis.base_mixes import BEST_MIX, base_mixes, reach
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.decomposition import cells_of
-from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, folds_of
+from bestofl_lib.analysis.figures import Figures, arm_figures, best_on_other_folds, equal_folds
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_every_cell_equals_enumeration(arrays, k):
 
 
 def test_refitted_rewards_equal_enumeration_and_use_other_folds_only(arrays):
-    fold = folds_of(arrays.n_problems)
+    fold = equal_folds(arrays.n_problems)
     cross = arrays.reward("cross", arrays.languages)
     got = controls._refitted(arrays, 2, "cross", controls.without_language_means, fold).of_problems[:, 0]
     for problem in range(arrays.n_problems):
@@ -84,7 +84,7 @@ def test_fitted_intercepts_undo_an_offset_between_languages(make_arrays):
     settings = {"languages": ("en", "de"), "n_problems": 150, "n": 4, "quality": {"mono": 1, "cross": 1, "multi": 3}}
     plain = make_arrays(**settings)
     shifted = make_arrays(**settings, shift={"multi": {"de": 20.0}})
-    fold = folds_of(150)
+    fold = equal_folds(150)
     fair = controls._refitted(plain, 4, "multi", controls.with_intercepts, fold).of_problems.mean()
     mended = controls._refitted(shifted, 4, "multi", controls.with_intercepts, fold).of_problems.mean()
     broken = arm_figures(shifted, "mixed", "best_of_k", "multi", [4]).of_problems.mean()
