@@ -84,6 +84,34 @@ def test_the_report_has_a_page_for_each_notebook_and_fits_its_limit(finished):
     assert json.loads((run.folder / "run.json").read_text("utf8"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_english_paraphrases_of_a_sampled_run_reach_the_control_of_h4_in_table_sentence_and_chart(
+    tmp_path, monkeypatch
+):
+    folders = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))
+    asked = {"languages": "en,es", "style": "native", "wordings": "3", "train_problems": "0", "budgets": "[2, 4]"}
+    few = {"run": "worded", "test_problems": "8", "test_candidates": "4"}
+    for notebook in ("01_generate_candidates", "03_check_answers", "08_budget_curves"):
+        run_study("lab", asked | few, only=notebook, folders=folders)
+    run = Run("worded", folders.runs)
+    drawn = dict(
+        run.candidates().group_by("language", "condition").agg(pl.len()).rows_by_key(["language", "condition"])
+    )
+    assert drawn == {
+        ("en", None): [(32,)], ("es", None): [(32,)], ("en", "wording 2"): [(32,)], ("en", "wording 3"): [(32,)],
+    }  # fmt: skip
+    rows = run.read("claim_details").filter(part="wordings")
+    assert rows.select("arm", "against").rows() == [("en, 3 wordings", "en again"), ("planned", "en, 3 wordings")]
+    readings = run.readings("test").join(run.candidates(), on=["problem_id", "language", "sample_index"])
+    rate = readings.filter(language="en").group_by("problem_id", "condition").agg(c=pl.col("is_correct").sum())
+    assert rate["c"].sum() > 0, "the lab's policy solves some in these words too, or the control would compare nothing"
+    assert "English asked in 3 wordings covers" in run.read("claims").filter(claim="H4")["sentence"][0]
+    page = (folders.reports / "worded" / "08_budget_curves.html").read_text("utf8")
+    assert "3 wordings against one wording" in page and "planned pool against 3 wordings" in page
+
+
 def test_the_study_for_real_models_cross_fits_adapters_where_there_is_no_training_split(tmp_path, monkeypatch):
     folders = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
     monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))
