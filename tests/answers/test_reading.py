@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from fractions import Fraction
@@ -243,6 +244,58 @@ def test_a_table_and_a_single_completion_read_alike_where_an_answer_is_announced
     ):
         one = read_answer(text, code)
         assert row == (one.answer, one.rule, one.start, one.end, one.note), text
+
+
+TWO = "\\boxed{38} or \\boxed{71}, if that is how the question was meant to be read, and not "
+BEFORE_A_BOX = [
+    "",
+    "\\boxed{3} or ",
+    "\\boxed{7}万, so ",
+    "\\boxed{} ",
+    "\\boxed{38}. It is ",
+    "The answer is 5.\n",
+    "সাড়ে ",
+    TWO,
+]
+BOXES = [
+    "\\boxed{7}",
+    "\\boxed{2.50}",
+    "\\boxed{}",
+    "\\boxed{?}",
+    "\\boxed{boxed 7}",
+    "\\fbox",
+    "\\boxed{7",
+    "\\boxed{1\u200b8}",
+]
+BEHIND_A_BOX = [
+    "",
+    " dollars for 18 flowers.",
+    "\nFinal Answer: 15 flowers",
+    "Final Answer: Jean fills 14 bags.",
+    ". Therefore, in total 10.",
+    "\n**Also** sind es 10.",
+    "万 for 3",
+    " million and 200 thousand",
+    "．答案：8",
+    ", half of \\(14\\).",
+    "\u200b 5",
+]
+
+
+def test_a_table_and_a_single_completion_read_alike_whatever_surrounds_a_box() -> None:
+    places = itertools.product(["", "x " * 800], BEFORE_A_BOX, BOXES, BEHIND_A_BOX, ["", " " + "y" * 1200])
+    texts = ["".join(parts) for parts in places]
+    for code in ("en", "de", "zh"):
+        read = read_completions(pl.Series(texts), pl.Series([code] * len(texts)))
+        for text, row in zip(texts, read.iter_rows(), strict=True):
+            one = read_answer(text, code)
+            assert row == (one.answer, one.rule, one.start, one.end, one.note), (code, text)
+
+
+def test_the_last_cue_of_a_long_completion_is_found_far_from_its_end() -> None:
+    texts = ["答案：5\n" + "Well, 3 and 4.\n" * n + "So it is" for n in (0, 10, 100, 1000)]
+    read = read_completions(pl.Series(texts), pl.Series(["zh"] * 4))
+    assert read.select("answer", "rule", "start", "end").rows() == [("5", "cue", 3, 4)] * 4
 
 
 @settings(deadline=None)
