@@ -1,5 +1,4 @@
-"""The command line: `bestofl run | check | status | runs | open | copy | rm | explore | compare | share | figures |
-export | doctor`.
+"""The command line: `bestofl run`, `check`, `status`, `runs`, `compare`, `share`, `figures`, `doctor` and the others.
 
 Each command is a few lines over the library. An error of the user's or the machine's is one clear message and an exit
 status that is not 0; `bestofl --debug …` shows the traceback. Nothing heavy is imported before a command needs it.

@@ -1,5 +1,4 @@
-"""Run folders: the contract between notebooks, each of which reads named tables and adds its own; listing, copying and
-removing runs.
+"""Run folders: the tables that notebooks read and write, the account of a run; listing, copying and removing runs.
 
 This file knows where things are; `tables.py` says what the columns of a table mean.
 """

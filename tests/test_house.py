@@ -45,6 +45,12 @@ def test_no_module_and_no_function_is_too_long(path: Path):
 
 
 @EACH
+def test_the_first_line_of_a_module_says_what_it_is_for(path: Path):
+    first = path.read_text("utf8").splitlines()[0].removeprefix("r")
+    assert first.startswith('"""') and first.removesuffix('"""').endswith((".", "?", "!")), "a sentence in one line"
+
+
+@EACH
 def test_digests_suggestions_and_whole_files_are_written_once(path: Path):
     """`text` has the digests of texts and the suggestions, `files` the files that are whole or not there."""
     name, text = path.relative_to(ROOT / "bestofl_lib").as_posix(), path.read_text("utf8")

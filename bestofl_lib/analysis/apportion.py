@@ -1,6 +1,4 @@
-"""Whole completions of a budget to languages: in equal parts, in proportion, or after one of them was changed by
-hand.
-"""
+"""Whole completions of a budget to languages: equally, in proportion, or after one of them was changed by hand."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from bestofl_lib.analysis.axes import on_axis
 from bestofl_lib.analysis.uncertainty import resampled_places
-from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
+from bestofl_lib.answers.doubts import is_doubtful, without_harmless_doubts
 from bestofl_lib.languages import PIVOT, in_order
 from bestofl_lib.problems.prompts import WORDING
 from bestofl_lib.runs import Run
@@ -123,7 +123,7 @@ class CandidateArrays:
             raise ValueError(f"no candidates in {', '.join(absent)}; the pool has {', '.join(sorted(found)) or 'none'}")
         table = _of_split(candidates.filter(pl.col("language").is_in(chosen)), problems, split)
         table, reworded = _reworded(table)
-        table = without_vain_doubts(_with_readings(table, readings), candidates, problems)
+        table = without_harmless_doubts(_with_readings(table, readings), candidates, problems)
         table, n_dropped = _complete(table, chosen, drop_incomplete)
         table = table.sort(KEYS).with_columns(
             place=pl.int_range(pl.len()).over("problem_id", "language"),

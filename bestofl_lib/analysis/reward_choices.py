@@ -1,5 +1,4 @@
-"""What influences a reward model's choices: its bias at fixed correctness, its agreement with another one, offsets of a
-language.
+"""What influences a reward model's choices: bias at fixed correctness, agreement with another, offsets of a language.
 
 Tables and pools in, long tables with 95 % intervals over problems out. It opens no model and draws no charts.
 """

@@ -1,7 +1,7 @@
 """Which readings are doubtful: the one definition, for accuracy per language and for the analysis alike.
 
-A reading is doubtful where it is missing or carries a note. A doubt is *vain* where it cannot matter: the reading is
-wrong, and the right answer is not among the numbers of the completion, so no other reading would have been right.
+A reading is doubtful where it is missing or carries a note. Some doubts cannot matter: the reading is wrong, and
+the right answer is not among the numbers of the completion, so no other reading would have been right.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def is_doubtful(readings: pl.DataFrame) -> pl.Expr:
     return missing | (pl.col("note").fill_null("") != "") if "note" in readings.columns else missing
 
 
-def without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems: pl.DataFrame | None) -> pl.DataFrame:
+def without_harmless_doubts(
+    table: pl.DataFrame, candidates: pl.DataFrame, problems: pl.DataFrame | None
+) -> pl.DataFrame:
     """The table, `doubtful` only where the reading may hide the right answer.
 
     Texts without any digit stay doubtful (their numbers may be words), and so do all where texts or references are
@@ -48,15 +50,17 @@ def without_vain_doubts(table: pl.DataFrame, candidates: pl.DataFrame, problems:
     texts = texts.join(
         problems.select("problem_id", "language", "reference"), on=["problem_id", "language"], how="left"
     )
-    vain = [
+    harmless = [
         (problem, code, index)
         for problem, code, index, text, reference in texts.iter_rows()
         if text and reference and not _may_hold(uniform(text), reference, code)
     ]
     schema = {name: table.schema[name] for name in keys}
-    found = pl.DataFrame(vain, schema=schema, orient="row").with_columns(vain=pl.lit(True))
+    found = pl.DataFrame(harmless, schema=schema, orient="row").with_columns(harmless=pl.lit(True))
     return (
-        table.join(found, on=keys, how="left").with_columns(pl.col("doubtful") & pl.col("vain").is_null()).drop("vain")
+        table.join(found, on=keys, how="left")
+        .with_columns(pl.col("doubtful") & pl.col("harmless").is_null())
+        .drop("harmless")
     )
 
 

@@ -58,9 +58,7 @@ def enable_display(run: str = "", root: Path | None = None) -> None:
 
 
 def chart_library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one classic script that sets `window.vegaEmbed`; built once per version, 2
-    s.
-    """
+    """Vega, Vega-Lite and Vega-Embed as one script that sets `window.vegaEmbed`; built once per version, in 2 s."""
     version = metadata.version("vl-convert-python")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bestofl" / f"vega-{version}.js"
     if cache.exists():

@@ -1,5 +1,4 @@
-"""Charts and result tables of a run as files for a paper: PDF, SVG and PNG of the picture, CSV of its data, LaTeX
-tables.
+"""A run's charts and result tables as files for a paper: PDF, SVG and PNG, the data as CSV, tables as LaTeX.
 
 Takes the charts from the run's executed notebooks; `pictures` draws them. It makes no chart and computes no figure.
 """

@@ -1,5 +1,4 @@
-"""Text that a model or a user wrote, made inert: control characters shown, maths as trees of allowed MathML names, no
-markup.
+"""Text that a model or a user wrote, made inert: control characters shown, maths as MathML, no markup.
 
 Nothing leaves this file as HTML except what is escaped here.
 """

@@ -1,8 +1,8 @@
-"""The one list of names that people read: strategies, pools, reward models, languages (and their writing direction),
-orders, filters, verdicts.
+"""The one list of names that people read: strategies, pools, reward models, languages, orders, filters, verdicts.
 
 Tables and code use `best_of_k`, `mixed-en`, `mono`; charts, pages, the explorer and the command line use the words
-listed here, and only these. This file computes nothing.
+listed here, and only these. A language is described with its writing direction. This file computes
+nothing.
 """
 
 from __future__ import annotations

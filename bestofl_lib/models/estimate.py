@@ -1,6 +1,4 @@
-"""What sampling will take, estimated beforehand: memory from the configuration, speed from a short trial on this
-machine.
-"""
+"""What sampling will take: memory from the configuration, speed from a short trial on this machine."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Opens a model with the decoder that serves it: the shared-prompt loop where it is right, else `generate`, else an
-error that says why.
-"""
+"""Opens a model with the decoder that serves it: the shared-prompt loop, or `generate`; else says why none does."""
 
 from __future__ import annotations
 

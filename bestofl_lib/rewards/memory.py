@@ -1,8 +1,7 @@
-"""What training, or a pass of a frozen model, will hold in memory, computed before it starts on a model without weights
-(device "meta"), layer by layer.
+"""What training, or a pass of a frozen model, will hold in memory, computed layer by layer before it starts.
 
-The count runs Transformers' own forward, so it follows the architecture. It leaves out mixed precision, which keeps
-less.
+The model is made without weights (device "meta"). The count runs Transformers' own forward, so it follows the
+architecture. It leaves out mixed precision, which keeps less.
 """
 
 from __future__ import annotations

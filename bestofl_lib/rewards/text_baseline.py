@@ -1,5 +1,4 @@
-"""The text baseline: a reward from the text alone, for pools that come without a model. A sanity check and a floor, in
-seconds.
+"""The text baseline: a reward from the text alone, for pools without a model; a sanity check that takes seconds.
 
 Hashed character n-grams of a completion's ending and a few facts of its shape, and a linear reward on top, trained on
 the same kinds of pairs as the real reward models and cross-fitted by problem. It knows no language and no model, reads

@@ -8,7 +8,7 @@ import polars as pl
 
 from bestofl_lib.analysis.reading_quality import accuracy_by_language, accuracy_by_reader, compliance, disagreements
 from bestofl_lib.answers.columns import read_answers
-from bestofl_lib.answers.doubts import is_doubtful, without_vain_doubts
+from bestofl_lib.answers.doubts import is_doubtful, without_harmless_doubts
 from bestofl_lib.answers.other_readers import read_with_others
 from bestofl_lib.answers.trace import trace_languages
 from bestofl_lib.display import charts, takeaways
@@ -66,7 +66,7 @@ def test_doubtful_means_the_same_for_the_accuracy_per_language_and_for_the_analy
     doubtful = table.with_columns(doubtful=is_doubtful(table))
     shares = doubtful.filter(pl.col("answer").is_not_null()).group_by("language").agg(pl.col("doubtful").sum() / 5)
     assert dict(shares.iter_rows()) == dict(accuracy_by_language(table).select("language", "doubtful").iter_rows())
-    kept = without_vain_doubts(doubtful, CANDIDATES, PROBLEMS).filter("doubtful")
+    kept = without_harmless_doubts(doubtful, CANDIDATES, PROBLEMS).filter("doubtful")
     # "18 or 19" may hide the right answer; "zwischen 3 und 4" cannot; texts without digits may hold number words
     assert ("p", "en", 2) in kept.select("problem_id", "language", "sample_index").rows()
     assert ("p", "de", 1) not in kept.select("problem_id", "language", "sample_index").rows()

@@ -1,5 +1,4 @@
-"""What the charts share: colours with one meaning each, axes, tooltips, dots with intervals, labels at line ends, the
-final layout.
+"""What the charts share: colours, axes, tooltips, dots with intervals, labels at line ends, the final layout.
 
 Colours can be told apart by colour-blind readers and on light and dark pages, and never carry meaning alone. A filled
 dot is an effect that is statistically significant, a hollow one is not; no colour means "good". Languages are named in

@@ -1,6 +1,4 @@
-"""What the explorer shows of one problem: the questions, the candidates, what each strategy picks of one draw, and
-why.
-"""
+"""What the explorer shows of one problem: questions, candidates, and what each strategy picks of one draw and why."""
 
 from __future__ import annotations
 

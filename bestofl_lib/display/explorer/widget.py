@@ -1,5 +1,4 @@
-"""The explorer's widget: sends what was chosen to `analysis/run_scan.py` and `analysis/what_if.py`, and shows what
-comes back.
+"""The explorer's widget: asks `analysis/run_scan.py` and `analysis/what_if.py` for what was chosen, and shows it.
 
 It holds the choices of one run and remembers them for the next time the cell runs. It computes no figure, and draws
 nothing itself: the page is `view.js` and `view.css`, which insert every text as text.
