@@ -38,7 +38,7 @@ class Table:
         return pl.Schema(self.columns)
 
 
-_CURVES: dict[str, pl.DataType | type[pl.DataType]] = {
+_CURVES = {
     "target": pl.String,  # language whose speaker asks; null when the arm is the same for all
     "pool": pl.String,  # whose candidates share the budget: "en", "mixed", "mixed-en", "planned"
     "strategy": pl.String,

@@ -147,6 +147,17 @@ def written_answer(answer: str | None) -> Markup:
     return escape(visible(answer or "")) if tree is None else _markup(tree)
 
 
+def written_text(text: str) -> Markup:
+    """A question or completion for a page without script: its formulas typeset, everything else escaped."""
+    made = Markup("")
+    for piece in segments(text):
+        if "cut" in piece:
+            made += escape(f" [{piece['cut']:,} characters not shown]")
+        else:
+            made += _markup(piece["math"]) if "math" in piece else escape(piece["text"])
+    return made
+
+
 def _markup(tree: list[Any]) -> Markup:
     name, attributes, inner = tree
     told = Markup("").join(Markup(' {}="{}"').format(Markup(key), value) for key, value in attributes.items())

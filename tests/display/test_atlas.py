@@ -180,3 +180,29 @@ def test_equal_completions_are_folded_and_failures_of_one_kind_are_shown_togethe
     page.locator(".board .card", has_text="999").locator("button", has_text="failures like this").click()
     assert page.input_value("[aria-label=failures]") == "sums" and page.input_value("[aria-label='failures in']") == "1"
     assert not said
+
+
+@pytest.mark.slow
+def test_levels_filter_problems_and_answers_are_typeset_on_every_card(opened_alone, tmp_path):
+    """Levels as PolyMath has them; problem 0 has a root as its answer."""
+    run = write_run(tmp_path, n_problems=4, n=2, languages=LANGUAGES)
+    root, number = r"\frac{\sqrt{3}}{2}", pl.col("problem_id").str.slice(-1).cast(pl.Int64)
+    level = number.replace_strict({0: "low", 1: "low", 2: "medium", 3: "top"})
+    run.write("problems", run.read("problems").with_columns(level=level))
+    expression = pl.when(number == 0).then(pl.lit(root)).otherwise("answer")
+    run.write("readings", run.read("readings").with_columns(answer=expression))
+    data = atlas.atlas_data(run)
+    assert data["levels"] == ["low", "medium", "top"] and [one["level"] for one in data["problems"]].count("low") == 2
+    page, _, said = opened_alone(atlas.atlas_body(data), "atlas.js")
+    page.select_option(".atlas select >> nth=1", label="lab-test-0000")
+    assert "level low" in page.inner_text(".problem header")
+    for place in (".board .card .top .answer", ".facts table:last-of-type td"):
+        assert page.locator(f"{place} msqrt").count() >= 1, place
+    page.select_option("[aria-label=level]", "medium")
+    assert "1 of 4 problems" in page.inner_text(".atlas .bar >> nth=0")
+    assert page.locator(".atlas select >> nth=1").locator("option").all_inner_texts()[1:] == ["lab-test-0002"]
+    assert not said
+
+
+def test_a_set_without_levels_has_no_choice_of_them(data):
+    assert data["levels"] == [] and {one["level"] for one in data["problems"]} == {None}

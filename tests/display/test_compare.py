@@ -185,6 +185,20 @@ def test_runs_are_called_by_their_models_where_these_differ(root, monkeypatch):
     assert names_of(runs) == {"base": "Qwen", "redrawn": "Gemma"}
 
 
+def test_expressions_are_typeset_and_scripts_within_them_are_text(root, tmp_path):
+    root_of_three, bad = r"\frac{\sqrt{3}}{2}", r"\text{</td><script>1</script>}^2"
+    texts = completions_side_by_side([Run("base", root)], ["lab-test-0001"]).with_columns(
+        reference=pl.lit(root_of_three),
+        answer=pl.lit(bad),
+        is_correct=pl.lit(False),
+        completion=pl.lit(rf"So it is $\boxed{{{root_of_three}}}$ < 1"),
+    )
+    names = {"base": "base", "rescored": "rescored"}
+    text = page([against_base(root, "rescored")], names, tmp_path, "<svg></svg>", texts)
+    assert text.count("<msqrt>") == 2 and "&lt; 1" in text and r"\boxed" not in text
+    assert "<script" not in text and "✗ wrong: <math" in text
+
+
 def test_text_in_a_run_is_inert_on_the_page(root, tmp_path):
     found = against_base(root, "rescored")
     bad = "</td><script>window.PWN=1</script>"

@@ -19,7 +19,7 @@ from bestofl_lib.display import charts, embed, words
 from bestofl_lib.display.origin import origin
 from bestofl_lib.display.pictures import Look, draw_svg
 from bestofl_lib.display.report.pages import ALONE, Column, Link, Table, render
-from bestofl_lib.display.text import written_answer
+from bestofl_lib.display.text import written_answer, written_text
 from bestofl_lib.files import replace_file
 from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Run
@@ -129,6 +129,8 @@ def _side_by_side(texts: pl.DataFrame, names: Mapping[str, str]) -> list[dict[st
                 "name": names[row["run"]],
                 "language": words.describe_language(row["language"]),
                 "verdict": _verdict(row),
+                "question": written_text(row["question"] or ""),
+                "completion": written_text(row["completion"] or ""),
             }
             for row in rows.iter_rows(named=True)
         ]
