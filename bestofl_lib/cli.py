@@ -58,6 +58,21 @@ def _say_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _runs(begun: str) -> list[str]:
+    """Names of runs for a shell that completes them."""
+    from bestofl_lib.runs import Folders, run_names
+
+    return [name for name in run_names(Folders.default().runs) if name.startswith(begun)]
+
+
+def _studies(begun: str) -> list[str]:
+    """Names of studies for a shell that completes them."""
+    from bestofl_lib.runs import Folders
+
+    found = sorted(path.stem for path in (Folders.default().notebooks / "studies").glob("*.yaml"))
+    return [name for name in found if name.startswith(begun)]
+
+
 @app.callback()
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -74,7 +89,9 @@ def main(
 @app.command(add_help_option=False)
 def run(
     context: typer.Context,
-    study: Annotated[str, typer.Argument(help="A file in notebooks/studies, such as lab.")] = "",
+    study: Annotated[
+        str, typer.Argument(help="A file in notebooks/studies, such as lab.", autocompletion=_studies)
+    ] = "",
     parameters: Annotated[list[str] | None, typer.Option("-p", help="name=value, as often as needed.")] = None,
     start_from: Annotated[
         str | None, typer.Option("--from", help="Leave out the notebooks before this one, such as 5.")
@@ -140,7 +157,7 @@ def check(
 
 
 @app.command()
-def status(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab") -> None:
+def status(run: Annotated[str, typer.Argument(help="A folder in data/runs.", autocompletion=_runs)] = "lab") -> None:
     """What of a run is up to date, stale or missing, and why; what runs now, how fast, how long still."""
     from bestofl_lib.study.status import describe_run
 
@@ -159,7 +176,7 @@ def runs() -> None:
 
 @app.command()
 def copy(
-    run: Annotated[str, typer.Argument(help="A folder in data/runs.")],
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.", autocompletion=_runs)],
     new: Annotated[str, typer.Argument(help="Name of the copy, such as scratch.")],
 ) -> None:
     """Copy a run, to try things out in notebooks without touching the study's figures."""
@@ -171,7 +188,7 @@ def copy(
 
 @app.command()
 def rm(
-    run: Annotated[str, typer.Argument(help="A folder in data/runs.")],
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.", autocompletion=_runs)],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a run with its candidates, and its report."""
@@ -185,7 +202,9 @@ def rm(
 
 
 @app.command("open")
-def open_report(run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab") -> None:
+def open_report(
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.", autocompletion=_runs)] = "lab",
+) -> None:
     """Open a run's report in the browser."""
     import webbrowser
 
@@ -203,7 +222,7 @@ def open_report(run: Annotated[str, typer.Argument(help="A folder in data/runs."
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def explore(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.", autocompletion=_runs)] = "lab",
     split: Annotated[str, typer.Option("--split", help="Which problems: test, dev or train.")] = "test",
     browser: Annotated[bool, typer.Option(help="Open a browser; otherwise the address is printed.")] = True,
     setting: Annotated[str, typer.Option("--setting", help="A setting saved under What if, to open with.")] = "",
@@ -216,7 +235,10 @@ def explore(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Folders in data/runs, two or more; differences are to the first.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Folders in data/runs, two or more; differences are to the first.", autocompletion=_runs),
+    ],
 ) -> None:
     """What differs between runs and why, their curves in one chart; writes a page into reports/."""
     from bestofl_lib.analysis.comparison import compare_runs
@@ -241,7 +263,7 @@ def compare(
 
 @app.command()
 def share(
-    run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.", autocompletion=_runs)] = "lab",
     to: Annotated[
         str | None,
         typer.Option(
@@ -271,7 +293,7 @@ def share(
 
 @app.command()
 def figures(
-    run: Annotated[str, typer.Argument(help="A folder in data/runs.")] = "lab",
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.", autocompletion=_runs)] = "lab",
     formats: Annotated[
         str, typer.Option("--format", help="Of pdf, svg, png, csv, tex (result tables), separated by commas.")
     ] = "svg,png,csv",
@@ -305,7 +327,7 @@ def figures(
 
 @app.command()
 def export(
-    run: Annotated[str, typer.Argument(help="A folder in data/runs.")],
+    run: Annotated[str, typer.Argument(help="A folder in data/runs.", autocompletion=_runs)],
     reward_model: Annotated[str, typer.Argument(help="A folder in the run's reward_models, such as cross.")],
     to: Annotated[str, typer.Option("--to", help="The new folder.")],
 ) -> None:

@@ -9,8 +9,8 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ class Snapshot:
     seconds: float  # since this process began, by a clock that nobody sets
     most_tokens: int = 0  # that an item can have; 0 where that is not known
     unfinished_tokens: int = 0  # of items that have begun
+    parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # such as language to done and total
 
     def words(self) -> str:
         """Done, speed and time left, such as `320 of 35,200 candidates, 19 tokens/s, about 2 h left`.
@@ -52,6 +53,14 @@ class Snapshot:
         left = self._left(new)
         return text + (f", about {duration(left)} left" if left is not None else "")
 
+    def part_words(self) -> str:
+        """Done and total of each part; empty where there are no parts.
+
+        >>> Snapshot("candidates", 5, 8, 0, 0, 1.0, parts={"en": (4, 4), "sw": (1, 4)}).part_words()
+        'en 4/4, sw 1/4'
+        """
+        return ", ".join(f"{name} {done:,}/{total:,}" for name, (done, total) in self.parts.items())
+
     def _left(self, new: int) -> float | None:
         """Seconds left by the items that are done, or, where that is less, by the most tokens that are left to write:
         items that are written together end together, and the first ones say little.
@@ -61,7 +70,7 @@ class Snapshot:
         known = []
         if new > 0 and new >= SURE_SHARE * (self.total - self.at_start):
             known.append((self.total - self.done) * self.seconds / new)
-        if self.most_tokens and self.tokens:
+        if self.tokens and self.tokens >= SURE_SHARE * (self.total - self.at_start) * self.most_tokens > 0:
             most = (self.total - self.done) * self.most_tokens - self.unfinished_tokens
             known.append(max(0, most) * self.seconds / self.tokens)
         return min(known, default=None)
@@ -83,9 +92,20 @@ class Progress:
         done: held already.
         most_tokens: that an item can have, where tokens are counted; 0: not known.
         shown: whether a bar is drawn here as well.
+        parts: done and total of each part, such as each language; `update` then says of which part an item was.
     """
 
-    def __init__(self, unit: str, total: int, done: int = 0, *, most_tokens: int = 0, shown: bool = True):
+    def __init__(
+        self,
+        unit: str,
+        total: int,
+        done: int = 0,
+        *,
+        most_tokens: int = 0,
+        shown: bool = True,
+        parts: Mapping[str, tuple[int, int]] | None = None,
+    ):
+        self._parts = {name: list(counts) for name, counts in (parts or {}).items()}
         self._bar = tqdm(total=total, initial=done, unit=f" {unit}", disable=not shown)
         self._unit, self._total, self._held, self._done, self._tokens = unit, total, done, done, 0
         self._most_tokens, self._unfinished = most_tokens, 0
@@ -102,8 +122,10 @@ class Progress:
         self._bar.close()
         self._note()
 
-    def update(self, n: int = 1, tokens: int = 0, unfinished_tokens: int = 0) -> None:
+    def update(self, n: int = 1, tokens: int = 0, unfinished_tokens: int = 0, part: str = "") -> None:
         """So many more are done and so many more tokens written; and how many more tokens unfinished items have."""
+        if part in self._parts:
+            self._parts[part][0] += n
         self._done += n
         self._tokens += tokens
         self._unfinished += unfinished_tokens
@@ -124,6 +146,7 @@ class Progress:
             "seconds": time.monotonic() - self._began,
             "most_tokens": self._most_tokens,
             "unfinished_tokens": self._unfinished,
+            "parts": self._parts,
         }
         with contextlib.suppress(OSError):  # whatever stores results reports a full disk
             part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")

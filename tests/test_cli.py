@@ -248,6 +248,29 @@ def test_check_says_how_completions_and_problems_are_read_and_what_runs_them(tmp
     assert answer.exit_code == 1 and "as completions:" in answer.output and "as problems:" in answer.output
 
 
+def test_check_reads_languages_by_name_and_says_why_a_file_with_completions_is_taken_for_problems(tmp_path):
+    rows = [{"problem_id": "a", "lang": name, "question": "2 + 2?", "target": 4, "generations": ["4", "The answer is 5."]}
+            for name in ("German", "English")]  # fmt: skip
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert (
+        "4 completions of 1 problem" in (output := call("check", str(pool)).output) and "German 2, English 2" in output
+    )
+    pool.write_text("".join(json.dumps(row | {"model": row["lang"]}) + "\n" for row in rows))
+    output = call("check", str(pool)).output
+    assert (
+        output.startswith("not read as completions: the pool holds 2 models") and "1 problem in 2 languages" in output
+    )
+
+
+def test_a_shell_completes_names_of_runs_and_studies(tiny):
+    words = {"_BESTOFL_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    for line, wanted in (("bestofl run ti", "tiny"), ("bestofl status ti", "tiny"), ("bestofl compare x", "")):
+        call("run", "tiny")
+        answer = CliRunner().invoke(app, [], env=words | {"COMP_WORDS": line}, prog_name="bestofl")
+        assert answer.output.split() == wanted.split()
+
+
 def test_doctor_says_what_it_finds_of_a_model_and_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     memory, speed = doctor._model("data/lab/policy")

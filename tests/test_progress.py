@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import threading
 import time
 
@@ -47,6 +49,34 @@ def test_rows_that_are_written_together_count_before_they_end():
     assert text == "1 of 96 candidates, 60 s each, 82 tokens/s, about 57 s left"  # not 95 minutes
     text = Snapshot(**note, done=0, tokens=4800, unfinished_tokens=4800).words()
     assert text == "0 of 96 candidates, 80 tokens/s, about 60 s left"
+
+
+def test_each_language_is_counted_and_a_line_fits_its_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "p.json"))
+    with Progress("candidates", 8, 4, shown=False, parts={"en": (4, 4), "sw": (0, 4)}) as progress:
+        progress.update(1, part="sw")
+    found = read_snapshot(tmp_path / "p.json")
+    assert found and found.done == 5 and found.part_words() == "en 4/4, sw 1/4"
+
+
+def test_on_a_terminal_the_line_is_updated_in_place_and_fits(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(watching, "LOOK", 0.01)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "p.json"))
+    monkeypatch.setenv("COLUMNS", "40")
+    lines: list[str] = []
+    with watching.watching("01_x", tmp_path / "p.json", lines.append):
+        with Progress("candidates", 8, shown=False, parts={"en": (0, 4), "sw": (0, 4)}) as progress:
+            progress.update(1, part="sw")
+        time.sleep(0.3)
+    shown = [line.removeprefix("\x1b[K") for line in terminal.getvalue().split("\r") if line.strip()]
+    assert shown and not lines and all(len(line) < 40 for line in shown)
+    assert shown[0].startswith("  01_x: 1 of 8 candidates") and shown[0].endswith("…") and shown[-1] == ""
 
 
 def test_a_torn_or_foreign_note_is_no_note(tmp_path):

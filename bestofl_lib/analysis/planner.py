@@ -23,6 +23,7 @@ from bestofl_lib.tables import SCHEMAS
 
 Array = np.ndarray
 Allocation = dict[str, int]
+BUDGETS = (2, 4, 8)  # that are planned for where nobody says otherwise
 EXHAUSTIVE = 2_000  # enumerate all allocations where there are at most so many
 
 
@@ -155,7 +156,7 @@ class Plans:
 
 def plans(
     arrays: CandidateArrays,
-    budgets: Sequence[int] = (2, 4, 8),
+    budgets: Sequence[int] | None = None,
     objective: str = "oracle",
     folds: int = 5,
     seed: int = 0,
@@ -165,15 +166,20 @@ def plans(
     would.
 
     Args:
-        budgets: completions per problem; those above the pool are refused.
+        budgets: completions per problem; those above the pool are refused. None: 2, 4 and 8 as far as the pool reaches,
+            or all that it has where that is less.
         objective: "oracle" (coverage) or the reward model that will choose.
 
     Returns:
         Tables `plan` (arms: planned, the base language's code, mixed, hindsight; `accuracy` of "planned" is held out,
         its `allocation` was made on all problems, to be used on new ones) and `allocations` (`completions` planned on
         all problems, `least` and `most` over the folds' plans: how firm the choice is). An arm that cannot serve a
-        budget has no row.
+        budget has no row; no rows of a single problem, which cannot be held out.
     """
+    if arrays.n_problems < 2:
+        return Plans(SCHEMAS["plan"].to_frame(), SCHEMAS["allocations"].to_frame())
+    room = sum(arrays.fewest(code) for code in arrays.languages)
+    budgets = budgets or [k for k in BUDGETS if k <= room] or [room]
     held = planned_values(arrays, budgets, objective, folds, seed)
     final = greedy_path(arrays, int(max(budgets)), objective)
     rows, given = [], []

@@ -52,7 +52,8 @@ def accuracy_by_language(readings: pl.DataFrame, problems: pl.DataFrame | None =
                 "n_unrevised": len(rest),
             }
         )
-    return pl.DataFrame(rows, infer_schema_length=None).sort("accuracy", descending=True)
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    return table.sort("accuracy", "language", descending=[True, False])
 
 
 def accuracy_by_level(readings: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:

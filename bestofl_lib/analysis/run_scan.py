@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bestofl_lib.languages import in_order
 from bestofl_lib.runs import Run
 from bestofl_lib.tables import KEYS
 
@@ -43,7 +42,7 @@ class Source:
     readings: pl.LazyFrame
     rewards: pl.LazyFrame | None  # None: this run has no reward model yet
     models: tuple[str, ...]  # as stored
-    languages: tuple[str, ...]
+    languages: tuple[str, ...]  # the most accurate first, as in every chart
     cells: pl.DataFrame  # one row per problem and language with candidates; see `count_cells`
 
     @property
@@ -94,9 +93,9 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
     if cells.is_empty():
         splits = ", ".join(sorted(everything["split"].unique()))
         raise ValueError(f"run {run.name!r} has read no candidates of split {split!r}; its problems are {splits}")
-    present = set(cells["language"].unique())
-    languages = tuple(in_order(present))
-    return Source(run, split, problems, readings, rewards, tuple(sorted(models)), languages, cells)
+    right = pl.col("n_correct").sum() / pl.col("n").sum()
+    best = cells.group_by("language").agg(right=right).sort("right", "language", descending=[True, False])
+    return Source(run, split, problems, readings, rewards, tuple(sorted(models)), tuple(best["language"]), cells)
 
 
 def _over_seeds(rewards: pl.DataFrame) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from bestofl_lib.analysis.contest import Winners
 from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.run_scan import Source
 from bestofl_lib.analysis.votes import Estimate, majority_of_allocation, weighted_vote_of_allocation
+from bestofl_lib.languages import in_order
 from bestofl_lib.tables import KEYS
 
 Array = np.ndarray
@@ -79,7 +80,9 @@ class Numbers:
             rewards = None if source.rewards is None or (name is None and rows * len(source.models) > LARGE) else (
                 source.rewards if name is None else source.rewards_by(name)
             ).join(source.readings.select(KEYS), on=KEYS, how="semi").collect()  # fmt: skip
-            usable = [code for code, n in self.most.items() if n]
+            usable = in_order(
+                [code for code, n in self.most.items() if n]
+            )  # as curves have them: votes are drawn alike
             return CandidateArrays.of(candidates, readings, rewards, split=None, languages=usable)
 
         return self.keep(("pool", name), read)
@@ -275,7 +278,8 @@ def _arm(
         else ()
     )
     key = ("arm", setting.strategy, model, moved, languages, tuple(budgets))
-    found = numbers.keep(key, lambda: arm_values(arrays, "+".join(languages), setting.strategy, model, budgets))
+    pool = "+".join(in_order(languages))
+    found = numbers.keep(key, lambda: arm_values(arrays, pool, setting.strategy, model, budgets))
     if found is None:
         what = f"rewards by {model!r}" if model else f"numbers for {setting.strategy!r}"
         raise ValueError(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from bestofl_lib.candidates.sampling import requested
+from bestofl_lib.candidates.sampling import Wanted, requested
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.models.contract import Request, Sampler, Sampling
 from bestofl_lib.problems.prompts import Asking
@@ -58,7 +57,7 @@ def forecast(
     problems: pl.DataFrame,
     store: Store,
     sampler: Sampler,
-    n: int | Mapping[str, int],
+    n: Wanted,
     settings: Sampling,
     *,
     seed: int = 0,

@@ -17,7 +17,7 @@ import polars as pl
 
 from bestofl_lib.candidates.pool_rows import REWARD, ROW, pool_rows
 from bestofl_lib.candidates.store import Store
-from bestofl_lib.languages import check_languages
+from bestofl_lib.languages import check_languages, code_of
 from bestofl_lib.problems.load import check_problems, clean_text, first_problems, map_texts
 from bestofl_lib.problems.references import read_references, refuse_unread
 from bestofl_lib.tables import KEY, check_table
@@ -205,6 +205,8 @@ def _with_languages(
                 "the pool names its languages; leave out `language`, or choose some of them with `languages`"
             )
         rows = rows.with_columns(language=pl.lit(language))
+    named = [name for name in ("language", "trace_language") if name in rows.columns]
+    rows = rows.with_columns(map_texts(name, lambda text: code_of(text) or text) for name in named)  # German is de
     if "language" not in rows.columns:
         raise ValueError(
             "the pool has no column of languages; name it with columns={'language': '…'}, or give the language of all "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,13 +26,14 @@ AXES = ("question_language", "thinking_language", "answer_language")  # of a can
 _SHAPED = (*AXES, "condition")  # of a candidate, as asked
 _APART = 100_000  # indices of the next wording start so much higher: more wordings move no candidate
 _KEPT = ("n_tokens", "finish_reason", "logprob", "seconds", "token_ids", "token_logprobs")  # of a completion
+Wanted = int | Mapping[str, int | Mapping[str, int]]  # candidates per problem and language, see `generate`
 
 
 def generate(
     problems: pl.DataFrame,
     store: Store,
     sampler: Sampler,
-    n: int | Mapping[str, int],
+    n: Wanted,
     settings: Sampling | None = None,
     *,
     seed: int = 0,
@@ -52,7 +54,8 @@ def generate(
             and returns what all shares have drawn so far.
         sampler: writes the completions; not touched beyond its identity when nothing is missing.
         n: candidates per problem and language; or by split, such as {"train": 4, "test": 8}
-            (rows of other splits are left out; a split that these problems do not have asks for nothing).
+            (rows of other splits are left out; a split that these problems do not have asks for nothing); of a split
+            one number, or an allocation, such as {"en": 3, "de": 2}: other languages are not asked.
         settings: temperature and so on; by default `Sampling()`.
         seed: of the study; each candidate's own seed is derived from it, the problem, the language and the index.
         style, system_prompt: of the prompt, see `problems.prompts.messages`.
@@ -79,14 +82,16 @@ def generate(
         if store.share is not None:
             missing = missing.filter(_in_share(missing, store.share))
         if missing.height:
-            _draw(missing, prompts, store, sampler, settings, seed, (style, asking), len(wanted), progress)
+            _draw(
+                missing, prompts, store, sampler, settings, seed, (style, asking), Counter(wanted["language"]), progress
+            )
     return store.candidates(partial=store.share is not None)
 
 
 def requested(
     problems: pl.DataFrame,
     identity: str,
-    n: int | Mapping[str, int],
+    n: Wanted,
     settings: Sampling,
     seed: int,
     style: str,
@@ -170,7 +175,7 @@ def _draw(
     settings: Sampling,
     seed: int,
     how: tuple[str, Asking],
-    n_wanted: int,
+    n_wanted: Counter[str],
     progress: bool,
 ) -> None:
     """Draw the missing candidates into the store, which is open for writing."""
@@ -192,8 +197,9 @@ def _draw(
     draws = dict(zip(missing.select(*KEY).iter_rows(), missing["draw"], strict=True))
     shaped = dict(zip(missing.select(*KEY).iter_rows(), missing.select(_SHAPED).iter_rows(), strict=True))
     written = {(r.problem_id, r.language, r.sample_index): len(r.begun.tokens) for r in requests if r.begun}
-    limit = settings.max_new_tokens
-    bar = Progress("candidates", n_wanted, n_wanted - len(requests), most_tokens=limit, shown=progress)
+    limit, total = settings.max_new_tokens, n_wanted.total()
+    parts = {code: (n - missing.filter(language=code).height, n) for code, n in n_wanted.items()}
+    bar = Progress("candidates", total, total - len(requests), most_tokens=limit, shown=progress, parts=parts)
     try:
         with bar:
             bar.update(0, unfinished_tokens=sum(written.values()))
@@ -212,7 +218,7 @@ def _draw(
                     | {field: getattr(completion, field) for field in _KEPT}
                 )
                 before = written.pop(key, 0)
-                bar.update(1, max(0, (completion.n_tokens or 0) - before), -before)
+                bar.update(1, max(0, (completion.n_tokens or 0) - before), -before, key[1])
     finally:
         if facts := getattr(sampler, "facts", None):
             store.note(facts | {"drawn": len(requests) - len(draws)})
@@ -233,15 +239,41 @@ def _in_share(table: pl.DataFrame, share: Share) -> pl.Series:
     return table.join(mine, on=["problem_id", "language"], how="left", maintain_order="left")["mine"]
 
 
-def _with_n(problems: pl.DataFrame, n: int | Mapping[str, int]) -> pl.DataFrame:
+def allocation_of(parts: Sequence[str], languages: Sequence[str]) -> dict[str, int]:
+    """Completions per language from parts such as "en:3".
+
+    Raises:
+        ValueError: a part is not of that form, or names a language that is not asked, or one twice.
+
+    >>> allocation_of(["en:3", "de:2"], ["de", "en", "sw"])
+    {'en': 3, 'de': 2}
+    """
+    found: dict[str, int] = {}
+    for part in parts:
+        code, _, number = part.partition(":")
+        if not number.strip().isdigit():
+            raise ValueError(f"allocation has {part!r}; expected language:completions, such as en:3")
+        if code.strip() not in languages or code.strip() in found:
+            why = "occurs twice" if code.strip() in found else f"is not among the languages {', '.join(languages)}"
+            raise ValueError(f"allocation: {code.strip()!r} {why}; name each language once, and in `languages` too")
+        found[code.strip()] = _count(int(number))
+    return found
+
+
+def _with_n(problems: pl.DataFrame, n: Wanted) -> pl.DataFrame:
     """The rows to ask, with a column n."""
     if isinstance(n, Mapping):
         present = set(problems["split"])
         if unknown := sorted(set(n) - present - set(SPLITS)):
             raise ValueError(f"n names unknown splits {', '.join(unknown)}; there are: {', '.join(sorted(present))}")
-        counts = {split: _count(value) for split, value in n.items() if split in present}
-        problems = problems.filter(pl.col("split").is_in(list(counts)))
-        counted = problems.with_columns(n=pl.col("split").replace_strict(counts, return_dtype=pl.Int32))
+        codes = problems["language"].unique().to_list()
+        rows = [
+            (split, code, _count(k))
+            for split, value in n.items()
+            for code, k in (value if isinstance(value, Mapping) else dict.fromkeys(codes, value)).items()
+        ]
+        counts = pl.DataFrame(rows, schema={"split": pl.String, "language": pl.String, "n": pl.Int32}, orient="row")
+        counted = problems.join(counts, on=["split", "language"], how="inner", maintain_order="left")
     else:
         counted = problems.with_columns(n=pl.lit(_count(n), pl.Int32))
     if counted.is_empty():

@@ -347,6 +347,13 @@ def _of_last_arm(table: pl.DataFrame) -> pl.DataFrame:
     return table.join(last, on=last.columns, how="semi", nulls_equal=True)
 
 
+def levels(table: pl.DataFrame) -> pl.DataFrame | Markdown:
+    """Accuracy per language and level. Table `accuracy_by_level`; a sentence where the problem set has no levels."""
+    if table.is_empty():
+        return Markdown("This problem set has no levels of difficulty.")
+    return table.pivot("level", index="language", values="accuracy")
+
+
 @_or_nothing
 def plan(table: pl.DataFrame) -> Markdown:
     """What planning gains at the largest budget. Table of `planner.plans`."""
@@ -365,6 +372,18 @@ def plan(table: pl.DataFrame) -> Markdown:
         f"on, it reaches {_accuracy(planned)}"
         + (": " + "; ".join(others) if others else "")
         + f". It loses {points(planned['regret'])} to hindsight."
+    )
+
+
+@_or_nothing
+def plan_to_paste(table: pl.DataFrame) -> Markdown:
+    """The plan at the largest budget as a parameter of a study. Table `allocations` of `planner.plans`."""
+    last = table.filter((pl.col("budget") == pl.col("budget").max()) & (pl.col("completions") > 0))
+    parts = last.sort("completions", "language", descending=[True, False]).select("language", "completions")
+    line = ",".join(f"{code}:{k}" for code, k in parts.iter_rows())
+    return Markdown(
+        "To draw just this for each test problem, add to a study that samples, such as `bestofl run mgsm`:\n\n"
+        f"    -p allocation={line}"
     )
 
 

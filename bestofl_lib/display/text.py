@@ -198,4 +198,4 @@ def written_markdown(text: str) -> str:
     import bleach
     from nbconvert.filters import markdown2html
 
-    return bleach.clean(markdown2html(text), tags={*bleach.ALLOWED_TAGS, *_WRITTEN_TAGS})
+    return bleach.clean(markdown2html(unbroken(text)), tags={*bleach.ALLOWED_TAGS, *_WRITTEN_TAGS})

@@ -93,6 +93,10 @@ LAB_CAVEAT = (
     "It is a toy policy of 1.8 million parameters on made-up problems: this report shows what the workbench does, not "
     "how real models behave."
 )
+BASELINE_CAVEAT = (
+    "No rewards came with the completions: a baseline that sees only their text, trained on the file's other problems, "
+    "stands in for a reward model."
+)
 DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".eval", ".gz", ".zst")
 GLOSSARY = {
     "problem": "one task with one right answer; its translations count as the same problem",

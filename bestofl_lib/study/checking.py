@@ -39,7 +39,10 @@ def check_file(source: str, options: dict[str, str] | None = None) -> list[str]:
         if re.search(r", (?:line|row) \d+: (?:n_tokens|logprob|sample_index|reward)", str(first)):
             raise StudyError(spoken(str(first), ("columns", "rewards"))) from first  # only completions have those
         try:
-            return _as_problems(source, options)
+            lines = _as_problems(source, options)
+            if "no column for completion" in str(first):
+                return lines
+            return [f"not read as completions: {spoken(str(first), tuple(options))}", *lines]
         except (ValueError, OSError) as second:
             words = (
                 "model",

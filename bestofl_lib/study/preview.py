@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bestofl_lib.candidates.sampling import allocation_of
 from bestofl_lib.languages import PIVOT, language
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
@@ -133,10 +134,12 @@ def _candidates(run: Run, steps: list[Step]) -> list[str]:
     each = {split: values[f"{split}_problems"] * values[f"{split}_candidates"] for split in SPLITS}
     thinking = values["think_in"] or values["languages"]
     several = sum(bool(language(code).wordings) for code in thinking) / len(thinking)
+    tested = each.pop("test") * len(values["languages"])
+    if values["allocation"]:
+        tested = values["test_problems"] * sum(allocation_of(values["allocation"], values["languages"]).values())
     wanted = round(
-        len(values["languages"])
-        * (len(values["think_in"]) or 1)
-        * (sum(each.values()) + each["test"] * several * (values["wordings"] - 1))
+        (len(values["think_in"]) or 1)
+        * (len(values["languages"]) * sum(each.values()) + tested * (1 + several * (values["wordings"] - 1)))
     )
     held = len(run.store().candidates(partial=True)) if (run.store().folder / "asked.parquet").exists() else 0
     return [f"candidates: at most {wanted:,} wanted, {held:,} stored"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from bestofl_lib.display.origin import origin
 from bestofl_lib.progress import read_snapshot
 from bestofl_lib.runs import Folders, Run, existing_run, run_names
 from bestofl_lib.study.errors import StudyError
@@ -116,7 +117,8 @@ def _now(run: Run, state: State, record: dict[str, Any]) -> str:
     """What a running notebook is doing, such as `running since 10:02: 4 of 320 candidates, …`."""
     since = datetime.fromisoformat(record["started"]).astimezone().strftime("%H:%M")
     snapshot = read_snapshot(progress_path(executed_path(run, state.name)))
-    return f"running since {since}" + (f": {snapshot.words()}" if snapshot else "")
+    parts = f" ({snapshot.part_words()})" if snapshot and snapshot.parts else ""
+    return f"running since {since}" + (f": {snapshot.words()}{parts}" if snapshot else "")
 
 
 def _candidates(run: Run) -> list[str]:
@@ -151,6 +153,7 @@ def _one_line(run: Run) -> str:
         model = next((r["parameters"]["model"] for r in records.values() if r["parameters"].get("model")), "")
         study = run.recorded().get("study", {}).get("name", "by hand")
         parts = [f"{run.name:<20} {date}  {study}"]
+        model = model or ", ".join(origin(run).models)  # a pool of one model needs no parameter
         if model:
             parts.append(str(model))
         if run.has("problems"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import threading
 import time
@@ -27,7 +28,7 @@ class Watched:
 def watching(name: str, progress: Path, say: Callable[[str], None]) -> Iterator[Watched]:
     """Watch memory and progress until the block ends.
 
-    On a terminal one line is updated in place; elsewhere one line is printed every 30 seconds.
+    On a terminal one line is updated in place, cut to its width; elsewhere one line is printed every 30 seconds.
 
     Args:
         name: of the notebook.
@@ -53,14 +54,21 @@ def _watch(name: str, progress: Path, say: Callable[[str], None], seen: Watched,
         seen.peak = max(seen.peak, _memory())
         snapshot = read_snapshot(progress)
         line = f"  {name}: {snapshot.words()}" if snapshot else ""
+        if snapshot and snapshot.parts:
+            line += f" ({snapshot.part_words()})"
         if live and line != shown:
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            width = shutil.get_terminal_size().columns
+            print(f"\r\x1b[K{_cut(line, width - 1)}", end="", file=sys.stderr, flush=True)
             shown = line
         elif not live and line and time.monotonic() - said >= EVERY and line != shown:
             said, shown = time.monotonic(), line
             say(line)
     if live and shown:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _cut(line: str, most: int) -> str:
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _memory() -> int:

@@ -17,7 +17,7 @@ import pytest
 from made_up_samplers import SeedWriter, problems
 
 from bestofl_lib.candidates import store
-from bestofl_lib.candidates.sampling import candidate_seed, draw_hash, generate
+from bestofl_lib.candidates.sampling import allocation_of, candidate_seed, draw_hash, generate
 from bestofl_lib.candidates.store import Store, StoreWarning
 from bestofl_lib.models.contract import Sampling
 
@@ -64,6 +64,17 @@ def test_fewer_are_returned_when_fewer_are_asked_for(tmp_path):
 def test_n_may_differ_by_split(tmp_path):
     counts = draw(tmp_path, SeedWriter(), n={"train": 1, "test": 3})["problem_id"].value_counts()
     assert dict(counts.iter_rows()) == {"p0": 2, "p1": 6, "p2": 2}
+
+
+def test_an_allocation_draws_so_many_of_each_language_and_none_of_others(tmp_path):
+    given = allocation_of(["sw:3", "en:1"], ["en", "sw", "th"])
+    drawn = draw(tmp_path, SeedWriter(), table=problems(3, ("en", "sw", "th")), n={"train": 2, "test": given})
+    counts = drawn.group_by("problem_id", "language").len().sort("problem_id", "language").rows()
+    assert counts[:3] == [("p0", "en", 2), ("p0", "sw", 2), ("p0", "th", 2)]  # for training
+    assert counts[3:5] == [("p1", "en", 1), ("p1", "sw", 3)]
+    for parts in (["xx:1"], ["en"], ["en:0"], ["en:1", "en:2"]):
+        with pytest.raises(ValueError, match=r"allocation|at least 1"):
+            allocation_of(parts, ["en", "sw"])
 
 
 @pytest.mark.parametrize(

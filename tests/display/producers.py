@@ -16,6 +16,7 @@ from bestofl_lib.analysis.arrays import CandidateArrays, arrays_of_run
 from bestofl_lib.analysis.claims import claims_of
 from bestofl_lib.analysis.comparison import curves_side_by_side
 from bestofl_lib.analysis.curves import curves, curves_by_level, interval_sources
+from bestofl_lib.analysis.drawn import completion_lengths
 from bestofl_lib.analysis.picks import selected_by_every_rule
 from bestofl_lib.analysis.planner import plans
 from bestofl_lib.analysis.reading_quality import accuracy_by_language, accuracy_by_reader
@@ -63,6 +64,7 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
     )
     return _of_arrays(arrays) | {
         "curves_by_level": curves_by_level(arrays, levels, replicates=200),
+        "completion_lengths": completion_lengths(candidates),
         "accuracy_by_language": accuracy_by_language(judged, problems),
         "reading_rules": judged.group_by("language", "rule").agg(n=pl.len()),
         "accuracy_by_reader": accuracy_by_reader(others),

@@ -75,7 +75,7 @@ def test_every_chart_refuses_a_table_without_a_column_by_name(tables, name):
     table = tables[name]
     required = next(
         c
-        for c in ("gain_low", "accuracy", "auc", "effect", "exclusive", "rule", "n", "budget", "reward_model")
+        for c in ("gain_low", "accuracy", "median", "auc", "effect", "exclusive", "rule", "n", "budget", "reward_model")
         if c in table.columns and (c != "gain_low" or "efficiency" not in table.columns)  # optional in `curves`
     )
     with pytest.raises(ValueError, match=f"this chart needs {required}; the table has "):

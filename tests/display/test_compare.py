@@ -137,8 +137,12 @@ def test_several_runs_stand_in_one_chart_and_side_by_side(root, tmp_path):
     assert (tmp_path / "compare-base-rescored-redrawn.html").exists()
     for name in ("rescored", "redrawn"):
         assert f"<h2>{name} (made-up) against base (made-up)</h2>" in text
-    picture = base64.b64decode(re.search(r"data:image/svg\+xml;base64,([\w+/=]+)", text)[1]).decode()
-    assert all(f"{run.name} (made-up)" in picture for run in runs)
+    pictures = [base64.b64decode(part).decode() for part in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", text)]
+    phone, page = (float(re.search(r'viewBox="0 0 ([\d.]+)', picture)[1]) for picture in pictures)
+    assert phone < 400 < page, "one picture for a phone, one for a page"
+    for picture in pictures:
+        assert all(f"{run.name} (made-up)" in picture for run in runs)
+        assert "runs base, rescored, redrawn" in picture and "30 problems in 2 languages" in picture
     problem = found[0].flips["problem_id"][0]
     shown = completions_side_by_side(runs, [problem])
     assert shown["run"].to_list() == [run.name for run in runs] and text.count(f"<h3>{problem}: right answer") == 1
@@ -207,7 +211,7 @@ def test_text_in_a_run_is_inert_on_the_page(root, tmp_path):
         completion=pl.lit(bad), question=pl.lit(bad)
     )
     changed = replace(found, settings=rows, flips=found.flips.with_columns(why=pl.lit(bad)))
-    text = page([changed], {"base": bad, "rescored": bad}, tmp_path, "<svg></svg>", texts)
+    text = page([changed], {"base": bad, "rescored": bad}, tmp_path, ["<svg></svg>"] * 2, texts)
     assert "<script" not in text and "&lt;script&gt;" in text
 
 

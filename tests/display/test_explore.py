@@ -424,6 +424,19 @@ def test_two_settings_are_compared_problem_by_problem(numbers):
     assert what_if_view(numbers, second, second)["against"] is None
 
 
+def test_it_opens_on_a_problem_that_divides_the_languages_and_that_the_reward_model_gets_wrong(run, source):
+    opened = Explorer(run_scan.open_run(run)).state["problem"]
+    cells = source.cells.filter(problem_id=opened)
+    assert (cells["n_correct"] > 0).any() and cells["n_correct"].n_unique() > 1
+    mistakes = run_scan.count_mistakes(source, source.reward_models[0])
+    assert mistakes.filter(problem_id=opened)["mistaken"].item() or not mistakes["mistaken"].any()
+
+
+def test_languages_stand_in_the_order_of_every_chart(source):
+    shares = source.cells.group_by("language").agg(share=pl.col("n_correct").sum() / pl.col("n").sum())
+    assert list(source.languages) == shares.sort("share", descending=True)["language"].to_list()
+
+
 def test_the_selection_is_the_candidates_that_the_choices_pick(run):
     page = Explorer(run_scan.open_run(run)).choose(tab="problem", strategy="best_of_k", budget=4, seed=3)
     table = page.selection()

@@ -8,7 +8,7 @@ import nbformat
 import polars as pl
 import pytest
 
-from bestofl_lib.display import charts, embed
+from bestofl_lib.display import charts, embed, words
 from bestofl_lib.display.report import build as report_build
 from bestofl_lib.display.report.build import LARGEST, build_report
 from bestofl_lib.display.text import inert_text
@@ -129,6 +129,17 @@ def test_a_study_of_another_model_is_titled_and_cited_by_what_it_asked_and_of_wh
     for text in pages.values():
         assert "A study" not in text
     assert "Cite: Best-of-L, mgsm." in pages["index.html"]
+
+
+def test_an_imported_pool_without_rewards_says_what_stands_in_for_a_reward_model(run, tmp_path):
+    records = run.recorded()["notebooks"]
+    records["01_make_numbers"]["parameters"] = {"pool": "mine/answers.jsonl"}
+    run.record("notebooks", records)
+    rows = pl.DataFrame({"reward_model": ["cross"], "rows": [40], "available": [90]})
+    for rewards, said in ((rows.clear(), False), (rows, True)):
+        run.write("baseline", rewards)
+        text = build(run, tmp_path)[1]["index.html"]
+        assert (words.BASELINE_CAVEAT.replace("'", "&#39;") in text) == said
 
 
 def test_the_overview_shows_the_one_chart_that_tells_the_story(run, tmp_path):

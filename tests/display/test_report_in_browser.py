@@ -105,6 +105,35 @@ def test_every_chart_is_drawn_without_a_request_or_a_complaint(opened, report, w
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page itself never scrolls sideways"
 
 
+FIRST = """() => new Promise((done) => {
+  const seen = () => document.querySelector('.bestofl-chart svg');
+  const told = () => setTimeout(() => done([performance.now(), document.querySelectorAll('[data-drawn]').length]));
+  const look = () => (seen() ? requestAnimationFrame(told) : setTimeout(look, 5));
+  look();
+})"""
+
+
+@pytest.mark.parametrize("name", ["01_all_charts.html", "index.html"])
+def test_the_first_chart_is_shown_within_a_second_of_work_and_before_the_others_are_worked_out(browser, report, name):
+    context = browser.new_context(viewport={"width": 1200, "height": 800}, offline=True)
+    try:
+        page = context.new_page()
+        process = context.new_cdp_session(page)
+        process.send("Performance.enable", {"timeDomain": "threadTicks"})  # time of the processor, whoever else is busy
+        page.goto((report / name).as_uri(), wait_until="commit")
+        shown, drawn = page.evaluate(FIRST)
+        metrics = {metric["name"]: metric["value"] for metric in process.send("Performance.getMetrics")["metrics"]}
+        page.wait_for_function("document.documentElement.dataset.charts === 'drawn'", timeout=120_000)
+        whole = page.evaluate("performance.now()")
+    finally:
+        context.close()
+    assert metrics["TaskDuration"] < 1, "seconds of the page's thread"
+    if name != "index.html":  # which has one chart
+        assert drawn <= 4 and shown < whole / 2, (
+            f"{shown:.0f} ms of {whole:.0f}, {drawn} drawn before the first is seen"
+        )
+
+
 LABELS = """() => [...document.querySelectorAll('.bestofl-chart')].map((figure) => {
   const edge = figure.getBoundingClientRect(), name = JSON.parse(figure.querySelector('script').textContent).usermeta.name, faults = [];
   const texts = [...figure.querySelectorAll('svg text')].filter((text) => text.textContent.trim() && getComputedStyle(text).opacity > 0.05);

@@ -5,7 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from bestofl_lib.analysis.reward_choices import reward_bias
+from bestofl_lib.candidates.sampling import allocation_of
 from bestofl_lib.display import takeaways
+from bestofl_lib.study.plan import declared_parameters, load_study
 from bestofl_lib.tables import SCHEMAS
 
 
@@ -151,10 +153,18 @@ def test_a_plan_is_set_beside_english_and_equal_shares():
     assert text.endswith("It loses 1.2 points to hindsight.")
 
 
+def test_the_line_to_paste_is_what_the_notebook_that_draws_takes(tables):
+    text = said(takeaways.plan_to_paste(tables["allocation"]))
+    parts = text.rpartition("-p allocation=")[2].split(",")
+    given = allocation_of(parts, tables["allocation"]["language"].to_list())
+    assert sum(given.values()) == tables["allocation"]["budget"].max()
+    assert "allocation" in {parameter.name for parameter, _, _ in declared_parameters(load_study("mgsm"))}
+
+
 TABLES = {
     "accuracy": "accuracy", "training": None, "reward_quality": "reward_quality", "exclusive": "exclusive", "gains": "gains",
     "sole_solvers": "sole_solvers", "claims": "claims", "curves": "curves", "interval_sources": "interval_sources", "plan": "plan",
-    "readers": None, "reward_bias": "reward_bias", "reward_trials": "reward_trials",
+    "readers": None, "reward_bias": "reward_bias", "reward_trials": "reward_trials", "plan_to_paste": "allocations", "levels": "accuracy_by_level",
 }  # fmt: skip
 
 

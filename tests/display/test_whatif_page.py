@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 
 from bestofl_lib.analysis import uncertainty
 from bestofl_lib.analysis.apportion import apportion
+from bestofl_lib.analysis.arms import UNREWARDED, arm_values
 from bestofl_lib.analysis.arrays import arrays_of_run
 from bestofl_lib.analysis.coverage import coverage_of_allocation
 from bestofl_lib.analysis.votes import majority_of_allocation
@@ -73,7 +74,7 @@ def page(opened, tmp_path):
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 def test_the_page_computes_what_the_library_computes(page, data, arrays, allocation):
-    vector = [allocation.get(code, 0) for code in arrays.languages]
+    vector = [allocation.get(language["code"], 0) for language in data["languages"]]
     correct = {code: arrays.is_correct[code] for code in allocation}
     k = sum(allocation.values())
     wanted = {
@@ -122,8 +123,7 @@ def test_on_the_lab_the_page_computes_what_the_library_computes(page, lab):
     assert {len(data["ranks"][way]) for way in ("cross", "multi", "mono")} == {3}
     page.evaluate("(data) => { window.held = data }", data)
     for allocation in LAB_ALLOCATIONS:
-        vector = [allocation.get(code, 0) for code in arrays.languages]
-        allocation = {code: k for code, k in zip(arrays.languages, vector, strict=True) if k}
+        vector = [allocation.get(language["code"], 0) for language in data["languages"]]
         correct, k = {code: arrays.is_correct[code] for code in allocation}, sum(vector)
         wanted = {
             "oracle": coverage_of_allocation(correct, allocation),
@@ -163,20 +163,48 @@ def test_the_page_s_interval_is_the_library_s(page, kind, n, seeds):
         assert abs(end - np.mean(ends)) < 5 * np.std(ends) + 1e-9, "apart by more than the noise of 2,000 replicates"
 
 
-def test_odd_completions_go_to_the_first_languages_on_both_sides(page):
+SHARES = f"""([data, way, pool, budget]) => {{
+  const most = data.languages.map((language, place) => (pool.includes(place) ? language.n : 0));
+  return ({COMPUTE})([data, way, window.bestoflEstimators.equalShares(budget, most)]);
+}}"""
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3, 5, 7, 11, 24])
+def test_equal_shares_give_odd_completions_to_languages_drawn_at_random_as_curves_do(page, data, arrays, budget):
+    codes = [language["code"] for language in data["languages"]]
+    pools = {
+        "mixed": codes,
+        f"mixed-{arrays.base}": [code for code in codes if code != arrays.base],
+        "sw+th": ["sw", "th"],
+    }
+    for pool, members in pools.items():
+        if budget > 6 * len(members):
+            continue
+        for way in ("cross", "mono", "logprob", "oracle", "random"):
+            kind = (way, None) if way in UNREWARDED else ("best_of_k", way)
+            wanted = arm_values(arrays, pool, *kind, [budget]).accuracy[:, 0]
+            found = page.evaluate(SHARES, [data, way, [codes.index(code) for code in members], budget])
+            assert np.abs(np.array(found) - wanted).max() < 1e-9, (pool, way)
+        wanted = arm_values(arrays, pool, "majority", None, [budget], draws=4000)
+        found = page.evaluate(SHARES, [data, "majority", [codes.index(code) for code in members], budget])
+        assert np.abs(np.array(found) - wanted.accuracy[:, 0]).max() < 5 * np.sqrt(2 * 0.25 / 4000)
+
+
+def test_shares_are_as_equal_as_what_each_language_has(page):
     rng = np.random.default_rng(0)
     for _ in range(300):
         codes = LAB[: rng.integers(1, 12)]
         most = rng.integers(0, 9, len(codes)).tolist()
         budget = int(rng.integers(0, 1 + sum(most)))
-        found = page.evaluate("([k, most]) => window.bestoflEstimators.equalShares(k, most)", [budget, most])
-        assert found == list(apportion(budget, codes, dict(zip(codes, most, strict=True))).values()), (budget, most)
-    assert page.evaluate("window.bestoflEstimators.equalShares(8, Array(11).fill(8))") == [1] * 8 + [0] * 3
+        share = "([k, most]) => { const g = window.bestoflEstimators.equalShares(k, most); return [g, g.open || [], g.extra || 0]; }"
+        given, more, extra = page.evaluate(share, [budget, most])
+        settled = [k + (place in more[:extra]) for place, k in enumerate(given)]
+        assert settled == list(apportion(budget, codes, dict(zip(codes, most, strict=True))).values()), (budget, most)
 
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 def test_the_page_votes_as_the_library_votes(page, data, arrays, allocation):
-    vector = [allocation.get(code, 0) for code in arrays.languages]
+    vector = [allocation.get(language["code"], 0) for language in data["languages"]]
     answers = {code: arrays.answers[code] for code in allocation}
     wanted = majority_of_allocation(answers, arrays.reference, allocation, draws=4000)
     found = np.array(page.evaluate(COMPUTE, [data, "majority", vector]))
@@ -216,19 +244,27 @@ def test_sliders_change_the_figure_and_a_kept_setting_lists_the_problems_that_fl
     assert page.evaluate("document.documentElement.scrollWidth") <= 1000
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(opened_alone, data, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
+    page, _, _ = opened_alone(whatif_body(data), "whatif.js", scheme=scheme)
+    page.wait_for_function("document.documentElement.dataset.whatif === 'drawn'")
+    page.click(".whatif .bar button")
+    faults = axe.Axe().run(page).response["violations"]
+    assert [fault["id"] for fault in faults if fault["impact"] in ("serious", "critical")] == []
+
+
 def test_a_point_of_a_chart_opens_as_a_setting_beside_the_base_language(opened_alone, data, arrays):
     page, _, said = opened_alone(whatif_body(data), "whatif.js")
     page.wait_for_function("document.documentElement.dataset.whatif === 'drawn'")
     read = lambda: float(page.get_attribute(".whatif", "data-accuracy"))  # noqa: E731
-    for name, codes in (("mixed", arrays.languages), (f"mixed-{arrays.base}", arrays.languages[1:]), ("sw", ("sw",))):
-        page.evaluate("(hash) => { window.location.hash = hash }", f"{name}/cross/3")
-        page.wait_for_function(
-            "(n) => document.querySelectorAll('.whatif th input:checked').length === n", arg=len(codes)
-        )
-        if name == "sw":
-            rewards, correct = arrays.reward("cross", codes), {c: arrays.is_correct[c] for c in codes}
-            assert read() == pytest.approx(best_of_allocation(rewards, correct, {"sw": 3}).mean(), abs=1e-9)
-        assert "best of k by cross reward, en 3" in page.inner_text(".whatif")
+    without, half = f"mixed-{arrays.base}", f"half-{arrays.base}"
+    for name, n in (("mixed", 4), (without, 3), (half, 4), ("sw", 1)):
+        page.evaluate("(hash) => { window.location.hash = hash }", f"{name}/cross/5")
+        page.wait_for_function("(n) => document.querySelectorAll('.whatif th input:checked').length === n", arg=n)
+        wanted = arm_values(arrays, name, "best_of_k", "cross", [5]).accuracy.mean()
+        assert read() == pytest.approx(wanted, abs=1e-9), "the figure of the chart, at an odd budget too"
+        assert "best of k by cross reward, en 5" in page.inner_text(".whatif")
     assert page.locator(".flips a").count() and not said
 
 

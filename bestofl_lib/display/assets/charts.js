@@ -249,9 +249,14 @@
     return line;
   }
 
-  async function drawAll() {
-    for (const figure of document.querySelectorAll("figure.bestofl-chart")) {
+  // The browser shows what is drawn before the next chart is worked out; a page in the background has no frames to wait for.
+  const shown = () => new Promise((go) => { requestAnimationFrame(() => setTimeout(go)); setTimeout(go, 100); });
+
+  // Charts of a page or of a part of it that are not drawn yet, from the top.
+  async function drawAll(part) {
+    for (const figure of (part || document).querySelectorAll("figure.bestofl-chart:not([data-drawn])")) {
       try { await draw(figure); } catch (error) { console.error(figure.id + ": " + error.message); } // the others go on
+      await shown();
     }
     document.documentElement.dataset.charts = "drawn";
   }

@@ -11,10 +11,7 @@
       else link.removeAttribute("aria-current");
     }
     window.scrollTo(0, 0);
-    for (const figure of page.querySelectorAll("figure.bestofl-chart:not([data-drawn])")) {
-      try { await window.bestofl.draw(figure); } catch (error) { console.error(figure.id + ": " + error.message); } // the others go on
-    }
-    document.documentElement.dataset.charts = "drawn";
+    await window.bestofl.drawAll(page);
   }
 
   const asked = () => (window.location.hash.startsWith("#page=") ? decodeURIComponent(window.location.hash.slice(6)).split("/")[0] : null);

@@ -3,7 +3,7 @@
 (function () {
   "use strict";
   const { h, svg, percent, counted } = window.bestoflCommon;
-  const { bestOf, coverage, random, majority, equalShares } = window.bestoflEstimators;
+  const { bestOf, coverage, random, majority, equalShares, budgetOf } = window.bestoflEstimators;
   const intervals = window.bestoflIntervals;
   const average = (list) => list.reduce((a, b) => a + b, 0) / list.length;
 
@@ -13,10 +13,10 @@
   function show(root, data) {
     const languages = data.languages, ids = data.ids;
     const on = languages.map(() => true);
-    let how = data.ways[0].name, allocation = equalShares(Math.min(8, total()), most()), kept = null;
+    let how = data.ways[0].name, allocation = equalShares(Math.min(8, total()), most()), kept = null, line = {};
     function most() { return languages.map((language, l) => (on[l] ? language.n : 0)); }
     function total() { return most().reduce((a, b) => a + b, 0); }
-    const budget = () => allocation.reduce((a, b) => a + b, 0);
+    const budget = () => budgetOf(allocation);
 
     // Chance to be right of each problem, and its mean per training seed of a reward model.
     function values(way, given) {
@@ -43,6 +43,7 @@
         draw();
       } } });
       const part = h("input", { type: "range", min: 0, max: language.n, value: 0, "aria-label": language.name + ": completions", on: { input: () => {
+        allocation = settled(allocation);
         allocation[l] = on[l] ? Number(part.value) : 0;
         if (!budget()) allocation[l] = 1;
         draw();
@@ -56,18 +57,25 @@
       h("div", { class: "bar" }, h("label", {}, "choosing by ", choose), h("label", {}, "completions ", slider, count), keep),
       h("div", { class: "two" }, h("table", {}, h("tbody", {}, rows.map((row) => row.row))), h("div", {}, figure, note, chart)), flips);
 
-    const describe = (given) => data.ways.find((way) => way.name === how).text + ", " + languages.map((language, l) => (given[l] ? language.code + " " + given[l] : "")).filter(Boolean).join(", ");
+    // One more for the first of those that may have it: what sliders show, and where a hand takes over.
+    const settled = (given) => given.map((k, l) => k + (given.extra && given.open.slice(0, given.extra).includes(l) ? 1 : 0));
+    const parts = (given, l) => (given.extra && given.open.includes(l) ? given[l] + " or " + (given[l] + 1) : String(given[l]));
+    const describe = (given) => {
+      const told = data.ways.find((way) => way.name === how).text + ", ", named = languages.map((language, l) => l).filter((l) => parts(given, l) !== "0");
+      if (given.extra) return told + counted(budgetOf(given), "completion") + " in equal shares over " + counted(named.length, "language");
+      return told + named.map((l) => languages[l].code + " " + given[l]).join(", ");
+    };
 
     function draw() {
       slider.max = total();
       slider.value = budget();
       count.textContent = " " + budget();
-      rows.forEach((row, l) => { row.part.value = allocation[l]; row.part.disabled = !on[l]; row.told.textContent = allocation[l]; });
+      rows.forEach((row, l) => { row.part.value = settled(allocation)[l]; row.part.disabled = !on[l]; row.told.textContent = parts(allocation, l); });
       const here = values(how, allocation), found = average(here.all), ends = intervals.accuracy(here.all, data.t, here.seeds);
       root.dataset.accuracy = found;
       root.dataset.interval = ends.join(" ");
       figure.textContent = percent(found, 1);
-      note.textContent = "of " + counted(ids.length, "problem") + " right, 95 % interval " + interval(ends) + " over problems" + (here.seeds.length > 1 ? " and training seeds" : "") + " (" + (how === "majority" ? "votes are simulated, " + DRAWS + " draws a problem" : "exact over all draws") + "). " + describe(allocation) + ".";
+      note.textContent = "of " + counted(ids.length, "problem") + " right, 95 % interval " + interval(ends) + " over problems" + (here.seeds.length > 1 ? " and training seeds" : "") + " (" + (how === "majority" ? "votes are simulated, " + DRAWS + " draws a problem" : "exact over all draws") + "): " + describe(allocation) + ".";
       keep.textContent = kept ? "forget the kept setting" : "keep this setting to compare with";
       curve(found);
       flips.replaceChildren(...(kept ? compared(here) : []));
@@ -85,14 +93,18 @@
     }
 
     function curve(now) {
-      const top = languages.reduce((sum, language, l) => sum + (on[l] ? language.n : 0), 0), points = [];
-      for (let k = 1; k <= top; k = Math.max(k + 1, Math.round(k * 1.6))) points.push([k, average(values(how, equalShares(k, most())).all)]);
+      const top = total(), asked = how + " " + most();
+      if (line.of !== asked) {
+        line = { of: asked, points: [] };
+        for (let k = 1; k <= top; k = Math.max(k + 1, Math.round(k * 1.6))) line.points.push([k, average(values(how, equalShares(k, most())).all)]);
+      }
+      const points = line.points;
       const x = (k) => 40 + (440 * Math.log2(k)) / Math.max(Math.log2(top), 1), y = (v) => 190 - 170 * v;
       const picture = svg("svg", { viewBox: "0 0 500 220", role: "img", "aria-label": "accuracy against budget in equal shares" });
       for (const share of [0, 0.25, 0.5, 0.75, 1]) picture.append(svg("line", { x1: 40, x2: 480, y1: y(share), y2: y(share), class: "rule" }), svg("text", { x: 34, y: y(share) + 4, "text-anchor": "end" }, Math.round(100 * share) + "%"));
       for (let k = 1; k <= top; k *= 2) picture.append(svg("text", { x: x(k), y: 208, "text-anchor": "middle" }, k));
       picture.append(svg("polyline", { points: points.map(([k, v]) => x(k) + "," + y(v)).join(" "), class: "line" }), svg("circle", { cx: x(budget()), cy: y(now), r: 6, class: "now" }));
-      chart.replaceChildren(picture, h("p", { class: "note" }, "Line: equal shares over the chosen languages, odd completions to the first of them; ring: this setting."));
+      chart.replaceChildren(picture, h("p", { class: "note" }, "Line: equal shares over the chosen languages; odd completions go to languages drawn at random, as in every chart. Ring: this setting."));
     }
     // A point of a chart: its pool, way and budget, beside the base language alone. False where this page does not offer it.
     function open(pool, way, k) {
@@ -107,7 +119,8 @@
       allocation = equalShares(k, held(members));
       if (pool.startsWith("half-")) {
         const first = Math.ceil(k / 2), rest = equalShares(k - first, held(base.map((is) => !is)));
-        allocation = rest.map((n, l) => (base[l] ? Math.min(first, languages[l].n) : n));
+        allocation = Object.assign(rest.slice(), rest);
+        languages.forEach((language, l) => { if (base[l]) allocation[l] = Math.min(first, language.n); });
       }
       const alone = equalShares(k, held(base));
       kept = { found: values(how, alone), text: describe(alone) };

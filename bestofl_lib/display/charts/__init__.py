@@ -21,7 +21,13 @@ from bestofl_lib.display.charts.curves import (
     runs_side_by_side,
 )
 from bestofl_lib.display.charts.planning import allocation, planner_regret
-from bestofl_lib.display.charts.reading import accuracy_by_language, accuracy_by_reader, reading_rules, trace_languages
+from bestofl_lib.display.charts.reading import (
+    accuracy_by_language,
+    accuracy_by_reader,
+    completion_lengths,
+    reading_rules,
+    trace_languages,
+)
 from bestofl_lib.display.charts.rewards import calibration, reward_quality, selected_languages
 from bestofl_lib.display.charts.training import reward_trials, transfer
 
@@ -35,6 +41,7 @@ __all__ = [
     "claim_controls",
     "claim_details",
     "claims_forest",
+    "completion_lengths",
     "curves_by_level",
     "english_against_mixed",
     "exclusive_solves",

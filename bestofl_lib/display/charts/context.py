@@ -35,5 +35,7 @@ def current() -> Context:
     if not _run or not _run[0].folder.is_dir():
         return Context()
     run = _run[0]
-    order = run.read("accuracy").sort("accuracy", descending=True)["language"].to_list() if run.has("accuracy") else []
-    return Context(footer_of(run), tuple(order))
+    order = ()
+    if run.has("accuracy"):
+        order = tuple(run.read("accuracy").sort("accuracy", "language", descending=[True, False])["language"])
+    return Context(footer_of(run), order)

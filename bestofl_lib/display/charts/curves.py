@@ -15,10 +15,10 @@ from bestofl_lib.display.charts.style import (
     GREY,
     INK,
     MIXED,
-    MULTI,
     OWN,
     PLANNED,
     POINTS,
+    RUN_COLOURS,
     SKY,
     VOTE,
     Arm,
@@ -100,8 +100,9 @@ def budget_curves(
         "What does each way of spending a budget reach, for a speaker of each language?",
         f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against completions per problem over all "
         "languages; expectations over all "
-        "subsets (votes simulated); the shaded gap is printed; bands are 95 % intervals over problems.",
-        room=55,
+        "subsets (votes simulated); the shaded gap and the last values are printed; bands are 95 % intervals over "
+        "problems.",
+        room=96,
     )
 
 
@@ -238,7 +239,7 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
     shown = [words.strategy(*pair) for pair in (("best_of_k", "cross"), ("majority", None), ("oracle", None))]
     shown = [name for name in shown if name in set(panel)]
     table = thinned(table.filter(pl.col("panel").is_in(shown)))
-    colours = alt.Scale(domain=list(names.values()), range=[OWN, MIXED, MULTI, PLANNED, VOTE, SKY, GREY][: len(names)])
+    colours = alt.Scale(domain=list(names.values()), range=RUN_COLOURS[: len(names)])
     look = _Look(colours, accuracy_domain(table), table["budget"])
     last = table.filter((pl.col("panel") == shown[0]) & (pl.col("budget") == pl.col("budget").max())).sort("accuracy")
     best, k = last.row(-1, named=True), last["budget"][0]
@@ -251,7 +252,7 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
         "How far does each run come with the same budget?",
         f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions "
         "per problem in equal shares over the languages that all runs have; bands are 95 % intervals over problems.",
-        room=125,
+        room=50 + 7 * (max(map(len, names.values())) + 7),
     )
 
 
@@ -316,7 +317,7 @@ class _Look:
 def _own_panel(
     rows: pl.DataFrame, code: str, gap: tuple[float, int] | None, names: list[str], look: _Look
 ) -> alt.LayerChart:
-    """One language: its lines, their bands, and the gap of two lines shaded."""
+    """One language: its lines with their last values, their bands, and the gap of two lines shaded."""
     colour = alt.Color("arm:N", title=None, sort=names, scale=look.colours, legend=_line_legend())
     x, y = look.x_axis(None), accuracy_axis("accuracy", look.domain, "")
     base = alt.Chart(rows)
@@ -336,6 +337,17 @@ def _own_panel(
             .encode(x=x, y=accuracy_axis("from", look.domain, ""), y2="to:Q")
         )
         layers.insert(0, shade)
+    ends = rows.sort("budget").group_by("arm", maintain_order=True).last().with_columns(end=percent_of("accuracy"))
+    first = ends.filter(pl.col("arm") == names[0])
+    near = pl.col("budget") <= 4 * first["budget"].sum()  # the first line's value reaches no further
+    rival = rows.filter((pl.col("arm") != names[0]) & near)
+    higher = rival.filter(pl.col("accuracy") >= first["accuracy"].sum())
+    beside = -9 if rival.height and higher.is_empty() else 9
+    layers += [
+        alt.Chart(part).mark_text(align="left", dx=5, dy=beside if name == names[0] else 0)
+        .encode(x=x, y=y, text="end:N", color=colour)
+        for name in names if (part := ends.filter(pl.col("arm") == name)).height
+    ]  # fmt: skip
     told = f"{english_name(code)}  {signed(gap[0])} at {gap[1]}" if gap else english_name(code)
     return alt.layer(*layers).properties(width=230, height=140, title=panel_title(told))  # type: ignore[return-value]
 

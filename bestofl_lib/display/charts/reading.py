@@ -35,6 +35,36 @@ from bestofl_lib.text import percent, signed
 
 
 @or_nothing
+def completion_lengths(table: pl.DataFrame) -> alt.TopLevelMixin:
+    """How long are completions in each language, and how many were cut off?
+
+    Args:
+        table: one row per language, as `analysis.drawn.completion_lengths` gives it.
+    """
+    need(table, "language", "unit", "median", "low", "high", "longest", "cut", "n_candidates")
+    unit, most = table["unit"][0], table["cut"].max()
+    ends = pl.when(pl.col("cut") > 0).then(pl.format(" · cut off {}", percent_of("cut"))).otherwise(pl.lit(""))
+    printed = pl.col("median").round().cast(pl.Int64).cast(pl.String)
+    table = with_names(table).with_columns(sure=pl.lit(True), label=printed + ends, short=printed)
+    order = languages_in_order(table["language"])
+    shortest, longest = (table.sort("median", "language").row(place, named=True) for place in (0, -1))
+    tips = tooltips(table, "language_name", "median", "low", "high", "longest", "cut", "n_candidates")
+    told = (
+        "how completions ended is not known" if most is None else f"at most {percent(most)} of a language are cut off"
+    )
+    return finish(
+        interval_dots(table, "median", alt.Axis(format="d"), f"{unit} of a completion", order, tips),
+        "completion_lengths",
+        f"Completions have {shortest['median']:.0f} {unit} in {shortest['language_name']} to "
+        f"{longest['median']:.0f} in {longest['language_name']} (medians); {told}",
+        "How long are completions in each language, and how many were cut off?",
+        f"Median of {spelled_range(table['n_candidates'])} completions per language; lines leave out the shortest and "
+        "the longest tenth; cut off: ended at the limit of tokens.",
+        room=label_room(table),
+    )
+
+
+@or_nothing
 def accuracy_by_language(table: pl.DataFrame) -> alt.TopLevelMixin:
     """How often one candidate is right, per language, and how often nothing could be read.
 

@@ -31,6 +31,7 @@ OWN, MIXED, MULTI, PLANNED, VOTE, SKY, GREY = (
     "#56b4e9",
     "#868e96",  # ceilings, references, zero
 )
+RUN_COLOURS = ["#0f7585", "#b0306a", "#6a7d12", "#8b5a2b", "#4a4e9a", "#5f6b78", "#c2185b"]  # of runs side by side
 Arm = tuple[str, str, str | None]  # pool ("own": the language of the speaker), strategy, reward model
 ARM_COLOURS: dict[Arm, str] = {
     ("own", "best_of_k", "mono"): OWN,

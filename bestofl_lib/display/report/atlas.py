@@ -122,9 +122,6 @@ def _open(run: Run, with_rewards: bool) -> run_scan.Source | None:
         source = run_scan.open_run(run, "test" if "test" in splits else None)
     except ValueError:
         return None  # no candidate of these problems was read
-    right = pl.col("n_correct").sum() / pl.col("n").sum()
-    best = source.cells.group_by("language").agg(right=right).sort("right", "language", descending=[True, False])
-    source = replace(source, languages=tuple(best["language"]))  # as in every chart: the most accurate first
     return source if with_rewards else replace(source, rewards=None, models=())
 
 

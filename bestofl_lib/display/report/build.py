@@ -186,7 +186,9 @@ def _cells(notebook: Any) -> str:
 
 
 def _prepared(notebook: Any) -> Any:
-    """The notebook with the chart library left out, charts reduced to their data, and Polars' own styles dropped."""
+    """The notebook with the chart library left out, charts reduced to their data, and Polars' own styles, its
+    quotes around texts and its word for an empty cell dropped.
+    """
     notebook = nbformat.from_dict(notebook)
     for cell in notebook.cells:
         if cell.cell_type != "code":
@@ -197,9 +199,9 @@ def _prepared(notebook: Any) -> Any:
             if spec is not None:
                 output["data"] = nbformat.from_dict({"text/html": embed.chart_block(spec, draw=False)})
             elif "text/html" in output.get("data", {}):
-                output["data"]["text/html"] = re.sub(
-                    r"<style>.*?</style>", "", output["data"]["text/html"], flags=re.DOTALL
-                )
+                table = re.sub(r"<style>.*?</style>", "", output["data"]["text/html"], flags=re.DOTALL)
+                table = re.sub(r"<td>&quot;(.*?)&quot;</td>", r"<td>\1</td>", table, flags=re.DOTALL)
+                output["data"]["text/html"] = table.replace("<td>null</td>", "<td>–</td>")
             if output.get("metadata", {}).get("bestofl") != embed.SETUP:
                 kept.append(output)
         cell.outputs = kept

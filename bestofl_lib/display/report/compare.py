@@ -23,10 +23,10 @@ from bestofl_lib.display.text import written_answer, written_text
 from bestofl_lib.files import replace_file
 from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Run
-from bestofl_lib.text import p_value, percent, signed, signed_interval, signed_points, unsigned
+from bestofl_lib.text import counted, p_value, percent, signed, signed_interval, signed_points, unsigned
 
 MOST_FLIPS = 200  # rows of the table of flipped problems
-WIDTH = 9.5  # inches of the chart: the page's width
+WIDTHS = (9.5, 3.6)  # inches of the chart: as wide as the page, and as a phone
 MOST_TEXTS = 12  # problems whose completions are shown side by side
 
 
@@ -58,29 +58,34 @@ def write_page(runs: Sequence[Run], found: Sequence[Comparison], reports: Path) 
     """
     names = names_of(runs)
     path = reports / f"compare-{'-'.join(run.name for run in runs)}.html"
-    picture = draw_svg([charts.runs_side_by_side(curves_side_by_side(runs), names).to_dict()], Look(width=WIDTH))[0]
+    chart = charts.runs_side_by_side(curves_side_by_side(runs), names).to_dict()
+    chart["usermeta"]["source"] = " · ".join(
+        ("Best-of-L", f"runs {', '.join(run.name for run in runs)}", _asked(found))
+    )
+    pictures = [draw_svg([chart], Look(width=width))[0] for width in WIDTHS]
     flipped = list(dict.fromkeys(problem for one in found for problem in one.flips["problem_id"].head(MOST_TEXTS)))
     texts = completions_side_by_side(runs, flipped[:MOST_TEXTS])
-    replace_file(path, page(found, names, reports, picture, texts).encode("utf8", "replace"))
+    replace_file(path, page(found, names, reports, pictures, texts).encode("utf8", "replace"))
     return path
 
 
 def page(
-    found: Sequence[Comparison], names: Mapping[str, str], reports: Path, picture: str, texts: pl.DataFrame
+    found: Sequence[Comparison], names: Mapping[str, str], reports: Path, pictures: Sequence[str], texts: pl.DataFrame
 ) -> str:
     """The comparison as one page that needs nothing else.
 
     Args:
         names: how each run is called, see `names_of`.
         reports: where the runs' own reports are looked for, to link their atlases.
-        picture: the runs' curves as SVG.
+        pictures: the runs' curves as SVG, in the widths of `WIDTHS`.
         texts: of `comparison.completions_side_by_side`.
     """
     title = " · ".join(names.values())
     body = render(
         "compare.html.j2",
         title=title,
-        picture=Markup(f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"),
+        pictures=[Markup(f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}") for svg in pictures],
+        asked=_asked(found),
         parts=[_part(one, names, reports) for one in found],
         texts=_side_by_side(texts, names),
     )
@@ -99,6 +104,11 @@ def page(
         scripts=(),
         style=Markup(embed.asset("page.css") + embed.asset("compare.css")),
     )
+
+
+def _asked(found: Sequence[Comparison]) -> str:
+    n, languages = found[0].n_problems, found[0].languages.height
+    return f"{counted(n, 'problem')} in {counted(languages, 'language')}"
 
 
 def _part(found: Comparison, names: Mapping[str, str], reports: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def overview(run: Run, study_title: str, judged: bool) -> Overview:
     controls = run.read("claim_controls") if judged and run.has("claim_controls") else None
     tiles = () if claims is None else tuple(_tiles(claims, added, plan))
     return Overview(
-        title, _warning(accuracy), _subject(run, found), words.LAB_CAVEAT if found.bundled else "",
+        title, _warning(accuracy), _subject(run, found), _caveat(run, found),
         "" if claims is None else _result(claims, controls), tiles,
     )  # fmt: skip
 
@@ -93,6 +93,14 @@ def _subject(run: Run, found: Origin) -> str:
     return (
         f"{model} answered {n:,} {problems} {where}, {each} times each: {readings.height:,} completions, {how}{date}."
     )
+
+
+def _caveat(run: Run, found: Origin) -> str:
+    """What limits all that follows; empty where nothing is known to."""
+    if found.bundled:
+        return words.LAB_CAVEAT
+    trained_on_it = run.has("baseline") and not run.read("baseline").is_empty()
+    return words.BASELINE_CAVEAT if trained_on_it and run.given_rewards().is_empty() else ""
 
 
 def _warning(accuracy: pl.DataFrame | None) -> str:

@@ -81,6 +81,15 @@ def defined(text: str) -> Markup:
     return Markup(re.sub(rf"\b({names})s?\b", shown, str(escape(_printable(unbroken(text)))), flags=re.IGNORECASE))
 
 
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line behind an underscore, and only there.
+
+    >>> print(breakable("08_budget_curves"))
+    08_<wbr>budget_<wbr>curves
+    """
+    return Markup("_<wbr>").join(escape(_printable(part)) for part in name.split("_"))
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     made = Environment(
@@ -90,7 +99,7 @@ def _environment() -> Environment:
         finalize=_printable,
         trim_blocks=False,
     )
-    made.filters["defined"] = defined
+    made.filters |= {"defined": defined, "breakable": breakable}
     return made
 
 

@@ -7,7 +7,7 @@ ends differ by the noise of 2,000 resamplings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,13 @@ def whatif_data(arrays: CandidateArrays, atlas: str) -> dict[str, Any] | None:
         atlas: address of a problem in the atlas, with `{}` for its id.
 
     Returns:
-        `ids`, `languages` (code, name, n), `base` (number of the base language), `t` (Student's t for the intervals),
-        `ways` (name, text), `correct` (per language and problem: 0 or 1 of each candidate), `answers` (the same: codes,
-        0 the right one, -1 unread), `ranks` (per way, training seed, language and problem; equal rewards have equal
-        ranks). None where the pool is too large for a page.
+        `ids`, `languages` (code, name, n; the most accurate first), `base` (number of the base language), `t`
+        (Student's t for the intervals), `ways` (name, text), `correct` (per language and problem: 0 or 1 of each
+        candidate), `answers` (the same: codes, 0 the right one, -1 unread), `ranks` (per way, training seed, language
+        and problem; equal rewards have equal ranks). None where the pool is too large for a page.
     """
-    codes = arrays.languages
+    best = {code: float(np.nanmean(arrays.is_correct[code])) for code in arrays.languages}
+    codes = sorted(arrays.languages, key=lambda code: (-best[code], code))  # as in every chart: the most accurate first
     if sum(int(arrays.exists[code].sum()) for code in codes) > MOST_CANDIDATES:
         return None
     ranks: dict[str, list[Any]] = {}
@@ -46,7 +47,7 @@ def whatif_data(arrays: CandidateArrays, atlas: str) -> dict[str, Any] | None:
         seeds = arrays.by_seed if name in arrays.reward_models else (arrays,)
         rewards = [found for one in seeds if (found := one.reward(name, codes)) is not None]
         if len(rewards) == len(seeds):
-            ranks[name] = [_ranks(arrays, found) for found in rewards]
+            ranks[name] = [_ranks(arrays, found, codes) for found in rewards]
     ways = [
         (name, words.strategy("best_of_k", name) if name not in MEASURES else words.strategy(name)) for name in ranks
     ]
@@ -75,13 +76,13 @@ def _row(values: np.ndarray, exists: np.ndarray) -> list[int]:
     return values[exists].astype(int).tolist()
 
 
-def _ranks(arrays: CandidateArrays, rewards: Mapping[str, np.ndarray]) -> list[list[list[int]]]:
+def _ranks(arrays: CandidateArrays, rewards: Mapping[str, np.ndarray], codes: Sequence[str]) -> list[list[list[int]]]:
     """Per language and problem the rank of each candidate among all of the problem's, the highest reward highest."""
-    made: dict[str, list[list[int]]] = {code: [] for code in arrays.languages}
+    made: dict[str, list[list[int]]] = {code: [] for code in codes}
     for p in range(arrays.n_problems):
-        parts = [rewards[code][p][arrays.exists[code][p]] for code in arrays.languages]
+        parts = [rewards[code][p][arrays.exists[code][p]] for code in codes]
         rank = rankdata(np.concatenate(parts), method="dense").astype(int)
         ends = np.cumsum([len(part) for part in parts])[:-1]
-        for code, mine in zip(arrays.languages, np.split(rank, ends), strict=True):
+        for code, mine in zip(codes, np.split(rank, ends), strict=True):
             made[code].append(mine.tolist())
-    return [made[code] for code in arrays.languages]
+    return [made[code] for code in codes]
