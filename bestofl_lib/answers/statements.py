@@ -23,6 +23,7 @@ _CLAUSE = re.compile(rf"{SENTENCE_END.pattern}|[,;:，、،؛：；](?=\s|[^\x00
 _PARAGRAPH_END = re.compile(r"\n\s*\n")
 _LINE_OPENS = re.compile(r"(?:\A|\n)[\s#*_>\-•(\[【「✅👉]*(?:[^\W\d_]+[ ,*-]+){0,4}+(?:\w{0,12})$")
 _FORMULA = re.compile(r"[\d\s+*/×÷·^().,{}x−–-]+|\\(?:times|div|cdot|[dt]?frac)")
+_BLANKS = re.compile(r"\s+")
 _EQUALS = re.compile(r"(?:=|≈|≃|\\approx)")
 # 25 % of 80: not the answer, but how it is found
 _PERCENT_OF = re.compile(r"\s?%\s*(?:[^\W\d_]{1,4}\s+|的|の)\D{0,2}\d")
@@ -86,7 +87,7 @@ def direct_number(text: str, at: int, code: str, digits_only: bool = False) -> F
     if number.value is not None and (compound := phrases().compound.match(text, number.end, end)):
         second = number_at(text, compound.end(), code)
         return Found(None, number.start, second.end if second else compound.end(), "several numbers")
-    if number.value is not None and (less := re.compile(r"\s+").match(text, number.end)):
+    if number.value is not None and (less := _BLANKS.match(text, number.end)):
         taken = _minus(text, less.end(), end, code)  # 8 minus 5 = 3
         if taken is not None:
             return taken
@@ -233,7 +234,7 @@ def best_of(text: str, start: int, end: int, code: str, line: int | None = None)
 
 def _larger_unit(text: str, numbers: list[Number], chosen: Number) -> Number | None:
     """The 3 of "3 hours and 45 minutes" where 45 is chosen; None where the number before is no part of it."""
-    at = next((place for place, number in enumerate(numbers) if number.start == chosen.start), 0)
+    at = next((place for place in reversed(range(len(numbers))) if numbers[place].start == chosen.start), 0)
     before = numbers[at - 1] if at else None
     if before is None or before.value is None:
         return None
