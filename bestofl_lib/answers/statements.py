@@ -246,6 +246,7 @@ def _larger_unit(text: str, numbers: list[Number], chosen: Number) -> Number | N
 # --- no cue
 
 _UNFINISHED = re.compile(r"\s*(?:[=≈+*/×÷−–-]|\\(?:times|div|cdot|approx))[\s$*\\()]*$")  # 15 + 27 =
+_OPEN_FORMULA = re.compile(r"(?<!\$)\$(?=\\)[^$]*$")  # $\frac{11}{4} at the end, never closed; not $5
 _BARE_LINE = re.compile(r"[\s*_#$\\(]*")
 
 
@@ -283,6 +284,8 @@ def without_cue(text: str, begin: int, code: str) -> tuple[str | None, Found | N
     last = numbers[-1]
     if asks(text, last.end):
         return None, Found(None, last.start, last.end, "a question")
+    if _OPEN_FORMULA.match(text, last.start - 1):
+        return None, Found(None, last.start, last.end, "cut off within a formula")
     if _UNFINISHED.match(text, last.end):
         return None, Found(None, last.start, last.end, "an equation without result")
     bold = last_match(_BOLD, text, start, len(text))
