@@ -20,6 +20,7 @@ from bestofl_lib.study.parameters import Parameter, check_value, read_parameters
 from bestofl_lib.text import suggestion
 
 LANGUAGE_FILE = "language.toml"  # in a run folder: its language file
+RENAMED = {"prompt": "style"}  # parameters that had another name
 
 
 class Study(BaseModel):
@@ -179,6 +180,6 @@ def _check_known(given: Iterable[str], known: Iterable[str], complaint: str) -> 
     known = list(known)
     for parameter in given:
         if parameter not in known:
-            raise StudyError(
-                f"{complaint} {parameter!r}; {suggestion(parameter, known)}parameters: {', '.join(sorted(known))}"
-            )
+            new = RENAMED.get(parameter)
+            hint = f"it is called {new!r} now; " if new in known else suggestion(parameter, known)
+            raise StudyError(f"{complaint} {parameter!r}; {hint}parameters: {', '.join(sorted(known))}")

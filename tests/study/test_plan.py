@@ -101,6 +101,12 @@ def test_a_trial_of_the_study_of_a_real_model_is_12_problems_4_candidates_and_2_
     assert trial_overrides(load_study("mgsm"), {"run": "mine", "test_problems": "3"})["run"] == "mine"
 
 
+@pytest.mark.parametrize(("old", "new"), [("prompt", "it is called 'style' now"), ("system", "'system_prompt'")])
+def test_an_old_name_of_a_parameter_is_refused_with_the_new_one(old, new):
+    with pytest.raises(StudyError, match=f"has a parameter '{old}'; .*{new}"):
+        plan(load_study("lab"), {old: "native"})
+
+
 def test_what_messages_advise_for_a_real_model_are_parameters_of_its_study():
     known = {parameter.name for parameter, _, _ in declared_parameters(load_study("mgsm"))}
     assert {
