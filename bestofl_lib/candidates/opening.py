@@ -66,7 +66,7 @@ def open_sampler(
         return TransformersSampler(model, revision or None, **options)
     from bestofl_lib.candidates.ray_sampler import RaySampler
 
-    return RaySampler(model, revision or None, address=engine, **options)
+    return RaySampler(model, revision or None, engine=engine, **options)
 
 
 def _refuse(values: dict[str, tuple[Any, Any]], reason: str) -> None:

@@ -23,7 +23,7 @@ class RaySampler:
     Args:
         model, revision, dtype, chat_template, batch_rows: see `TransformersSampler`; a folder must be there on every
             node under the same path.
-        address, device, workers: see `RayCluster`.
+        engine, device, workers: see `RayCluster`.
         chunk: requests that a worker is given at once.
 
     Raises:
@@ -36,7 +36,7 @@ class RaySampler:
         model: str,
         revision: str | None = None,
         *,
-        address: str = "ray",
+        engine: str = "ray",
         device: str = "auto",
         dtype: str = "auto",
         workers: int | None = None,
@@ -44,7 +44,7 @@ class RaySampler:
         batch_rows: int | None = None,
         chunk: int = _CHUNK,
     ):
-        self._cluster = RayCluster(address, device, workers)
+        self._cluster = RayCluster(engine, device, workers)
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}; a worker must be given at least 1 request at a time")
         # the worker's number format follows from its device, which need not be this machine's
@@ -59,7 +59,7 @@ class RaySampler:
 
         Raises:
             RuntimeError: workers die again and again without finishing anything.
-            ConnectionError: no cluster at the address.
+            ConnectionError: no cluster at the address of `engine`.
         """
         self.facts = {}
         make, call = functools.partial(_open, self._options), functools.partial(_write, settings)

@@ -21,21 +21,23 @@ class RayCluster:
     """Which cluster is used, and how its workers are placed.
 
     Args:
-        address: "ray": the cluster named by RAY_ADDRESS, or a new one on this machine; or "ray://head:10001".
+        engine: "ray": the cluster named by RAY_ADDRESS, or a new one on this machine; or "ray://head:10001".
         device: "auto" (one GPU per worker where the cluster has GPUs, else one CPU), "cpu" or "cuda".
         workers: processes over the whole cluster; None: one per GPU, or one per CPU where there is none.
 
     Raises:
         ImportError: Ray is not installed.
-        ValueError: another address or device.
+        ValueError: another engine or device.
     """
 
-    def __init__(self, address: str = "ray", device: str = "auto", workers: int | None = None):
+    def __init__(self, engine: str = "ray", device: str = "auto", workers: int | None = None):
         load_ray()
-        check_engine(address)
+        check_engine(engine)
+        if engine == "local":
+            raise ValueError("engine 'local' is this process and no cluster; use 'ray' or 'ray://head:10001'")
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device {device!r}: workers of a Ray cluster take 'auto', 'cpu' or 'cuda'")
-        self.address, self.device, self.workers = address, device, workers
+        self.engine, self.device, self.workers = engine, device, workers
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
@@ -44,7 +46,7 @@ class RayCluster:
         if ray.is_initialized():
             yield
             return
-        address = None if self.address == "ray" else self.address
+        address = None if self.engine == "ray" else self.engine
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
         try:
             yield

@@ -169,7 +169,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"address": "head:10001"}, "'ray://head:10001'"), ({"device": "mps"}, "'mps'"), ({"chunk": 0}, "chunk is 0")],
+    [({"engine": "head:10001"}, "'ray://head:10001'"), ({"device": "mps"}, "'mps'"), ({"chunk": 0}, "chunk is 0")],
 )
 def test_options_that_cannot_be_are_named(options, message):
     from bestofl_lib.candidates.ray_sampler import RaySampler
