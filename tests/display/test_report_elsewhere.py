@@ -13,7 +13,7 @@ from producers import write_executed
 from test_explorer_browser import jupyter_lab
 
 from bestofl_lib.display import charts, embed
-from bestofl_lib.display.report.build import build_report
+from bestofl_lib.display.report.build import build_report, mark_unfinished
 from bestofl_lib.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -52,6 +52,18 @@ def test_every_chart_is_printed_whole_and_nothing_is_asked_for(opened, report):
     pdf = page.pdf(format="A4")
     assert pdf.startswith(b"%PDF") and pdf.count(b"/Type /Page\n") > len(charts.__all__) // 4
     assert (asked[before:], said) == ([], [])
+
+
+def test_pages_of_an_unfinished_run_say_so_in_words(opened, report):
+    said = "These pages may be older than their run: 01_all_charts was started"
+    place = "(() => [document.querySelector('h1').getBoundingClientRect().top, getComputedStyle(document.documentElement, '::before').content])()"
+    before, _ = opened(report / "01_all_charts.html")[0].evaluate(place)
+    mark_unfinished(report, said)
+    try:
+        after, content = opened(report / "01_all_charts.html")[0].evaluate(place)
+    finally:
+        (report / "assets" / "state.js").write_text("")
+    assert content == f'"{said}"' and after > before + 40  # a line of text in a frame
 
 
 class Marionette:
