@@ -185,7 +185,10 @@ TABLES: dict[str, Table] = {
         {
             "reward_model": pl.String,
             "rows": pl.Int64,  # pairs it learnt from in each fold; 0: none could be formed, so no rewards either
-            "available": pl.Int64,
+            "available": pl.Int64,  # pairs that existed, in the fold with fewest
+            "n_problems": pl.Int64,  # problems its pairs come from, in the fold and training with fewest
+            "n_candidates": pl.Int64,  # distinct candidates in its pairs, in the fold and training with fewest
+            "status": pl.String,  # "trained" or why it could not be
         },
         ("reward_model",),
     ),

@@ -59,6 +59,7 @@ def control_table(
     languages = [*cells.targets, None]
     rows = []
     for place, (name, selector, held) in enumerate(arms):
+        itself = (name, selector) == ("own", mono)  # what the others are compared with: 0 for certain
         for offset, code in enumerate(languages):
             i = place * len(languages) + offset
             rows.append(
@@ -72,9 +73,9 @@ def control_table(
                     "low": level.low[i],
                     "high": level.high[i],
                     "gain": gain.effect[i],
-                    "gain_low": gain.low[i],
-                    "gain_high": gain.high[i],
-                    "p": None if (name, selector) == ("own", mono) else gain.p[i],
+                    "gain_low": 0.0 if itself else gain.low[i],
+                    "gain_high": 0.0 if itself else gain.high[i],
+                    "p": None if itself else gain.p[i],
                     "n_problems": arrays.n_problems,
                 }
             )

@@ -8,6 +8,7 @@ no question, and never sees how many candidates agree on an answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def score_text_baseline(
     rows: int = 2000,
     cross_shares: str = "natural",
     folds: int = 5,
+    trainings: int = 3,
     seed: int = 0,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Train the text baseline on a pool by cross-fitting, and score the pool with it.
@@ -61,14 +63,17 @@ def score_text_baseline(
         rows: pairs per model at most.
         cross_shares: of the pairs of languages in "cross", see `pairs.training_pairs`.
         folds: by problem.
+        trainings: of each model, on draws of pairs with the seeds seed, seed + 1, …
 
     Returns:
-        The rewards table, and one row per reward model: reward_model, rows (0: some fold has no pairs, so
-        there are no rewards either), available. Without any pairs the rewards table is empty.
+        The rewards table, and the table `baseline`, one row per reward model (rows 0: some fold has no pairs, so there
+        are no rewards either). Without any pairs the rewards table is empty.
 
     Raises:
-        ValueError: candidates without readings.
+        ValueError: candidates without readings, or no training at all.
     """
+    if trainings < 1:
+        raise ValueError(f"trainings={trainings} trains nothing; use 1 or more")
     table = candidates.filter(pl.col("finish_reason").ne_missing("error")).select(*KEY, "completion")
     table = table.join(readings.select(*KEY, "answer", "is_correct"), on=list(KEY), how="left", maintain_order="left")
     if table["is_correct"].null_count():
@@ -84,25 +89,29 @@ def score_text_baseline(
     available = {name: min(available_pairs(part, name) for part in learning.values()) for name in names}
     used = min([rows, *(n for n in available.values() if n)])
     features = text_features(table["completion"].to_list(), table["answer"].is_not_null().to_numpy())
-    parts = [pl.DataFrame(schema=SCHEMAS["rewards"]).drop("seed")]
-    for name in names:
-        if not available[name]:
-            continue
-        for k, part in learning.items():
-            pairs = training_pairs(part, name, used, seed, cross_shares)
-            chosen, rejected = (_rows(pairs, side, part) for side in ("chosen", "rejected"))
-            groups = pairs["problem_id"].rank("dense").to_numpy()
-            head = fit_head(features[chosen], features[rejected], groups, loss, strengths=(_STRENGTH,))
-            mine = table.filter(pl.col("fold") == k)
-            if name.startswith("mono-"):
-                mine = mine.filter(pl.col("language") == name.removeprefix("mono-"))
-            reward = pl.Series("reward", head.rewards(features[mine["row"].to_numpy()]), dtype=pl.Float64)
-            parts.append(mine.select(*KEY).with_columns(reward_model=pl.lit(name)).with_columns(reward))
+    parts = [pl.DataFrame(schema=SCHEMAS["rewards"])]
+    learnt: dict[str, list[tuple[int, int]]] = {name: [(0, 0)] for name in names if not available[name]}
+    for name, training, k in product([n for n in names if available[n]], range(seed, seed + trainings), learning):
+        part = learning[k]
+        pairs = training_pairs(part, name, used, training, cross_shares)
+        chosen, rejected = (_rows(pairs, side, part) for side in ("chosen", "rejected"))
+        groups = pairs["problem_id"].rank("dense").to_numpy()
+        head = fit_head(features[chosen], features[rejected], groups, loss, strengths=(_STRENGTH,))
+        learnt.setdefault(name, []).append((int(groups.max()), len(np.union1d(chosen, rejected))))
+        mine = table.filter(pl.col("fold") == k)
+        if name.startswith("mono-"):
+            mine = mine.filter(pl.col("language") == name.removeprefix("mono-"))
+        reward = pl.Series("reward", head.rewards(features[mine["row"].to_numpy()]), dtype=pl.Float64)
+        named = mine.select(*KEY).with_columns(pl.lit(name).alias("reward_model"), reward)
+        parts.append(named.with_columns(seed=pl.lit(training, pl.Int32)))
     told = [
         {
             "reward_model": name,
             "rows": used if available[name] else 0,
             "available": available[name],
+            "n_problems": min(problems for problems, _ in learnt[name]),
+            "n_candidates": min(count for _, count in learnt[name]),
+            "status": "trained" if available[name] else "no pairs of a correct and a wrong candidate in some fold",
         }
         for name in names
     ]

@@ -76,7 +76,7 @@ def step_read(run: Run, folder: Path) -> str:
 def step_baseline(run: Run, folder: Path) -> str:
     from bestofl_lib.rewards.text_baseline import score_text_baseline
 
-    rewards, _ = score_text_baseline(run.candidates(), run.readings(), variants=["multi", "cross"])
+    rewards, _ = score_text_baseline(run.candidates(), run.readings(), variants=["multi", "cross"], trainings=1)
     return f"{len(run.write('rewards', rewards)):,} rewards"
 
 

@@ -14,6 +14,8 @@ def test_tell_tale_words_are_learnt_by_cross_fitting_at_equal_rows(world):
     rewards, told = score_text_baseline(world.candidates, world.readings, rows=1000)
     assert told["rows"].n_unique() == 1
     assert told["rows"][0] == told["available"].min()
+    assert set(told["status"]) == {"trained"} and told["n_problems"].min() > 1
+    assert (told["n_candidates"] <= 2 * told["rows"]).all() and (told["n_candidates"] > told["n_problems"]).all()
     assert within_problem_auc(rewards, world.readings)["auc"].min() > 0.9
     assert across_language_accuracy(rewards, world.readings)["accuracy"].min() > 0.9
     assert rewards.filter(pl.col("reward_model") == "mono-sw")["language"].unique().to_list() == ["sw"]
@@ -35,6 +37,17 @@ def test_variants_of_the_same_problems_do_not_learn_from_each_other(world, names
     tables = (t.with_columns(pl.col("problem_id").replace(renamed)) for t in (world.candidates, world.readings))
     with pytest.raises(ValueError, match=r"(?s)text baseline.*gsm8k-test.*bring rewards"):
         score_text_baseline(*tables)
+
+
+def test_three_trainings_differ_in_their_pairs_and_each_scores_every_candidate_once(world):
+    rewards, _ = score_text_baseline(world.candidates, world.readings, variants=["multi"], rows=40)
+    first, *others = rewards.partition_by("seed")
+    assert len(others) == 2 and first.height == world.candidates.height
+    assert all(first["reward"].to_list() != other["reward"].to_list() for other in others)
+    once, _ = score_text_baseline(world.candidates, world.readings, variants=["multi"], rows=40, trainings=1)
+    assert once.equals(first)
+    with pytest.raises(ValueError, match="use 1 or more"):
+        score_text_baseline(world.candidates, world.readings, trainings=0)
 
 
 def test_labels_without_a_trace_in_the_text_are_not_learnt(world):
