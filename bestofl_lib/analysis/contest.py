@@ -195,7 +195,8 @@ class Contest:
                 now = now * self.below(position, k)
         weighted = scipy.sparse.csr_matrix((now, self.step.indices, self.step.indptr), self.step.shape)
         # the next draw of n − k is one of the b − k at or below, given that k are
-        left = weighted @ self._counts - np.asarray(ks) * (weighted @ np.ones(len(now)))[:, None]
+        sums = weighted @ self._counts
+        left = sums[:, :-1] - np.asarray(ks) * sums[:, -1:]
         values = self.last[:, None] + left / np.maximum(self.n_candidates - ks, 1)
         return {
             self.languages[position]: values[:, position]
@@ -205,8 +206,8 @@ class Contest:
 
     @cached_property
     def _counts(self) -> Array:
-        """`at_most` as floats, entry by entry."""
-        return np.ascontiguousarray(self.at_most, float)
+        """`at_most` as floats, entry by entry, and a column of ones."""
+        return np.concatenate([self.at_most, np.ones((len(self.at_most), 1))], 1)
 
     def shapley(self, budget: int) -> Array:
         """(problems, languages) exact Shapley value of each language for the winner's expected payoff.
