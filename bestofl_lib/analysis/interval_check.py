@@ -202,8 +202,8 @@ def _break_even(people: Population, index: Array, replicates: int) -> tuple[Arra
     found = [break_even(people.mixed[i], people.alone[i], people.budgets, replicates=replicates) for i in index.T]
     low = np.array([bottom if one.low is None else one.low for one in found])
     high = np.array([top if one.high is None else one.high for one in found])
-    means = (np.repeat(curve.mean(0)[None], 2, 0) for curve in (people.mixed, people.alone))
-    return np.full(len(low), break_even(*means, people.budgets, replicates=100).end), low, high
+    mixed, alone = (np.repeat(curve.mean(0)[None], 2, 0) for curve in (people.mixed, people.alone))
+    return np.full(len(low), break_even(mixed, alone, people.budgets, replicates=100).end), low, high
 
 
 def as_markdown(table: pl.DataFrame, studies: int) -> str:
@@ -233,15 +233,18 @@ def as_markdown(table: pl.DataFrame, studies: int) -> str:
 def _notes(table: pl.DataFrame) -> list[str]:
     """Paragraphs on widths and on the rows that cover more than they should, each with an empty line after it."""
     notes = [
-        f"With {n} problems at accuracy {LAB} the intervals are {part['plain'].min():.2f} to {part['plain'].max():.2f} "
-        "times as wide (× plain) as those of the plain bootstrap over problems (BCa of SciPy, 100 studies)."
-        for (n,), part in table.filter(pl.col("plain").is_not_null()).group_by("n_problems", maintain_order=True)
+        f"With {n} problems at accuracy {LAB} the intervals are {low:.2f} to {high:.2f} times as wide (× plain) as those "
+        "of the plain bootstrap over problems (BCa of SciPy, 100 studies)."
+        for n, low, high in table.drop_nulls("plain")
+        .group_by("n_problems", maintain_order=True)
+        .agg(low=pl.col("plain").min(), high=pl.col("plain").max())
+        .iter_rows()
     ]
-    high = table.filter(pl.col("covered") > 0.99, pl.col("few").is_not_null())
-    if len(high):
+    above = table.filter(pl.col("covered") > 0.99)["few"].drop_nulls().to_list()
+    if above:
         notes.append(
             f"Rows above 99 % are those where few problems differ: fewer than {FEW}, weighted by the size of the "
-            f"difference, in {unsigned(high['few'].min(), 0)} % or more of their studies. No test can reject a true "
+            f"difference, in {unsigned(min(above), 0)} % or more of their studies. No test can reject a true "
             "null at 5 % there without randomisation, since five problems that differ all favour the same side with a "
             "chance of 2 × 0.5⁵ = 6.25 %; and the interval has to admit one unseen difference as large as 1, because "
             "no smaller bound is known. The break-even budget inverts these comparisons and shares their width."
