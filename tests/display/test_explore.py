@@ -17,6 +17,7 @@ from bestofl_lib.analysis.reading_quality import precision_of_reader
 from bestofl_lib.display import takeaways, words
 from bestofl_lib.display import text as inert
 from bestofl_lib.display.explorer import problem as problem_page
+from bestofl_lib.display.explorer import widget
 from bestofl_lib.display.explorer.launch import write_notebook
 from bestofl_lib.display.explorer.what_if import what_if_view
 from bestofl_lib.display.explorer.widget import Explorer
@@ -424,7 +425,10 @@ def test_two_settings_are_compared_problem_by_problem(numbers):
     assert what_if_view(numbers, second, second)["against"] is None
 
 
-def test_it_opens_on_a_problem_that_divides_the_languages_and_that_the_reward_model_gets_wrong(run, source):
+def test_it_opens_on_a_problem_that_divides_the_languages_and_that_the_reward_model_gets_wrong(
+    run, source, monkeypatch
+):
+    monkeypatch.setattr(widget, "_REMEMBERED", {})  # what other tests chose
     opened = Explorer(run_scan.open_run(run)).state["problem"]
     cells = source.cells.filter(problem_id=opened)
     assert (cells["n_correct"] > 0).any() and cells["n_correct"].n_unique() > 1
