@@ -255,7 +255,7 @@ TABLES: dict[str, Table] = {
             "across": pl.Float64,  # the same of candidates in two languages
             "across_low": pl.Float64,
             "across_high": pl.Float64,
-            "seconds": pl.Float64,  # of one training of all models of the trial and scoring; less where values were kept
+            "seconds": pl.Float64,  # of one training of all models of the trial, with scoring; less if values were kept
         },
         ("trial", "reward_model"),
     ),

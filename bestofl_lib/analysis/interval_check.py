@@ -233,8 +233,8 @@ def as_markdown(table: pl.DataFrame, studies: int) -> str:
 def _notes(table: pl.DataFrame) -> list[str]:
     """Paragraphs on widths and on the rows that cover more than they should, each with an empty line after it."""
     notes = [
-        f"With {n} problems at accuracy {LAB} the intervals are {low:.2f} to {high:.2f} times as wide (× plain) as those "
-        "of the plain bootstrap over problems (BCa of SciPy, 100 studies)."
+        f"With {n} problems at accuracy {LAB} the intervals are {low:.2f} to {high:.2f} times as wide (× plain) as "
+        "those of the plain bootstrap over problems (BCa of SciPy, 100 studies)."
         for n, low, high in table.drop_nulls("plain")
         .group_by("n_problems", maintain_order=True)
         .agg(low=pl.col("plain").min(), high=pl.col("plain").max())
