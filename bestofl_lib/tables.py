@@ -191,6 +191,7 @@ TABLES: dict[str, Table] = {
             "status": pl.String,  # "trained" or why it could not be
         },
         ("reward_model",),
+        ("n_problems", "n_candidates", "status"),
     ),
     "rewards": Table(
         "one row per candidate, reward model and training seed",
@@ -264,8 +265,7 @@ TABLES: dict[str, Table] = {
         "11_compare_reward_models",
         {
             "reward_model": pl.String,
-            # "language", "script", "length", "place" (in the pool) or "cue" (announces its answer)
-            "trait": pl.String,
+            "trait": pl.String,  # "language", "script", "length", "place" (in the pool) or "cue" (announces its answer)
             "value": pl.String,  # a language, or what the candidates with the trait are
             "bias": pl.Float64,  # mean reward of these candidates minus that of others as right, in standard deviations
             **_INTERVAL,

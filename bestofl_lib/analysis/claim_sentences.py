@@ -124,6 +124,7 @@ def _learnt_from(trained: pl.DataFrame | None, cross: str) -> str:
     if trained is None or trained.is_empty():
         return "what the reward models learnt from is not recorded"
     compared = trained.filter((pl.col("reward_model") == cross) | pl.col("reward_model").str.starts_with("mono-"))
+    compared = compared.filter(pl.col("rows") > 0).drop_nulls(["n_problems", "n_candidates"])
     if compared.is_empty():
         return "what the reward models learnt from is not recorded"
     return (

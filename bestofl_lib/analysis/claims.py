@@ -325,7 +325,7 @@ def _untested(claim: str, why: str, high_resource: str | None = None) -> _Entry:
 
 def _needed_for_training(trained: pl.DataFrame | None) -> str:
     """Why reward models are missing and what they would need, for a sentence; empty where training left no trace."""
-    failed = None if trained is None else trained.filter(pl.col("rows") == 0)
+    failed = None if trained is None else trained.filter(pl.col("rows") == 0).drop_nulls("status")
     if failed is None or failed.is_empty():
         return ""
     return (

@@ -202,6 +202,8 @@ def test_what_bounds_a_verdict_names_the_training_data(true_pool):
     assert "200 problems with 4 candidates" in row["bounded_by"]
     assert "fitted by cross-fitting over the same problems: an offset between languages belongs to" in row["bounded_by"]
     assert "vote over the mixed pool" in row["not_evidence_for"]
+    old = trained.with_columns(n_candidates=pl.lit(None, pl.Int64))  # a baseline's table from before they were counted
+    assert "not recorded" in claims_of(true_pool, replicates=200, draws=4, trained=old).claims["bounded_by"][0]
 
 
 def test_the_gains_of_h4_are_the_same_wherever_they_stand(make_arrays):
