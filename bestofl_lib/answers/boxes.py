@@ -39,11 +39,27 @@ def last_box(text: str, begin: int, code: str) -> tuple[Found | None, int]:
     """The last box that holds something readable, and where it ends."""
     for opened, inner, close in boxes_from_the_end(text, begin):
         found = _box_content(text, inner, close, code)
-        if found is None and _says_nothing(text, inner, close):
-            return Found(None, inner, close, "no number in the box"), close
+        said = _says_nothing(text, inner, close) if found is None else ""
+        if said and (said != EMPTY_BOX or is_stated(text, begin, opened)):
+            return Found(None, inner, close, said), close
         if found is not None:
             return _unless_several(text, begin, opened, found, code), close
     return None, begin
+
+
+_WORD_OR_SIGN = re.compile(r"[=:]|(?<![^\W\d_])[^\W\d_]")
+
+
+def is_stated(text: str, begin: int, box: int) -> bool:
+    """Whether an empty box stands where an answer does: it opens its line or sentence, or "=", ":" or words such as
+    "the answer is" stand directly before it. Else it is only spoken of: "put it in \\boxed{}".
+    """
+    line = max(begin, text.rfind("\n", begin, box) + 1)
+    stop = line + len(text[line:box].rstrip(" $*_([\\>•-"))
+    near = max(line, stop - BEHIND_BOX)
+    starts = [line, *(found.start() for found in _WORD_OR_SIGN.finditer(text, near, stop))]
+    starts += [found.end() for ends in (phrases().cue, SENTENCE_END) for found in ends.finditer(text, near, stop)]
+    return any((lead := phrases().lead.match(text, at, stop)) is not None and lead.end() == stop for at in starts)
 
 
 def boxes_from_the_end(text: str, begin: int) -> Iterator[tuple[int, int, int]]:
@@ -109,19 +125,24 @@ def _closing(text: str, at: int) -> int:
     return newline if newline >= 0 else end
 
 
+EMPTY_BOX = "an empty box"
 # a box that says in words, or by a question mark, that it has no answer; "…", "___" and the like are empty
 _WORDS_IN_BOX = re.compile(r"[?？؟]|(?<!\\)(?<![a-zA-Z])(?!text|mathrm|mathbf|textbf|mathit)[^\W\d_]")
 _OPTION = re.compile(r"\\?[({\s]*[A-E][)}\s.]*")
 
 
-def _says_nothing(text: str, start: int, end: int) -> bool:
-    """Whether a box without a number says so ("?", "cannot be determined", x): then no earlier number is the answer.
+def _says_nothing(text: str, start: int, end: int) -> str:
+    """How a box without a number says so: "?", "cannot be determined", x, or nothing at all. Then no earlier number is
+    the answer.
 
-    The letter of an option and a template such as "your answer" say nothing about numbers.
+    The letter of an option, a template such as "your answer" and a box around another one say nothing about numbers:
+    empty.
     """
     if _OPTION.fullmatch(text, start, end) or phrases().cue.search(text, start, end):
-        return False
-    return _WORDS_IN_BOX.search(text, start, end) is not None
+        return ""
+    if _WORDS_IN_BOX.search(text, start, end):
+        return "no number in the box"
+    return "" if "boxed" in text[start:end] else EMPTY_BOX
 
 
 _FACTORIAL = re.compile(r"\s?!(?!\s*\d{3})[\s$]*")

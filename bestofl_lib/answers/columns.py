@@ -122,7 +122,7 @@ def read_completions(completions: pl.Series, languages: pl.Series, cut: pl.Serie
         {"completion": completions.cast(pl.String), "language": languages.cast(pl.String)}
     ).with_row_index("row")
     pieces = _deciding_pieces(frame)
-    by_shape = _read_by_shape(pieces)
+    by_shape = _read_by_shape(pieces.filter("alone"))
     by_piece = _read_by_piece(pieces.join(by_shape, on="row", how="anti"), frame)
     fast = pl.concat([by_shape, by_piece])
     slow = _read_whole(frame.join(fast, on="row", how="anti"), pieces)
@@ -137,13 +137,14 @@ def _deciding_pieces(frame: pl.DataFrame) -> pl.DataFrame:
         frame: row, completion, language.
 
     Returns:
-        One row per completion that has a piece: row, language, before (characters before it), piece, wanted (its rule).
-        Where a completion has no box and no cue, the piece is null.
+        One row per completion that has a piece: row, language, before (characters before it), piece, wanted (its rule),
+        alone (whether nothing that precedes the piece can matter to where it starts). Where a completion has no box and
+        no cue, the piece is null.
     """
     usual = frame.filter(_TEXT.is_not_null(), ~_has_unseen(), ~_TEXT.str.contains(_THINKING))
     has_box = _TEXT.str.contains("boxed", literal=True)
     parts = (_boxes(usual.filter(has_box)), _cues(usual.filter(~has_box)))
-    return pl.concat([part.select("row", "language", "before", "piece", "wanted") for part in parts])
+    return pl.concat([part.select("row", "language", "before", "piece", "wanted", "alone") for part in parts])
 
 
 def _has_unseen() -> pl.Expr:
@@ -176,6 +177,7 @@ def _boxes(frame: pl.DataFrame) -> pl.DataFrame:
             + box
             + pl.when("scaled").then(near).otherwise(pl.lit("")),
             wanted=pl.lit("boxed"),
+            alone=pl.lit(True),
         )
     )
 
@@ -188,9 +190,15 @@ def _cues(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _from_last_cue(frame: pl.DataFrame, text: pl.Expr) -> pl.DataFrame:
-    piece = text.cast(pl.Binary).bin.slice(_last(phrases().cue_words, text)).cast(pl.String)
-    before = _TEXT.str.len_chars() - pl.col("piece").str.len_chars()
-    return frame.with_columns(piece=piece, wanted=pl.lit("cue")).with_columns(before=before)
+    """The cue may be part of a heading that starts before it; then the piece is not to be read alone."""
+    whole, place = text.cast(pl.Binary), pl.col("place")
+    before, starts = whole.bin.slice(0, place), [start.encode() for start in phrases().heading_starts]
+    headed = pl.any_horizontal(place == 0, *(before.bin.ends_with(start) for start in starts))
+    return (
+        frame.with_columns(place=_last(phrases().cue_words, text))
+        .with_columns(piece=whole.bin.slice(place).cast(pl.String), wanted=pl.lit("cue"), alone=~headed)
+        .with_columns(before=_TEXT.str.len_chars() - pl.col("piece").str.len_chars())
+    )
 
 
 def _last(words: list[str], text: pl.Expr = _TEXT) -> pl.Expr:

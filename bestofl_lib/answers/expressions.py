@@ -1,8 +1,9 @@
 r"""Read the answers of problems whose reference is an expression: \frac{\pi}{2}, (1, 2], {1, 3}, x = 5, (B).
 
 The answer stands in the last box, else behind the last cue, as for numbers. It is read as a whole or not at all:
-what is not understood has no answer and is never its first number. Equal answers of a problem vote together: they are
-written as the reference where they equal it, else as the first of them.
+what is not understood has no answer and is never its first number. Words are compared as a whole: "neither even nor
+odd" is not "neither". A percentage is the number before its sign, as for numbers: 60 is 60 %, and 0.6 is not. Equal
+answers of a problem vote together: they are written as the reference where they equal it, else as the first of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from bestofl_lib.answers.boxes import boxes_from_the_end
+from bestofl_lib.answers.boxes import EMPTY_BOX, boxes_from_the_end, is_stated
 from bestofl_lib.answers.phrases import phrases, spellings
 from bestofl_lib.answers.reading import behind_thinking, cues_from_the_end, seen_places
 from bestofl_lib.answers.statements import BEHIND_BOX, SENTENCE_END, asks, sentence_end
@@ -75,10 +76,14 @@ def read_expression(completion: str | None, code: str, cut: bool = False) -> Exp
 
 
 def _boxed(text: str, begin: int, code: str) -> ExpressionReading | None:
-    """What the last box that is not empty holds, together with those just before it."""
-    boxes = [box for box in boxes_from_the_end(text, begin) if text[box[1] : box[2]].strip(" $")]
+    """What the last box holds, together with those just before it; behind an empty one, a cue says the answer."""
+    every = boxes_from_the_end(text, begin)
+    boxes = [box for box in every if text[box[1] : box[2]].strip(" $") or is_stated(text, begin, box[0])]
     if not boxes:
         return None
+    if not text[boxes[0][1] : boxes[0][2]].strip(" $"):
+        empty = ExpressionReading(None, boxes[0][1], boxes[0][2], note=EMPTY_BOX)
+        return _behind_cue(text, boxes[0][2], code) or empty
     said = [boxes[0]]
     for box in boxes[1:]:
         between = text[box[2] + 1 : said[-1][0]]
@@ -136,11 +141,21 @@ def _behind_cue(text: str, begin: int, code: str) -> ExpressionReading | None:
             continue
         for stop in _stops(text, start, end):
             found = _understood(_MARKUP.sub(" ", text[start:stop]).strip(), start, stop, "cue", code)
+            if stop < end and _is_part_of_text(found.answer):
+                break
             if found.answer is not None or found.note != NOT_UNDERSTOOD:
                 return found
             tried = tried or found
         break
     return tried
+
+
+def _is_part_of_text(answer: str | None) -> bool:
+    """Whether an answer that words follow is itself in words, so that it is not all of them: \\text{neither} even nor
+    odd. A number's words are its unit, an option's its text.
+    """
+    form = form_of(answer) if answer else None
+    return form is not None and form.kind == "text" and len(form.text) > 1
 
 
 def _end(text: str, start: int) -> int:

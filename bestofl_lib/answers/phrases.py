@@ -26,8 +26,9 @@ class Phrases:
     scale_words: list[str]  # what may multiply a number
     overruling_words: list[str]  # what may announce a number that overrules a box before it: cues and conclusions
     heading_words: list[str]  # what heads an explanation more often than an answer
+    heading_starts: list[str]  # what a heading holds before the cue inside it: 解 in 解答
     longest_cue: int  # characters of the longest cue or heading
-    cue: re.Pattern[str]  # any cue
+    cue: re.Pattern[str]  # any cue, but not as part of a heading
     heading: re.Pattern[str]  # a word that heads an explanation more often than an answer
     negative: re.Pattern[str]  # "minus" in words, before a number
     negated: re.Pattern[str]  # the same at the end of a text
@@ -55,6 +56,12 @@ def _as_written(words: list[str]) -> list[str]:
     return [form for word in words for form in written_forms(word)]
 
 
+def _not_within(inside: set[tuple[str, str, int]]) -> str:
+    """Behind a cue: that it is no part of a heading; given as heading, cue and the cue's place in it."""
+    parted = sorted({(heading[: at + len(cue)], heading[at + len(cue) :]) for heading, cue, at in inside})
+    return "".join(rf"(?!(?<={re.escape(upto)}){re.escape(rest)})" for upto, rest in parted)
+
+
 @remembered
 def phrases() -> Phrases:
     """The patterns of the records as they are now."""
@@ -64,6 +71,7 @@ def phrases() -> Phrases:
     # the last cue of a text is the last place where any cue starts, which is what the fast path looks for.
     cue_words = [cue for cue in cues if not any(inner in cue[1:] for inner in cues)]
     headings = spellings({w for r in records for w in r.headings})
+    inside = {(head, cue, head.find(cue)) for head in headings for cue in cue_words if cue in head and cue != head}
     copulas = spellings({w for r in records for w in r.copulas})
     cased = [w for w in copulas if w[0].upper() != w[0].lower()]
     free = [w for w in copulas if w[0].upper() == w[0].lower()]
@@ -84,8 +92,9 @@ def phrases() -> Phrases:
         scale_words=_as_written(spellings({w for r in records for w, _ in (*r.scales, *r.leading_scales)})),
         overruling_words=_as_written([*cue_words, *therefore, *joined]),
         heading_words=_as_written(headings),
+        heading_starts=_as_written(sorted({heading[:at] for heading, _, at in inside if at})),
         longest_cue=max(len(word) for word in (*cue_words, *headings)),
-        cue=re.compile(trie(cue_words)),
+        cue=re.compile(trie(cue_words) + _not_within(inside)),
         heading=re.compile(trie(headings)),
         negative=re.compile(rf"{negative}[\s:]{{0,2}}(?=[\d\\$]|[^\W\d_])"),
         negated=re.compile(rf"(?:^|[^\w)]){negative}\s?$"),

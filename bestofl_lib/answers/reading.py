@@ -7,10 +7,12 @@ question or the reference: a reader that knew them would be biased towards them.
 **Where the answer is.** Thinking sections are skipped. Then, in this order:
 
 1. `boxed`: the last `\\boxed{…}` that holds a number, unless a cue with a number directly behind it comes later.
-   A box that says in words or by "?" that it has no answer decides: None, never an earlier number. Where a sentence
-   behind several boxes concludes with their sum, the sum is the answer.
+   A box that says in words or by "?" that it has no answer decides: None, never an earlier number. So does an empty
+   box that stands where an answer does, unless something behind it is an answer by these rules. Where a sentence behind
+   several boxes concludes with their sum, the sum is the answer.
 2. `cue`: the last cue ("answer", "Antwort", "答え", …, in any language) with a number directly behind it, unless its
-   sentence is a question. Words that head explanations ("Solution:") are cues only where no other cue gives a number.
+   sentence is a question. Words that head explanations ("Solution:", 解答) are cues only where no other cue gives a
+   number.
 3. `cue_sentence`: the last cue with words between it and the number. In its sentence (in its paragraph, if the cue
    opens a line) the last bold number, else the last number outside trailing brackets.
 4. without any cue, each with a note: `first_line`, a number that is the whole first paragraph; `bold`, the bold number
@@ -42,7 +44,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from bestofl_lib.answers.boxes import last_box, total_of_boxes
+from bestofl_lib.answers.boxes import EMPTY_BOX, last_box, total_of_boxes
 from bestofl_lib.answers.phrases import phrases
 from bestofl_lib.answers.statements import REACH, TRIES, Found, asks, closes, cue_sentence, direct_number, without_cue
 from bestofl_lib.languages import language
@@ -177,14 +179,22 @@ def behind_thinking(completion: str) -> int | None:
 
 def _find(text: str, begin: int, code: str, known: Cues) -> tuple[str | None, Found | None]:
     box, box_place = last_box(text, begin, code)
+    if box is not None and box.note == EMPTY_BOX:
+        if known.until == "boxed":
+            return None, None
+        line = max(begin, text.rfind("\n", begin, box.start) + 1)  # "the answer in \\boxed{} is 7"
+        rule, found = _without_box(text, line, code, known)
+        return (rule, found) if found is not None and found.start >= box_place else ("boxed", box)
     if box is not None:
         for cue in cues_from_the_end(phrases().cue, text, max(begin, box_place), known.last):
             later = direct_number(text, cue.end(), code, digits_only=True)
             if later is not None and later.value is not None and closes(text, later, text[box.start : box.end]):
                 return "cue", later
         return "boxed", total_of_boxes(text, begin, box_place, box, code) or box
-    if known.until == "boxed":
-        return None, None
+    return (None, None) if known.until == "boxed" else _without_box(text, begin, code, known)
+
+
+def _without_box(text: str, begin: int, code: str, known: Cues) -> tuple[str | None, Found | None]:
     for pattern, last in ((phrases().cue, known.last), (phrases().heading, known.last_heading)):
         for cue in cues_from_the_end(pattern, text, max(begin, known.first), last):
             direct = direct_number(text, cue.end(), code)

@@ -46,8 +46,8 @@ def test_no_wrong_answer_of_our_pairs_passes_and_no_fewer_are_right_than_with_ma
 
 LEFT = {  # held-out completions that are still judged otherwise than their rows say, by the kind of their reference
     "pi", "boxes",  # two boxes in one sentence: no answer
-    "text",  # "neither even nor odd" for "neither"
-    "percent",  # 0.6 for 60 %
+    "text",  # "neither even nor odd" for "neither": words are compared as a whole
+    "percent",  # 0.6 for 60 %: a percentage is the number before its sign
     "ratio", "time",  # no kind of reference: refused
 }  # fmt: skip
 
@@ -75,6 +75,19 @@ def test_held_out_completions_are_judged_as_by_hand_and_better_than_by_math_veri
     assert len(HELD_OUT) - len(wrong) >= 155 + 68 and alone == 146 + 63
 
 
+def test_a_percentage_is_the_number_before_its_sign_and_words_are_compared_as_a_whole(equality):
+    sixty = [spelled(text) for text in (r"60\%", "60 %", "60", r"60 \text{ percent}")]
+    fraction = [spelled(text) for text in ("0.6", r"\frac{3}{5}", r"0.6\%")]
+    assert all(equality.equal(a, b) for a in sixty for b in sixty)
+    assert not any(equality.equal(a, b) for a in sixty for b in fraction)
+    table = candidates(r"\boxed{0.6}", r"\boxed{60\%}", r"\boxed{60}")
+    assert read_answers(table, problems(r"60\%"))["is_correct"].to_list() == [False, True, True]
+    words = candidates(
+        r"\boxed{neither even nor odd}", r"The answer is $\text{neither}$ even nor odd.", r"\boxed{Neither}"
+    )
+    assert read_answers(words, problems(r"\text{neither}"))["is_correct"].to_list() == [False, False, True]
+
+
 def test_equality_is_symmetric_and_every_expression_equals_itself(equality):
     for pair in PAIRS:
         a, b = spelled(pair["reference"]), spelled(pair["answer"])
@@ -94,6 +107,15 @@ def test_equality_is_symmetric_and_every_expression_equals_itself(equality):
         (r"It was \boxed{2}. In the end \boxed{?}", "en", None),
         (r"\boxed{east}", "en", r"\text{east}"),
         (r"\boxed{x^2+}", "en", None),
+        (r"It was \boxed{\pi}. So: \boxed{}", "en", None),
+        (r"Answer: $\pi$. \boxed{ }", "en", None),
+        (r"It is \boxed{\pi}, as I write it in \boxed{}.", "en", r"\pi"),
+        ("\\boxed{}\n\nThe answer is $\\pi$.", "en", r"\pi"),
+        (r"\boxed{neither even nor odd}", "en", r"\text{neither even nor odd}"),
+        (r"The answer is $\text{neither}$.", "en", r"\text{neither}"),
+        (r"The answer is $\text{neither}$ even nor odd.", "en", None),
+        (r"The answer is $\text{(B)}$ as shown.", "en", r"\text{(B)}as shown"),
+        (r"The answer is $60\%$ of it.", "en", r"60\%"),
         ("The answer is $2\\sqrt{3}$.", "en", r"2\sqrt{3}"),
         ("The answer is $2$ times $3$.", "en", None),
         ("Answer: $x = \\frac{\\pi}{3}$ radians.", "en", r"x=\frac{\pi}{3}"),

@@ -298,6 +298,12 @@ def test_the_last_cue_of_a_long_completion_is_found_far_from_its_end() -> None:
     assert read.select("answer", "rule", "start", "end").rows() == [("5", "cue", 3, 4)] * 4
 
 
+def test_a_cue_within_a_heading_is_none_wherever_a_table_cuts_its_texts() -> None:
+    texts = ["答案：63\n\n解答：7 。" + "好" * n for n in range(980, 1010)]
+    assert set(read_completions(pl.Series(texts), pl.Series(["zh"] * len(texts)))["answer"]) == {"63"}
+    assert {read_answer(text, "zh").answer for text in texts} == {"63"}
+
+
 @settings(deadline=None)
 @given(JUNK, CODES)
 def test_junk_is_read_or_left_but_never_raises(text: str, code: str) -> None:

@@ -90,8 +90,6 @@ HELD_OUT = {  # file -> what is still read otherwise than its row says
     },
     "held_out_second": {"Είναι 7 η απάντηση;"},  # the Greek question mark is a semicolon
     "held_out_third": {
-        "**答案：63**\n\n解答：7 个盒子，每盒 9 个。",
-        "So 3 + 4 = 7.\n\\boxed{}",
         # two units of money: none rather than one of the two
         "The answer is 12 dollars and 5 cents.",
         "Die Antwort ist 9 Euro und 50 Cent.",
