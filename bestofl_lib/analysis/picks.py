@@ -25,20 +25,21 @@ def selected_languages(
     budgets: Sequence[int] = (4,),
     strategy: str = "best_of_k",
 ) -> pl.DataFrame:
-    """How often the winner comes from each language, exactly.
+    """How often the winner comes from each language, exactly; the mean over training seeds of a reward model.
 
     Returns:
         One row per language and budget: `language`, `share` (of wins), `strategy`, `reward_model`, `pool`, `budget`,
         `n_problems`. Empty where the reward model does not cover the pool.
     """
     members = checked_arm(arrays, name, strategy, reward_model if strategy == "best_of_k" else None, "logistic")
-    rewards = arrays.reward(strategy if strategy in MEASURES else reward_model, members)
+    pools, ruler = ((arrays,), strategy) if strategy in MEASURES else (arrays.by_seed, reward_model)
+    of_seeds = [rewards for pool in pools if (rewards := pool.reward(ruler, members)) is not None]
     rows = []
-    if rewards is not None:
-        for code in members:
-            mine = {c: np.where(arrays.exists[c], float(c == code), np.nan) for c in members}
-            shares = best_of_shares(rewards, mine, budgets=list(budgets), problem_ids=arrays.problem_ids).mean(0)
-            rows += [(code, float(s), int(k)) for s, k in zip(shares, budgets, strict=True)]
+    for code in members if of_seeds else ():
+        mine = {c: np.where(arrays.exists[c], float(c == code), np.nan) for c in members}
+        wins = [best_of_shares(one, mine, budgets=list(budgets), problem_ids=arrays.problem_ids) for one in of_seeds]
+        shares = np.mean(wins, (0, 1))
+        rows += [(code, float(s), int(k)) for s, k in zip(shares, budgets, strict=True)]
     model = reward_model if strategy == "best_of_k" else None
     told = [(code, share, strategy, model, name, k, arrays.n_problems) for code, share, k in rows]
     return pl.DataFrame(told, schema=SCHEMAS["selected"], orient="row")

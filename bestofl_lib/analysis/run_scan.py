@@ -40,7 +40,8 @@ class Source:
     split: str | None  # which problems are looked at; None: all
     problems: pl.DataFrame  # one row per problem and language
     readings: pl.LazyFrame
-    rewards: pl.LazyFrame | None  # None: this run has no reward model yet
+    rewards: pl.LazyFrame | None  # means over training seeds; None: this run has no reward model yet
+    rewards_of_seeds: pl.LazyFrame | None  # as stored: one row per training seed
     models: tuple[str, ...]  # as stored
     languages: tuple[str, ...]  # the most accurate first, as in every chart
     cells: pl.DataFrame  # one row per problem and language with candidates; see `count_cells`
@@ -50,18 +51,22 @@ class Source:
         """The reward models to choose from; see `reward_names`."""
         return reward_names(self.models)
 
-    def rewards_by(self, model: str) -> pl.LazyFrame:
+    def rewards_by(self, model: str, *, of_seeds: bool = False) -> pl.LazyFrame:
         """One row per candidate: its reward by one model; `mono` takes each language's own.
+
+        Args:
+            of_seeds: one row per candidate and training seed instead of the mean over seeds.
 
         Raises:
             ValueError: this run has no rewards by that model.
         """
-        if self.rewards is None or model not in self.reward_models:
+        rewards = self.rewards_of_seeds if of_seeds else self.rewards
+        if rewards is None or model not in self.reward_models:
             have = ", ".join(self.reward_models) or "none"
             raise ValueError(f"run {self.run.name!r} has no rewards by {model!r}; it has: {have}")
         own = model == OWN and OWN not in self.models
         wanted = pl.concat_str(pl.lit("mono-"), "language") if own else pl.lit(model)
-        return self.rewards.filter(pl.col("reward_model") == wanted)
+        return rewards.filter(pl.col("reward_model") == wanted)
 
     def candidates(self) -> pl.LazyFrame:
         """One row per candidate that the run asked for, scanned from its shards."""
@@ -85,21 +90,20 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
     run.store().check()  # scanned from disk later
     ids = problems.lazy().select("problem_id").unique()
     readings = run.read("readings").lazy().join(ids, on="problem_id", how="semi")
-    rewards = _over_seeds(run.read("rewards")).lazy() if run.has("rewards") else None
-    models = (
-        [] if rewards is None else rewards.select(pl.col("reward_model").unique()).collect()["reward_model"].to_list()
-    )
+    stored = run.read("rewards") if run.has("rewards") else None
+    rewards, of_seeds = (None, None) if stored is None else (_over_seeds(stored).lazy(), stored.lazy())
+    models = () if stored is None else tuple(sorted(stored["reward_model"].unique()))
     cells = count_cells(problems, readings)
     if cells.is_empty():
         splits = ", ".join(sorted(everything["split"].unique()))
         raise ValueError(f"run {run.name!r} has read no candidates of split {split!r}; its problems are {splits}")
     right = pl.col("n_correct").sum() / pl.col("n").sum()
     best = cells.group_by("language").agg(right=right).sort("right", "language", descending=[True, False])
-    return Source(run, split, problems, readings, rewards, tuple(sorted(models)), tuple(best["language"]), cells)
+    return Source(run, split, problems, readings, rewards, of_seeds, models, tuple(best["language"]), cells)
 
 
 def _over_seeds(rewards: pl.DataFrame) -> pl.DataFrame:
-    """One reward per candidate and reward model: the mean over training seeds, as in the figures."""
+    """One reward per candidate and reward model: the mean over training seeds."""
     if "seed" not in rewards.columns or rewards["seed"].n_unique() <= 1:
         return rewards
     return rewards.group_by(*KEYS, "reward_model", maintain_order=True).agg(pl.col("reward").mean())

@@ -7,8 +7,8 @@ a second. It words nothing and knows no page.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -77,9 +77,12 @@ class Numbers:
             asked = source.candidates().join(source.readings.select(KEYS), on=KEYS, how="semi")
             candidates = asked.select(*KEYS, "n_tokens", "logprob").unique(KEYS).collect()
             readings = source.readings.select(*KEYS, "answer", "is_correct", "false_equations").collect()
-            rewards = None if source.rewards is None or (name is None and rows * len(source.models) > LARGE) else (
-                source.rewards if name is None else source.rewards_by(name)
-            ).join(source.readings.select(KEYS), on=KEYS, how="semi").collect()  # fmt: skip
+            stored = source.rewards_of_seeds if name is None else source.rewards_by(name, of_seeds=True)
+            if name is None and rows * len(source.models) > LARGE:
+                stored = None
+            rewards = (
+                None if stored is None else stored.join(source.readings.select(KEYS), on=KEYS, how="semi").collect()
+            )
             usable = in_order(
                 [code for code, n in self.most.items() if n]
             )  # as curves have them: votes are drawn alike
@@ -105,10 +108,11 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
     """Accuracy of one setting over all problems, its curve over budgets, and which languages it selects.
 
     Returns:
-        JSON: `accuracy`, `low`, `high` (95 % over problems), `n_problems`, `error` (of a Monte Carlo; null: exact),
-        `lines` (equal shares over the languages, and English alone or else the first language: points of budget,
-        accuracy, low, high), `oracle` and `random` (at this setting), `selected` (share of problems won per language;
-        null for votes and the oracle), `tokens` (expected per problem; null where not stored), `allocation`.
+        JSON: `accuracy`, `low`, `high` (95 % over problems and training seeds), `n_problems`, `error` (of a Monte
+        Carlo; null: exact), `lines` (equal shares over the languages, and English alone or else the first language:
+        points of budget, accuracy, low, high), `oracle` and `random` (at this setting), `selected` (share of problems
+        won per language; null for votes and the oracle), `tokens` (expected per problem; null where not stored),
+        `allocation`.
 
     Raises:
         ValueError: no language, a budget that the pool does not have, or a strategy whose numbers are not stored.
@@ -118,7 +122,7 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
     allocation = setting.allocation or apportion(budget, languages, most)
     budgets = curve_budgets(top, budget if setting.allocation is None else None)
     shares = _arm(numbers, arrays, setting, languages, budgets)
-    values, error = problem_values(numbers, setting)
+    found = problem_values(numbers, setting)
     if setting.allocation is None:
         oracle = arm_values(arrays, "+".join(languages), "oracle", None, [budget])
         ceiling = float(oracle.accuracy.mean()) if oracle else None
@@ -127,26 +131,34 @@ def what_if(numbers: Numbers, setting: Setting) -> dict[str, Any]:
         correct = {code: arrays.is_correct[code] for code in languages}
         ceiling = float(coverage_of_allocation(correct, allocation).mean())
         weights = {code: allocation[code] / budget for code in languages}
-    interval = uncertainty.mean_interval(values)
-    lines = [{"languages": list(languages), "points": _points(budgets, shares.accuracy)}]
+    interval = uncertainty.mean_interval(found.values, of_seeds=found.of_seeds)
+    lines = [{"languages": list(languages), "points": _points(budgets, shares)}]
     alone = arrays.base
     if languages != (alone,):
         own = curve_budgets(most[alone], None)
         lines.append({
             "languages": [alone],
-            "points": _points(own, _arm(numbers, arrays, setting, (alone,), own).accuracy),
+            "points": _points(own, _arm(numbers, arrays, setting, (alone,), own)),
         })  # fmt: skip
     return {
         "accuracy": float(interval.estimate), "low": float(interval.low), "high": float(interval.high),
-        "n_problems": arrays.n_problems, "error": error or None, "lines": lines, "oracle": ceiling,
+        "n_problems": arrays.n_problems, "error": found.error or None, "lines": lines, "oracle": ceiling,
         "random": float(guess(arrays, weights).mean()), "selected": selected(numbers, arrays, setting, model, weights),
         "tokens": _tokens(arrays, weights, budget), "allocation": allocation, "equal": setting.allocation is None,
         "budget": budget, "top": top, "total": total,
     }  # fmt: skip
 
 
-def problem_values(numbers: Numbers, setting: Setting) -> tuple[Array, float]:
-    """(problems,) chance to be right in one setting, and the error of its mean by Monte Carlo (0: exact).
+class Chances(NamedTuple):
+    """How often one setting is right."""
+
+    values: Array  # (problems,) chance to be right, the mean over training seeds
+    error: float  # of their mean by Monte Carlo; 0: exact
+    of_seeds: Array | None  # (seeds,) mean over problems per training seed; None: one seed or no reward model
+
+
+def problem_values(numbers: Numbers, setting: Setting) -> Chances:
+    """How often one setting is right, problem by problem.
 
     Raises:
         ValueError: see `what_if`.
@@ -156,7 +168,8 @@ def problem_values(numbers: Numbers, setting: Setting) -> tuple[Array, float]:
         return allocated(arrays, setting, model)
     budgets = curve_budgets(top, setting.budget)
     shares, at = _arm(numbers, arrays, setting, setting.languages, budgets), budgets.index(setting.budget)
-    return shares.accuracy[:, at], float(shares.mc_error[at])
+    seeds = None if shares.of_seeds is None else shares.of_seeds[:, at]
+    return Chances(shares.accuracy[:, at], float(shares.mc_error[at]), seeds)
 
 
 def settings_difference(numbers: Numbers, first: Setting, second: Setting) -> uncertainty.Difference:
@@ -165,10 +178,14 @@ def settings_difference(numbers: Numbers, first: Setting, second: Setting) -> un
     Raises:
         ValueError: see `what_if`; or the settings cover different problems.
     """
-    values = [problem_values(numbers, setting)[0] for setting in (first, second)]
-    if len(values[0]) != len(values[1]):
-        raise ValueError(f"the settings cover {len(values[0])} and {len(values[1])} problems; nothing can be paired")
-    return uncertainty.paired_difference(values[1], values[0])
+    one, other = (problem_values(numbers, setting) for setting in (first, second))
+    if len(one.values) != len(other.values):
+        raise ValueError(
+            f"the settings cover {len(one.values)} and {len(other.values)} problems; nothing can be paired"
+        )
+    means = [found.values.mean() if found.of_seeds is None else found.of_seeds for found in (one, other)]
+    seeds = None if one.of_seeds is None and other.of_seeds is None else np.asarray(means[1] - means[0])
+    return uncertainty.paired_difference(other.values, one.values, of_seeds=seeds)
 
 
 def _checked(numbers: Numbers, setting: Setting) -> tuple[CandidateArrays, str | None, int, int]:
@@ -198,8 +215,27 @@ def shifted(arrays: CandidateArrays, model: str | None, offsets: Mapping[str, fl
     return arrays.with_offsets(model, moved)
 
 
-def allocated(arrays: CandidateArrays, setting: Setting, model: str | None) -> tuple[Array, float]:
-    """(problems,) chance to be right with a given allocation, and the error of its mean by Monte Carlo (0: exact)."""
+def averaged(arrays: CandidateArrays) -> CandidateArrays:
+    """The pool with one reward per candidate, the mean over training seeds: to look at candidates, not for figures."""
+    tables = (arrays.rewards, *arrays.other_seeds)
+    means = {
+        model: {code: np.mean([table[model][code] for table in tables], 0) for code in of_model}
+        for model, of_model in arrays.rewards.items()
+    }
+    return replace(arrays, rewards=means, other_seeds=(), seeds=(), _kept={})
+
+
+def allocated(arrays: CandidateArrays, setting: Setting, model: str | None) -> Chances:
+    """How often a setting with a given allocation is right."""
+    pools = arrays.by_seed if model else (arrays,)
+    found = [_allocated_of_seed(pool, setting, model) for pool in pools]
+    values = np.stack([values for values, _ in found])
+    seeds = values.mean(1) if len(pools) > 1 else None
+    return Chances(values.mean(0), float(np.mean([error for _, error in found])), seeds)
+
+
+def _allocated_of_seed(arrays: CandidateArrays, setting: Setting, model: str | None) -> tuple[Array, float]:
+    """(problems,) chance to be right by the rewards of one training seed, and the error of its mean."""
     allocation = {code: k for code, k in (setting.allocation or {}).items() if k}
     if not allocation:
         raise ValueError("the allocation is empty; give a language a completion")
@@ -255,14 +291,17 @@ def selected(
     else:
         name = setting.strategy if setting.strategy in MEASURES else str(model)
         moved = tuple(sorted((c, o) for c, o in setting.offsets.items() if o)) if model else ()
-        rewards = arrays.reward(name, languages)
-        if rewards is None:
-            return None
-        winners = numbers.keep(("winners", name, moved, languages), lambda: Winners.of(rewards, arrays.problem_ids))
-        chances = (
-            winners.shares(setting.budget) if setting.allocation is None else winners.allocation(setting.allocation)
+        pools = arrays.by_seed if model else (arrays,)
+        of_seeds = [pool.reward(name, languages) for pool in pools]
+        winners = numbers.keep(
+            ("winners", name, moved, languages),
+            lambda: [Winners.of(rewards, arrays.problem_ids) for rewards in of_seeds if rewards is not None],
         )
-        shares = chances.mean(0).tolist()
+        if not winners:
+            return None
+        given = setting.allocation
+        chances = [one.shares(setting.budget) if given is None else one.allocation(given) for one in winners]
+        shares = np.mean([of_problems.mean(0) for of_problems in chances], 0).tolist()
     return [{"language": c, "share": s, "given": weights[c]} for c, s in zip(languages, shares, strict=True)]
 
 
@@ -299,7 +338,7 @@ def _tokens(arrays: CandidateArrays, weights: Mapping[str, float], budget: int) 
     return None if means is None else float(budget * sum(weights[c] * means[:, i].mean() for i, c in enumerate(used)))
 
 
-def _points(budgets: Sequence[int], values: Array) -> list[list[float]]:
-    interval = uncertainty.mean_interval(values)
+def _points(budgets: Sequence[int], found: Values) -> list[list[float]]:
+    interval = uncertainty.mean_interval(found.accuracy, of_seeds=found.of_seeds)
     rows = zip(budgets, interval.estimate, interval.low, interval.high, strict=True)
     return [[int(k), float(mean), float(low), float(high)] for k, mean, low, high in rows]

@@ -12,8 +12,10 @@ from made_up_runs import write_run
 
 from bestofl_lib.analysis import apportion, run_scan, what_if
 from bestofl_lib.analysis.arms import REWARDED, arm_values
+from bestofl_lib.analysis.arrays import arrays_of_run
 from bestofl_lib.analysis.picks import pick_candidates, selected_languages
 from bestofl_lib.analysis.reading_quality import precision_of_reader
+from bestofl_lib.analysis.uncertainty import mean_interval, paired_difference
 from bestofl_lib.display import takeaways, words
 from bestofl_lib.display import text as inert
 from bestofl_lib.display.explorer import problem as problem_page
@@ -418,7 +420,7 @@ def test_a_candidate_set_aside_or_without_counted_tokens_does_not_stop_the_probl
 def test_two_settings_are_compared_problem_by_problem(numbers):
     first, second = setting(strategy="random", reward_model=None), setting()
     test = what_if.settings_difference(numbers, first, second)
-    apart = what_if.problem_values(numbers, second)[0] - what_if.problem_values(numbers, first)[0]
+    apart = what_if.problem_values(numbers, second).values - what_if.problem_values(numbers, first).values
     assert float(test.effect) == pytest.approx(float(apart.mean()), abs=1e-12) and test.low < test.effect < test.high
     view = what_if_view(numbers, second, first)
     assert signed_points(float(test.effect)) in view["against"] and "one at random" in view["against"]
@@ -464,15 +466,61 @@ def test_the_first_problem_divides_the_languages(source):
     assert 0 < cells["n_correct"].sum() < cells["n"].sum()
 
 
-def test_several_training_seeds_of_a_reward_model_are_shown_as_their_mean(tmp_path, small):
-    run = Run("seeds", tmp_path)
-    shutil.copytree(small.folder, run.folder)
-    rewards = small.read("rewards").with_columns(seed=pl.lit(0, pl.Int32))
-    run.write("rewards", pl.concat([rewards, rewards.with_columns(pl.col("reward") + 2, seed=pl.lit(1, pl.Int32))]))
-    found = run_scan.open_run(run).rewards.collect()
-    assert len(found) == len(rewards)
-    both = found.join(rewards, on=["problem_id", "language", "sample_index", "reward_model"], suffix="_one")
-    assert (both["reward"] - both["reward_one"] - 1).abs().max() < 1e-9
+@pytest.fixture(scope="module")
+def seeded(run, tmp_path_factory):
+    """The run with a second training seed, whose rewards differ in kind."""
+    copied = Run("seeds", tmp_path_factory.mktemp("seeds"))
+    shutil.copytree(run.folder, copied.folder)
+    rewards = run.read("rewards").with_columns(seed=pl.lit(0, pl.Int32))
+    other = rewards.with_columns(reward=pl.col("reward").shuffle(seed=3), seed=pl.lit(1, pl.Int32))
+    copied.write("rewards", pl.concat([rewards, other]))
+    return copied
+
+
+def test_a_candidate_shows_the_mean_of_its_rewards_over_training_seeds(run, seeded):
+    found = run_scan.open_run(seeded).rewards.collect()
+    one, two = seeded.read("rewards").partition_by("seed", maintain_order=True)
+    both = one.join(two, on=["problem_id", "language", "sample_index", "reward_model"], suffix="_two")
+    assert len(found) == len(one)
+    both = both.join(found, on=["problem_id", "language", "sample_index", "reward_model"], suffix="_mean")
+    assert ((both["reward"] + both["reward_two"]) / 2 - both["reward_mean"]).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("strategy", REWARDED)
+def test_with_several_training_seeds_what_if_gives_the_figures_and_intervals_of_the_curves(seeded, strategy):
+    numbers = what_if.Numbers(run_scan.open_run(seeded))
+    pool = arrays_of_run(seeded)
+    curve = arm_values(pool, "mixed", strategy, "cross", [6], draws=400)
+    found = what_if.what_if(numbers, setting(strategy=strategy))
+    tolerance = 1e-12 if found["error"] is None else 5 * found["error"] + 0.002
+    assert found["accuracy"] == pytest.approx(curve.accuracy.mean(), abs=tolerance)
+    interval = mean_interval(curve.accuracy[:, 0], of_seeds=curve.of_seeds[:, 0])
+    assert found["low"] == pytest.approx(float(interval.low), abs=tolerance)
+    alone = arm_values(pool, "en", strategy, "cross", [6], draws=400)
+    by_hand = what_if.what_if(numbers, setting(strategy=strategy, allocation={"en": 6}, languages=("en",)))
+    assert by_hand["accuracy"] == pytest.approx(alone.accuracy.mean(), abs=tolerance)
+    apart = what_if.settings_difference(numbers, setting(strategy="majority"), setting(strategy=strategy))
+    one_seed = paired_difference(
+        what_if.problem_values(numbers, setting(strategy=strategy)).values,
+        what_if.problem_values(numbers, setting(strategy="majority")).values,
+    )
+    assert apart.effect == one_seed.effect and apart.high - apart.low > one_seed.high - one_seed.low
+
+
+def test_languages_selected_with_several_training_seeds_are_those_of_the_chart(seeded):
+    found = what_if.what_if(what_if.Numbers(run_scan.open_run(seeded)), setting())
+    exact = selected_languages(arrays_of_run(seeded), "mixed", "cross", [6])
+    assert {row["language"]: pytest.approx(row["share"]) for row in found["selected"]} == dict(
+        zip(exact["language"], exact["share"], strict=True)
+    )
+
+
+def test_a_selection_follows_the_rewards_that_the_problem_view_shows(seeded):
+    page = Explorer(run_scan.open_run(seeded)).choose(tab="problem", strategy="best_of_k", budget=4, seed=3)
+    for row in page.selection().head(5).iter_rows(named=True):
+        shown = page.choose(problem=(row["problem_id"], "en")).problem
+        pick = next(pick for pick in shown["picks"] if pick["strategy"] == "best_of_k")
+        assert (pick["language"], pick["answer"]) == (row["language"], row["answer"])
 
 
 # -- judged by hand, saved settings

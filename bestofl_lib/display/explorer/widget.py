@@ -18,7 +18,7 @@ from bestofl_lib.analysis import run_scan
 from bestofl_lib.analysis.arms import REWARDED
 from bestofl_lib.analysis.picks import pick_candidates
 from bestofl_lib.analysis.reading_quality import precision_of_reader
-from bestofl_lib.analysis.what_if import Numbers
+from bestofl_lib.analysis.what_if import Numbers, averaged
 from bestofl_lib.display import words
 from bestofl_lib.display.embed import asset
 from bestofl_lib.display.explorer import state as choices
@@ -129,7 +129,7 @@ class Explorer(anywidget.AnyWidget):
         state, most = self._state, self._numbers.most
         setting = choices.setting_of(state)
         model = setting.reward_model if setting.strategy in REWARDED else None
-        arrays = self._numbers.ranked(model, setting.offsets if model else {})
+        arrays = averaged(self._numbers.ranked(model, setting.offsets if model else {}))
         used = {code: k for code, k in choices.allocation_of(state, most).items() if k}
         found = pick_candidates(arrays, used, setting.strategy, model, state.seed)
         key = list(KEYS)
