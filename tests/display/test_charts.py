@@ -166,6 +166,14 @@ def test_no_accuracy_axis_passes_a_hundred_percent(tables):
     assert y["scale"]["domain"][1] <= 1.0
 
 
+def test_a_chart_says_how_precisely_its_votes_are_simulated_and_is_exact_without_any(tables):
+    table = tables["english_against_mixed"]
+    exact = charts.english_against_mixed(table.filter(pl.col("mc_error") == 0)).to_dict()["title"]["subtitle"]
+    rough = table.with_columns(mc_error=pl.when(pl.col("strategy") == "majority").then(0.01).otherwise(0.0))
+    simulated = charts.english_against_mixed(rough).to_dict()["title"]["subtitle"]
+    assert "(exact)" in exact and "(exact; votes simulated to ±2.0 points)" in simulated
+
+
 def test_english_against_mixed_compares_at_completions_or_at_tokens(tables):
     at_tokens = spec_of("english_against_mixed", tables, x="tokens")
     assert "tokens" in fields(at_tokens) and at_tokens["usermeta"]["name"] == "english_against_mixed_tokens"
@@ -206,7 +214,7 @@ def test_a_large_grid_of_budgets_is_thinned_but_keeps_its_ends():
     codes = ["en", "de", "fr", "es", "sw", "th", "bn", "te", "ja", "zh", "ru"]
     table = pl.DataFrame({"budget": list(range(1, 1001)) * 11, "pool": [c for c in codes for _ in range(1000)]}).with_columns(
         target="pool", strategy=pl.lit("oracle"), reward_model=pl.lit(None, pl.String),
-        accuracy=0.5, low=0.4, high=0.6, n_problems=250,
+        accuracy=0.5, low=0.4, high=0.6, n_problems=250, mc_error=0.0,
     )  # fmt: skip
     rows = data(charts.budget_curves(table, arms=[("own", "oracle", None)]).to_dict())
     assert len(rows) < 1000 and {row["budget"] for row in rows} >= {1, 2, 4, 8, 1000}

@@ -44,7 +44,7 @@ from bestofl_lib.languages import english_name, is_language
 from bestofl_lib.text import percent, points, signed, unsigned
 
 SIMPLE = ("majority", "logprob", "arithmetic")  # ways of choosing that need no reward model
-COLUMNS = ("target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "n_problems")
+COLUMNS = ("target", "pool", "strategy", "reward_model", "budget", "accuracy", "low", "high", "mc_error", "n_problems")
 PAIRS: tuple[tuple[Arm, Arm], ...] = (  # own against mixed; the first pair that the table has is drawn
     (("own", "best_of_k", "mono"), ("mixed", "best_of_k", "cross")),
     (("own", "majority", None), ("mixed", "majority", None)),
@@ -77,7 +77,7 @@ def budget_curves(
     if found is None:
         told = "; ".join(words.arm(*arm) for arm in pairs[0])
         raise ValueError(f"the table has no rows of {told}; it has {_arms_of(curves)}")
-    table = thinned(found)
+    exactness, table = _exactness(found), thinned(found.drop("mc_error"))
     shown = [arm for pair in pairs for arm in pair if words.arm(*arm) in set(table["arm"])]
     shown = list(dict.fromkeys(shown))
     gaps = _gaps(table, shown) if len(shown) == 2 else {}
@@ -99,9 +99,8 @@ def budget_curves(
         else f"{' and '.join(names[:2])}, up to {spelled_range(table['budget'].tail(1))} completions",
         "What does each way of spending a budget reach, for a speaker of each language?",
         f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against completions per problem over all "
-        "languages; expectations over all "
-        "subsets (votes simulated); the shaded gap and the last values are printed; bands are 95 % intervals over "
-        "problems.",
+        f"languages; expectations over all subsets ({exactness}); the shaded gap and the last values are printed; "
+        "bands are 95 % intervals over problems.",
         room=96,
     )
 
@@ -168,7 +167,7 @@ def english_against_mixed(
         _lead(table.filter(pl.col("panel") == words.strategy(*found[0])), names[base], words.strategy(*found[0])),
         f"When does a mixed pool beat a pool of {english_name(base)} alone of the same size?",
         f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against {title}; expectations over all subsets "
-        "(votes simulated); bands are 95 % intervals over problems; a line ends where its draws end. Below: the "
+        f"({_exactness(table)}); bands are 95 % intervals over problems; a line ends where its draws end. Below: the "
         f"difference to {names[base]}, paired by problem."
         + (
             f" Grey: {english_name(base)} alone by {names['simple']}, its strongest way without a reward model."
@@ -210,7 +209,7 @@ def curves_by_level(table: pl.DataFrame) -> alt.TopLevelMixin:
         f"{how}, mixed minus {names[base]}, points: {', '.join(told)}" if told else f"{how}, by level",
         "Does a mixed pool help on easy problems or on hard ones?",
         "Accuracy, %, against completions per problem, on the problems of one level each; expectations over all "
-        "subsets (votes simulated); bands are 95 % intervals over problems; gains at the largest budget of both.",
+        f"subsets ({_exactness(rows)}); bands are 95 % intervals over problems; gains at the largest budget of both.",
         room=125,
     )
 
@@ -455,7 +454,9 @@ def _own_panels(curves: pl.DataFrame, targets: Sequence[str], arms: Sequence[Arm
         .with_columns(arm_pool=pl.when(pl.col("pool") == pl.col("panel")).then(pl.lit("own")).otherwise(pl.col("pool")))
         .join(wanted, on=["arm_pool", "strategy", "reward_model"], how="inner", nulls_equal=True)
     )
-    return rows.select("panel", "arm", "budget", "accuracy", "low", "high", "n_problems", setting=_setting())
+    return rows.select(
+        "panel", "arm", "budget", "accuracy", "low", "high", "mc_error", "n_problems", setting=_setting()
+    )
 
 
 def _of_pools(curves: pl.DataFrame, pools: list[str], base: str, x: str) -> pl.DataFrame:
@@ -475,6 +476,12 @@ def _strongest_simple_way(rows: pl.DataFrame, base: str) -> pl.DataFrame | None:
         return None
     best = simple.filter(pl.col("budget") == pl.col("budget").max()).sort("accuracy")["strategy"][-1]
     return simple.filter(strategy=best)
+
+
+def _exactness(rows: pl.DataFrame) -> str:
+    """How exact the expectations of a chart are: simulated votes have a 95 % error, that of the least exact one."""
+    error = rows["mc_error"].max()
+    return f"exact; votes simulated to ±{unsigned(max(1.96 * float(error), 0.001))} points" if error else "exact"
 
 
 def _setting() -> pl.Expr:
