@@ -28,6 +28,7 @@ from bestofl_lib.display.charts.style import (
     budget_axis,
     finish,
     interval_dots,
+    largest,
     line_ends,
     need,
     or_nothing,
@@ -480,8 +481,8 @@ def _strongest_simple_way(rows: pl.DataFrame, base: str) -> pl.DataFrame | None:
 
 def _exactness(rows: pl.DataFrame) -> str:
     """How exact the expectations of a chart are: simulated votes have a 95 % error, that of the least exact one."""
-    error = rows["mc_error"].max()
-    return f"exact; votes simulated to ±{unsigned(max(1.96 * float(error), 0.001))} points" if error else "exact"
+    error = largest(rows["mc_error"], 0)
+    return f"exact; votes simulated to ±{unsigned(max(1.96 * error, 0.001))} points" if error else "exact"
 
 
 def _setting() -> pl.Expr:
