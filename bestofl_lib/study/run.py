@@ -30,6 +30,7 @@ from bestofl_lib.study.parameters import spoken
 from bestofl_lib.study.plan import Step
 from bestofl_lib.study.preview import request
 from bestofl_lib.study.watching import watching
+from bestofl_lib.tables import TABLES
 
 REPORT = ("bestofl_lib.display.report.build",)  # the modules that build a report
 Say = Callable[[str], None]
@@ -154,10 +155,11 @@ def _begun(step: Step, steps: list[Step], records: dict[str, Any], digests: Dige
 
 def _claim_outputs(run: Run, name: str, record: dict[str, Any], before: dict[str, str]) -> None:
     """Record which files of the run are this notebook's: its own, files of no notebook, and those that changed
-    meanwhile.
+    meanwhile. In a copied run the tables of other notebooks are of no notebook: they stay so.
     """
     digests, records = Digests(run.folder), run.notebook_records()
     foreign = {f for other, entry in records.items() if other != name for f in entry["outputs"]}
+    foreign |= {f"{table}.parquet" for table, known in TABLES.items() if name not in known.made_by}
     mine = [f for f in run_files(run.folder) if f not in foreign or before.get(f) != digests.of(f)]
     record["outputs"] = {f: digests.of(f) for f in mine}
     record["executed"] = digests.of(f"notebooks/{name}.ipynb")

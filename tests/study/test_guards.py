@@ -18,6 +18,7 @@ from bestofl_lib.study import guards
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.preview import request
 from bestofl_lib.study.run import run_study
+from bestofl_lib.tables import TABLES
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -81,6 +82,17 @@ def test_a_notebook_run_by_hand_does_not_replace_a_studys_table_by_other_figures
     run.path("numbers").write_bytes(b"of another version")
     with pytest.raises(ValueError, match=r"bestofl copy tiny scratch"):
         run.write("numbers", pl.DataFrame({"n": [7]}))
+
+
+def test_one_notebook_run_in_a_copy_does_not_take_over_the_tables_of_others(folders, in_process):
+    run = Run("tiny", folders.runs)
+    plan = pl.DataFrame(schema=TABLES["plan"].schema)
+    run.folder.mkdir(parents=True)
+    run.write("plan", plan)  # as in a copy, whose account stays behind: of no notebook
+    go(folders)
+    owned = {name for record in run.notebook_records().values() for name in record["outputs"]}
+    assert "numbers.parquet" in owned and "plan.parquet" not in owned
+    run.write("plan", plan.clear(1))  # other figures are welcome
 
 
 @pytest.mark.parametrize("place", ["runs", "reports"])
