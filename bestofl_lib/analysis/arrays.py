@@ -25,11 +25,8 @@ from bestofl_lib.text import counted, suggestion
 
 Array = np.ndarray
 Kept = TypeVar("Kept")
-MEASURES = (
-    "logprob",
-    "shortest",
-    "arithmetic",
-)  # numbers that candidates carry themselves, see `CandidateArrays.reward`
+# numbers that candidates carry themselves, see `CandidateArrays.reward`
+MEASURES = ("logprob", "shortest", "arithmetic")
 _PER_LANGUAGE = (
     "exists",
     "is_correct",

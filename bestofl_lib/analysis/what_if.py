@@ -83,9 +83,8 @@ class Numbers:
             rewards = (
                 None if stored is None else stored.join(source.readings.select(KEYS), on=KEYS, how="semi").collect()
             )
-            usable = in_order(
-                [code for code, n in self.most.items() if n]
-            )  # as curves have them: votes are drawn alike
+            # as curves have them: votes are drawn alike
+            usable = in_order([code for code, n in self.most.items() if n])
             return CandidateArrays.of(candidates, readings, rewards, split=None, languages=usable)
 
         return self.keep(("pool", name), read)

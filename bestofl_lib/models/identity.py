@@ -9,7 +9,7 @@ import hashlib
 import ssl
 import threading
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
@@ -124,7 +124,7 @@ def hub_commit(model: str, revision: str | None) -> str:
 def hub_answers() -> bool:
     """Whether the Hub, or the proxy in front of it, answers a request within seconds, DNS lookup included.
 
-    Nothing is sent or read but this question, so certificates are left to whatever downloads.
+    A certificate that cannot be checked is an answer too: whatever downloads says what is wrong with it.
     """
     if constants.HF_HUB_OFFLINE:
         return False
@@ -133,9 +133,12 @@ def hub_answers() -> bool:
     def ask() -> None:
         question = Request(constants.ENDPOINT, method="HEAD")
         try:
-            urlopen(question, timeout=REACH_SECONDS, context=ssl._create_unverified_context()).close()
+            urlopen(question, timeout=REACH_SECONDS).close()
         except HTTPError:  # an answer as well
             pass
+        except URLError as error:
+            if not isinstance(error.reason, ssl.SSLError):
+                return
         except OSError:
             return
         answered.set()

@@ -101,7 +101,7 @@ def budget_curves(
         "What does each way of spending a budget reach, for a speaker of each language?",
         f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against completions per problem over all "
         f"languages; expectations over all subsets ({exactness}); the shaded gap and the last values are printed; "
-        "bands are 95 % intervals over problems.",
+        "bands are 95 % intervals over problems and trainings.",
         room=96,
     )
 
@@ -168,7 +168,8 @@ def english_against_mixed(
         _lead(table.filter(pl.col("panel") == words.strategy(*found[0])), names[base], words.strategy(*found[0])),
         f"When does a mixed pool beat a pool of {english_name(base)} alone of the same size?",
         f"Accuracy, % of {spelled_range(table['n_problems'])} problems, against {title}; expectations over all subsets "
-        f"({_exactness(table)}); bands are 95 % intervals over problems; a line ends where its draws end. Below: the "
+        f"({_exactness(table)}); bands are 95 % intervals over problems and trainings; a line ends where its draws "
+        "end. Below: the "
         f"difference to {names[base]}, paired by problem."
         + (
             f" Grey: {english_name(base)} alone by {names['simple']}, its strongest way without a reward model."
@@ -210,7 +211,8 @@ def curves_by_level(table: pl.DataFrame) -> alt.TopLevelMixin:
         f"{how}, mixed minus {names[base]}, points: {', '.join(told)}" if told else f"{how}, by level",
         "Does a mixed pool help on easy problems or on hard ones?",
         "Accuracy, %, against completions per problem, on the problems of one level each; expectations over all "
-        f"subsets ({_exactness(rows)}); bands are 95 % intervals over problems; gains at the largest budget of both.",
+        f"subsets ({_exactness(rows)}); bands are 95 % intervals over problems and trainings; gains at the largest "
+        "budget of both.",
         room=125,
     )
 
@@ -251,7 +253,8 @@ def runs_side_by_side(table: pl.DataFrame, names: Mapping[str, str] | None = Non
         f"At {k} completions {best['arm']} is highest by {shown[0]}: {percent(best['accuracy'])}",
         "How far does each run come with the same budget?",
         f"Accuracy, % of the {spelled_range(table['n_problems'])} problems that all runs have, against completions "
-        "per problem in equal shares over the languages that all runs have; bands are 95 % intervals over problems.",
+        "per problem in equal shares over the languages that all runs have; bands are 95 % intervals over problems "
+        "and trainings.",
         room=50 + 7 * (max(map(len, names.values())) + 7),
     )
 

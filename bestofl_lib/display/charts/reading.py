@@ -43,7 +43,7 @@ def completion_lengths(table: pl.DataFrame) -> alt.TopLevelMixin:
     """
     need(table, "language", "unit", "median", "low", "high", "longest", "cut", "n_candidates")
     unit, most = table["unit"][0], table.select(pl.col("cut").max()).item()
-    ends = pl.when(pl.col("cut") > 0).then(pl.format(" · cut off {}", percent_of("cut"))).otherwise(pl.lit(""))
+    ends = pl.when(pl.col("cut") >= 0.0005).then(pl.format(" · cut off {}", percent_of("cut"))).otherwise(pl.lit(""))
     printed = pl.col("median").round().cast(pl.Int64).cast(pl.String)
     table = with_names(table).with_columns(sure=pl.lit(True), label=printed + ends, short=printed)
     order = languages_in_order(table["language"])
