@@ -13,7 +13,7 @@ import scipy.sparse
 from bestofl_lib.analysis.checks import check_budget, check_shares, checked_allocation, checked_rewards
 from bestofl_lib.analysis.hypergeometric import Ratios
 from bestofl_lib.analysis.shares import over_shares
-from bestofl_lib.analysis.ties import NEGLIGIBLE, Ties
+from bestofl_lib.analysis.ties import NEGLIGIBLE, Batch, Ties
 
 Array = np.ndarray
 _BLOCK = 16_384  # entries processed at a time: few enough for the processor's cache, many enough for two threads
@@ -84,11 +84,12 @@ class Contest:
         shape, size = (len(rows), n_languages), int(n.max(initial=0))
         at_most = np.empty(shape, np.min_scalar_type(size), order="F")  # columns are read one by one
         below, tied, excess = (np.empty((crossing.sum(), n_languages), kind, "F") for kind in (int, int, float))
+        up_to = end[entry]
         for position in range(n_languages):
             mine = flat_language == position
             so_far = np.append(0, np.cumsum(mine))
             before = np.append(0, np.cumsum(n[:, position]))
-            at_most[:, position] = so_far[end[entry]] - before[rows]
+            at_most[:, position] = so_far[up_to] - before[rows]
             if not len(below):
                 continue
             below[:, position] = so_far[start[crossing]] - before[group_row[crossing]]
@@ -152,15 +153,16 @@ class Contest:
             for start in range(0, len(possible), _BLOCK):
                 part = possible[start : start + _BLOCK]
                 row, step = self.row[part], self.step.data[part]
-                product, sums = step, [np.ones(len(part)), *np.zeros((top, len(part)))]
+                product, sums = step.copy(), [np.ones(len(part)), *np.zeros((top, len(part)))]
+                more = np.empty(len(part))
                 for done, position in enumerate(chosen):
                     b = self.at_most[:, position].take(part).astype(np.intp)
                     if q:
-                        product = product * self.ratios.of(b, row, position, int(q))
+                        product *= self.ratios.of(b, row, position, int(q))
                     if top:
-                        x = np.maximum(b - q, 0) / (self.ratios.sizes(row, position) - q)
+                        x = self.ratios.one_more(b, row, position, int(q))
                         for r in range(min(done + 1, top), 0, -1):
-                            sums[r] += sums[r - 1] * x
+                            sums[r] += np.multiply(sums[r - 1], x, out=more)
                 worth = np.empty((len(at), len(part)))
                 for place, column in enumerate(at):
                     r = int(extra[column])
@@ -207,7 +209,9 @@ class Contest:
     @cached_property
     def _counts(self) -> Array:
         """`at_most` as floats, entry by entry, and a column of ones."""
-        return np.concatenate([self.at_most, np.ones((len(self.at_most), 1))], 1)
+        counts = np.ones((len(self.at_most), self.at_most.shape[1] + 1))  # in rows, as sparse products read them
+        counts[:, :-1] = self.at_most
+        return counts
 
     def shapley(self, budget: int) -> Array:
         """(problems, languages) exact Shapley value of each language for the winner's expected payoff.
@@ -230,19 +234,18 @@ class Contest:
             low = [self.below(position, q) for position in range(n)]
             high = [self.below(position, q + 1) for position in range(n)] if more else low
             self._set_sums(low, high, sizes, budget, total, without, lambda x: self.step @ x)
-            for rows, nodes, weights in self.ties.batches(budget):
+            for batch in self.ties.batches(budget):
                 low, high = (
                     [
-                        np.stack([value, slope * self.ties.excess[rows, position, None]])
+                        np.stack([value, slope * batch.excess(position)])
                         for position in range(n)
-                        for value, slope in [self.ties.generating(rows, position, k, nodes)]
+                        for value, slope in [batch.generating(position, k)]
                     ]
                     for k in (q, q + 1 if more else q)
                 )
-                where = self.ties.row[rows]
 
-                def read(x: Array, weights: Array = weights, where: Array = where) -> Array:
-                    return np.bincount(where, x[1] @ weights, minlength=len(self.last))
+                def read(x: Array, batch: Batch = batch) -> Array:
+                    return batch.by_problem(x[1])
 
                 self._set_sums(low, high, sizes, budget, total, without, read)
         value = np.zeros((len(self.last), n))

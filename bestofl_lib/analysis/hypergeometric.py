@@ -84,3 +84,9 @@ class Ratios:
         if len(self._sizes) == 1:
             return self._tables[k][0].take(b)
         return self._tables[k][np.searchsorted(self._sizes, self.n_candidates[row, position]), b]
+
+    def one_more(self, b: Array, row: Array, position: int, k: int) -> Array:
+        """(b − k) / (n − k): the chance that one more belongs to them too, given that k do; 0 where b < k."""
+        if len(self._sizes) == 1:
+            return (np.maximum(np.arange(self._sizes[0] + 1) - k, 0) / (self._sizes[0] - k)).take(b)
+        return np.maximum(b - k, 0) / (self.sizes(row, position) - k)

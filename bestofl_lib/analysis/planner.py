@@ -61,7 +61,8 @@ def greedy_path(
     path = []
     for _ in range(budget):
         values = _one_more(arrays, ranked, objective, current)
-        best = max(values, key=lambda code: float(values[code][index].mean()))
+        means = np.stack(list(values.values())).take(index, 1).mean(1)
+        best = list(values)[int(means.argmax())]
         current = current | {best: current.get(best, 0) + 1}
         path.append(current)
     return path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 
 import numpy as np
@@ -36,15 +37,15 @@ class Ties:
 
     def allocation(self, ks: Sequence[int]) -> Array:
         total = np.zeros(self.n_problems)
-        for rows, nodes, weights in self.batches(sum(ks)):
-            product = np.ones((len(rows), len(nodes)))
+        for batch in self.batches(sum(ks)):
+            product = np.ones(batch.shape)
             win = np.zeros_like(product)
             for position, k in enumerate(ks):
                 if k:
-                    value, slope = self.generating(rows, position, k, nodes)
-                    win = win * value + product * (slope * self.excess[rows, position, None])
+                    value, slope = batch.generating(position, k)
+                    win = win * value + product * (slope * batch.excess(position))
                     product = product * value
-            total += np.bincount(self.row[rows], win @ weights, minlength=len(total))
+            total += batch.by_problem(win)
         return total
 
     def shares(self, chosen: Sequence[int], budgets: Array, first: int | None, given: Array) -> Array:
@@ -64,50 +65,19 @@ class Ties:
         for q in np.unique(q_of):
             at = np.flatnonzero(q_of == q)
             top = int(extra[at].max())
-            for rows, nodes, weights in self.batches(int((budgets + given)[at].max()), q * reach if q else None):
-                base, slope, sums, slopes = self._symmetric(rows, nodes, chosen, int(q), top)
+            for batch in self.batches(int((budgets + given)[at].max()), q * reach if q else None):
+                base, slope, sums, slopes = batch.symmetric(chosen, int(q), top)
                 for column in at:
                     r = int(extra[column])
                     product, win = base * sums[r], base * (slope * sums[r] + slopes[r])
                     if first is not None:
-                        value, rise = self.generating(rows, first, int(given[column]), nodes)
-                        win = win * value + product * rise * self.excess[rows, first, None]
-                    share = win @ weights / comb(len(chosen), r)
-                    total[:, column] += np.bincount(self.row[rows], share, minlength=len(total))
+                        value, rise = batch.generating(first, int(given[column]))
+                        win = win * value + product * rise * batch.excess(first)
+                    total[:, column] += batch.by_problem(win) / comb(len(chosen), r)
         return total
 
-    def _symmetric(
-        self, rows: Array, nodes: Array, chosen: Sequence[int], q: int, top: int
-    ) -> tuple[Array, Array, list[Array], list[Array]]:
-        """Product, sum of logarithmic derivatives, e_0 … e_top and their derivatives, each (groups, nodes)."""
-        shape = (len(rows), len(nodes))
-        base, slope = np.ones(shape), np.zeros(shape)
-        sums, slopes = [np.ones(shape), *np.zeros((top, *shape))], [*np.zeros((top + 1, *shape))]
-        one, other = np.empty(shape), np.empty(shape)  # products, in place: new arrays would cost as much again
-        for done, position in enumerate(chosen):
-            worth = self.excess[rows, position, None]
-            low, low_rise = self.generating(rows, position, q, nodes)
-            base *= low
-            safe = np.maximum(low, 1e-300)  # where the chance is 0, so are those of one draw more and their slopes
-            low_rise /= safe
-            slope += np.multiply(worth, low_rise, out=one)
-            if not top:
-                continue
-            x, x_rise = self.generating(rows, position, q + 1, nodes)
-            if q:
-                x /= safe
-                x_rise /= safe
-                x_rise -= np.multiply(x, low_rise, out=one)
-            x_rise *= worth
-            for r in range(min(done + 1, top), 0, -1):
-                np.multiply(slopes[r - 1], x, out=one)
-                one += np.multiply(sums[r - 1], x_rise, out=other)
-                slopes[r] += one
-                sums[r] += np.multiply(sums[r - 1], x, out=one)
-        return base, slope, sums, slopes
-
-    def batches(self, budget: int, chance: Array | None = None) -> Iterator[tuple[Array, Array, Array]]:
-        """Groups that need the same number of quadrature nodes, with the nodes and weights on 0..1.
+    def batches(self, budget: int, chance: Array | None = None) -> Iterator[Batch]:
+        """All groups in parts that need the same number of quadrature nodes.
 
         Args:
             budget: completions drawn.
@@ -124,30 +94,95 @@ class Ties:
             rows = np.flatnonzero(needed == count if chance is None else (needed == count) & (chance > NEGLIGIBLE))
             size = max(1, 4 * _BLOCK // int(count))
             for start in range(0, len(rows), size):
-                yield rows[start : start + size], (nodes + 1) / 2, weights / 2
+                yield Batch(self, rows[start : start + size], (nodes + 1) / 2, weights / 2)
 
-    def generating(self, rows: Array, position: int, k: int, nodes: Array) -> tuple[Array, Array]:
+    @cached_property
+    def _pairs(self) -> tuple[Array, Array]:
+        """The distinct pairs (below, tied), and (groups, languages) the place of each group's pair among them."""
+        wide = int(self.tied.max(initial=0)) + 1
+        distinct, place = np.unique(self.below * wide + self.tied, return_inverse=True)
+        return np.stack([distinct // wide, distinct % wide], 1), place.reshape(self.tied.shape)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Groups that need the same number of quadrature nodes."""
+
+    ties: Ties
+    rows: Array  # (groups,) which of all groups
+    nodes: Array  # (nodes,) on 0..1
+    weights: Array  # (nodes,)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), len(self.nodes)
+
+    def excess(self, position: int) -> Array:
+        """(groups, 1) own share correct of one language minus the group's."""
+        return self.ties.excess[self.rows, position, None]
+
+    def by_problem(self, values: Array) -> Array:
+        """(problems,) integrals of (groups, nodes) values, summed over each problem's groups."""
+        return np.bincount(self.ties.row[self.rows], values @ self.weights, minlength=self.ties.n_problems)
+
+    def generating(self, position: int, k: int) -> tuple[Array, Array]:
         """Generating function of the number of tied draws of one language (none above), and its slope, at the nodes."""
-        b, t = self.below[rows, position], self.tied[rows, position]
-        reach = self.ratios.of(b + t, self.row[rows], position, k)
-        if k == 0 or not t.any():
-            return np.repeat(reach[:, None], len(nodes), 1), np.zeros((len(rows), len(nodes)))
-        wide = int(t.max()) + 1
-        key = b * wide + t
-        seen = np.zeros(int(key.max()) + 1, bool)  # few distinct (below, tied) pairs: find them without sorting
-        seen[key] = True
-        distinct = np.flatnonzero(seen)
-        back = (np.cumsum(seen) - 1)[key]
-        pairs = np.stack([distinct // wide, distinct % wide], 1)
-        j = np.arange(min(int(t.max()), k) + 1)
-        mass = hypergeometric(pairs[:, :1], pairs[:, 1:], k, j)
-        power = nodes[:, None] ** j
-        slope = np.zeros_like(power)
-        slope[:, 1:] = power[:, :-1] * j[1:]
-        value, rise = (mass @ power.T).take(back, 0), (mass @ slope.T).take(back, 0)
-        value *= reach[:, None]
-        rise *= reach[:, None]
+        pairs, places = self._pairs
+        if k not in self._tables:
+            j = np.arange(min(int(pairs[:, 1].max()), k) + 1)
+            mass = hypergeometric(pairs[:, :1], pairs[:, 1:], k, j)
+            power = self.nodes[:, None] ** j
+            slope = np.zeros_like(power)
+            slope[:, 1:] = power[:, :-1] * j[1:]
+            self._tables[k] = mass @ power.T, mass @ slope.T
+        place = places[position]
+        value, rise = (table.take(place, 0) for table in self._tables[k])
+        reach = self.ties.ratios.of(pairs.sum(1)[place], self.ties.row[self.rows], position, k)[:, None]
+        value *= reach
+        rise *= reach
         return value, rise
+
+    @cached_property
+    def _pairs(self) -> tuple[Array, Array]:
+        """The distinct pairs (below, tied) of these groups, and (languages, groups) the place of each among them."""
+        pairs, places = self.ties._pairs
+        mine = places[self.rows].T
+        seen = np.zeros(len(pairs), bool)
+        seen[mine] = True
+        return pairs[seen], (np.cumsum(seen) - 1)[mine]
+
+    @cached_property
+    def _tables(self) -> dict[int, tuple[Array, Array]]:
+        """Per number of draws, (pairs, nodes) the generating function, given that none is above, and its slope."""
+        return {}
+
+    def symmetric(self, chosen: Sequence[int], q: int, top: int) -> tuple[Array, Array, list[Array], list[Array]]:
+        """Product, sum of logarithmic derivatives, e_0 … e_top and their derivatives, each (groups, nodes)."""
+        base, slope = np.ones(self.shape), np.zeros(self.shape)
+        sums, slopes = [np.ones(self.shape), *np.zeros((top, *self.shape))], [*np.zeros((top + 1, *self.shape))]
+        # products, in place: new arrays would cost as much again
+        one, other = np.empty(self.shape), np.empty(self.shape)
+        for done, position in enumerate(chosen):
+            worth = self.excess(position)
+            low, low_rise = self.generating(position, q)
+            base *= low
+            safe = np.maximum(low, 1e-300)  # where the chance is 0, so are those of one draw more and their slopes
+            low_rise /= safe
+            slope += np.multiply(worth, low_rise, out=one)
+            if not top:
+                continue
+            x, x_rise = self.generating(position, q + 1)
+            if q:
+                x /= safe
+                x_rise /= safe
+                x_rise -= np.multiply(x, low_rise, out=one)
+            x_rise *= worth
+            for r in range(min(done + 1, top), 0, -1):
+                np.multiply(slopes[r - 1], x, out=one)
+                one += np.multiply(sums[r - 1], x_rise, out=other)
+                slopes[r] += one
+                sums[r] += np.multiply(sums[r - 1], x, out=one)
+        return base, slope, sums, slopes
 
 
 def _nodes_needed(degree: Array) -> Array:

@@ -22,6 +22,7 @@ from bestofl_lib.analysis.hypergeometric import runs
 Array = np.ndarray
 DRAWS = 64  # subsets per problem of every simulated vote: about 0.2 points of error over 250 problems
 _BLOCK = 600_000  # votes or sums over all draws that are processed at a time
+_CELLS = 200_000  # sums of votes, over all tables of weights, that are counted together: they stay in the cache
 ENUMERATED = 10  # weighted votes over so few candidates of one language are enumerated
 
 
@@ -179,7 +180,7 @@ class _Ballots:
         """The sum of an answer without a vote: below that of any answer with one."""
         return 0.0 if (self.weights[self.codes >= 0] > 0).all() else -np.inf
 
-    def of_problems(self, rows: Array) -> _Ballots:
+    def of_problems(self, rows: Array | slice) -> _Ballots:
         return _Ballots(self.languages, self.codes[rows], self.weights[rows], self.is_solved[rows], self.sizes[rows])
 
 
@@ -210,13 +211,16 @@ def _votes(
         mean = np.zeros((len(tables), len(kinds)))  # over the tables of a kind
         for place, kind in enumerate(kinds):
             mean[ends[place] : ends[place + 1], place] = 1 / len(kind)
-        rng = np.random.default_rng(seed)
+        rng, (distinct, places) = np.random.default_rng(seed), np.unique(ks, return_inverse=True)
         for rows in _blocks(ballots, draws, int(sum(given))):
             part = ballots.of_problems(rows)
             order = _sequence(part, draws, given, allocation is not None, half, rng)
-            share = _counted(part, order, np.unique(ks))[np.searchsorted(np.unique(ks), ks)]
-            every[:, rows] = share.mean(2).transpose(2, 1, 0)
-            errors[:, rows] = ((share @ mean).std(2, ddof=1) / np.sqrt(draws)).transpose(2, 1, 0)
+            size = max(1, _CELLS // (draws * len(tables) * int(part.n_answers.max())))
+            for some in (slice(start, start + size) for start in range(0, len(rows), size)):
+                share = _counted(part.of_problems(some), order[some], distinct)[places]
+                every[:, rows[some]] = share.mean(2).transpose(2, 1, 0)
+                of_kinds = np.ascontiguousarray((share @ mean).swapaxes(2, 3))  # draws last: read one after the other
+                errors[:, rows[some]] = (of_kinds.std(3, ddof=1) / np.sqrt(draws)).transpose(2, 1, 0)
     return [Tally(every[ends[i] : ends[i + 1]], errors[i]) for i in range(len(kinds))]
 
 
