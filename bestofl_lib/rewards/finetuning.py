@@ -16,8 +16,9 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import load_model, save_model
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
 from bestofl_lib.models.opening import is_out_of_memory
@@ -32,6 +33,7 @@ _TOKENS_AT_ONCE = 8192  # per forward pass at least, as long as memory suffices
 EPOCHS = 2.0  # unless the settings say otherwise
 BATCH_PAIRS = 16  # likewise
 _WARM_UP = 0.05  # share of the steps
+_CHECKPOINTS = "checkpoints"  # folder of the unfinished
 _SAVE_STEPS = 100  # optimiser steps between checkpoints and evaluations; short trainings: every epoch
 _PATIENCE = 4  # evaluations without a lower held-out loss before training stops
 
@@ -68,14 +70,13 @@ def finetune(
         None in a process that is not the one that saves (with `accelerate launch`).
     """
     module = RewardModule(backbone.model, settings)
-    scratch = _checkpoints(folder, recipe)
     whole = settings.batch_pairs or BATCH_PAIRS
     longest = max(len(text["input_ids"]) for pair in pairs for text in pair)
     at_once = pairs_at_once(settings.batch_pairs, longest, backbone.batch_tokens)
     with _quiet():
         while True:
             try:
-                trainer = _train(module, pairs, held_out, settings, scratch, backbone, at_once, whole)
+                trainer = _train(module, pairs, held_out, settings, folder, recipe, backbone, at_once, whole)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or at_once == 1:
@@ -84,6 +85,7 @@ def finetune(
             gc.collect()
             if backbone.device.type == "cuda":
                 torch.cuda.empty_cache()
+    trainer.accelerator.wait_for_everyone()  # others may still be reading checkpoints
     if not trainer.is_world_process_zero():
         return None
     module.save(folder)
@@ -92,7 +94,7 @@ def finetune(
     epochs = trainer.state.epoch or 0.0
     if held_out and trainer.state.best_global_step:
         epochs *= trainer.state.best_global_step / trainer.state.global_step
-    shutil.rmtree(scratch)
+    shutil.rmtree(folder / _CHECKPOINTS)
     return Finetuned(
         float(module.scale.detach()),
         float(module.offset.detach()),
@@ -113,13 +115,17 @@ def default_learning_rate(tuning: str, n_parameters: int) -> float:
 
 
 def _train(
-    module: RewardModule, pairs: Pairs, held_out: Pairs, settings: TrainingSettings, scratch: Path,
+    module: RewardModule, pairs: Pairs, held_out: Pairs, settings: TrainingSettings, folder: Path, recipe: str,
     backbone: RewardBackbone, at_once: int, whole: int,
 ) -> _PairTrainer:  # fmt: skip
     """One attempt with `at_once` pairs per forward pass, from the last checkpoint if there is one."""
+    scratch = folder / _CHECKPOINTS
+    args = _arguments(settings, scratch, backbone, len(pairs), at_once, whole, bool(held_out))
+    with args.main_process_first(local=False):
+        _prepare_checkpoints(folder, recipe)
     trainer = _PairTrainer(
         model=module,
-        args=_arguments(settings, scratch, backbone, len(pairs), at_once, whole, bool(held_out)),
+        args=args,
         train_dataset=[{"chosen": chosen, "rejected": rejected} for chosen, rejected in pairs],
         eval_dataset=[{"chosen": chosen, "rejected": rejected} for chosen, rejected in held_out] or None,
         data_collator=_Collator(backbone.texts.pad),
@@ -154,17 +160,22 @@ def _divisor(whole: int, most: int) -> int:
     return next(n for n in range(max(1, min(whole, most)), 0, -1) if whole % n == 0)
 
 
-def _checkpoints(folder: Path, recipe: str) -> Path:
-    """The folder of checkpoints, emptied if it belongs to another recipe."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _prepare_checkpoints(folder: Path, recipe: str) -> None:
+    """Make the folder of checkpoints; what belongs to another recipe, or was being written when a process was killed,
+    is removed.
+    """
     (folder / "reward_model.json").unlink(missing_ok=True)  # it describes another recipe
-    scratch = folder / "checkpoints"
+    scratch = folder / _CHECKPOINTS
     same = scratch / "recipe"
     if scratch.exists() and not (same.exists() and same.read_text() == recipe):
         shutil.rmtree(scratch)
-    scratch.mkdir(exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
     same.write_text(recipe)
-    return scratch
+    for place in scratch.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        try:
+            TrainerState.load_from_json(str(place / TRAINER_STATE_NAME))  # the last file of a checkpoint
+        except (OSError, ValueError):
+            shutil.rmtree(place)
 
 
 def _arguments(

@@ -5,7 +5,10 @@
 The policy sees only problems of the policy split. Its languages are as uneven as the web's (PHASES), and within a language
 some topics are common and others rare (TOPIC_SPREAD, drawn once from the seed): a language is strong where it has much
 training data. Some training rows are plain arithmetic, in no language. Everything is drawn from the seed; the machine's
-floating point may still differ in the last bits, so a second training gives an equally good model, not the same bytes.
+floating point may still differ in the last bits.
+
+The recipe was changed once, at step FIRST: until then more rows are arithmetic, their operands are learnt as well as their
+results, and the learning rate falls more steeply. The shipped weights were made so, and one run of this command does both.
 """
 
 from __future__ import annotations
@@ -62,6 +65,9 @@ PHASES = (  # (steps, share of the rows told in each language in percent): steep
         {"en": 30, "zh": 13, "es": 12, "de": 10, "fr": 9, "ru": 7, "ja": 6, "th": 4.5, "bn": 3.5, "sw": 2.8, "te": 2.2},
     ),
 )
+FIRST = 1400  # steps of the first recipe; the rows of these steps in PHASES are not used
+FIRST_LAID_OUT = 3000  # steps that the first recipe's rows and learning rate are laid out for
+FIRST_ARITHMETIC = 0.15
 STOP = 2200  # of these steps: a policy that is right nearly always leaves nothing to study (see data/README.md)
 TOPIC_SPREAD = 1.2  # standard deviation of the logarithm of a topic's weight within a language
 ARITHMETIC = 0.1  # share of the training rows that are plain equations
@@ -103,12 +109,12 @@ def equations(rng: random.Random) -> str:
 def rows(
     count: int,
     mix: dict[str, float],
-    phase: int,
+    seed: str,
     arithmetic: float = ARITHMETIC,
     written: Callable[[random.Random], str] = equations,
 ) -> list[tuple[str, str]]:
     """`count` training rows (question, solution); a share of `arithmetic` is plain equations, with an empty question."""
-    rng = random.Random(f"rows {SEED} {phase}")
+    rng = random.Random(seed)
     by_template: dict[str, list[lab.Problem]] = {name: [] for name in lab.TEMPLATES}
     source = lab.policy_problems()
     weights = topic_weights(mix)
@@ -129,7 +135,9 @@ def rows(
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """BPE over characters with bytes for unknown ones, single digits, operators with their spaces; all languages equal."""
     problems = list(itertools.islice(lab.policy_problems(), 1500))
-    texts = [text for code in PHASES[0][1] for problem in problems for text in lab.tell(problem, code)]
+    codes = PHASES[0][1]
+    texts = [text for code in codes for problem in problems for text in lab.tell(problem, code)]
+    records = [LANGUAGES[code] for code in codes]
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=None))
     pattern = r" [×÷+=-] |\p{N}| ?[\p{L}\p{M}]+| ?[^\s\p{L}\p{M}\p{N}]+|\s"
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
@@ -138,7 +146,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)],
-        initial_alphabet=sorted({c for entry in LANGUAGES.values() for c in entry.answer_line + entry.instruction}),
+        initial_alphabet=sorted({c for entry in records for c in entry.answer_line + entry.instruction}),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -151,9 +159,13 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 class Rows(Dataset):
-    """Token ids of each row, and which of them are learnt: the solution, and of plain arithmetic the results."""
+    """Token ids of each row, and which of them are learnt: the solution, and of plain arithmetic the results.
 
-    def __init__(self, phases: list[list[tuple[str, str]]], tokenizer: PreTrainedTokenizerFast):
+    Args:
+        operands: of plain arithmetic, everything is learnt.
+    """
+
+    def __init__(self, phases: list[list[tuple[str, str]]], tokenizer: PreTrainedTokenizerFast, operands: bool = False):
         self.rows: list[tuple[list[int], list[bool]]] = []
         equals, stop = (tokenizer.convert_tokens_to_ids(token) for token in (" = ", "."))
         rng, block = random.Random(SEED), BATCH * 50
@@ -164,7 +176,7 @@ class Rows(Dataset):
             ready = []
             for head, tail in zip(heads, tails, strict=True):
                 learnt, result = [True] * len(tail), False
-                if not head:
+                if not head and not operands:
                     for place, token in enumerate(tail):
                         learnt[place] = result
                         result = (result or token == equals) and token != stop
@@ -241,16 +253,17 @@ class PolicyTrainer(Trainer):
 
 
 class Watch(TrainerCallback):
-    """Ends the training at STOP and adds up its seconds in this process."""
+    """Ends a training after so many steps and adds up its seconds in this process."""
 
-    seconds = 0.0
+    def __init__(self, stop: int):
+        self.stop, self.seconds = stop, 0.0
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.started = time.monotonic()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.seconds += time.monotonic() - self.started
-        control.should_training_stop = state.global_step >= STOP
+        control.should_training_stop = state.global_step >= self.stop
 
 
 def main() -> None:
@@ -277,16 +290,34 @@ def main() -> None:
     )
     model = LlamaForCausalLM(config)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens", flush=True)
-    data = Rows([rows(steps * BATCH, mix, phase) for phase, (steps, mix) in enumerate(PHASES)], tokenizer)
-    print(f"{len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each", flush=True)
-    watch = Watch()
-    train(
-        model, data, arguments.work, sum(steps for steps, _ in PHASES), BATCH, 2e-3, 5e-5, callbacks=[watch],
-        warmup_steps=150, weight_decay=0.05, save_steps=200, save_total_limit=2, seed=SEED,
-    )  # fmt: skip
+    seconds, work = 0.0, arguments.work
+    if _steps_done(work) < FIRST:
+        made = rows((FIRST_LAID_OUT + 50) * BATCH, PHASES[0][1], f"rows {SEED}", FIRST_ARITHMETIC)
+        seconds += _train_until(FIRST, model, Rows([made], tokenizer, operands=True), work, FIRST_LAID_OUT)
+    if _steps_done(work) < STOP:
+        phases = [rows(steps * BATCH, mix, f"rows {SEED} {phase}") for phase, (steps, mix) in enumerate(PHASES)]
+        seconds += _train_until(STOP, model, Rows(phases, tokenizer), work, sum(steps for steps, _ in PHASES))
+    model = LlamaForCausalLM.from_pretrained(work / f"checkpoint-{STOP}")
     model.config.use_cache = True  # the trainer turns it off
     model.save_pretrained(arguments.out)
-    print(f"{watch.seconds:.0f} s of training in this process; written to {arguments.out}")
+    print(f"{seconds:.0f} s of training in this process; written to {arguments.out}")
+
+
+def _train_until(stop: int, model: Any, data: Rows, work: Path, laid_out: int) -> float:
+    """Train until step `stop`, with a learning rate laid out for `laid_out` steps; returns the seconds it took."""
+    print(f"{len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each", flush=True)
+    watch = Watch(stop)
+    train(
+        model, data, work, laid_out, BATCH, 2e-3, 5e-5, callbacks=[watch],
+        warmup_steps=150, weight_decay=0.05, save_steps=200, save_total_limit=2, seed=SEED,
+    )  # fmt: skip
+    return watch.seconds
+
+
+def _steps_done(work: Path) -> int:
+    """Optimiser steps of the newest checkpoint."""
+    last = get_last_checkpoint(str(work)) if work.exists() else None
+    return int(last.rpartition("-")[2]) if last else 0
 
 
 if __name__ == "__main__":

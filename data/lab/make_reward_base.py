@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from make_policy import PHASES, Rows, rows, train
+from make_policy import SEED as POLICY_SEED
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from bestofl_lib.files import ROOT
@@ -75,7 +76,8 @@ def one_round(number: int, source: Path, tokenizer: PreTrainedTokenizerFast, wor
         return last
     torch.manual_seed(SEED)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    data = Rows([rows(STEPS * BATCH, PHASES[-1][1], len(PHASES) + number, ARITHMETIC, equations)], tokenizer)
+    seed = f"rows {POLICY_SEED} {len(PHASES) + number}"
+    data = Rows([rows(STEPS * BATCH, PHASES[-1][1], seed, ARITHMETIC, equations)], tokenizer)
     print(f"round {number}: {len(data):,} rows, {sum(len(ids) for ids, _ in data.rows) / len(data):.0f} tokens each")
     train(
         model, data, work, STEPS, BATCH, 1e-3, 2e-5,

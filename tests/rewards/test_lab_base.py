@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 
 import pytest
 
@@ -12,6 +13,9 @@ torch = pytest.importorskip("torch")
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from bestofl_lib.problems import lab  # noqa: E402
+
+sys.path.append(str(lab.FOLDER))
+import make_policy  # noqa: E402
 
 
 def told_apart(folder) -> float:
@@ -45,3 +49,16 @@ def test_its_weights_are_those_of_the_model_card_and_the_lab_stays_small():
         digest = hashlib.sha256((lab.FOLDER / name / "model.safetensors").read_bytes()).hexdigest()
         assert digest[:8] in card, f"{name}: write sha256 {digest[:8]}… into data/README.md"
     assert sum(path.stat().st_size for path in lab.FOLDER.rglob("*") if path.is_file()) < 20e6
+
+
+@pytest.mark.slow
+def test_the_command_that_trains_the_policy_makes_its_tokenizer_to_the_byte(tmp_path):
+    make_policy.make_tokenizer().save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (tmp_path / name).read_bytes() == (lab.FOLDER / "policy" / name).read_bytes()
+
+
+def test_the_policy_is_trained_on_the_rows_of_the_shipped_weights():
+    """The digest is that of the code that trained them, commit 4d6e02a."""
+    made = make_policy.rows(300, make_policy.PHASES[0][1], "rows 7", make_policy.FIRST_ARITHMETIC)
+    assert hashlib.sha256(repr(made).encode()).hexdigest().startswith("0bca548854c31e5d")
