@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]  # of the project
 DIGEST_KEY = "bestofl-digest"
 _MARK = b"bestofl-sha256-"  # before the digits of the digest, in the file's footer
 _BLANK = b"0" * 32
+_PIECE = 2**24  # bytes of a file that are read together
+_ROW_GROUP = 250_000  # rows of a table that is written in pieces
 
 
 class DamagedTable(ValueError):
@@ -80,6 +82,49 @@ def write_checked(path: Path, table: pl.DataFrame, consequence: str = "the old t
     replace_file(path, blank[:at] + _digest(path, blank) + blank[at + len(_BLANK) :], consequence)
 
 
+def write_in_pieces(path: Path, table: pl.LazyFrame, consequence: str = "the old table is intact") -> None:
+    """As `write_checked`, for a table that is never whole in memory.
+
+    Raises:
+        OSError: as `replace_file`.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.sink_parquet(part, metadata={DIGEST_KEY: (_MARK + _BLANK).decode()}, row_group_size=_ROW_GROUP)
+        at = _place_of_digest(part)
+        with open(part, "r+b") as file:
+            digest = _digest_of_file(path, part, at)
+            file.seek(at)
+            file.write(digest)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise explain(error, path, consequence) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def scan_checked(path: Path) -> pl.LazyFrame:
+    """A table that `write_checked` or `write_in_pieces` stored, its digest compared, but not read yet.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedTable: as `read_checked`.
+    """
+    at = _place_of_digest(path)
+    remedy = "delete it and run its notebook again"
+    if at < 0:
+        raise DamagedTable(f"{path} is damaged or was not written by this version (no digest in it); {remedy}")
+    with open(path, "rb") as file:
+        file.seek(at)
+        found = file.read(len(_BLANK))
+    if _digest_of_file(path, path, at) != found:
+        raise DamagedTable(f"{path} is damaged: its bytes or its name do not match the digest stored in it; {remedy}")
+    return pl.scan_parquet(path)
+
+
 def read_checked(path: Path) -> pl.DataFrame:
     """A table that `write_checked` stored.
 
@@ -99,6 +144,33 @@ def read_checked(path: Path) -> pl.DataFrame:
         return pl.read_parquet(io.BytesIO(data))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DamagedTable(f"{path} cannot be read ({error}); {remedy}") from error
+
+
+def _place_of_digest(path: Path) -> int:
+    """Where in a Parquet file the digits of its digest are, in its footer; -1 where there are none."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+        start = max(0, size - 8 - int.from_bytes(tail[:4], "little"))  # the footer's length, then "PAR1"
+        file.seek(start)
+        at = file.read().rfind(_MARK)
+    return -1 if at < 0 else start + at + len(_MARK)
+
+
+def _digest_of_file(path: Path, written: Path, at: int) -> bytes:
+    """As `_digest`, of a file that is read in pieces; `at` is where its digits count as zeros."""
+    digest = hashlib.sha256(path.stem.encode() + b"\0")
+    with open(written, "rb") as file:
+        left = at
+        while left and (piece := file.read(min(left, _PIECE))):
+            digest.update(piece)
+            left -= len(piece)
+        digest.update(_BLANK)
+        file.seek(at + len(_BLANK))
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()[: len(_BLANK)].encode()
 
 
 def _digest(path: Path, data: bytes) -> bytes:

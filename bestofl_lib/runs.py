@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 import filelock
 import polars as pl
 
-from bestofl_lib.candidates.store import Store
+from bestofl_lib.candidates.store import Parts, Store
 from bestofl_lib.candidates.writers import Share
-from bestofl_lib.files import ROOT, read_checked, replace_file, write_checked
+from bestofl_lib.files import ROOT, read_checked, replace_file, scan_checked, write_checked, write_in_pieces
 from bestofl_lib.tables import SPLITS, TABLES, check_table
 from bestofl_lib.text import suggestion
 
@@ -89,6 +90,30 @@ class Run:
         write_checked(self.path(name), table)
         return table
 
+    def write_in_pieces(self, name: str, table: pl.LazyFrame) -> pl.LazyFrame:
+        """As `write`, for a table that is never whole in memory; its keys are not compared. Returns it as stored.
+
+        Raises:
+            ValueError, OSError: as `write`.
+        """
+        table = table.select(pl.col(column).cast(dtype) for column, dtype in TABLES[name].schema.items())
+        if not self.may_replace and self.has(name):
+            self._protect(name, table.collect())
+        write_in_pieces(self.path(name), table)
+        return self.scan(name)
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """As `read`, its digest and columns compared, but not read yet.
+
+        Raises:
+            FileNotFoundError, ValueError: as `read`.
+        """
+        if not self.path(name).exists():
+            raise FileNotFoundError(self._missing(name))
+        table = scan_checked(self.path(name))
+        check_table(name, table.head(0).collect())
+        return table
+
     def read(self, name: str) -> pl.DataFrame:
         """One table of this run.
 
@@ -119,6 +144,15 @@ class Run:
         candidate.
         """
         return self._of_split(self.store().candidates(), split)
+
+    def candidate_parts(self, columns: Sequence[str | pl.Expr] | None = None, split: str | None = None) -> Parts:
+        """As `candidates`, in several tables of which one is in memory at a time; see `Store.parts`."""
+        problems = None if split is None else self.problems(split)["problem_id"].unique()
+        return self.store().parts(columns, problems)
+
+    def candidate_columns(self, *columns: str | pl.Expr, split: str | None = None) -> pl.DataFrame:
+        """As `candidates`, the key and some columns or expressions of columns only."""
+        return pl.concat(self.candidate_parts(columns, split))
 
     def readings(self, split: str | None = None) -> pl.DataFrame:
         """What was read from the candidates, of one split or of all: one row per candidate."""

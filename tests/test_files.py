@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from bestofl_lib import files
-from bestofl_lib.files import DamagedTable, read_checked, replace_file, write_checked
+from bestofl_lib.files import DamagedTable, read_checked, replace_file, scan_checked, write_checked, write_in_pieces
 
 TABLE = pl.DataFrame({"a": [1, 2, 3], "b": ["x", None, "বাংলা"], "c": [0.5, float("nan"), None]})
 
@@ -54,6 +54,30 @@ def test_a_file_cut_short_is_noticed(tmp_path, length):
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DamagedTable):
         read_checked(path)
+
+
+def test_a_table_written_in_pieces_is_read_and_scanned_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PIECE", 100)
+    table, path = pl.DataFrame({"a": range(1000), "b": ["x"] * 1000}), tmp_path / "t.parquet"
+    write_in_pieces(path, table.lazy())
+    assert read_checked(path).equals(table) and scan_checked(path).collect().equals(table)
+    assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+    write_checked(path, table)
+    assert scan_checked(path).collect().equals(table)
+
+
+def test_a_scanned_table_that_was_changed_cut_or_written_by_something_else_is_refused(tmp_path):
+    path, rng = tmp_path / "t.parquet", random.Random(0)
+    write_in_pieces(path, pl.DataFrame({"a": range(200)}).lazy())
+    good = path.read_bytes()
+    changed = [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in rng.sample(range(len(good)), 200)]
+    for data in (*changed, good[:50], good[:-1], b"", b"PAR1", good + b"0"):
+        path.write_bytes(data)
+        with pytest.raises(DamagedTable):
+            scan_checked(path)
+    pl.DataFrame({"a": [1]}).write_parquet(path)
+    with pytest.raises(DamagedTable, match="no digest"):
+        scan_checked(path)
 
 
 def test_a_table_written_by_something_else_is_refused(tmp_path):

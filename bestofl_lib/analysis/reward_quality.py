@@ -49,25 +49,33 @@ CALIBRATION = pl.Schema(
 )
 
 
-def within_problem_auc(rewards: pl.DataFrame, readings: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+def within_problem_auc(rewards: pl.DataFrame | pl.LazyFrame, readings: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     """How often a correct candidate outranks a wrong one of the same problem and language (WITHIN).
 
     Each problem has the same weight, however many pairs it has. Problems whose candidates are all correct or all wrong
     say nothing and are not counted. A language in which no problem has both is absent.
 
     Args:
-        rewards, readings: tables as in `bestofl_lib.tables`.
+        rewards, readings: tables as in `bestofl_lib.tables`; of rewards that are only scanned, one model's in one
+            language are in memory at a time.
         seed: of the resampling of problems for the intervals.
     """
-    table = _labelled(rewards, readings)
+    rewards = rewards.lazy()
+    scored = rewards.select("reward_model", "language").unique().collect().sort("reward_model", "language")
+    judged = readings.select(*KEY, "is_correct").partition_by("language", as_dict=True)
     found = []
-    for (model,), part in table.partition_by("reward_model", as_dict=True, maintain_order=True).items():
+    for (model,), cells in scored.group_by("reward_model", maintain_order=True):
         every = []
-        for (code,), rows in part.partition_by("language", as_dict=True, maintain_order=True).items():
+        for code in cells["language"]:
+            mine = rewards.filter((pl.col("reward_model") == model) & (pl.col("language") == code)).collect()
+            rows = _labelled(mine, judged.get((code,), readings.clear()))
+            if rows.is_empty():
+                continue
             per_problem = _of_seeds(rows, _problem_aucs)
             every.append(per_problem)
             found.append(_summary({"reward_model": model, "language": code}, "auc", per_problem, seed))
-        found.append(_summary({"reward_model": model, "language": None}, "auc", pl.concat(every), seed))
+        if every:
+            found.append(_summary({"reward_model": model, "language": None}, "auc", pl.concat(every), seed))
     return pl.DataFrame([row for row in found if row], schema=WITHIN)
 
 

@@ -99,9 +99,7 @@ def read_with_others(
             f"reader_sample is {reader_sample}; expected at least 1 candidate per language, or None for all"
         )
     if reader_sample is not None:
-        place, size = pl.int_range(pl.len()).over("language"), pl.len().over("language")
-        step = (size / reader_sample).ceil().cast(pl.Int64).clip(1)
-        candidates = candidates.filter(place % step == 0)
+        candidates = candidates.filter(evenly_spread(reader_sample))
     ours = read_answers(candidates, problems)
     spelled = {
         text: canonical(value)
@@ -138,3 +136,9 @@ def read_with_others(
         .with_columns(is_correct=(pl.col("answer") == pl.col("reference")).fill_null(False))
         .select(*KEY, "reader", "answer", "is_correct", "reference", "ours")
     )
+
+
+def evenly_spread(n: int) -> pl.Expr:
+    """Which rows of a table are at most `n` of each language, evenly spread over it."""
+    place, size = pl.int_range(pl.len()).over("language"), pl.len().over("language")
+    return place % (size / n).ceil().cast(pl.Int64).clip(1) == 0

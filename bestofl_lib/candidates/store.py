@@ -16,7 +16,8 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,43 @@ _SHARD = re.compile(r"(\d{6,})-([0-9a-f]{16})\.parquet")
 _ASKED = "asked.parquet"
 _FLUSH_ROWS = 4_000
 _TABLE_ROWS = 100_000
+PART = 200_000  # candidates that are read together where a run holds more, see `Store.parts`
 _FLUSH_SECONDS = (5.0, 60.0)  # at first, and for runs of an hour or more
 
 
 class StoreWarning(UserWarning):
     """Something in a store was set aside or repaired; nothing that was intact is lost."""
+
+
+@dataclass(frozen=True)
+class Parts(Sequence[pl.DataFrame]):
+    """The candidates of a run in several tables, each read when it is asked for: all candidates of some problems.
+
+    Together they are `Store.candidates()`: sorted by key, none missing.
+    """
+
+    store: Store
+    asked: pl.DataFrame  # see ASKED_SCHEMA
+    spans: list[tuple[str, str]]  # first and last problem of each table
+    columns: Sequence[str | pl.Expr] | None  # beside the key; None: all
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, number: Any) -> Any:
+        first, last = map(pl.lit, self.spans[number])
+        here = pl.col("problem_id").is_between(first, last)
+        asked, beside = self.asked.filter(here), () if self.columns is None else self.columns
+        found = self.store.scan(asked).filter(here)
+        if self.columns is not None:
+            found = found.select("draw", *KEY, "finish_reason", *(c for c in beside if _name(c) != "finish_reason"))
+        table = _first_good(found.collect()).sort(*KEY)
+        self.store.need_all(len(table), asked)
+        return table if self.columns is None else table.select(*KEY, *(_name(column) for column in beside))
+
+
+def _name(column: str | pl.Expr) -> str:
+    return column if isinstance(column, str) else column.meta.output_name()
 
 
 class Store:
@@ -89,21 +122,54 @@ class Store:
         asked = self.asked()
         stored = self._read(repair=False)
         table = _asked_for(stored.lazy(), asked).sort(*KEY).collect()
-        wanted = int(asked["n"].sum() or 0)
-        if len(table) < wanted and not partial:
-            raise ValueError(
-                f"{self.folder} holds {len(table):,} of the {wanted:,} candidates asked for; "
-                "run 01_generate_candidates again to draw what is missing, or read with partial=True"
-            )
+        if not partial:
+            self.need_all(len(table), asked)
         return check_table("candidates", table)
 
-    def scan(self) -> pl.LazyFrame:
+    def need_all(self, found: int, asked: pl.DataFrame) -> None:
+        """Refuse fewer candidates than were asked for.
+
+        Raises:
+            ValueError: with the two numbers and the next step.
+        """
+        wanted = int(asked["n"].sum() or 0)
+        if found < wanted:
+            raise ValueError(
+                f"{self.folder} holds {found:,} of the {wanted:,} candidates asked for; "
+                "run 01_generate_candidates again to draw what is missing, or read with partial=True"
+            )
+
+    def parts(self, columns: Sequence[str | pl.Expr] | None = None, problems: Iterable[str] | None = None) -> Parts:
+        """As `candidates`, in several tables of which one is read at a time.
+
+        Args:
+            columns: what to read beside the key, names or expressions; None: the whole table.
+            problems: of these problems only; None: of all.
+
+        Raises:
+            FileNotFoundError: nothing was ever asked for here.
+            ValueError: a shard is damaged.
+        """
+        asked = self.asked()
+        self.check()
+        if problems is not None:
+            asked = asked.filter(pl.col("problem_id").is_in(list(problems)))
+        by_problem = asked.group_by("problem_id").agg(pl.col("n").sum()).sort("problem_id")
+        ends = by_problem.with_columns(part=(pl.col("n").cum_sum() - 1) // PART).group_by("part", maintain_order=True)
+        spans = ends.agg(first=pl.col("problem_id").first(), last=pl.col("problem_id").last())
+        named = list(spans.select("first", "last").iter_rows()) or [("", "")]  # one table without rows
+        return Parts(self, asked, named, columns)
+
+    def scan(self, asked: pl.DataFrame | None = None) -> pl.LazyFrame:
         """As `candidates(partial=True)`, unread, unchecked and unsorted; columns that older shards lack are null.
+
+        Args:
+            asked: of these only, rows of `asked()`.
 
         Raises:
             FileNotFoundError: nothing is stored here.
         """
-        asked, shards = self.asked(), self.shards()
+        asked, shards = self.asked() if asked is None else asked, self.shards()
         if not shards:
             raise FileNotFoundError(self._nothing_here())
         return _asked_for(pl.scan_parquet(shards, schema=SCHEMA, missing_columns="insert"), asked)
@@ -191,15 +257,7 @@ class Store:
             self._set_aside(path, reason)
         if not tables:
             return pl.DataFrame(schema=SCHEMA)
-        # The same candidate can be stored twice when a writer was killed between storing a shard and noting it:
-        # the first good one counts.
-        return (
-            pl.concat(tables)
-            .with_columns(pl.col("finish_reason").eq_missing("error").alias("_failed"))
-            .sort("_failed", maintain_order=True)
-            .unique(["draw", *KEY], keep="first", maintain_order=True)
-            .drop("_failed")
-        )
+        return _first_good(pl.concat(tables))
 
     def _set_aside(self, path: Path, reason: str) -> None:
         folder = self.folder / "set_aside"
@@ -358,6 +416,16 @@ class Store:
     def _need_lock(self) -> None:
         if not self._is_open:
             raise RuntimeError(f"{self.folder} is not open for writing; use `with store.writing():`")
+
+
+def _first_good(candidates: pl.DataFrame) -> pl.DataFrame:
+    """Each candidate once: a writer that was killed between storing a shard and noting it stores the same one again."""
+    return (
+        candidates.with_columns(pl.col("finish_reason").eq_missing("error").alias("_failed"))
+        .sort("_failed", maintain_order=True)
+        .unique(["draw", *KEY], keep="first", maintain_order=True)
+        .drop("_failed")
+    )
 
 
 def _asked_for(candidates: pl.LazyFrame, asked: pl.DataFrame) -> pl.LazyFrame:

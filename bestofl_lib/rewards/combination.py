@@ -35,7 +35,7 @@ WEIGHTS = pl.Schema(
 
 
 def combine_rewards(
-    rewards: pl.DataFrame,
+    rewards: pl.DataFrame | pl.LazyFrame,
     candidates: pl.DataFrame,
     readings: pl.DataFrame,
     names: Sequence[str],
@@ -60,6 +60,7 @@ def combine_rewards(
     Raises:
         ValueError: a name with fewer than two parts, or an unknown part.
     """
+    rewards = rewards.lazy().collect() if names else SCHEMAS["rewards"].to_frame()
     made, told = [pl.DataFrame(schema=SCHEMAS["rewards"])], [pl.DataFrame(schema=WEIGHTS)]
     for name in names:
         parts = [part.strip() for part in name.split(JOINT)]

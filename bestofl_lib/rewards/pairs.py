@@ -51,13 +51,28 @@ def reward_model_names(variants: Iterable[str], languages: Iterable[str]) -> lis
     return list(dict.fromkeys(names))
 
 
+def by_cell(readings: pl.DataFrame) -> pl.DataFrame:
+    """One row per problem and language, sorted: `right` and `wrong`, lists of sample_index in order.
+
+    Pairs of a large table are drawn from this many times faster than from the table.
+    """
+    right = pl.col("is_correct")
+    grouped = readings.sort("problem_id", "language", "sample_index").group_by(
+        "problem_id", "language", maintain_order=True
+    )
+    return grouped.agg(
+        right=pl.col("sample_index").filter(right).cast(pl.Int32),
+        wrong=pl.col("sample_index").filter(~right).cast(pl.Int32),
+    )
+
+
 def available_pairs(readings: pl.DataFrame, name: str) -> int:
-    """How many different rows the reward model `name` could be trained on.
+    """How many different rows the reward model `name` could be trained on; `readings` as for `training_pairs`.
 
     For "multi" the languages have equal shares, so the language with the fewest pairs decides (languages without a
     single pair are left out); for the others every pair counts.
     """
-    sizes = [int(cells["size"].sum()) for cells in _strata(readings, name).values()]
+    sizes = [int(cells["size"].sum()) for cells in _strata(_cells(readings), name).values()]
     if name == "multi":
         return len(sizes) * min(sizes, default=0)
     return sum(sizes)
@@ -72,7 +87,7 @@ def training_pairs(
     answer is a wrong candidate.
 
     Args:
-        readings: one row per training candidate, with is_correct.
+        readings: one row per training candidate, with is_correct; or `by_cell` of them.
         name: "mono-<language>": both candidates in that language. "multi": both in one language, all languages in equal
             shares. "cross": the two in different languages.
         rows: number of pairs.
@@ -94,45 +109,46 @@ def training_pairs(
     have = available_pairs(readings, name)
     if rows > have:
         raise ValueError(f"{name}: {rows} training pairs asked, {have} exist; lower rows or draw more candidates")
-    strata = _strata(readings, name)
+    cells = _cells(readings)
+    strata = _strata(cells, name)
     rng = np.random.default_rng([seed, *name.encode()])
     codes = sorted(strata)
     sizes = np.array([int(strata[code]["size"].sum()) for code in codes])
     quotas = _in_proportion(sizes, rows) if name == "cross" and cross_shares == "natural" else _fill(sizes, rows, rng)
-    found: list[tuple[str, str, int, str, int]] = []
+    found: list[tuple[str, str, int, str, int]] = []  # places in the lists of right and of wrong candidates
     for code, quota in zip(codes, quotas, strict=True):
-        cells = strata[code]
-        for cell, take in zip(
-            cells.iter_rows(named=True), _fill(cells["size"].to_numpy(), int(quota), rng), strict=True
-        ):
-            if not take:
-                continue
-            wrong = cell["wrong"]
-            for place in rng.choice(cell["size"], size=int(take), replace=False):
-                i, j = divmod(int(place), len(wrong))
-                found.append((cell["problem_id"], code[0], cell["right"][i], code[1], wrong[j]))
+        ids, n_wrong, size = (strata[code][name] for name in ("problem_id", "n_wrong", "size"))
+        takes = _fill(size.to_numpy(), int(quota), rng)
+        for cell in np.flatnonzero(takes).tolist():
+            for place in rng.choice(size[cell], size=int(takes[cell]), replace=False):
+                i, j = divmod(int(place), n_wrong[cell])
+                found.append((ids[cell], code[0], i, code[1], j))
     table = pl.DataFrame(found, schema=PAIRS, orient="row")
+    for side, kind in (("chosen", "right"), ("rejected", "wrong")):
+        lists = cells.select("problem_id", pl.col("language").alias(f"{side}_language"), kind)
+        table = table.join(lists, on=["problem_id", f"{side}_language"], how="left", maintain_order="left")
+        table = table.with_columns(pl.col(kind).list.get(pl.col(f"{side}_index")).alias(f"{side}_index")).drop(kind)
     return table[rng.permutation(table.height)]
 
 
-def _strata(readings: pl.DataFrame, name: str) -> dict[tuple[str, str], pl.DataFrame]:
-    """(chosen language, rejected language) -> one row per problem that has such pairs: right, wrong, size."""
-    ordered = readings.sort("problem_id", "language", "sample_index")
-    sides = [
-        ordered.filter(pl.col("is_correct") == value).group_by("problem_id", "language", maintain_order=True).agg(
-            pl.col("sample_index").alias(side)
+def _cells(readings: pl.DataFrame) -> pl.DataFrame:
+    return readings if "right" in readings.columns else by_cell(readings)
+
+
+def _strata(cells: pl.DataFrame, name: str) -> dict[tuple[str, str], pl.DataFrame]:
+    """(chosen language, rejected language) -> one row per problem that has such pairs: n_right, n_wrong, size."""
+    right, wrong = (
+        cells.select("problem_id", "language", pl.col(side).list.len().cast(pl.Int64).alias(f"n_{side}")).filter(
+            pl.col(f"n_{side}") > 0
         )
-        for side, value in (("right", True), ("wrong", False))
-    ]  # fmt: skip
-    right, wrong = sides
+        for side in ("right", "wrong")
+    )
     if name.startswith("mono-"):
         code = name.removeprefix("mono-")
         right, wrong = right.filter(pl.col("language") == code), wrong.filter(pl.col("language") == code)
     joined = right.join(wrong, on="problem_id", suffix="_wrong", maintain_order="left")
     same = pl.col("language") == pl.col("language_wrong")
-    joined = joined.filter(~same if name == "cross" else same).with_columns(
-        size=pl.col("right").list.len().cast(pl.Int64) * pl.col("wrong").list.len().cast(pl.Int64)
-    )
+    joined = joined.filter(~same if name == "cross" else same).with_columns(size=pl.col("n_right") * pl.col("n_wrong"))
     return {
         (str(a), str(b)): part
         for (a, b), part in joined.partition_by("language", "language_wrong", as_dict=True, maintain_order=True).items()

@@ -7,18 +7,19 @@ no question, and never sees how many candidates agree on an answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.feature_extraction import FeatureHasher
 
 from bestofl_lib.languages import check_languages
 from bestofl_lib.problems.folds import check_families, fold_of
-from bestofl_lib.rewards.heads import fit_head
-from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
+from bestofl_lib.rewards.heads import LinearHead, fit_head
+from bestofl_lib.rewards.pairs import available_pairs, by_cell, reward_model_names, training_pairs
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import counted, valid_unicode
 
@@ -29,19 +30,14 @@ _STRENGTH = 0.1
 _SHAPE = 10
 _CHUNK = 10_000  # texts at once, to bound memory
 _ONE_DIGIT = dict.fromkeys(map(ord, "123456789"), "0")
-_NGRAMS = HashingVectorizer(
-    analyzer="char",
-    ngram_range=NGRAM_SIZES,
-    lowercase=False,
-    n_features=NGRAM_BUCKETS,
-    alternate_sign=False,
-    norm=None,
-    dtype=np.float32,
-)
+_COUNTS = [1, 2, 4]  # columns of the shape that are counts
+_BLANKS = re.compile(r"\s\s+")
+_HASHER = FeatureHasher(NGRAM_BUCKETS, input_type="string", alternate_sign=False, dtype=np.float32)
+Trained = tuple[str, int, int]  # reward model, seed of its training, fold that it scores
 
 
 def score_text_baseline(
-    candidates: pl.DataFrame,
+    candidates: Sequence[pl.DataFrame],
     readings: pl.DataFrame,
     *,
     variants: Sequence[str] = ("mono", "multi", "cross"),
@@ -51,14 +47,15 @@ def score_text_baseline(
     folds: int = 5,
     trainings: int = 3,
     seed: int = 0,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+) -> tuple[pl.LazyFrame, pl.DataFrame]:
     """Train the text baseline on a pool by cross-fitting, and score the pool with it.
 
     Every fold's model learns from the problems of the other folds only, whatever their language. A mono model scores
-    its own language.
+    its own language. Features are made of the candidates of sampled pairs, then of a few at a time to be scored.
 
     Args:
-        candidates, readings: tables as in `bestofl_lib.tables`; a candidate without a reading is an error.
+        candidates: the table `candidates` in one or several tables, see `Store.parts`.
+        readings: table `readings`; a candidate without a reading is an error.
         variants: as for `train_reward_models`; all get the same number of training rows, also over folds.
         rows: pairs per model at most.
         cross_shares: of the pairs of languages in "cross", see `pairs.training_pairs`.
@@ -74,53 +71,135 @@ def score_text_baseline(
     """
     if trainings < 1:
         raise ValueError(f"trainings={trainings} trains nothing; use 1 or more")
-    table = candidates.filter(pl.col("finish_reason").ne_missing("error")).select(*KEY, "completion")
-    table = table.join(readings.select(*KEY, "answer", "is_correct"), on=list(KEY), how="left", maintain_order="left")
-    if table["is_correct"].null_count():
-        raise ValueError(
-            f"{table['is_correct'].null_count():,} of {counted(table.height, 'candidate')} without a reading; run "
-            "03_check_answers first"
-        )
+    table = _judged(candidates, readings, folds, seed)
     names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
-    ids = table["problem_id"].unique().to_list()
-    check_families(ids, ids, "the text baseline", "import one set without variants, or bring rewards with the pool")
-    table = table.with_columns(fold=pl.Series(fold_of(table["problem_id"], folds, seed))).with_row_index("row")
-    learning = {k: table.filter(pl.col("fold") != k) for k in sorted(table["fold"].unique())}
+    cells = by_cell(table).join(table.select("problem_id", "fold").unique(), on="problem_id", maintain_order="left")
+    learning = {k: cells.filter(pl.col("fold") != k) for k in sorted(table["fold"].unique())}
     available = {name: min(available_pairs(part, name) for part in learning.values()) for name in names}
     used = min([rows, *(n for n in available.values() if n)])
-    features = text_features(table["completion"].to_list(), table["answer"].is_not_null().to_numpy())
-    parts = [pl.DataFrame(schema=SCHEMAS["rewards"])]
-    learnt: dict[str, list[tuple[int, int]]] = {name: [(0, 0)] for name in names if not available[name]}
-    for name, training, k in product([n for n in names if available[n]], range(seed, seed + trainings), learning):
-        part = learning[k]
-        pairs = training_pairs(part, name, used, training, cross_shares)
-        chosen, rejected = (_rows(pairs, side, part) for side in ("chosen", "rejected"))
-        groups = pairs["problem_id"].rank("dense").to_numpy()
-        head = fit_head(features[chosen], features[rejected], groups, loss, strengths=(_STRENGTH,))
-        learnt.setdefault(name, []).append((int(groups.max()), len(np.union1d(chosen, rejected))))
-        mine = table.filter(pl.col("fold") == k)
-        if name.startswith("mono-"):
-            mine = mine.filter(pl.col("language") == name.removeprefix("mono-"))
-        reward = pl.Series("reward", head.rewards(features[mine["row"].to_numpy()]), dtype=pl.Float64)
-        named = mine.select(*KEY).with_columns(pl.lit(name).alias("reward_model"), reward)
-        parts.append(named.with_columns(seed=pl.lit(training, pl.Int32)))
+    trained = [name for name in names if available[name]]
+    drawn = {
+        (name, training, k): training_pairs(learning[k], name, used, training, cross_shares)
+        for name, training, k in product(trained, range(seed, seed + trainings), learning)
+    }
+    heads, learnt = _heads(drawn, candidates, table, loss)
     told = [
         {
             "reward_model": name,
             "rows": used if available[name] else 0,
             "available": available[name],
-            "n_problems": min(problems for problems, _ in learnt[name]),
-            "n_candidates": min(count for _, count in learnt[name]),
+            "n_problems": min([problems for problems, _ in learnt.get(name, [(0, 0)])]),
+            "n_candidates": min([count for _, count in learnt.get(name, [(0, 0)])]),
             "status": "trained" if available[name] else "no pairs of a correct and a wrong candidate in some fold",
         }
         for name in names
     ]
-    return check_table("rewards", pl.concat(parts)), check_table("baseline", pl.DataFrame(told))
+    return _scored(heads, candidates, table), check_table("baseline", pl.DataFrame(told))
+
+
+def _judged(candidates: Sequence[pl.DataFrame], readings: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
+    """One row per candidate that did not end in an error, in order: KEY, answered, is_correct, fold, row."""
+    table = pl.concat(_unfailed(part).select(*KEY) for part in candidates)
+    read = readings.select(*KEY, "is_correct", answered=pl.col("answer").is_not_null())
+    table = table.join(read, on=list(KEY), how="left", maintain_order="left")
+    if table["is_correct"].null_count():
+        raise ValueError(
+            f"{table['is_correct'].null_count():,} of {counted(table.height, 'candidate')} without a reading; run "
+            "03_check_answers first"
+        )
+    ids = table["problem_id"].unique(maintain_order=True).to_list()
+    check_families(ids, ids, "the text baseline", "import one set without variants, or bring rewards with the pool")
+    fold = pl.DataFrame({"problem_id": ids, "fold": fold_of(ids, folds, seed)}, schema_overrides={"fold": pl.Int16})
+    return table.join(fold, on="problem_id", maintain_order="left").with_row_index("row")
+
+
+def _unfailed(candidates: pl.DataFrame) -> pl.DataFrame:
+    return candidates.filter(pl.col("finish_reason").ne_missing("error"))
+
+
+def _heads(
+    drawn: Mapping[Trained, pl.DataFrame], candidates: Sequence[pl.DataFrame], table: pl.DataFrame, loss: str
+) -> tuple[dict[Trained, LinearHead], dict[str, list[tuple[int, int]]]]:
+    """A linear reward for each set of pairs; and per reward model the problems and candidates it learnt from, each
+    time.
+    """
+    heads: dict[Trained, LinearHead] = {}
+    learnt: dict[str, list[tuple[int, int]]] = {}
+    if not drawn:
+        return heads, learnt
+    pairs = pl.concat(drawn.values())
+    sides = [_rows(pairs, side, table) for side in ("chosen", "rejected")]
+    needed = np.unique(np.concatenate(sides))
+    features = np.concatenate(
+        [text_features(texts, answered) for texts, answered, _ in _pieces(candidates, table[needed])]
+    )
+    chosen, rejected = (np.searchsorted(needed, rows) for rows in sides)
+    start = 0
+    for trained, part in drawn.items():
+        mine = slice(start, start := start + len(part))
+        groups = part["problem_id"].rank("dense").to_numpy()
+        heads[trained] = fit_head(
+            features[chosen[mine]], features[rejected[mine]], groups, loss, strengths=(_STRENGTH,)
+        )
+        count = len(np.union1d(chosen[mine], rejected[mine]))
+        learnt.setdefault(trained[0], []).append((int(groups.max()), count))
+    return heads, learnt
+
+
+def _pieces(
+    candidates: Sequence[pl.DataFrame], rows: pl.DataFrame
+) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+    """Texts, whether an answer was read, and row of some candidates, `_CHUNK` at a time, in the order of the tables."""
+    for part in candidates:
+        mine = part.select(*KEY, "completion").join(rows, on=list(KEY), how="inner", maintain_order="left")
+        for piece in mine.iter_slices(_CHUNK):
+            yield piece["completion"].to_list(), piece["answered"].to_numpy(), piece["row"].to_numpy()
+
+
+def _scored(
+    heads: Mapping[Trained, LinearHead], candidates: Sequence[pl.DataFrame], table: pl.DataFrame
+) -> pl.LazyFrame:
+    """The table `rewards`: every candidate by the models that did not learn from its problem."""
+    fold, language, n = table["fold"].to_numpy(), table["language"].to_numpy(), len(table)
+    groups: dict[tuple[int, str], list[tuple[str, int]]] = {}  # (fold, language or all) -> models that score it
+    for name, training, k in heads:
+        groups.setdefault((k, name.removeprefix("mono-") if name.startswith("mono-") else ""), []).append(
+            (name, training)
+        )
+    rewards = {(_kind(name), training): np.full(n, np.nan) for name, training, _ in heads}
+    for texts, answered, row in _pieces(candidates, table) if heads else ():
+        features = text_features(texts, answered).astype(np.float64)
+        for (k, code), models in groups.items():
+            mine = (fold[row] == k) & (language[row] == code if code else True)
+            if mine.any():
+                mine, rows = features[mine], row[mine]
+                for name, training in models:
+                    head = heads[name, training, k]
+                    rewards[_kind(name), training][rows] = mine @ head.weights + head.offset
+    keys, parts = table.select(*KEY), [SCHEMAS["rewards"].to_frame().lazy()]
+    for name, training in dict.fromkeys((name, training) for name, training, _ in heads):
+        scored, reward = keys, pl.Series("reward", rewards[_kind(name), training])
+        if name.startswith("mono-"):
+            own = table["language"] == name.removeprefix("mono-")
+            scored, reward = keys.filter(own), reward.filter(own)
+        named = scored.with_columns(reward).lazy().with_columns(reward_model=pl.lit(name))
+        parts.append(named.select(*KEY, "reward_model", "reward", seed=pl.lit(training, pl.Int32)))
+    return pl.concat(parts)
+
+
+def _kind(name: str) -> str:
+    """All models of single languages have one column: no two of them score the same candidate."""
+    return "mono" if name.startswith("mono-") else name
 
 
 def rewards_of_pool(
-    given: pl.DataFrame, candidates: pl.DataFrame, readings: pl.DataFrame, *, beside: bool = False, **training: Any
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+    given: pl.DataFrame,
+    candidates: Sequence[pl.DataFrame],
+    readings: pl.DataFrame,
+    *,
+    beside: bool = False,
+    **training: Any,
+) -> tuple[pl.LazyFrame, pl.DataFrame]:
     """The rewards that rank a pool's candidates: those it brought, else the text baseline's.
 
     Args:
@@ -137,22 +216,23 @@ def rewards_of_pool(
     """
     if given.is_empty():
         return score_text_baseline(candidates, readings, **training)
-    whole = candidates.filter(pl.col("finish_reason").ne_missing("error")).select(list(KEY))
+    whole = pl.concat(_unfailed(part).select(*KEY) for part in candidates)
     for (name,), part in given.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         if lacking := len(whole.join(part, on=list(KEY), how="anti")) + len(part.join(whole, on=list(KEY), how="anti")):
             raise ValueError(
                 f"given rewards of {name!r} do not fit the run's candidates in {lacking:,} rows; run 02_import_pool "
                 "again"
             )
+    brought = check_table("rewards", given)
     if not beside:
-        return check_table("rewards", given), SCHEMAS["baseline"].to_frame()
+        return brought.lazy(), SCHEMAS["baseline"].to_frame()
     made, told = score_text_baseline(candidates, readings, **training)
-    if both := sorted(set(given["reward_model"]) & set(made["reward_model"])):
+    if both := sorted(set(given["reward_model"]) & set(told.filter(pl.col("rows") > 0)["reward_model"])):
         raise ValueError(
             f"given rewards are named {', '.join(both)}, like the baseline's reward models; rename them, such as "
             f"rewards='mine={both[0]}'"
         )
-    return check_table("rewards", pl.concat([check_table("rewards", given), made])), told
+    return pl.concat([brought.lazy(), made]), told
 
 
 def text_features(completions: Sequence[str], has_answer: np.ndarray) -> np.ndarray:
@@ -169,24 +249,50 @@ def text_features(completions: Sequence[str], has_answer: np.ndarray) -> np.ndar
     for start in range(0, len(completions), _CHUNK):
         part = slice(start, start + _CHUNK)
         texts = [valid_unicode(text) for text in completions[part]]
-        features[part, :_SHAPE] = [
-            _shape(text, answered) for text, answered in zip(texts, has_answer[part], strict=True)
-        ]
-        endings = [text[-ENDING:].translate(_ONE_DIGIT) for text in texts]
-        features[part, _SHAPE:] = np.sqrt(_NGRAMS.transform(endings).toarray())
+        shape = np.array([_shape(text, answered) for text, answered in zip(texts, has_answer[part], strict=True)])
+        shape[:, _COUNTS] = np.log1p(shape[:, _COUNTS])
+        features[part, :_SHAPE] = shape
+        features[part, _SHAPE:] = np.sqrt(_ngram_counts([text[-ENDING:] for text in texts]))
     return features
 
 
+def _ngram_counts(texts: Sequence[str]) -> np.ndarray:
+    """(texts, NGRAM_BUCKETS) float32: what scikit-learn's `HashingVectorizer` counts with the analyzer "char" in texts
+    whose digits are all 0, but each distinct n-gram is hashed once.
+    """
+    texts = [_BLANKS.sub(" ", text.translate(_ONE_DIGIT)) for text in texts]
+    joined, sizes = "".join(texts), np.array([len(text) for text in texts])
+    owner = np.repeat(np.arange(len(texts)), sizes)
+    letters, n_letters, _ = _numbered(np.frombuffer(joined.encode("utf-32-le"), np.uint32), 0x110000)
+    counts, grams, n_grams = np.zeros(len(texts) * NGRAM_BUCKETS, np.int64), letters, n_letters
+    for size in range(2, NGRAM_SIZES[1] + 1):  # each n-gram is one of size - 1 and a letter
+        grams, n_grams, first = _numbered(grams[:-1] * n_letters + letters[size - 1 :], n_grams * n_letters)
+        whole = np.flatnonzero(owner[: len(grams)] == owner[size - 1 :])  # not over the end of a text
+        bucket = _HASHER.transform([[joined[at : at + size]] for at in first]).indices
+        counts += np.bincount(owner[whole] * NGRAM_BUCKETS + bucket[grams[whole]], minlength=len(counts))
+    return counts.reshape(len(texts), NGRAM_BUCKETS).astype(np.float32)
+
+
+def _numbered(values: np.ndarray, most: int) -> tuple[np.ndarray, int, np.ndarray]:
+    """Values below `most` as numbers from 0 of those that occur, how many these are, and where each is first."""
+    first = np.full(most, -1)
+    first[values[::-1]] = np.arange(len(values) - 1, -1, -1)
+    there = np.flatnonzero(first >= 0)
+    places = first[there]
+    first[there] = np.arange(len(there))
+    return first[values], len(there), places
+
+
 def _shape(text: str, has_answer: bool) -> tuple[float, ...]:
-    """What the text looks like, whatever its language."""
+    """What the text looks like, whatever its language; `_COUNTS` are still to become logarithms."""
     tail, last = text[-ENDING:], text.rstrip()[-1:]
     n = max(len(tail), 1)
     return (
         has_answer,
-        np.log1p(len(text)),
-        np.log1p(text.count("\n")),
+        len(text),
+        text.count("\n"),
         sum(map(tail.count, "0123456789")) / n,
-        np.log1p(tail.count("=")),
+        tail.count("="),
         (len(tail) - len(tail.encode("ascii", "ignore"))) / n,
         last.isdigit(),
         last in ".。।!?！？",

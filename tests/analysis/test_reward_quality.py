@@ -103,7 +103,7 @@ def test_honest_log_odds_are_calibrated_raw_and_platt_repairs_a_stretched_reward
 def test_bad_input_is_named(world):
     with pytest.raises(ValueError, match="unknown calibration method 'isotonic'; use 'raw' or 'platt'"):
         calibration(_rewards(world), world.readings, "isotonic")
-    with pytest.raises(ValueError, match="144 of 288 rewards have no reading"):
+    with pytest.raises(ValueError, match="48 of 96 rewards have no reading"):
         within_problem_auc(_rewards(world), world.readings.filter(pl.col("sample_index") < 2))
 
 

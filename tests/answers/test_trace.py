@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from bestofl_lib.analysis.reading_quality import compliance
-from bestofl_lib.answers.trace import _code, _identifier, trace_languages, words_only
+from bestofl_lib.answers.trace import _code, _identifier, _shares, trace_languages, words_only
 from bestofl_lib.languages import LANGUAGES, is_language
 
 MGSM = Path(__file__).resolve().parents[1] / "data" / "mgsm"
@@ -47,6 +48,14 @@ def test_mgsms_own_questions_are_told_apart(code: str) -> None:
 )
 def test_a_numeric_or_short_text_is_left_undecided(text: str | None) -> None:
     assert trace_language(text)[0] is None
+
+
+def test_many_texts_at_once_have_the_shares_that_the_classifier_gives_each() -> None:
+    texts = [text for code in LANGUAGES if (MGSM / f"mgsm_{code}.tsv").exists() for text in questions(code)[:20]]
+    texts += [text[:9] for text in texts[::7]] + ["", "12", texts[0].upper()]
+    known = _identifier()
+    alone = [[dict(known.rank(text))[label] for label in known.labels] for text in texts]
+    np.testing.assert_allclose(_shares(texts), alone, atol=3e-5)
 
 
 def test_mathematics_does_not_make_a_german_text_english() -> None:

@@ -54,6 +54,29 @@ def test_only_the_draw_asked_for_is_returned_and_the_other_is_kept(tmp_path):
     assert store.candidates()["completion"].to_list() == ["text 0"]
 
 
+def test_a_store_read_in_parts_is_the_same_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("bestofl_lib.candidates.store.PART", 5)
+    store = Store(tmp_path / "c")
+    rows = [row(i, problem_id=f"p{p}", completion=f"{p} {i}") for i in range(3) for p in (3, 1, 2, 0)]
+    with store.writing():
+        for shard in (rows[:5], rows[5:], rows[:2]):
+            for one in shard:
+                store.add(one)
+            store.flush()
+        asked = {"problem_id": [f"p{p}" for p in range(4)], "language": ["en"] * 4, "draw": ["d1"] * 4}
+        store.ask(pl.DataFrame(asked | {"n": [3, 2, 3, 3]}))
+    parts = store.parts()
+    assert [part["problem_id"].unique().sort().to_list() for part in parts] == [["p0", "p1"], ["p2"], ["p3"]]
+    assert pl.concat(parts).equals(store.candidates())
+    some = pl.concat(store.parts(["n_tokens", pl.col("completion").str.len_chars().alias("size")], ["p1", "p3"]))
+    assert some.columns == ["problem_id", "language", "sample_index", "n_tokens", "size"] and some.height == 5
+    assert pl.concat(store.parts(problems=[])).is_empty()
+    with store.writing():
+        store.ask(pl.DataFrame(asked | {"n": [3, 2, 4, 3]}))
+    with pytest.raises(ValueError, match="holds 3 of the 4"):
+        pl.concat(store.parts())
+
+
 def test_an_interrupted_run_is_not_read_as_a_whole_one(tmp_path):
     store = Store(tmp_path / "c")
     fill(store, [row(0)], n=3)

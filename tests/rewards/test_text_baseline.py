@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
+from sklearn.feature_extraction.text import HashingVectorizer
 
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
-from bestofl_lib.rewards.text_baseline import rewards_of_pool, score_text_baseline, text_features
+from bestofl_lib.rewards import text_baseline
+from bestofl_lib.rewards.text_baseline import text_features
+
+
+def score_text_baseline(candidates, readings, **how):
+    rewards, told = text_baseline.score_text_baseline([candidates], readings, **how)
+    return rewards.collect(), told
+
+
+def rewards_of_pool(given, candidates, readings, **how):
+    rewards, told = text_baseline.rewards_of_pool(given, [candidates], readings, **how)
+    return rewards.collect(), told
+
+
+def test_a_pool_in_several_tables_is_scored_as_in_one(world):
+    cut = world.candidates["problem_id"].unique().sort()[7]
+    parts = [world.candidates.filter(pl.col("problem_id") < cut), world.candidates.filter(pl.col("problem_id") >= cut)]
+    rewards, told = text_baseline.score_text_baseline(parts, world.readings, rows=50)
+    expected, told_of_one = score_text_baseline(world.candidates, world.readings, rows=50)
+    assert told.equals(told_of_one)
+    assert_frame_equal(rewards.collect(), expected)
+
+
+def test_ngrams_are_counted_as_scikit_learn_counts_them():
+    texts = ["ab  12\n\n x", "", "a", "答えは25です。", "ఒక ఫోన్ ధర 440", "🙂🙂b", "aa" * 200]
+    theirs = HashingVectorizer(
+        analyzer="char", ngram_range=(2, 3), lowercase=False, n_features=512, alternate_sign=False, norm=None
+    )
+    same_digits = [re.sub("[1-9]", "0", text) for text in texts]
+    expected = np.sqrt(theirs.transform([text[-300:] for text in same_digits]).toarray().astype(np.float32))
+    assert np.array_equal(text_features(texts, np.ones(len(texts), bool))[:, 10:], expected)
 
 
 def test_tell_tale_words_are_learnt_by_cross_fitting_at_equal_rows(world):
