@@ -9,12 +9,15 @@ memory of each notebook and of the report. The same command again goes on where 
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,28 +43,31 @@ def make(folder: Path, n: int) -> int:
     codes = lab.languages()
     problems = min(MOST_PROBLEMS, math.ceil(n / (len(codes) * FEWEST_EACH)))
     each = math.ceil(n / (len(codes) * problems))
-    made = lab.more_training_problems(problems)
     folder.mkdir(parents=True, exist_ok=True)
-    strength = np.random.default_rng(0).normal(0.0, 0.8, len(codes))
-    for start in range(0, problems, AT_ONCE):
-        rng = random.Random(start)
-        part = list(enumerate(made[start : start + AT_ONCE], start))
-        tables = []
-        for code, strong in zip(codes, strength, strict=True):
-            told = [lab.tell(problem, code) for _, problem in part]
-            words = " ".join(question for question, _ in told)
-            for (number, problem), (question, solution) in zip(part, told, strict=True):
-                chance = 1 / (1 + math.exp(-(random.Random(number).gauss(0.0, 1.5) + strong + rng.gauss(0.0, 0.7))))
-                texts = [_completion(rng, code, words, solution, problem.answer, chance) for _ in range(each)]
-                tables.append(
-                    pl.DataFrame({"completion": texts}).with_columns(
-                        problem_id=pl.lit(f"p{number:05d}"), language=pl.lit(code), question=pl.lit(question),
-                        reference=pl.lit(str(problem.answer)), model=pl.lit("scale"),
-                        n_tokens=pl.col("completion").str.len_bytes().cast(pl.Int32) // 3,
-                    )
-                )  # fmt: skip
-        pl.concat(tables).write_parquet(folder / f"{start:06d}.parquet")
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(partial(_make_file, folder, problems, each), range(0, problems, AT_ONCE)))
     return problems * len(codes) * each
+
+
+def _make_file(folder: Path, problems: int, each: int, start: int) -> None:
+    codes, rng = lab.languages(), random.Random(start)
+    part = list(enumerate(lab.more_training_problems(problems)[start : start + AT_ONCE], start))
+    strength = np.random.default_rng(0).normal(0.0, 0.8, len(codes))
+    tables = []
+    for code, strong in zip(codes, strength, strict=True):
+        told = [lab.tell(problem, code) for _, problem in part]
+        words = " ".join(question for question, _ in told)
+        for (number, problem), (question, solution) in zip(part, told, strict=True):
+            chance = 1 / (1 + math.exp(-(random.Random(number).gauss(0.0, 1.5) + strong + rng.gauss(0.0, 0.7))))
+            texts = [_completion(rng, code, words, solution, problem.answer, chance) for _ in range(each)]
+            tables.append(
+                pl.DataFrame({"completion": texts}).with_columns(
+                    problem_id=pl.lit(f"p{number:05d}"), language=pl.lit(code), question=pl.lit(question),
+                    reference=pl.lit(str(problem.answer)), model=pl.lit("scale"),
+                    n_tokens=pl.col("completion").str.len_bytes().cast(pl.Int32) // 3,
+                )
+            )  # fmt: skip
+    pl.concat(tables).write_parquet(folder / f"{start:06d}.parquet")
 
 
 def _completion(rng: random.Random, code: str, words: str, solution: str, answer: int, chance: float) -> str:
