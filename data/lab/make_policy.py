@@ -5,7 +5,7 @@
 The policy sees only problems of the policy split. Its languages are as uneven as the web's (PHASES), and within a language
 some topics are common and others rare (TOPIC_SPREAD, drawn once from the seed): a language is strong where it has much
 training data. Some training rows are plain arithmetic, in no language. Everything is drawn from the seed; the machine's
-floating point may still differ in the last bits.
+floating point may still differ in the last bits. Takes about an hour of one core.
 
 The recipe was changed once, at step FIRST: until then more rows are arithmetic, their operands are learnt as well as their
 results, and the learning rate falls more steeply. The shipped weights were made so, and one run of this command does both.
@@ -72,6 +72,7 @@ STOP = 2200  # of these steps: a policy that is right nearly always leaves nothi
 TOPIC_SPREAD = 1.2  # standard deviation of the logarithm of a topic's weight within a language
 ARITHMETIC = 0.1  # share of the training rows that are plain equations
 BATCH = 64
+SAVE_STEPS = 200  # between checkpoints; divides FIRST and STOP
 VOCABULARY = 3072
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}"
@@ -309,7 +310,7 @@ def _train_until(stop: int, model: Any, data: Rows, work: Path, laid_out: int) -
     watch = Watch(stop)
     train(
         model, data, work, laid_out, BATCH, 2e-3, 5e-5, callbacks=[watch],
-        warmup_steps=150, weight_decay=0.05, save_steps=200, save_total_limit=2, seed=SEED,
+        warmup_steps=150, weight_decay=0.05, save_steps=SAVE_STEPS, save_total_limit=2, seed=SEED,
     )  # fmt: skip
     return watch.seconds
 

@@ -62,3 +62,39 @@ def test_the_policy_is_trained_on_the_rows_of_the_shipped_weights():
     """The digest is that of the code that trained them, commit 4d6e02a."""
     made = make_policy.rows(300, make_policy.PHASES[0][1], "rows 7", make_policy.FIRST_ARITHMETIC)
     assert hashlib.sha256(repr(made).encode()).hexdigest().startswith("0bca548854c31e5d")
+
+
+@pytest.mark.slow
+def test_the_training_of_the_policy_changes_its_recipe_once_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    small = {"BATCH": 4, "FIRST": 2, "FIRST_LAID_OUT": 20, "STOP": 4, "SAVE_STEPS": 1}
+    small["PHASES"] = tuple((steps, mix) for steps, (_, mix) in zip((2, 8), make_policy.PHASES, strict=True))
+    small["make_tokenizer"] = lambda: AutoTokenizer.from_pretrained(lab.FOLDER / "policy")
+    for name, value in small.items():
+        monkeypatch.setattr(make_policy, name, value)
+    loss, steps = make_policy.PolicyTrainer.compute_loss, []
+
+    def noted(self, model, inputs, *args, **more):
+        steps.append((self.state.global_step, self.args.max_steps))
+        if len(steps) in stops:
+            raise KeyboardInterrupt
+        return loss(self, model, inputs, *args, **more)
+
+    def trained(name):
+        monkeypatch.setattr(
+            sys, "argv", ["make_policy", "--out", str(tmp_path / "out"), "--work", str(tmp_path / name)]
+        )
+        make_policy.main()
+        return (tmp_path / "out" / "model.safetensors").read_bytes()
+
+    monkeypatch.setattr(make_policy.PolicyTrainer, "compute_loss", noted)
+    stops = []
+    whole = trained("whole")
+    assert steps == [(0, 20), (1, 20), (2, 10), (3, 10)]
+    assert trained("whole") == whole and len(steps) == 4, "what is trained already is not trained on"
+    steps.clear()
+    stops = [2, 5]
+    for _ in stops:
+        with pytest.raises(KeyboardInterrupt):
+            trained("stopped")
+    assert trained("stopped") == whole
+    assert steps == [(0, 20), (1, 20), (1, 20), (2, 10), (3, 10), (3, 10)]
