@@ -168,6 +168,12 @@ class Run:
         """
         return self.read("given_rewards") if self.has("given_rewards") else TABLES["given_rewards"].schema.to_frame()
 
+    def languages_by_accuracy(self) -> list[str]:
+        """Codes of the languages, the most accurate first; none before answers are checked."""
+        if not self.has("accuracy"):
+            return []
+        return self.read("accuracy").sort("accuracy", "language", descending=[True, False])["language"].to_list()
+
     @property
     def may_replace(self) -> bool:
         """Whether this process belongs to a study, which may replace what it made before."""

@@ -16,9 +16,11 @@ import nbformat
 import polars as pl
 import pytest
 import tiny_study
+from made_up_runs import write_run
 from typer.testing import CliRunner
 
 from bestofl_lib import doctor
+from bestofl_lib.analysis.reading_quality import accuracy_by_language
 from bestofl_lib.cli import app
 from bestofl_lib.display import embed
 from bestofl_lib.runs import Folders, Run
@@ -208,6 +210,14 @@ def test_status_says_what_runs_now_and_how_far_it_is(tiny):
         r"02_show_numbers +running since \d\d:\d\d: 4 of 320 candidates, 12 s each, 20 tokens/s, about 66 min left",
         output,
     )
+
+
+def test_status_lists_languages_in_the_order_of_the_charts(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "runs", "drawn", n_problems=6, n=4)
+    monkeypatch.setenv("BESTOFL_RUNS", str(run.root))
+    run.write("accuracy", accuracy_by_language(run.readings("test")))
+    listed = re.findall(r"\b([a-z]{2}) 24\b", call("status", "drawn").output)
+    assert listed == run.languages_by_accuracy() != sorted(listed)
 
 
 def test_the_version_is_said():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 from scipy.stats import binomtest
 
 from bestofl_lib.analysis.uncertainty import mean_interval
+from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.answers.doubts import is_doubtful
 from bestofl_lib.answers.other_readers import OURS
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
+
+READ_FOR_ORDER = 50_000  # candidates that are read, about, where only the order of languages is asked for
 
 
 def accuracy_by_language(readings: pl.DataFrame, problems: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -54,6 +59,25 @@ def accuracy_by_language(readings: pl.DataFrame, problems: pl.DataFrame | None =
         )
     table = pl.DataFrame(rows, infer_schema_length=None)
     return table.sort("accuracy", "language", descending=[True, False])
+
+
+def languages_by_accuracy(candidates: pl.DataFrame, problems: pl.DataFrame, memory: Path | None = None) -> list[str]:
+    """The order of languages that `accuracy_by_language` will give, for charts that are drawn before it.
+
+    Where there are many candidates, only the first of each problem are read, so languages that are about equally
+    accurate can stand the other way round.
+
+    Args:
+        candidates, problems: tables `candidates` and `problems`; test problems count where there are any.
+        memory: see `read_answers`.
+    """
+    test = problems.filter(pl.col("split") == "test")
+    asked = test if len(test) else problems
+    drawn = candidates.join(asked.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
+    if drawn.is_empty():
+        return []
+    drawn = drawn.filter(pl.col("sample_index") < max(1, READ_FOR_ORDER // len(asked)))
+    return accuracy_by_language(read_answers(drawn, asked, memory))["language"].to_list()
 
 
 def accuracy_by_level(readings: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:

@@ -35,7 +35,7 @@ def enable_display(run: str = "", root: Path | None = None) -> None:
     """Make charts draw in this notebook, offline, in JupyterLab and in exported HTML, and show whole tables.
 
     Call it once at the top: it shows an invisible output that holds the chart library. A table of all languages is
-    shown with all its rows and without its shape, and a text in full.
+    shown with all its rows and without shape and types, and a text in full.
 
     Args:
         run: whose charts are shown: they name it in their last line, and order languages by its accuracy.
@@ -45,10 +45,12 @@ def enable_display(run: str = "", root: Path | None = None) -> None:
     import polars as pl
     from IPython.display import display
 
-    from bestofl_lib.display.charts.context import use_run
+    from bestofl_lib.display.context import use_run
 
     use_run(Run(run, root) if run else None)
-    pl.Config(tbl_rows=TABLE_ROWS, fmt_str_lengths=TEXT_LENGTH, tbl_hide_dataframe_shape=True)
+    pl.Config(
+        tbl_rows=TABLE_ROWS, fmt_str_lengths=TEXT_LENGTH, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True
+    )
     altair.renderers.register("bestofl", _render)
     altair.renderers.enable("bestofl")
     code = "\n".join((chart_library(), asset("charts.js")))

@@ -125,10 +125,11 @@ def _candidates(run: Run) -> list[str]:
     if not run.has("readings"):
         return []
     try:
-        counts = run.read("readings").group_by("language").agg(pl.len()).sort("language")
+        counts = dict(run.read("readings").group_by("language").agg(pl.len()).sort("language").iter_rows())
+        order = [code for code in run.languages_by_accuracy() if code in counts]
     except ValueError:
         return []  # the list of tables says so
-    return ["candidates", "  " + ", ".join(f"{language} {n:,}" for language, n in counts.iter_rows())]
+    return ["candidates", "  " + ", ".join(f"{code} {counts[code]:,}" for code in dict.fromkeys([*order, *counts]))]
 
 
 def _changed(folder: Path) -> float:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import polars as pl
+from made_up_runs import write_run
 
+from bestofl_lib.analysis import reading_quality
 from bestofl_lib.analysis.reading_quality import accuracy_by_language, accuracy_by_reader, compliance, disagreements
 from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.answers.doubts import is_doubtful, without_harmless_doubts
@@ -70,3 +72,26 @@ def test_doubtful_means_the_same_for_the_accuracy_per_language_and_for_the_analy
     # "18 or 19" may hide the right answer; "zwischen 3 und 4" cannot; texts without digits may hold number words
     assert ("p", "en", 2) in kept.select("problem_id", "language", "sample_index").rows()
     assert ("p", "de", 1) not in kept.select("problem_id", "language", "sample_index").rows()
+
+
+def test_the_order_of_languages_before_answers_are_checked_is_that_of_their_accuracy(tmp_path, monkeypatch) -> None:
+    run = write_run(tmp_path, n_problems=12, n=6)
+    test, candidates = run.problems("test"), run.candidates()
+    found = accuracy_by_language(run.readings("test"))["language"].to_list()
+    assert found == run_order(candidates, test) != sorted(found)
+    training = test.with_columns(
+        pl.concat_str(pl.lit("train-"), "problem_id").alias("problem_id"), split=pl.lit("train")
+    )
+    wrong = candidates.with_columns(
+        pl.concat_str(pl.lit("train-"), "problem_id").alias("problem_id"), completion=pl.lit("?")
+    )
+    assert run_order(pl.concat([candidates, wrong]), pl.concat([test, training])) == found, "test problems decide"
+    assert sorted(run_order(wrong, training)) == sorted(found), "without any, all do"
+    monkeypatch.setattr(reading_quality, "READ_FOR_ORDER", 2 * len(test))
+    first = candidates.filter(pl.col("sample_index") < 2)
+    assert run_order(candidates, test) == accuracy_by_language(read_answers(first, test))["language"].to_list()
+    assert run_order(candidates.clear(), test) == []
+
+
+def run_order(candidates: pl.DataFrame, problems: pl.DataFrame) -> list[str]:
+    return reading_quality.languages_by_accuracy(candidates, problems)

@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 from producers import LANGUAGES, N_PROBLEMS
 
-from bestofl_lib.display import charts, words
-from bestofl_lib.display.charts import context
+from bestofl_lib.display import charts, context, words
 from bestofl_lib.display.charts.style import line_ends
 from bestofl_lib.languages import english_name
 

@@ -10,7 +10,7 @@ from made_up_runs import write_run
 from producers import produce, write_executed
 
 from bestofl_lib.display import charts, embed
-from bestofl_lib.display.charts.context import use_run
+from bestofl_lib.display.context import use_run
 from bestofl_lib.display.report.build import build_report
 from bestofl_lib.runs import Run
 

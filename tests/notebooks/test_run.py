@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from bestofl_lib.display.figures import charts_of
 from bestofl_lib.files import ROOT
+from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.plan import load_study
 from bestofl_lib.study.run import run_study
@@ -16,7 +19,7 @@ from bestofl_lib.tables import SCHEMAS, check_table
 
 SLICE = {
     "run": "slice",
-    "languages": "en,es,te",
+    "languages": "en,te,zh",
     "train_problems": "30",
     "train_candidates": "4",
     "test_problems": "12",
@@ -74,6 +77,43 @@ def test_every_claim_has_a_verdict_and_a_sentence(finished):
     assert claims["claim"].unique(maintain_order=True).to_list() == ["H1", "H2", "H3", "H4"]
     assert set(claims["verdict"]) <= {"supported", "not supported", "undecided", "no room", "not tested"}
     assert claims["sentence"].str.len_chars().min() > 40
+
+
+def nodes(part):
+    if isinstance(part, dict):
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else []:
+        yield from nodes(inner)
+
+
+def test_languages_have_one_order_in_every_chart_of_a_first_run_that_of_accuracy(finished):
+    run, _ = finished
+    order = [english_name(code) for code in run.languages_by_accuracy()]
+    assert order != sorted(order), "the alphabet would pass too"
+    seen = set()
+    for name, spec in charts_of(run):
+        if name == "claim_details":
+            continue  # its panels are in order of effect
+        for node in nodes(spec):
+            axis = [place for place in node["sort"] if place in order] if isinstance(node.get("sort"), list) else []
+            assert axis == [place for place in order if place in axis], f"{name}: {axis}"
+            seen |= {name} if len(axis) > 1 else set()
+    assert {"completion_lengths", "accuracy_by_language", "exclusive_solves", "reward_quality"} <= seen
+
+
+def test_tables_on_the_pages_have_the_order_of_languages_of_the_charts(finished):
+    run, report = finished
+    order, seen = run.languages_by_accuracy(), 0
+    for page in sorted(report.glob("0*.html")):
+        for table in re.findall(r"<table.*?</table>", page.read_text("utf8"), re.S):
+            head = re.findall(r"<th>(.*?)</th>", table)
+            if head[:1] not in (["language"], ["reward_model"]) or "note" in head:
+                continue  # notes are in order of their number
+            codes = re.findall(r"<tr><td>(?:mono-)?(\w+)</td>", table)
+            codes = list(dict.fromkeys(code for code in codes if code in order))
+            assert codes == [code for code in order if code in codes], f"{page.name}: {codes}"
+            seen += len(codes) > 1
+    assert seen >= 5
 
 
 def test_the_report_has_a_page_for_each_notebook_and_fits_its_limit(finished):

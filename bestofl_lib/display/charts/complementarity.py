@@ -18,7 +18,6 @@ from bestofl_lib.display.charts.style import (
     heat_map,
     interval_dots,
     label_room,
-    languages_in_order,
     largest,
     need,
     or_nothing,
@@ -31,6 +30,7 @@ from bestofl_lib.display.charts.style import (
     with_names,
     with_places,
 )
+from bestofl_lib.display.context import languages_in_order
 from bestofl_lib.languages import english_name
 from bestofl_lib.text import signed
 

@@ -13,7 +13,6 @@ from bestofl_lib.display.charts.style import (
     WIDTH,
     finish,
     interval_dots,
-    languages_in_order,
     need,
     or_nothing,
     panels,
@@ -23,6 +22,7 @@ from bestofl_lib.display.charts.style import (
     with_names,
     with_places,
 )
+from bestofl_lib.display.context import languages_in_order
 from bestofl_lib.text import points, signed
 
 

@@ -17,7 +17,6 @@ from bestofl_lib.display.charts.style import (
     heat_map,
     interval_dots,
     label_room,
-    languages_in_order,
     largest,
     names_by,
     need,
@@ -30,6 +29,7 @@ from bestofl_lib.display.charts.style import (
     with_names,
     with_places,
 )
+from bestofl_lib.display.context import languages_in_order
 from bestofl_lib.display.words import NOTHING_READ, reader_name, rule_name
 from bestofl_lib.text import percent, signed
 

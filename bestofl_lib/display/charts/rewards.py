@@ -15,7 +15,6 @@ from bestofl_lib.display.charts.style import (
     WIDTH,
     finish,
     known_models,
-    languages_in_order,
     largest,
     model_colours,
     need,
@@ -27,6 +26,7 @@ from bestofl_lib.display.charts.style import (
     tooltips,
     with_names,
 )
+from bestofl_lib.display.context import languages_in_order
 from bestofl_lib.text import percent
 
 ALL = "all languages"

@@ -2,7 +2,7 @@
 
 Colours can be told apart by colour-blind readers and on light and dark pages, and never carry meaning alone. A filled
 dot is an effect that is statistically significant, a hollow one is not; no colour means "good". Languages are named in
-English and have one order everywhere (see `context`). Nothing here knows what a chart shows.
+English and have one order everywhere (see `display.context`). Nothing here knows what a chart shows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from bestofl_lib.display import words
-from bestofl_lib.display.charts import context
+from bestofl_lib.display import context, words
 from bestofl_lib.display.text import unbroken
 from bestofl_lib.languages import english_name
 from bestofl_lib.text import percent
@@ -282,14 +281,6 @@ def with_names(table: pl.DataFrame, column: str = "language") -> pl.DataFrame:
 def percent_of(column: str, digits: int = 1) -> pl.Expr:
     """A column of shares as text, such as "61.0 %"."""
     return pl.col(column).map_elements(lambda share: percent(share, digits), return_dtype=pl.String)
-
-
-def languages_in_order(codes: Sequence[str | None] | pl.Series) -> list[str]:
-    """English names in the order of the run's accuracy, the best first; unknown ones last, by name."""
-    known = context.current().order
-    rank = {code: place for place, code in enumerate(known)}
-    unique = {code for code in codes if code is not None}
-    return [english_name(code) for code in sorted(unique, key=lambda c: (rank.get(c, len(rank)), english_name(c)))]
 
 
 def names_by(table: pl.DataFrame, by: str) -> list[str]:

@@ -12,7 +12,6 @@ from bestofl_lib.display.charts.style import (
     interval_dots,
     known_models,
     label_room,
-    languages_in_order,
     need,
     or_nothing,
     panels,
@@ -20,6 +19,7 @@ from bestofl_lib.display.charts.style import (
     tooltips,
     with_names,
 )
+from bestofl_lib.display.context import languages_in_order
 from bestofl_lib.languages import english_name
 
 MEASURES = {  # column of the dots, of the ends of its interval, and in words
