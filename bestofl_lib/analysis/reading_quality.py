@@ -73,10 +73,10 @@ def languages_by_accuracy(candidates: pl.DataFrame, problems: pl.DataFrame, memo
     """
     test = problems.filter(pl.col("split") == "test")
     asked = test if len(test) else problems
-    drawn = candidates.join(asked.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
+    drawn = candidates.filter(pl.col("sample_index") < max(1, READ_FOR_ORDER // len(asked)))
+    drawn = drawn.join(asked.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
     if drawn.is_empty():
         return []
-    drawn = drawn.filter(pl.col("sample_index") < max(1, READ_FOR_ORDER // len(asked)))
     return accuracy_by_language(read_answers(drawn, asked, memory))["language"].to_list()
 
 

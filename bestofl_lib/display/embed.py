@@ -49,7 +49,10 @@ def enable_display(run: str = "", root: Path | None = None) -> None:
 
     use_run(Run(run, root) if run else None)
     pl.Config(
-        tbl_rows=TABLE_ROWS, fmt_str_lengths=TEXT_LENGTH, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True
+        tbl_rows=TABLE_ROWS,
+        fmt_str_lengths=TEXT_LENGTH,
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
     )
     altair.renderers.register("bestofl", _render)
     altair.renderers.enable("bestofl")
