@@ -20,13 +20,16 @@ ENDS = {"stop": "ended by itself", "length": "cut off at the limit of tokens"}
 def completions(
     candidates: pl.DataFrame, problems: pl.DataFrame, readings: pl.DataFrame | None = None, n: int = 3
 ) -> HTML:
-    """One problem in up to `n` languages, a whole completion of each.
+    """The first of the problems that has candidates, in up to `n` languages, a whole completion of each.
 
     Args:
         candidates, problems, readings: tables of a run; without readings nothing is said of the answer.
         n: completions shown.
     """
-    first = candidates.select("problem_id").row(0)[0] if len(candidates) else None
+    known = candidates.lazy().filter(pl.col("problem_id").is_in(problems["problem_id"].unique().implode()))
+    first = known.select(pl.col("problem_id").first()).collect().item()
+    if first is None:
+        return HTML("")
     mine = (
         candidates.filter(problem_id=first)
         .sort("language", "sample_index")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,8 @@ def test_a_parameter_has_the_name_of_the_argument_that_it_is_passed_to(path):
     bare = [(name, value.values[0] if isinstance(value, ast.BoolOp) else value) for name, value in passed]  # x or None
     named = {(name, value.id) for name, value in bare if isinstance(value, ast.Name) and value.id in parameters}
     assert not {(name, parameter) for name, parameter in named - QUALIFIED if name != parameter}
+
+
+@EVERY
+def test_it_opens_with_completions_as_people_read_them_rather_than_rows_of_a_table(path):
+    assert not [line for cell in cells(path) for line in source(cell).splitlines() if re.search(r"\.head\(3\)$", line)]

@@ -122,6 +122,10 @@ def test_the_report_has_a_page_for_each_notebook_and_fits_its_limit(finished):
     assert pages == {*load_study("lab").notebooks, "index", "atlas", "whatif"}
     assert sum(path.stat().st_size for path in report.rglob("*") if path.is_file()) < 6e6
     assert json.loads((run.folder / "run.json").read_text("utf8"))
+    training = (report / "04_train_reward_models.html").read_text("utf8")
+    assert "English, problem lab-train-" in training and "lab-test-" not in training, (
+        "it opens with what it learns from"
+    )
 
 
 @pytest.mark.slow
