@@ -1,12 +1,20 @@
-"""Files that are whole or not there: written in one step, and Parquet tables that carry a digest of their own bytes."""
+"""Files that are whole or not there: written in one step, and Parquet tables that carry a digest of their own bytes.
+
+Also when a long computation saves what it has: every few seconds, and when it is asked to end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
 import os
+import signal
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +25,7 @@ _MARK = b"bestofl-sha256-"  # before the digits of the digest, in the file's foo
 _BLANK = b"0" * 32
 _PIECE = 2**24  # bytes of a file that are read together
 _ROW_GROUP = 250_000  # rows of a table that is written in pieces
+_SAVE_SECONDS = (5.0, 60.0)  # at first, and for computations of an hour or more
 
 
 class DamagedTable(ValueError):
@@ -171,6 +180,40 @@ def _digest_of_file(path: Path, written: Path, at: int) -> bytes:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()[: len(_BLANK)].encode()
+
+
+class SavingPace:
+    """How often a long computation saves: every 5 seconds at first, every minute when it has run for an hour."""
+
+    def __init__(self) -> None:
+        self._began = self._saved = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether it is time to save."""
+        now = time.monotonic()
+        first, most = _SAVE_SECONDS
+        return now - self._saved >= min(most, max(first, (now - self._began) / 60))
+
+    def saved(self) -> None:
+        """Count the time from now."""
+        self._saved = time.monotonic()
+
+
+@contextlib.contextmanager
+def terminated_softly() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit(143) while the block runs, so that `finally` clauses save what there is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def _digest(path: Path, data: bytes) -> bytes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from bestofl_lib.candidates.forecast import cost
 from bestofl_lib.models.background import iterate_in_thread
 from bestofl_lib.models.contract import Completion, Request, Sampling
 from bestofl_lib.models.server_answers import Fault, ServerError, TooLong
-from bestofl_lib.models.server_facts import KnownModel, models_of, server_kind
+from bestofl_lib.models.server_facts import KnownModel, answered_by, models_of, server_kind
 from bestofl_lib.models.servers import Ask, Patience, Servers, read_addresses
 
 # Fields beyond those of the OpenAI API, so that no default of a server or of a model's generation_config.json applies.
@@ -30,7 +29,6 @@ _EXTRA_FIELDS: dict[str, dict[str, Any]] = {
 }
 _ALL_TOKENS = {"vllm": -1, "sglang": -1, "llama.cpp": 0}  # the top_k that keeps every token
 _STOPPED = ("stop", "eos", "end_turn")
-_VERSIONED = re.compile(r"-\d{4}-\d{2}-\d{2}|-\d{4,8}")  # what hosted models add to the name that was asked for
 _SEEDED_HINT = "a vLLM built for CPUs dies from several seeded requests in one batch: use seeded=False with it"
 _SAME_LOGPROB = 0.02  # largest rounding difference between two answers to one prompt
 
@@ -228,7 +226,7 @@ class _Form:
             Fault: the answer is damaged in a way that has nothing to do with what was written.
             ServerError: the server does not do what it was asked to.
         """
-        self._check_model(answer.get("model"))
+        self.answered_as.add(answered_by(answer, self.model))
         choices = answer.get("choices")
         if not isinstance(choices, list) or len(choices) != len(unit):
             found = len(choices) if isinstance(choices, list) else "no"
@@ -244,13 +242,6 @@ class _Form:
                     "it does not keep the limit, so its completions are not those that were asked for"
                 )
         return completions
-
-    def _check_model(self, name: object) -> None:
-        if not isinstance(name, str):
-            raise Fault("no model name", "the answer does not say which model wrote it")
-        if name != self.model and not (name.startswith(self.model) and _VERSIONED.fullmatch(name[len(self.model) :])):
-            raise ServerError(f"the server answered with model {name!r} where {self.model!r} was asked for")
-        self.answered_as.add(name)
 
     def _completion(self, choice: object, written: object) -> Completion:
         if not isinstance(choice, dict):

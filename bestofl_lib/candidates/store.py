@@ -12,9 +12,6 @@ import io
 import json
 import os
 import re
-import signal
-import threading
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +23,7 @@ import polars as pl
 
 from bestofl_lib.candidates.unfinished import UnfinishedRows
 from bestofl_lib.candidates.writers import Share, sole_writer
-from bestofl_lib.files import explain, read_checked, replace_file, write_checked
+from bestofl_lib.files import SavingPace, explain, read_checked, replace_file, terminated_softly, write_checked
 from bestofl_lib.models.contract import Unfinished
 from bestofl_lib.tables import KEY, SCHEMAS, TABLES, check_table
 from bestofl_lib.text import content_digest, counted, valid_unicode
@@ -53,7 +50,6 @@ _ASKED = "asked.parquet"
 _FLUSH_ROWS = 4_000
 _TABLE_ROWS = 100_000
 PART = 200_000  # candidates that are read together where a run holds more, see `Store.parts`
-_FLUSH_SECONDS = (5.0, 60.0)  # at first, and for runs of an hour or more
 
 
 class StoreWarning(UserWarning):
@@ -104,7 +100,7 @@ class Store:
         self._rows: list[dict[str, Any]] = []
         self._unfinished = UnfinishedRows(self.folder, share.mark if share else "")
         self._is_open = False
-        self._started = self._flushed = time.monotonic()
+        self._pace = SavingPace()
         self._next = 0
 
     # reading
@@ -301,12 +297,12 @@ class Store:
                     leftover.unlink(missing_ok=True)
             numbers = [int(path.name.split("-")[0]) for path in self.shards()]
             self._next = max(numbers, default=-1) + 1
-            self._started = self._flushed = time.monotonic()
+            self._pace = SavingPace()
             self._unfinished = UnfinishedRows(self.folder, self.share.mark if self.share else "")
             self._unfinished.load()
             self._is_open = True
             try:
-                with _terminated_softly():
+                with terminated_softly():
                     try:
                         yield self
                     finally:
@@ -358,10 +354,7 @@ class Store:
         self._flush_in_time()
 
     def _flush_in_time(self) -> None:
-        now = time.monotonic()
-        first, most = _FLUSH_SECONDS
-        pause = min(most, max(first, (now - self._started) / 60))
-        if len(self._rows) >= _FLUSH_ROWS or now - self._flushed >= pause:
+        if len(self._rows) >= _FLUSH_ROWS or self._pace.is_due():
             self.flush()
 
     def add_table(self, table: pl.DataFrame) -> None:
@@ -386,7 +379,7 @@ class Store:
             OSError: the disk is full or read-only; earlier shards are intact.
         """
         self._need_lock()
-        self._flushed = time.monotonic()
+        self._pace.saved()
         if self._rows:
             self._flush_rows()
         self._unfinished.save()
@@ -472,20 +465,3 @@ def _read_shard(path: Path, schema: pl.Schema = SCHEMA) -> pl.DataFrame:
             "use that version, or give this run another name"
         )
     return table.select(pl.col(column).cast(dtype) for column, dtype in schema.items())
-
-
-@contextlib.contextmanager
-def _terminated_softly() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit(143) while the block runs, so that `finally` clauses store what was drawn."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
@@ -26,8 +27,8 @@ class _End:
 def iterate_in_thread(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
     """Yield what an asynchronous iterator yields, as it comes.
 
-    Ctrl-C and SIGTERM while waiting cancel the iterator; what it had yielded by then is still passed on, and the
-    interruption is raised after it.
+    Ctrl-C and SIGTERM cancel the iterator; what it had yielded by then is still passed on, and the signal takes its
+    usual effect after it. A second one takes it at once.
 
     Args:
         make: returns the iterator; called in the thread, inside its event loop.
@@ -40,25 +41,43 @@ def iterate_in_thread(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
     task = loop.create_task(_pass_on(make, arrived))
     thread = threading.Thread(target=_run, args=(loop, task, arrived), name="bestofl-servers", daemon=True)
     thread.start()
-    interruption: BaseException | None = None
     try:
-        while True:
-            try:
-                item = arrived.get()
-            except (KeyboardInterrupt, SystemExit) as error:
-                interruption = error
-                _cancel(loop, task)
-                continue
-            if isinstance(item, _End):
-                break
-            yield item
-        if interruption is not None:
-            raise interruption
+        with _signals_held_back(lambda: _cancel(loop, task)):
+            while not isinstance(item := arrived.get(), _End):
+                yield item
         if item.error is not None:
             raise item.error
     finally:
         _cancel(loop, task)
         thread.join()
+
+
+@contextlib.contextmanager
+def _signals_held_back(instead: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, the first SIGINT or SIGTERM calls `instead`; it takes its usual effect after the block."""
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    usual = {number: handler for number, handler in usual.items() if handler not in (None, signal.SIG_IGN)}
+    if threading.current_thread() is not threading.main_thread():
+        usual = {}
+    came: list[int] = []
+
+    def hold_back(number: int, frame: object) -> None:
+        came.append(number)
+        restore()
+        instead()
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    for number in usual:
+        signal.signal(number, hold_back)
+    try:
+        yield
+    finally:
+        restore()
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:

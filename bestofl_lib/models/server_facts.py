@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import collections
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bestofl_lib.models.server_answers import ServerError
+from bestofl_lib.models.server_answers import Fault, ServerError
 from bestofl_lib.models.servers import Servers
 
 _ONE_ENTRY = ("reward_model", "served_model", "root", "server", "version", "addresses", "sent", "logprobs", "engine")
@@ -18,6 +19,7 @@ _COUNTS = (
     "requests", "answers", "left_out", "prompts too long", "prompt_tokens", "completion_tokens", "drawn", "with_seed",
     "without_seed", "cost", "cut", "lost_workers",
 )  # fmt: skip
+_VERSIONED = re.compile(r"-\d{4}-\d{2}-\d{2}|-\d{4,8}")  # what hosted models add to the name that was asked for
 
 
 class KnownModel:
@@ -53,6 +55,21 @@ class KnownModel:
                 f"{self._first} and {address} hold different models under the name {self.name!r}: {self.root!r} with "
                 f"a context of {self.context} and {root!r} with {context}; use servers of one model in one run"
             )
+
+
+def answered_by(answer: Mapping[str, Any], asked: str) -> str:
+    """The name of the model that gave an answer.
+
+    Raises:
+        Fault: the answer does not say.
+        ServerError: it is another model than the one asked for.
+    """
+    name = answer.get("model")
+    if not isinstance(name, str):
+        raise Fault("no model name", "the answer does not say which model gave it")
+    if name != asked and not (name.startswith(asked) and _VERSIONED.fullmatch(name[len(asked) :])):
+        raise ServerError(f"the server answered with model {name!r} where {asked!r} was asked for")
+    return name
 
 
 def models_of(answer: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:

@@ -232,11 +232,13 @@ class Servers:
         self._last_answer = time.monotonic()
 
         async def work() -> None:
+            nonlocal source
             try:
-                for ask in source:
+                while (ask := next(source, None)) is not None:
                     await self._until_answered(ask, read, results)
                 results.put_nowait(None)
             except Exception as error:
+                source = iter(())  # nothing more is sent
                 results.put_nowait(error)
 
         n_workers = sum(server.most for server in self._servers)

@@ -17,11 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from bestofl_lib.files import replace_file
+from bestofl_lib.files import SavingPace, replace_file, terminated_softly
 from bestofl_lib.progress import Progress
 from bestofl_lib.text import counted, key_digest
-
-_FLUSH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ def cached_values(
 ) -> Values:
     """One vector per candidate, from the cache where it is known, else computed and added to it.
 
-    Work is saved every minute, and when it is interrupted: a run that is stopped continues where it was. Identical
-    completions of one question are computed once.
+    Work is saved every few seconds, every minute in a long run, and when it is interrupted by Ctrl-C or SIGTERM: a run
+    that is stopped continues where it was. Identical completions of one question are computed once.
 
     Args:
         candidates: rows of a candidates table.
@@ -93,15 +91,15 @@ def cached_values(
             for q, language in need.select("question", "language").iter_rows()
         ]
         new: list[tuple[list[str], np.ndarray, np.ndarray]] = []
-        flushed = time.monotonic()
+        pace = SavingPace()
         kept = (home, backbone.missing_is_final)
         try:
-            with Progress(counted_as, len(missing), shown=False) as progress:
+            with terminated_softly(), Progress(counted_as, len(missing), shown=False) as progress:
                 for batch, part, cut in backbone.batches(list(prompts), owner, need["completion"].to_list()):
                     new.append(([wanted[i] for i in batch], part, cut))
-                    if time.monotonic() - flushed > _FLUSH_SECONDS:
+                    if pace.is_due():
                         _flush(kept, new, index, table, cuts)
-                        flushed = time.monotonic()
+                        pace.saved()
                     progress.update(len(batch))
         finally:
             _flush(kept, new, index, table, cuts)
@@ -157,11 +155,15 @@ def _flush(
     names = [key for part, _, _ in new for key in part]
     values = np.concatenate([part for _, part, _ in new])
     cut = np.concatenate([part for _, _, part in new])
-    new.clear()
+    _save(kept, names, values, cut)
     start = len(index)
     index.update({key: start + i for i, key in enumerate(names)})
     table.append(values)
     cuts.append(cut)
+    new.clear()  # last, so that what Ctrl-C kept from being saved is saved by the next call
+
+
+def _save(kept: tuple[Path | None, bool], names: list[str], values: np.ndarray, cut: np.ndarray) -> None:
     home, with_missing = kept
     if home is None:
         return

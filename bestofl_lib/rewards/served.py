@@ -19,7 +19,7 @@ import numpy as np
 from bestofl_lib.models.background import iterate_in_thread
 from bestofl_lib.models.identity import fingerprint
 from bestofl_lib.models.server_answers import Fault, ServerError, TooLong
-from bestofl_lib.models.server_facts import KnownModel, server_kind
+from bestofl_lib.models.server_facts import KnownModel, answered_by, server_kind
 from bestofl_lib.models.servers import Ask, Patience, Servers, read_addresses
 from bestofl_lib.problems.files import find
 from bestofl_lib.problems.prompts import messages
@@ -187,11 +187,7 @@ class _Call(ABC):
         return json.dumps({"model": self.model.served_model} | self.body(rows), ensure_ascii=False).encode()
 
     def _checked(self, rows: Sequence[int], answer: Mapping[str, Any]) -> list[float]:
-        name = answer.get("model")
-        if name is not None and name != self.model.served_model and not self.model.template:
-            raise ServerError(
-                f"the server answered with model {name!r} where {self.model.served_model!r} was asked for"
-            )
+        answered_by(answer, self.model.served_model)
         return self.read(rows, answer)
 
     def _parity(self, served: Mapping[int, float]) -> float:

@@ -102,6 +102,12 @@ class Stub:
         self.port = self.server.sockets[0].getsockname()[1]
         self.server.close_clients = lambda: [c.transport.abort() for c in list(self.connections)]  # type: ignore
 
+    def die_for(self, seconds: float) -> None:
+        """Close every connection and listen again at the same address after some seconds; from the plan."""
+        self.server.close()
+        self.server.close_clients()
+        self.loop.call_later(seconds, lambda: self.loop.create_task(self.listen()))
+
     def page(self, path: str) -> tuple[int, str]:
         """The answer to a GET."""
         if path == "/v1/models":
@@ -173,16 +179,18 @@ class Stub:
         choice = {"index": 0, "message": {"content": text}, "finish_reason": "stop", "logprobs": logprobs}
         return {"model": body["model"], "choices": [choice], "usage": {"completion_tokens": len(listed)}}
 
-    def spoilt(self, fault: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A good answer with one thing wrong."""
-        answer = self.good(body)
-        choice = answer["choices"][0]
+    def spoilt(self, fault: str, answer: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        """A good answer with one thing wrong; the choices of a reward model's answer are its rewards."""
+        listed = "choices" if "choices" in answer else "data"
+        choice = answer[listed][0]
         if fault == "empty choices":
-            answer["choices"] = []
+            answer[listed] = []
         elif fault == "no choices":
-            del answer["choices"]
+            del answer[listed]
         elif fault == "too few choices":
-            answer["choices"].pop()
+            answer[listed].pop()
+        elif fault == "no number":
+            choice["probs"] = choice["data"] = "high"
         elif fault == "null content":
             choice["message"]["content"] = None
         elif fault == "no finish reason":
@@ -256,9 +264,10 @@ class _Connection(asyncio.Protocol):
     def finish(self, path: str, body: dict[str, Any], head: str, fault: str | None) -> None:
         stub = self.stub
         stub.in_flight -= 1
+        good = stub.score if path in ("/classify", "/pooling") else stub.good
         if fault is None:
             stub.answered += 1
-            self.send(200, json.dumps(stub.score(body) if path in ("/classify", "/pooling") else stub.good(body)))
+            self.send(200, json.dumps(good(body)))
         elif fault == "hang":
             stub.in_flight += 1
         elif fault == "hang in the middle":
@@ -277,7 +286,7 @@ class _Connection(asyncio.Protocol):
             key = head.partition("Bearer ")[2].split("\r\n")[0]
             self.send(status, text.replace("KEY", key), extra)
         else:
-            self.send(200, json.dumps(stub.spoilt(fault, body)))
+            self.send(200, json.dumps(stub.spoilt(fault, good(body), body)))
 
     def send(self, status: int, text: str, extra: str = "") -> None:
         data = text.encode()

@@ -181,20 +181,6 @@ def test_a_text_that_never_gets_a_reward_is_an_error_and_not_a_zero(tmp_path, mo
         scored(tmp_path, f"{stub.address}, served_model=lab")
 
 
-@pytest.mark.parametrize(
-    "fault",
-    ["500", "502", "503", "429", "429-after", "hang", "hang in the middle", "cut", "drop", "html", "malformed", "list"],
-)
-def test_a_passing_fault_costs_no_reward(tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(
-        "bestofl_lib.rewards.served.Patience", lambda: Patience(timeout=0.5, attempts=5, without_answer=10.0)
-    )
-    with Stub(lambda count, body: fault if count in (0, 3, 4) else None) as stub:
-        stub.reward = lambda chat: float(len(chat[-1]["content"]))
-        scores = scored(tmp_path, f"{stub.address}, served_model=lab")
-    assert scores.rewards["reward"].null_count() == 0 and scores.servers[0]["faults"].popitem()[1] == 3
-
-
 def test_a_judge_gives_the_probability_of_yes_and_is_never_asked_again_for_a_verdict(tmp_path):
     def judge(prompt):
         return "Perhaps." if "en: how many are 1 " in prompt else "Yes." if "right" in prompt else "No."
