@@ -91,6 +91,7 @@ def compare_trials(
     variants: Sequence[str] = ("multi", "cross"),
     trainings: int = 3,
     device: str = "auto",
+    step_labels: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Quality on the dev split of the reward models of each trial.
 
@@ -101,6 +102,7 @@ def compare_trials(
         folder: where the reward models of the comparison go, one sub-folder per trial and training.
         variants: see `train_reward_models`.
         trainings: of each reward model, with the seeds settings.seed, settings.seed + 1, …
+        step_labels: table, for trials with readout "steps".
 
     Returns:
         Table `reward_trials`: one row per trial and reward model. Intervals are over problems and trainings.
@@ -126,6 +128,7 @@ def compare_trials(
                 train_reward_models(
                     learnt, readings, train, base=trial.base, folder=place, variants=variants,
                     settings=replace(trial.settings, seed=seed), device=device, cache=folder / "cache",
+                    step_labels=step_labels,
                 )
             )  # fmt: skip
             rewards.append(score(candidates, dev, place, device=device, cache=folder / "cache").rewards)

@@ -19,6 +19,8 @@ SPLITS = ("train", "dev", "test")  # of problems: reward models learn from train
 KEY = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32}
 KEYS = list(KEY)
 _INTERVAL = {"low": pl.Float64, "high": pl.Float64}
+_GAIN = {"gain": pl.Float64, "gain_low": pl.Float64, "gain_high": pl.Float64}
+_TESTED = {"p": pl.Float64, "p_holm": pl.Float64, "mde": pl.Float64}  # p after Holm; effect found with 80 % power
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,16 @@ _CURVES = {
     "accuracy": pl.Float64,
     **_INTERVAL,
     "mc_error": pl.Float64,  # Monte Carlo standard error of accuracy; 0 where it is exact
-    "gain": pl.Float64,  # over the base language alone, same strategy and budget, paired
-    "gain_low": pl.Float64,
-    "gain_high": pl.Float64,
+    **_GAIN,  # over the base language alone, same strategy and budget, paired
     "efficiency": pl.Float64,  # (strategy - random) / (oracle - random); null where the oracle gains nothing
     "n_problems": pl.Int32,
 }
+_REWARDS = KEY | {
+    "reward_model": pl.String,
+    "reward": pl.Float64,  # null: set aside, no usable number
+    "seed": pl.Int32,  # of training; null where it is not known, as for given rewards
+}
+_OF_REWARDS = ((*KEY, "reward_model", "seed"), ("seed",), (*KEY, "reward_model"))  # key, optional and filled columns
 
 TABLES: dict[str, Table] = {
     "problems": Table(
@@ -157,6 +163,18 @@ TABLES: dict[str, Table] = {
         },
         ("level", "language"),
     ),
+    "step_labels": Table(
+        "one row per training candidate and step of its completion",
+        "13_label_steps",
+        KEY
+        | {
+            "step": pl.Int32,  # counts from 0
+            "end": pl.Int32,  # where it ends in the completion, in characters
+            "rollouts": pl.Int32,  # continuations of the completion up to here; of the last step: 1, the completion
+            "right": pl.Int32,  # how many of them reached the right answer
+        },
+        (*KEY, "step"),
+    ),
     "trained": Table(
         "one row per reward model, training seed and fold",
         "04_train_reward_models",
@@ -196,28 +214,19 @@ TABLES: dict[str, Table] = {
     "rewards": Table(
         "one row per candidate, reward model and training seed",
         "05_score_candidates or 06_score_text_baseline",
-        KEY
-        | {
-            "reward_model": pl.String,
-            "reward": pl.Float64,  # null: set aside, no usable number
-            "seed": pl.Int32,  # of training; null where it is not known, as for given rewards
-        },
-        (*KEY, "reward_model", "seed"),
-        ("seed",),
-        (*KEY, "reward_model"),
+        _REWARDS,
+        *_OF_REWARDS,
     ),
     "dev_rewards": Table(
         "one row per candidate of the dev split, reward model and training seed",
         "05_score_candidates",
-        KEY | {"reward_model": pl.String, "reward": pl.Float64, "seed": pl.Int32},  # as in `rewards`
-        (*KEY, "reward_model", "seed"),
-        ("seed",),
-        (*KEY, "reward_model"),
+        _REWARDS,
+        *_OF_REWARDS,
     ),
     "given_rewards": Table(  # as `rewards`: 06_score_text_baseline and 05_score_candidates take them over
         "one row per candidate and reward that an imported pool brought; none where it brought none",
         "02_import_pool",
-        KEY | {"reward_model": pl.String, "reward": pl.Float64, "seed": pl.Int32},
+        _REWARDS,
         (*KEY, "reward_model"),
         ("seed",),
         (*KEY, "reward_model"),
@@ -321,9 +330,7 @@ TABLES: dict[str, Table] = {
             "again_high": pl.Float64,
             "gain": pl.Float64,  # coverage_with - coverage_again
             **_INTERVAL,
-            "p": pl.Float64,
-            "p_holm": pl.Float64,
-            "mde": pl.Float64,  # gain found with 80 % power after correction
+            **_TESTED,
             "verdict": pl.String,
             "n_problems": pl.Int32,
         },
@@ -340,9 +347,7 @@ TABLES: dict[str, Table] = {
             "coverage_again": pl.Float64,  # the whole budget in the base
             "gain": pl.Float64,
             **_INTERVAL,
-            "p": pl.Float64,
-            "p_holm": pl.Float64,  # over the languages added to one base
-            "mde": pl.Float64,
+            **_TESTED,  # Holm over the languages added to one base
             "room": pl.Float64,
             "verdict": pl.String,
             "n_problems": pl.Int32,
@@ -404,9 +409,7 @@ TABLES: dict[str, Table] = {
             "verdict": pl.String,  # "supported", "not supported", "no room", "undecided" or "not tested"
             "effect": pl.Float64,  # H2: of the weakest language
             **_INTERVAL,
-            "p": pl.Float64,
-            "p_holm": pl.Float64,  # over the claims tested that share the part
-            "mde": pl.Float64,  # what the verdict's own rule finds with 80 % power
+            **_TESTED,  # Holm over the claims tested that share the part; what the verdict's own rule finds
             "room": pl.Float64,  # what a perfect arm would gain
             "budget": pl.String,  # one or several, as words
             "strategy": pl.String,
@@ -444,9 +447,7 @@ TABLES: dict[str, Table] = {
             "against": pl.String,
             "effect": pl.Float64,
             **_INTERVAL,
-            "p": pl.Float64,
-            "p_holm": pl.Float64,  # over the rows of this claim and part
-            "mde": pl.Float64,
+            **_TESTED,  # Holm over the rows of this claim and part
             "room": pl.Float64,
             "verdict": pl.String,
             "high_resource": pl.String,  # H1: by which definition, "fixed", "strongest" or both; else null
@@ -465,9 +466,7 @@ TABLES: dict[str, Table] = {
             "budget": pl.Int32,
             "accuracy": pl.Float64,
             **_INTERVAL,
-            "gain": pl.Float64,  # over the own pool chosen from by the own model
-            "gain_low": pl.Float64,
-            "gain_high": pl.Float64,
+            **_GAIN,  # over the own pool chosen from by the own model
             "p": pl.Float64,
             "p_holm": pl.Float64,  # over the arms of one language
             "n_problems": pl.Int32,
@@ -527,9 +526,7 @@ TABLES: dict[str, Table] = {
             "allocation": pl.String,  # such as "en 2, th 1"
             "accuracy": pl.Float64,  # of "planned": on problems it was not made on
             **_INTERVAL,
-            "gain": pl.Float64,  # of the plan over this arm
-            "gain_low": pl.Float64,
-            "gain_high": pl.Float64,
+            **_GAIN,  # of the plan over this arm
             "p": pl.Float64,
             "regret": pl.Float64,  # hindsight minus this arm
             "exhaustive": pl.Boolean,  # whether hindsight tried all allocations

@@ -103,7 +103,8 @@ class EndpointSampler:
     ) -> AsyncIterator[tuple[Request, Completion]]:
         async with Servers(self.addresses, in_flight=self.in_flight, patience=self.patience) as servers:
             servers.hint = _SEEDED_HINT if self.seeded else ""
-            form = await self._meet(servers, settings)
+            begins = any(request.messages[-1]["role"] == "assistant" for request in requests)
+            form = await self._meet(servers, settings, begins)
             asks = (form.ask(unit) for unit in _units(requests, self.per_request))
             try:
                 async for unit, completions, seconds in servers.ask_all(asks, form.read):
@@ -120,12 +121,22 @@ class EndpointSampler:
             finally:
                 self._note_tally(servers, form)
 
-    async def _meet(self, servers: Servers, settings: Sampling) -> _Form:
-        """Ask the servers what they are, refuse what does not fit, and note it in `facts`."""
+    async def _meet(self, servers: Servers, settings: Sampling, begins: bool) -> _Form:
+        """Ask the servers what they are, refuse what does not fit, and note it in `facts`.
+
+        Args:
+            begins: whether completions are asked for whose beginning is given.
+        """
         known = KnownModel(self.name)
         first = await servers.first_contact("/models", known.check)
         kind, version = await server_kind(servers, first)
         form = _Form(self.name, kind, settings, self.seeded, self.per_request, self.chat_template)
+        if begins and kind == "openai" and not form.is_plain:
+            raise ServerError(
+                "completions whose beginning is given (rollouts, think_by='prefill', style='few_shot') cannot be asked "
+                "of this server: it takes the fields of the OpenAI API only, which has none to continue a message; use "
+                "vLLM, SGLang or llama.cpp, the model in this process, or chat_template='plain' for a base model"
+            )
         form.keeps_logprobs, mode = await _logprobs_mode(servers, form)
         self.facts = {
             "addresses": list(self.addresses), "served_model": self.name, "root": known.root, "context": known.context,
@@ -203,12 +214,13 @@ class _Form:
     def body(self, unit: Sequence[Request], **changes: Any) -> bytes:
         """The JSON body of the request for several completions of one prompt."""
         chat = [dict(message) for message in unit[0].messages]
+        is_begun = chat[-1]["role"] == "assistant"  # a completion whose beginning is given to the model
         body = self.fields() | {"n": len(unit)}
         if self.is_plain:
-            body["prompt"] = "\n\n".join(message["content"] for message in chat) + "\n\n"
+            body["prompt"] = "\n\n".join(message["content"] for message in chat) + ("" if is_begun else "\n\n")
         else:
             body["messages"] = chat
-            if chat[-1]["role"] == "assistant":  # a completion whose beginning is given to the model
+            if is_begun:
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.seeded:
             body["seed"] = unit[0].seed

@@ -73,19 +73,8 @@ def generate(
     """
     settings = settings or Sampling()
     asking = asking or Asking()
-    prompts, asked, wanted = requested(problems, sampler.identity, n, settings, seed, style, system_prompt, asking)
-    with store.writing():
-        missing = wanted.join(
-            store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left"
-        )
-        store.ask(asked)
-        if store.share is not None:
-            missing = missing.filter(_in_share(missing, store.share))
-        if missing.height:
-            _draw(
-                missing, prompts, store, sampler, settings, seed, (style, asking), Counter(wanted["language"]), progress
-            )
-    return store.candidates(partial=store.share is not None)
+    wanted = requested(problems, sampler.identity, n, settings, seed, style, system_prompt, asking)
+    return draw_missing(*wanted, store, sampler, settings, seed, (style, asking), progress)
 
 
 def requested(
@@ -149,6 +138,35 @@ def requested(
     named = pl.when(pl.col("wording") > 0).then(pl.format(WORDING + "{}", pl.col("wording") + 1))
     wanted = wanted.with_columns(sample_index="first", condition=named).select(*KEY, "draw", "row", *_SHAPED)
     return prompts, asked.select(ASKED_SCHEMA.names()), wanted
+
+
+def draw_missing(
+    prompts: Sequence[tuple[Mapping[str, str], ...]],
+    asked: pl.DataFrame,
+    wanted: pl.DataFrame,
+    store: Store,
+    sampler: Sampler,
+    settings: Sampling,
+    seed: int,
+    how: tuple[str, Asking],
+    progress: bool,
+) -> pl.DataFrame:
+    """Draw what the store does not hold of the completions wanted; all that were asked for, sorted by key.
+
+    Args:
+        prompts, asked, wanted: as `requested` returns them.
+        how: prompt style, and languages of question, thinking and answer.
+    """
+    with store.writing():
+        missing = wanted.join(
+            store.held(), on=["problem_id", "language", "sample_index", "draw"], how="anti", maintain_order="left"
+        )
+        store.ask(asked)
+        if store.share is not None:
+            missing = missing.filter(_in_share(missing, store.share))
+        if missing.height:
+            _draw(missing, prompts, store, sampler, settings, seed, how, Counter(wanted["language"]), progress)
+    return store.candidates(partial=store.share is not None)
 
 
 def draw_hash(identity: str, prompt: Sequence[Mapping[str, str]], settings: Sampling, seed: int) -> str:

@@ -189,6 +189,20 @@ def reward_trials(table: pl.DataFrame) -> Markdown:
     return Markdown("On dev problems, " + "; ".join(parts) + ". Where intervals overlap, the simpler way is as good.")
 
 
+@_or_nothing
+def steps_lost(table: pl.DataFrame) -> Markdown:
+    """From which step on wrong solutions are wrong. Table of `where_lost`."""
+    row = table.row(-1, named=True)
+    text = f"{row['n_candidates']:,} candidates of training problems have {row['steps']:.1f} steps on average."
+    if not row["n_wrong"]:
+        return Markdown(f"{text} None of them is wrong, so there is nothing to learn from their steps.")
+    return Markdown(
+        f"{text} Of the {row['n_wrong']:,} wrong ones, {percent(row['first'])} are lost in their first step: no "
+        f"continuation from there reaches the right answer. {percent(row['later'])} are lost later, and "
+        f"{percent(row['last'])} in their last step."
+    )
+
+
 def _plus(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 

@@ -41,7 +41,7 @@ from bestofl_lib.models.opening import (
 )
 from bestofl_lib.models.self_check import shrunk_windows
 from bestofl_lib.rewards.logits import base_of, refuse_other_logits
-from bestofl_lib.rewards.readouts import Batch, HeadReward, LastState, Readout
+from bestofl_lib.rewards.readouts import Batch, HeadReward, LastState, PrefixProbe, Readout
 from bestofl_lib.rewards.texts import CandidateTexts
 
 # what a classifier adds to its base
@@ -116,6 +116,7 @@ class RewardBackbone:
             is_language_model=is_language_model, require_head=require_head, labels_tokens=labels_tokens,
         )  # fmt: skip
         self.texts = CandidateTexts(tokenizer, str(source), style)
+        self.texts.is_whole = not isinstance(readout, PrefixProbe)
         self._set_padding()
         self.model.to(self.device).eval()
         if is_language_model:

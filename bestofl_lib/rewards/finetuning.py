@@ -26,7 +26,8 @@ from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.reward_module import RewardModule
 from bestofl_lib.rewards.spec import TrainingSettings
 
-Text = dict[str, Any]  # input_ids, start (of the completion) and, for encoders, token_type_ids
+# input_ids, start (of the completion); for encoders token_type_ids; of readout "steps" targets, (token, value) pairs
+Text = dict[str, Any]
 Pairs = Sequence[tuple[Text, Text]]  # (chosen, rejected)
 
 _TOKENS_AT_ONCE = 8192  # per forward pass at least, as long as memory suffices
@@ -305,4 +306,9 @@ class _Collator:
         batch["attention_mask"] = (torch.arange(longest)[None] < lengths[:, None]).long()
         if "start" in rows[0]:
             batch["starts"] = torch.tensor([row["start"] for row in rows])
+        if "targets" in rows[0]:
+            batch["targets"] = torch.full((len(rows), longest), float("nan"))
+            for i, row in enumerate(rows):
+                for token, value in row["targets"]:
+                    batch["targets"][i, token] = value
         return batch

@@ -1,4 +1,4 @@
-"""Logistic regression on fixed features, as pairs or as labelled rows.
+"""Logistic regression on fixed features, as pairs, as labelled rows or on shares.
 
 Used for reward heads on frozen backbones and for the text baseline. It knows matrices and groups; it knows nothing of
 languages, models or files.
@@ -6,7 +6,7 @@ languages, models or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,62 @@ def fit_head(
         raise ValueError(f"unknown loss {loss!r}; use 'pairwise' or 'bce'")
     if len(chosen) == 0:
         raise ValueError("no training pairs; draw candidates of which some are correct and some are wrong")
-    stacked = np.concatenate([chosen, rejected]).astype(np.float64)
+    n = len(chosen)
+    stacked, mean, scale = _standardised(np.concatenate([chosen, rejected]), feature_scales)
+    if loss == "pairwise":
+        x, y, row_groups = stacked[:n] - stacked[n:], np.ones(n), groups
+    else:
+        x, y, row_groups = stacked, np.repeat([1.0, -1.0], n), np.concatenate([groups, groups])
+    fold = _folds(row_groups, folds)
+
+    def in_order(k: int, w: np.ndarray) -> float:
+        held = fold[:n] == k
+        gap = (stacked[:n][held] - stacked[n:][held]) @ w
+        return float((gap > 0).sum() + 0.5 * (gap == 0).sum())
+
+    w, intercept, right = _best_fit(x, y, np.ones(len(x)), fold, strengths, loss == "bce", in_order)
+    weights = w / scale
+    return LinearHead(weights, intercept - float(weights @ mean), right / n)
+
+
+def fit_values(
+    features: np.ndarray,
+    targets: np.ndarray,
+    groups: np.ndarray,
+    strengths: Sequence[float] = STRENGTHS,
+    folds: int = 4,
+    feature_scales: np.ndarray | None = None,
+) -> LinearHead:
+    """Fit the log-odds of shares, such as how often the right answer is reached from a step, by logistic regression.
+
+    Args:
+        features: (rows, features).
+        targets: (rows,) in [0, 1].
+        groups: (rows,) int, the problem of each row.
+        strengths, folds, feature_scales: as for `fit_head`.
+
+    Raises:
+        ValueError: all targets are 0, or all 1; or features that are not finite.
+    """
+    if not 0 < float(np.sum(targets)) < len(targets):
+        raise ValueError(
+            f"all {len(targets):,} steps have the label {targets[0] if len(targets) else 'none'}: there is nothing to "
+            "tell apart; label candidates of more problems"
+        )
+    stacked, mean, scale = _standardised(features, feature_scales)
+    # a share is two weighted rows, one of each label
+    rows = np.concatenate([np.flatnonzero(targets > 0), np.flatnonzero(targets < 1)])
+    y = np.repeat([1.0, -1.0], [(targets > 0).sum(), (targets < 1).sum()])
+    shares = np.where(y > 0, targets[rows], 1 - targets[rows])
+    fold = _folds(groups, folds)[rows]
+    w, intercept, _ = _best_fit(stacked[rows], y, shares, fold, strengths, True, lambda k, w: float("nan"))
+    weights = w / scale
+    return LinearHead(weights, intercept - float(weights @ mean), float("nan"))
+
+
+def _standardised(features: np.ndarray, feature_scales: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features as they are fitted, and the mean and scale that lead there."""
+    stacked = features.astype(np.float64)
     if not np.isfinite(stacked).all():
         raise ValueError(
             "features of training candidates are not finite; the base model is broken or its dtype too narrow"
@@ -67,45 +122,54 @@ def fit_head(
     scale[scale < 1e-8 * max(float(scale.max()), 1e-30)] = np.inf  # a constant feature gets weight 0
     if feature_scales is not None:
         scale = scale / feature_scales
-    stacked = (stacked - mean) / scale
-    n = len(chosen)
-    if loss == "pairwise":
-        x, y = stacked[:n] - stacked[n:], np.ones(n)
-        row_groups = groups
-    else:
-        x, y = stacked, np.repeat([1.0, -1.0], n)
-        row_groups = np.concatenate([groups, groups])
-    _, row_groups = np.unique(row_groups, return_inverse=True)
-    fold = np.random.default_rng(0).permutation(row_groups.max() + 1)[row_groups] % folds
+    return (stacked - mean) / scale, mean, scale
 
-    best, held_accuracy = float(strengths[0]), float("nan")
+
+def _folds(groups: np.ndarray, folds: int) -> np.ndarray:
+    """(rows,) the held-out fold of each row; a group is never split."""
+    _, groups = np.unique(groups, return_inverse=True)
+    return np.random.default_rng(0).permutation(groups.max() + 1)[groups] % folds
+
+
+def _best_fit(
+    x: np.ndarray,
+    y: np.ndarray,
+    shares: np.ndarray,
+    fold: np.ndarray,
+    strengths: Sequence[float],
+    with_intercept: bool,
+    judge: Callable[[int, np.ndarray], float],
+) -> tuple[np.ndarray, float, float]:
+    """Weights and intercept at the strength with the least held-out loss, and what `judge` says of the folds at it in
+    all (NaN when nothing was held out).
+    """
+    best, judged = float(strengths[0]), float("nan")
     if len(strengths) > 1 and len(np.unique(fold)) > 1:
-        losses = np.zeros(len(strengths))
-        right = np.zeros(len(strengths))
+        losses, sums = np.zeros(len(strengths)), np.zeros(len(strengths))
         for k in np.unique(fold):
             inside = fold != k
-            held = ~inside[:n]
-            gaps = stacked[:n][held] - stacked[n:][held]
-            for i, (w, intercept) in enumerate(_fits(x[inside], y[inside], strengths, with_intercept=loss == "bce")):
-                losses[i] += np.logaddexp(0, -y[~inside] * (x[~inside] @ w + intercept)).sum()
-                gap = gaps @ w
-                right[i] += (gap > 0).sum() + 0.5 * (gap == 0).sum()
+            fits = _fits(x[inside], y[inside], shares[inside], strengths, with_intercept=with_intercept)
+            for i, (w, intercept) in enumerate(fits):
+                loss = np.logaddexp(0, -y[~inside] * (x[~inside] @ w + intercept))
+                losses[i] += loss @ shares[~inside]
+                sums[i] += judge(int(k), w)
         i = int(np.argmin(losses))
-        best, held_accuracy = float(strengths[i]), right[i] / n
-    ((w, intercept),) = _fits(x, y, [best], with_intercept=loss == "bce")
-    weights = w / scale
-    return LinearHead(weights, intercept - float(weights @ mean), float(held_accuracy))
+        best, judged = float(strengths[i]), float(sums[i])
+    ((w, intercept),) = _fits(x, y, shares, [best], with_intercept=with_intercept)
+    return w, intercept, judged
 
 
 def _fits(
-    x: np.ndarray, y: np.ndarray, strengths: Sequence[float], *, with_intercept: bool
+    x: np.ndarray, y: np.ndarray, shares: np.ndarray, strengths: Sequence[float], *, with_intercept: bool
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Weights and intercept of the least mean log loss plus strength/2 times the squared weights, for each strength.
+    Rows count by their shares.
 
     The intercept is not penalised. Each fit starts from the last one, so give strengths from strong to weak.
     """
     if not with_intercept:  # differences all have one label; turned around with it, a row changes no loss
-        x, y = (np.repeat(x, 2, axis=0), np.repeat(y, 2)) if len(x) == 1 else (x, y)
+        if len(x) == 1:
+            x, y, shares = np.repeat(x, 2, axis=0), np.repeat(y, 2), np.repeat(shares, 2)
         turn = np.where(np.arange(len(x)) % 2, -1.0, 1.0)
         x, y = x * turn[:, None], y * turn
     basis = None
@@ -114,6 +178,6 @@ def _fits(
         x = coordinates.T
     model = LogisticRegression(fit_intercept=with_intercept, warm_start=True, max_iter=500, tol=1e-6)
     for strength in strengths:
-        model.set_params(C=1 / (strength * len(x))).fit(x, y)
+        model.set_params(C=1 / (strength * shares.sum())).fit(x, y, sample_weight=shares)
         weights = model.coef_[0].copy() if basis is None else basis @ model.coef_[0]
         yield weights, float(model.intercept_[0]) if with_intercept else 0.0

@@ -3,10 +3,11 @@
 A reward model is a folder with `reward_model.json` and, by tuning:
 
 * frozen: `head.safetensors`, the linear layer over a frozen base named in the JSON: for readout "head" the
-  `score.weight` of `AutoModelForSequenceClassification`, for readout "probe" one weight per number that a probe reads;
+  `score.weight` of `AutoModelForSequenceClassification`, for readouts "probe" and "steps" one weight per number that a
+  probe reads;
 * lora: an adapter of `peft` over the base named in the JSON;
 * full: an ordinary checkpoint with its tokenizer (a sequence classifier for readout "head", else a language model);
-* lora or full with readout "verifier": also `readout.safetensors`, the value head;
+* lora or full with readout "verifier" or "steps": also `readout.safetensors`, the value head;
 * imported: nothing else; the JSON names the folder or Hub id, and how its reward is read (`ways.py`);
 * served: nothing else; the JSON names the servers (`served.py` asks them).
 """
@@ -33,10 +34,19 @@ from bestofl_lib.models.identity import fingerprint, folder_hash, locate
 from bestofl_lib.problems.files import find
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.logits import own_logits
-from bestofl_lib.rewards.readouts import HeadReward, Likelihood, Probe, Readout, StepRewards, TokenValue
+from bestofl_lib.rewards.readouts import (
+    HeadReward,
+    Likelihood,
+    PrefixProbe,
+    Probe,
+    Readout,
+    StepRewards,
+    TokenValue,
+)
 from bestofl_lib.rewards.served_models import ServedModel
 from bestofl_lib.rewards.spec import OUTSIDE, RewardModelSpec, reward_models
-from bestofl_lib.rewards.step_texts import QWEN_SYSTEM, STEP_TEXTS, MarkedTexts
+from bestofl_lib.rewards.step_texts import QWEN_SYSTEM, STEP_TEXTS, MarkedTexts, OwnSteps
+from bestofl_lib.rewards.texts import CandidateTexts
 from bestofl_lib.rewards.ways import STEP_WAYS, ExternalModel, way_of
 from bestofl_lib.text import suggestion
 
@@ -81,6 +91,8 @@ def open_reward_model(
         backbone.adapter = spec.recipe
         if spec.readout == "head":
             backbone.readout = HeadReward()
+        elif spec.readout == "steps":
+            read_by(backbone, OwnSteps)
     return backbone
 
 
@@ -282,10 +294,20 @@ def _readout(folder: Path, spec: RewardModelSpec) -> Readout | None:
         return Probe()
     if spec.readout == "implicit":
         return Likelihood()
-    if spec.readout == "verifier":
+    if spec.readout == "steps" and spec.is_frozen:
+        return PrefixProbe()
+    if spec.readout in ("verifier", "steps"):
         weights = load_file(folder / "readout.safetensors")
-        return TokenValue(weights["weight"], weights["bias"])
+        value = TokenValue(weights["weight"], weights["bias"])
+        return value if spec.readout == "verifier" else StepRewards.of_value(value)
     return None
+
+
+def read_by(backbone: RewardBackbone, texts: type[CandidateTexts]) -> None:
+    """Let a model read texts of another kind."""
+    own = backbone.texts
+    backbone.texts = texts(own.tokenizer, own.source, own.style)
+    backbone.texts.max_tokens, backbone.texts.pad = own.max_tokens, own.pad
 
 
 def _open_imported(spec: RewardModelSpec, device: str, dtype: str, batch_tokens: int | None) -> RewardBackbone:
@@ -313,9 +335,7 @@ def _open_imported(spec: RewardModelSpec, device: str, dtype: str, batch_tokens:
     backbone.adapter = f"{spec.way} {spec.template}"
     texts = STEP_TEXTS.get((spec.way, spec.template))
     if texts is not None:
-        own_texts = backbone.texts
-        backbone.texts = texts(own_texts.tokenizer, own_texts.source, spec.style)
-        backbone.texts.max_tokens, backbone.texts.pad = own_texts.max_tokens, own_texts.pad
+        read_by(backbone, texts)
     if spec.template == "qwen-math":
         backbone.texts.system = QWEN_SYSTEM
     if spec.way.startswith("two-layer"):

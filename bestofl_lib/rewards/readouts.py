@@ -145,8 +145,17 @@ class TokenValue:
         return 1
 
     def read(self, model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:
-        last = _last(states, batch.ends).float()
-        return last @ self.weight.to(last.device)[:, None] + self.bias.to(last.device)
+        return self.of(_last(states, batch.ends))
+
+    def of(self, states: torch.Tensor) -> torch.Tensor:
+        """(numbers, hidden) → (numbers, 1) float32."""
+        return states.float() @ self.weight.to(states.device)[:, None] + self.bias.to(states.device)
+
+
+class PrefixProbe(Probe):
+    """As `Probe`, of the beginning of a completion up to a step: nothing stands behind it."""
+
+    name = "steps"
 
 
 class StepRewards:
@@ -166,6 +175,16 @@ class StepRewards:
     ):  # fmt: skip
         self.name, self.output, self.good, self.labels = name, output, good, labels
         self.needs_language_model = needs_language_model
+
+    @classmethod
+    def of_value(cls, value: TokenValue) -> StepRewards:
+        """With a value head: its sigmoid."""
+
+        def both(model: Any, states: torch.Tensor) -> torch.Tensor:
+            logit = value.of(states)
+            return torch.cat([torch.zeros_like(logit), logit], 1)
+
+        return cls("steps", both, good=1, needs_language_model=True)
 
     def width(self, hidden_size: int) -> int:
         return MOST_STEPS

@@ -6,6 +6,8 @@
 * verifier: a value at every token of the completion, trained to say whether it will turn out correct, with the
   language-model loss of correct completions beside it (Cobbe et al. 2021, arXiv:2110.14168); the reward is the value at
   the last token.
+* steps: as the verifier, with a value at the end of every step alone, trained to say how often the policy reaches the
+  right answer from there (Wang et al. 2024, arXiv:2312.08935).
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class RewardModule(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.tensor(_SCALE if is_implicit else 1.0), requires_grad=is_implicit)
         self.offset = torch.nn.Parameter(torch.tensor(_OFFSET if is_implicit else 0.0), requires_grad=is_implicit)
         self.value_head: torch.nn.Linear | None = None
-        if settings.readout == "verifier":
+        if settings.readout in ("verifier", "steps"):
             size = int(model.config.get_text_config().hidden_size)
             self.value_head = torch.nn.Linear(size, 1, device=next(model.parameters()).device)
             torch.nn.init.normal_(self.value_head.weight, std=0.02)
@@ -70,11 +72,15 @@ class RewardModule(torch.nn.Module):
         ]
         return [group for group in groups if group["params"]]
 
-    def forward(self, starts: torch.Tensor | None = None, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, starts: torch.Tensor | None = None, targets: torch.Tensor | None = None, **inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss of a batch of pairs and its rewards.
 
         Args:
             starts: (rows,) where each completion begins in its tokens; not needed by readout "head".
+            targets: (rows, tokens) float32, what the value after a token is to be, NaN where none is asked for; of
+                readout "steps".
             inputs: input_ids and attention_mask (rows, tokens), the first half chosen, the second rejected.
 
         Returns:
@@ -95,7 +101,7 @@ class RewardModule(torch.nn.Module):
         if self.settings.readout == "implicit":
             rewards = self.scale * self._log_likelihood(base, hidden, tokens, inside) + self.offset
             return _pair_loss(rewards, self.settings.loss), rewards
-        return self._verifier(base, hidden, tokens, inside)
+        return self._verifier(base, hidden, tokens, inside, targets)
 
     def save(self, folder: Path) -> None:
         """Write the adapter or checkpoint, and `readout.safetensors` where there is a value head."""
@@ -118,18 +124,22 @@ class RewardModule(torch.nn.Module):
         return torch.zeros(len(tokens), device=tokens.device).index_add(0, rows, logprob)
 
     def _verifier(
-        self, base: Any, hidden: torch.Tensor, tokens: torch.Tensor, inside: torch.Tensor
+        self, base: Any, hidden: torch.Tensor, tokens: torch.Tensor, inside: torch.Tensor, targets: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.value_head is None:
-            raise RuntimeError("the verifier has no value head")
+            raise RuntimeError(f"readout {self.settings.readout!r} has no value head")
         values = self.value_head(hidden.float())[..., 0]
         half = len(tokens) // 2
-        labels = torch.zeros_like(values)
-        labels[:half] = 1
-        loss = binary_cross_entropy_with_logits(values[inside], labels[inside])
+        if targets is None:
+            targets = torch.zeros_like(values)
+            targets[:half] = 1
+            judged = inside
+        else:
+            judged = ~targets.isnan()
+        loss = binary_cross_entropy_with_logits(values[judged], targets[judged])
         likelihood = self._log_likelihood(base, hidden[:half], tokens[:half], inside[:half])
         loss = loss - _LANGUAGE_MODEL_SHARE * likelihood.sum() / inside[:half].sum()
-        last = inside.float().cumsum(1).argmax(1)
+        last = judged.float().cumsum(1).argmax(1)
         return loss, values[torch.arange(len(tokens), device=tokens.device), last]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import expit
 
 from bestofl_lib.models.contract import check_engine
 from bestofl_lib.models.ray_crew import RayCluster
@@ -24,7 +25,7 @@ from bestofl_lib.rewards.ray_reader import RayReader
 from bestofl_lib.rewards.served import open_served
 from bestofl_lib.rewards.served_models import note_facts, served_facts
 from bestofl_lib.rewards.spec import SCOPES, RewardModelSpec, reward_models
-from bestofl_lib.rewards.steps import aggregate_steps, numbered_steps
+from bestofl_lib.rewards.steps import MOST_STEPS, aggregate_steps, beginnings, numbered_steps
 from bestofl_lib.rewards.ways import STEP_WAYS
 from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import counted
@@ -199,7 +200,7 @@ class _Reader:
         self.steps = None
         if not spec.is_frozen:
             values = self._values(place, spec, finished)
-            if spec.way in STEP_WAYS:
+            if spec.way in STEP_WAYS or spec.readout == "steps":
                 self.steps = values.values
                 return aggregate_steps(values.values, spec.aggregation), values.truncated, values.seconds
             rewards = spec.scale * values.values[:, -1].astype(np.float64) + spec.offset
@@ -207,10 +208,16 @@ class _Reader:
         if self._shared is None or self._shared[0] != _group(spec):
             self._shared = (_group(spec), *self._features(place, spec))
         _, numbered, values = self._shared
-        rows = finished.join(numbered, on=list(KEY), how="left", maintain_order="left")["row"].to_numpy()
+        wanted = finished.select(*KEY).with_row_index("candidate")
+        found = wanted.join(numbered, on=list(KEY), how="left", maintain_order="left_right")
+        rows, cut = found["row"].to_numpy(), np.zeros(finished.height, dtype=bool)
         with np.errstate(invalid="ignore", over="ignore"):
             rewards = values.values[rows].astype(np.float64) @ head_weights(place, spec) + spec.offset
-        return rewards, values.truncated[rows], values.seconds
+        cut[found["candidate"].to_numpy()[values.truncated[rows]]] = True
+        if spec.readout == "steps":
+            self.steps = _steps_of(found, expit(rewards), finished.height)
+            rewards = aggregate_steps(self.steps, spec.aggregation)
+        return rewards, cut, values.seconds
 
     def _features(self, place: Path, spec: RewardModelSpec) -> tuple[pl.DataFrame, Values]:
         """Row numbers and features of all candidates that a model on this base scores."""
@@ -218,6 +225,8 @@ class _Reader:
         languages = [other.language for _, other in self._models if _group(other) == _group(spec)]
         if self._scope == "own" and None not in languages:
             needed = needed.filter(pl.col("language").is_in(languages))
+        if spec.readout == "steps":
+            needed = beginnings(needed)
         return needed.select(*KEY).with_row_index("row"), self._values(place, spec, needed)
 
     def _values(self, place: Path, spec: RewardModelSpec, table: pl.DataFrame) -> Values:
@@ -268,6 +277,21 @@ def _group(spec: RewardModelSpec) -> tuple[str, ...]:
     return tuple(
         str(x) for x in (spec.tuning, spec.readout, spec.base, spec.weights, spec.layers, spec.max_tokens, spec.style)
     )
+
+
+def _steps_of(found: pl.DataFrame, rewards: np.ndarray, n_candidates: int) -> np.ndarray:
+    """(candidates, steps), as `aggregate_steps` takes it; a candidate with a step that has no reward has none at all.
+
+    Args:
+        found: one row per step, in order: `candidate`, its row.
+        rewards: (steps,).
+    """
+    owner = found["candidate"].to_numpy()
+    behind = found.select(pl.int_range(pl.len(), 0, -1).over("candidate")).to_series().to_numpy()
+    steps = np.full((n_candidates, MOST_STEPS), np.nan)
+    steps[owner, MOST_STEPS - behind] = rewards
+    steps[owner[~np.isfinite(rewards)]] = np.nan
+    return steps
 
 
 def _step_table(finished: pl.DataFrame, spec: RewardModelSpec, rewards: np.ndarray) -> pl.DataFrame:

@@ -15,11 +15,19 @@ from typing import Any
 import polars as pl
 
 from bestofl_lib.files import replace_file
+from bestofl_lib.rewards.steps import AGGREGATIONS
 from bestofl_lib.tables import SCHEMAS
 from bestofl_lib.text import content_digest
 
 LOSSES = ("pairwise", "bce")
-READOUTS = ("head", "probe", "implicit", "verifier")  # how the reward is read off the model, see `TrainingSettings`
+STEP_TARGETS = ("share", "any")  # of the rollouts that reach the right answer
+READOUTS = (
+    "head",
+    "probe",
+    "implicit",
+    "verifier",
+    "steps",
+)  # how the reward is read off the model, see `TrainingSettings`
 OUTSIDE = ("imported", "served")  # how a reward model that was not trained here is marked, in place of a tuning
 SCOPES = ("own", "all")  # languages that a mono model scores
 TUNINGS = ("frozen", "lora", "full")  # which weights of the base are trained
@@ -37,7 +45,8 @@ class TrainingSettings:
 
     readout: str = "head"  # "head": linear layer on the last token's state, as in any sequence classifier;
     # "probe": linear layer on the last state, the mean state and the likelihoods of the tokens (frozen base only);
-    # "implicit": scale × log-likelihood of the completion + offset; "verifier": a value at every token
+    # "implicit": scale × log-likelihood of the completion + offset; "verifier": a value at every token; "steps": a
+    # value at the end of every step, learnt from the table `step_labels`
     tuning: str = "frozen"  # "frozen": the base is run once, only the linear layer is fitted; "lora": adapter (extra
     # `lora`); "full": all weights
     loss: str = "pairwise"  # "pairwise": -log sigmoid(r_chosen - r_rejected); "bce": each pair as two labelled rows
@@ -54,10 +63,13 @@ class TrainingSettings:
     epochs: float | None = None  # of "lora" and "full"; None: 2
     learning_rate: float | None = None  # of "lora" and "full"; None: by the size of the base, see `finetuning`
     batch_pairs: int | None = None  # pairs per optimiser step and device of "lora" and "full"; None: 16
+    aggregation: str = "min"  # of readout "steps": how the values of steps become one reward; the weights stay the same
+    step_target: str = "share"  # of readout "steps": the share of right rollouts, or whether "any" was right
     hold_out: float = 0.0  # of "lora" and "full": share of the training problems whose pairs only say when to stop
 
     def __post_init__(self) -> None:
-        for name, known in (("readout", READOUTS), ("tuning", TUNINGS), ("loss", LOSSES)):
+        choices = {"readout": READOUTS, "tuning": TUNINGS, "loss": LOSSES}
+        for name, known in (choices | {"aggregation": AGGREGATIONS, "step_target": STEP_TARGETS}).items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of: {', '.join(known)}")
         if self.readout == "probe" and self.tuning != "frozen":
@@ -65,6 +77,15 @@ class TrainingSettings:
         if self.readout in ("implicit", "verifier") and self.tuning == "frozen":
             raise ValueError(
                 f"readout {self.readout!r} needs tuning 'lora' or 'full', not 'frozen'; or use readout 'probe'"
+            )
+        if self.readout == "steps" and self.loss != "bce":
+            raise ValueError(
+                f"readout 'steps' needs loss 'bce', not {self.loss!r}: the label of a step says how often the answer "
+                "is reached from there, and compares no two candidates"
+            )
+        if self.readout != "steps" and (self.aggregation, self.step_target) != ("min", "share"):
+            raise ValueError(
+                "aggregation and step_target belong to readout 'steps'; leave them out with another readout"
             )
         if not 0 <= self.hold_out <= 0.5:
             raise ValueError(f"hold_out={self.hold_out}: use a share from 0 (nothing) to 0.5 of the training problems")
@@ -104,14 +125,15 @@ class TrainingSettings:
     def recipe(self, weights: str, pairs: pl.DataFrame, content: Mapping[tuple[str, str, int], str]) -> str:
         """Hash of all that shapes a reward model: what has the same recipe is not trained twice.
 
-        `rows` and `cross_shares` count through the pairs that they led to.
+        `rows` and `cross_shares` count through the pairs that they led to, step labels through `content`; the
+        aggregation of steps shapes no weights.
 
         Args:
             weights: fingerprint of the base.
             pairs: PAIRS, in the order of training.
-            content: text of each candidate by its key.
+            content: text of each candidate by its key, with the labels of its steps where there are any.
         """
-        settings = {k: v for k, v in asdict(self).items() if k not in ("rows", "cross_shares")}
+        settings = {k: v for k, v in asdict(self).items() if k not in ("rows", "cross_shares", "aggregation")}
         digest = hashlib.blake2b(json.dumps([settings, weights], sort_keys=True).encode(), digest_size=16)
         for p, a, i, b, j in pairs.iter_rows():
             row = f"{p}\0{a}\0{i}\0{b}\0{j}\0{content[p, a, i]}\0{content[p, b, j]}\1"
@@ -142,7 +164,7 @@ class RewardModelSpec:
     recipe: str = ""  # see `TrainingSettings.recipe`
     way: str = ""  # of a model made elsewhere: how its reward is read, one of `ways.WAYS`
     template: str = ""  # and how its texts are written, one of `ways.TEMPLATES`
-    aggregation: str = ""  # and, of step rewards, how they become one
+    aggregation: str = ""  # and, of step rewards, how they become one; also of readout "steps"
     digest: str = ""  # of the weights in this folder, so that damage is noticed; empty: it has none
     served: dict[str, Any] | None = None  # of a model behind servers: what the study says of it, see `ServedModel`
     result: dict[str, Any] | None = None  # its row of the table of training

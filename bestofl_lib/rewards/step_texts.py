@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bestofl_lib.rewards.judging import judge_messages
-from bestofl_lib.rewards.steps import split_steps
+from bestofl_lib.rewards.steps import split_steps, step_ends
 from bestofl_lib.rewards.texts import CandidateTexts
 
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -75,6 +75,32 @@ class MarkedTexts(CandidateTexts, ABC):
                 "choose another template"
             )
         return found[0]
+
+
+class OwnSteps(CandidateTexts):
+    """Candidates as every reward model trained here reads them, with a mark after the last token of each step."""
+
+    def encode(
+        self, prompts: Sequence[tuple[str, str]], prompt_of: Sequence[int], completions: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]], np.ndarray]:
+        if not self.tokenizer.is_fast:
+            raise ValueError(
+                f"the tokenizer of {self.source!r} does not say where its tokens stand in the text, which readout "
+                "'steps' needs; use tuning 'frozen', or a model with a tokenizer.json"
+            )
+        before, body, truncated = super().encode(prompts, prompt_of, completions)
+        stripped = self.ending[1]
+        self.marks = []
+        for ids, completion in zip(body, completions, strict=True):
+            text = completion.strip() if stripped else completion
+            found = self.tokenizer(text + self.ending[0], add_special_tokens=False, return_offsets_mapping=True)
+            kept = len(found["input_ids"])
+            while kept and found["input_ids"][kept - 1] == self.pad:  # as for every text
+                kept -= 1
+            lost = kept - len(ids)
+            marks = np.searchsorted([begin for begin, _ in found["offset_mapping"]], step_ends(text)) - lost
+            self.marks.append([min(int(mark), len(ids)) for mark in marks if mark > 0 or not lost])
+        return before, body, truncated
 
 
 class QwenSteps(MarkedTexts):

@@ -9,11 +9,15 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 
 AGGREGATIONS = ("last", "min", "product", "mean")
 MOST_STEPS = 64  # of a completion; any further ones are merged into the last
 
-_SENTENCE = re.compile(r"(?<=[.!?。！？।])\s+|(?<=[。！？।])")
+# a sign that ends sentences, or the space that does so in Thai
+_SENTENCE = re.compile(r"(?<=[.!?。！？।])\s+|(?<=[。！？।])|(?<=[\u0e00-\u0e7f])\s+(?=[\u0e00-\u0e7f])")
+_LINES = (_SENTENCE, re.compile(r"\n"))
+_LABEL = re.compile(r"\W*(\d{1,2}|[A-Za-z])[.)]\W*")  # of an enumeration: no sentence
 
 
 def split_steps(completion: str) -> list[str]:
@@ -34,6 +38,40 @@ def split_steps(completion: str) -> list[str]:
         if len(steps) > 1:
             return [*steps[: MOST_STEPS - 1], "\n".join(steps[MOST_STEPS - 1 :])] if len(steps) > MOST_STEPS else steps
     return [text]
+
+
+def step_ends(completion: str) -> list[int]:
+    """Where the steps of a completion end, in characters, where each line and each sentence is a step: what a policy
+    can continue. `split_steps` cuts as public process reward models expect it, which may be far coarser.
+
+    Returns:
+        At least one end and at most 64, ascending; the last is that of the text without white space behind it.
+
+    >>> step_ends("First: 2 + 3 = 5. So 5.\\nThe answer is 5.\\n")
+    [17, 23, 40]
+    """
+    cuts = [match.start() for line in _LINES for match in line.finditer(completion)]
+    ends: list[int] = []
+    for cut in sorted(cuts):
+        end = len(completion[:cut].rstrip())
+        begin = ends[-1] if ends else 0
+        if end > begin and not _LABEL.fullmatch(completion[begin:end]):
+            ends.append(end)
+    last = len(completion.rstrip())
+    return [*[end for end in ends if end < last][: MOST_STEPS - 1], last]
+
+
+def beginnings(candidates: pl.DataFrame) -> pl.DataFrame:
+    """The beginnings of completions that end with a step, the whole one included.
+
+    Returns:
+        One row per candidate and step: the columns of the candidates, with `completion` up to there, `step` (counts
+        from 0) and `end`, its length in characters.
+    """
+    ends = pl.Series([step_ends(text) for text in candidates["completion"]], dtype=pl.List(pl.Int32))
+    table = candidates.with_columns(end=ends, step=pl.int_ranges(ends.list.len(), dtype=pl.Int32))
+    table = table.explode("step", "end")
+    return table.with_columns(pl.col("completion").str.slice(0, pl.col("end")))
 
 
 def aggregate_steps(rewards: np.ndarray, how: str) -> np.ndarray:

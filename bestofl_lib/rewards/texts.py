@@ -41,6 +41,7 @@ class CandidateTexts:
         self.system: str | None = None  # content of a system turn before the question
         self.max_tokens = 4096  # set by the model that reads the texts
         self.marks: list[list[int]] | None = None  # where rewards of steps are read, see `step_texts`
+        self.is_whole = True  # a completion ends as the template ends it; False: it is a beginning, with nothing behind
         if tokenizer.pad_token_id is None:
             if tokenizer.eos_token_id is None:
                 raise ValueError(f"the tokenizer of {source!r} has neither a padding nor an end-of-text token")
@@ -93,7 +94,7 @@ class CandidateTexts:
         before = self.tokenizer(texts, add_special_tokens=not has_template)["input_ids"] if texts else []
         if not has_template and self.tokenizer.eos_token_id is not None:
             before = [ids[:-1] if ids[-1:] == [self.tokenizer.eos_token_id] else ids for ids in before]
-        tail, stripped = self.ending
+        tail, stripped = self.ending if self.is_whole else ("", self.ending[1])
         written = [(text.strip() if stripped else text) + tail for text in completions]
         body = self.tokenizer(written, add_special_tokens=False)["input_ids"] if written else []
         half = self.max_tokens // 2

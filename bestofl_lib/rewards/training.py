@@ -32,10 +32,13 @@ from bestofl_lib.rewards import forecast
 from bestofl_lib.rewards.backbone import RewardBackbone
 from bestofl_lib.rewards.cache import cached_values
 from bestofl_lib.rewards.finetuning import finetune
-from bestofl_lib.rewards.heads import fit_head
+from bestofl_lib.rewards.heads import fit_head, fit_values
+from bestofl_lib.rewards.opening import read_by
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
-from bestofl_lib.rewards.readouts import Likelihood, Probe
+from bestofl_lib.rewards.readouts import Likelihood, PrefixProbe, Probe
 from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings
+from bestofl_lib.rewards.step_texts import OwnSteps
+from bestofl_lib.rewards.steps import beginnings, step_ends
 from bestofl_lib.tables import KEY
 from bestofl_lib.text import counted
 
@@ -46,7 +49,7 @@ CHEAP_TRAININGS = 3  # of each reward model where the base is frozen
 class _Data:
     """What all reward models of one call are trained on."""
 
-    table: pl.DataFrame  # training candidates: KEY, completion, is_correct
+    table: pl.DataFrame  # training candidates: KEY, completion, is_correct and, with labelled steps, targets
     problems: pl.DataFrame
     base: str | Path
     folder: Path
@@ -88,6 +91,7 @@ def train_reward_models(
     device: str = "auto",
     batch_tokens: int | None = None,
     cache: Path | None = None,
+    step_labels: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Train the reward models of the variants, all on the same number of pairs, and save them under `folder`.
 
@@ -108,12 +112,16 @@ def train_reward_models(
         device, batch_tokens: see `RewardBackbone`; they change no recipe. Several GPUs: start the process with
             `accelerate launch`.
         cache: where what a frozen base says about texts is kept; by default `<folder>/cache`.
+        step_labels: table of readout "steps": only candidates whose steps are labelled are trained on. Every model
+            learns the labels of the candidates in its pairs; how a step is labelled compares no two candidates, so
+            "multi" and "cross" differ in these candidates alone.
 
     Returns:
         TRAINED, one row per reward model, training seed and fold.
 
     Raises:
-        ValueError: an unknown variant; no candidates of these problems; `lora` without peft.
+        ValueError: an unknown variant; no candidates of these problems; `lora` without peft; readout "steps" without
+            labels of steps.
     """
     settings = settings or TrainingSettings()
     if settings.tuning == "lora" and importlib.util.find_spec("peft") is None:
@@ -121,6 +129,8 @@ def train_reward_models(
             "tuning 'lora' needs peft, which is not installed; pip install 'bestofl[lora]', or use 'frozen' or 'full'"
         )
     table = _training_candidates(candidates, readings, problems)
+    if settings.readout == "steps":
+        table = with_targets(table, step_labels, settings.step_target)
     names = reward_model_names(variants, check_languages(sorted(table["language"].unique())))
     kept = cache or Path(folder) / "cache"
     data = _Data(table, problems, base, Path(folder), settings, device, batch_tokens, kept)
@@ -181,7 +191,10 @@ def _plan(data: _Data, names: Sequence[str], seeds: Sequence[int]) -> tuple[list
                 continue
             pairs = training_pairs(part, name, used, seed, settings.cross_shares)
             recipe = mine.recipe(weights, pairs, content)
+            aggregation = settings.aggregation if settings.readout == "steps" else ""
             if (known := _kept(place, recipe)) is not None:
+                if known.aggregation != aggregation:
+                    replace(known, aggregation=aggregation).write(place)
                 found.append(row | (known.result or {}) | {"status": "kept", "folder": str(place)})
                 continue
             ids = sorted(pairs["problem_id"].unique())
@@ -189,7 +202,7 @@ def _plan(data: _Data, names: Sequence[str], seeds: Sequence[int]) -> tuple[list
             spec = RewardModelSpec(
                 name, settings.readout, settings.tuning, str(data.base), settings.revision, weights, settings.style,
                 settings.layers, 0, settings.dtype, loss=settings.loss, fold=fold, folds=settings.folds,
-                seed=seed, recipe=recipe, trained_problems=tuple(ids),
+                seed=seed, recipe=recipe, aggregation=aggregation, trained_problems=tuple(ids),
                 trained_questions=tuple(digest for p in ids for digest in hashes.get(p, [])),
             )  # fmt: skip
             jobs.append(_Job(pairs, place, spec, row, mine))
@@ -207,7 +220,7 @@ def _kept(place: Path, recipe: str) -> RewardModelSpec | None:
 
 def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
     """All heads on the features of one pass over the candidates that any of them needs."""
-    readout = Probe() if data.settings.readout == "probe" else None
+    readout = {"probe": Probe, "steps": PrefixProbe}.get(data.settings.readout, lambda: None)()
     backbone = RewardBackbone(data.base, readout=readout, dtype=data.settings.dtype, **_opening(data))
     if not backbone.is_causal:
         raise ValueError(
@@ -217,7 +230,9 @@ def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
     sides = [_sides(job.pairs, data.table) for job in jobs]
     needed = np.unique(np.concatenate([rows for pair in sides for rows in pair]))
     settings, n_pairs = data.settings, max(job.pairs.height for job in jobs)
-    wanted = data.table[needed], data.problems, data.cache
+    texts = data.table[needed].with_row_index("place")
+    texts = beginnings(texts) if settings.readout == "steps" else texts
+    wanted = texts, data.problems, data.cache
     print(forecast.of_pass(backbone, *wanted, settings, len(jobs), n_pairs), flush=True)
     features = cached_values(backbone, *wanted)
     place = np.full(data.table.height, -1)
@@ -228,16 +243,18 @@ def _train_heads(jobs: list[_Job], data: _Data) -> list[dict[str, Any]]:
         started = time.monotonic()
         if len(done) == 1 and (started - begun) * len(jobs) > forecast.WORTH_SAYING:
             print(forecast.of_rest(started - begun, 1, len(jobs)), flush=True)
-        head = fit_head(
-            features.values[place[chosen]],
-            features.values[place[rejected]],
-            job.pairs["problem_id"].rank("dense").to_numpy(),
-            data.settings.loss,
-            feature_scales=readout.feature_scales(backbone.hidden_size) if readout else None,
-        )
+        scales = readout.feature_scales(backbone.hidden_size) if readout else None
+        if settings.readout == "steps":
+            mine = np.isin(texts["place"].to_numpy(), place[np.concatenate([chosen, rejected])])
+            values, of_step = features.values[mine], texts.filter(pl.Series(mine))
+            targets = of_step.select(pl.col("targets").list.get(pl.col("step"))).to_series().to_numpy()
+            head = fit_values(values, targets, _numbers(of_step["problem_id"]), feature_scales=scales)
+        else:
+            sides_of = features.values[place[chosen]], features.values[place[rejected]]
+            head = fit_head(*sides_of, _numbers(job.pairs["problem_id"]), settings.loss, feature_scales=scales)
         weight = torch.tensor(head.weights, dtype=torch.float32)[None]
         replace_file(job.folder / "head.safetensors", save({"probe.weight" if readout else "score.weight": weight}))
-        cut = features.truncated[place[np.unique(np.concatenate([chosen, rejected]))]]
+        cut = features.truncated[np.isin(texts["place"].to_numpy(), place[np.concatenate([chosen, rejected])])]
         numbers = {
             "held_out_accuracy": None if np.isnan(head.held_out_accuracy) else head.held_out_accuracy,
             "truncated": int(cut.sum()),
@@ -284,6 +301,8 @@ def _trainable_backbone(data: _Data) -> RewardBackbone:
     readout = None if settings.readout == "head" else Likelihood()  # anything that opens it as a language model
     dtype = settings.dtype if settings.tuning == "lora" else "float32"
     backbone = RewardBackbone(data.base, readout=readout, dtype=dtype, **_opening(data))
+    if settings.readout == "steps":
+        read_by(backbone, OwnSteps)
     if not backbone.is_causal and settings.tuning == "lora":
         raise ValueError(
             f"base {str(data.base)!r} ({type(backbone.model).__name__}): lora needs a causal backbone; use 'full'"
@@ -301,7 +320,12 @@ def _texts(backbone: RewardBackbone, data: _Data, part: pl.DataFrame) -> tuple[l
         prompts.setdefault((question[p, language], language), len(prompts))
         for p, language in part.select("problem_id", "language").iter_rows()
     ]
-    return backbone.whole_texts(list(prompts), owner, part["completion"].to_list())
+    texts, truncated = backbone.whole_texts(list(prompts), owner, part["completion"].to_list())
+    if data.settings.readout == "steps":
+        for text, marks, targets in zip(texts, backbone.texts.marks or [], part["targets"].to_list(), strict=True):
+            tokens = [text["start"] + mark - 1 for mark in marks]
+            text["targets"] = list(zip(tokens, targets[len(targets) - len(marks) :], strict=True))
+    return texts, truncated
 
 
 def _held_out(pairs: pl.DataFrame, settings: TrainingSettings) -> list[bool]:
@@ -350,15 +374,48 @@ def _training_candidates(candidates: pl.DataFrame, readings: pl.DataFrame, probl
     return table.sort(list(KEY))
 
 
+def with_targets(table: pl.DataFrame, step_labels: pl.DataFrame | None, target: str) -> pl.DataFrame:
+    """The training candidates whose steps are labelled, with the `targets` of their steps, in order.
+
+    Args:
+        target: "share" of the rollouts that reach the right answer, or whether "any" does.
+
+    Raises:
+        ValueError: there are no labels for them, or labels of other steps than those of today's rules.
+    """
+    remedy = "run 13_label_steps first, or use readout 'verifier', which needs the answers alone"
+    if step_labels is None:
+        raise ValueError(f"readout 'steps' learns labels of steps, and there are none; {remedy}")
+    reached = pl.col("right") / pl.col("rollouts") if target == "share" else (pl.col("right") > 0).cast(pl.Float64)
+    found = step_labels.sort(*KEY, "step").group_by(KEY.keys(), maintain_order=True).agg("end", targets=reached)
+    table = table.join(found, on=list(KEY), how="inner", maintain_order="left")
+    if not table.height:
+        raise ValueError(f"no step of these training candidates is labelled; {remedy}")
+    ends = pl.Series([step_ends(text) for text in table["completion"]], dtype=pl.List(pl.Int32))
+    if not (table["end"] == ends).all():
+        raise ValueError(
+            "the labelled steps end elsewhere than the steps of these candidates; run 13_label_steps again"
+        )
+    return table.drop("end")
+
+
+def _numbers(problem_ids: pl.Series) -> np.ndarray:
+    return problem_ids.rank("dense").to_numpy()
+
+
 def _content(table: pl.DataFrame, problems: pl.DataFrame) -> dict[tuple[str, str, int], str]:
-    """Question and completion of each training candidate, by key."""
+    """Question, completion and targets of steps of each training candidate, by key."""
     question = {
         (p, language): q for p, language, q in problems.select("problem_id", "language", "question").iter_rows()
     }
-    return {
+    content = {
         (p, language, i): f"{question[p, language]}\0{completion}"
         for p, language, i, completion in table.select(*KEY, "completion").iter_rows()
     }
+    if "targets" in table.columns:
+        for p, language, i, targets in table.select(*KEY, "targets").iter_rows():
+            content[p, language, i] += f"\0{targets}"
+    return content
 
 
 def _distinct_candidates(pairs: pl.DataFrame) -> int:

@@ -17,13 +17,15 @@ import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from bestofl_lib.analysis import axes
+from bestofl_lib.candidates.rollouts import MOST_ROLLOUTS
 from bestofl_lib.languages import check_languages
 from bestofl_lib.models.contract import DTYPES, check_device, check_engine
 from bestofl_lib.numbers.references import DECIMAL_MARKS
 from bestofl_lib.problems.prompts import STYLES, WAYS
 from bestofl_lib.problems.references import KINDS
 from bestofl_lib.rewards.pairs import CROSS_SHARES, reward_model_names
-from bestofl_lib.rewards.spec import LOSSES, READOUTS, SCOPES, TUNINGS
+from bestofl_lib.rewards.spec import LOSSES, READOUTS, SCOPES, STEP_TARGETS, TUNINGS
+from bestofl_lib.rewards.steps import AGGREGATIONS
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.notebooks import cell_source, read_cells
 from bestofl_lib.tables import SPLITS
@@ -101,6 +103,8 @@ RANGES: dict[str, Any] = {
     "seed": _SEED,
     "limit": _COUNT,
     "reader_sample": _POSITIVE,
+    "rollouts": Annotated[int, Field(ge=1, le=MOST_ROLLOUTS)],
+    "samples": _COUNT,
     "rows": _POSITIVE,
     "folds": _COUNT,
     "trainings": _COUNT,
@@ -124,6 +128,8 @@ RANGES: dict[str, Any] = {
     "loss": _one_of(*LOSSES),
     "readout": _one_of(*READOUTS),
     "tuning": _one_of(*TUNINGS),
+    "aggregation": _one_of(*AGGREGATIONS),
+    "step_target": _one_of(*STEP_TARGETS),
     "scope": _one_of(*SCOPES),
 }
 _SECRET = re.compile(r"://[^/\s@]+@|[?&](?:api[-_]?key|key|(?:access_)?token|password|secret)=", re.IGNORECASE)

@@ -323,8 +323,17 @@ def test_a_begun_answer_is_continued_and_plain_texts_go_to_completions():
         assert stub.bodies[-1]["continue_final_message"] is True and stub.bodies[-1]["add_generation_prompt"] is False
         writer = sampler(stub, chat_template="plain")
         (found,) = [completion for _, completion in writer.sample([request], FIELDS)]
-    assert stub.bodies[-1]["prompt"] == "3 + 4\n\n<think>\nKwa\n\n" and found.logprob == -0.25 * found.n_tokens
+    assert stub.bodies[-1]["prompt"] == "3 + 4\n\n<think>\nKwa" and found.logprob == -0.25 * found.n_tokens
     assert "+template:plain" in writer.identity
+
+
+def test_a_server_that_cannot_continue_a_message_is_refused_before_anything_is_drawn():
+    chat = ({"role": "user", "content": "3 + 4"}, {"role": "assistant", "content": "Kwa"})
+    with Stub(kind="openai") as stub:
+        with pytest.raises(ServerError, match="whose beginning is given .*cannot be asked of this server.*use vLLM"):
+            list(sampler(stub).sample([Request("p", "sw", 0, chat, 5)], FIELDS))
+        asked = len(stub.bodies)
+        assert list(sampler(stub).sample([Request("p", "sw", 0, chat[:1], 5)], FIELDS)) and len(stub.bodies) > asked
 
 
 def test_the_only_model_of_a_server_needs_no_name_and_two_do(tmp_path):

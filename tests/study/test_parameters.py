@@ -97,7 +97,7 @@ def test_a_value_of_another_type_is_refused_with_its_name(kind, text):
         ("02", "columns=completoin:txt", "did you mean 'completion'"),
         ("04", "tuning=head", "'frozen', 'lora' or 'full'"),
         ("04", "loss=hinge", "'pairwise' or 'bce'"),
-        ("04", "readout=heads", "'head', 'probe', 'implicit' or 'verifier'"),
+        ("04", "readout=heads", "'head', 'probe', 'implicit', 'verifier' or 'steps'"),
         ("04", "variants=mono,muti", "use 'mono', 'multi', 'cross' or 'mono-<language>'"),
         ("04", "cross_shares=fair", "'natural' or 'equal'"),
         ("05", "scope=mine", "'own' or 'all'"),
