@@ -5,10 +5,14 @@ No model library is imported before one of them is chosen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bestofl_lib.models.contract import Sampler, check_engine
 from bestofl_lib.models.servers import read_addresses
+
+_FOR_SERVERS = {"served_model": "", "seeded": True, "per_request": 1, "in_flight": 256, "price": 0.0}  # with defaults
+_FOR_MODELS = {"batch_rows": 0, "workers": 0}
 
 
 def open_sampler(
@@ -33,9 +37,10 @@ def open_sampler(
         model: folder or Hub id; or the address of an OpenAI-compatible server (http://host:8000/v1), several separated
             by commas, or a .txt file that lists them.
         revision: of the weights; empty: the newest.
-        engine: "local": this process and its workers; "ray" or "ray://head:10001": a Ray cluster.
+        engine: where a model that is not behind servers works. "local": this process and its workers; "ray" or
+            "ray://head:10001": a Ray cluster.
         served_model, seeded, per_request, in_flight, price: for servers, see `EndpointSampler`.
-        device, dtype, batch_rows, workers: for the other engines, see `TransformersSampler`; 0 chooses.
+        device, dtype, batch_rows, workers: for other models, see `TransformersSampler`; 0 chooses.
         chat_template: empty: the model's own; see the samplers.
 
     Raises:
@@ -43,19 +48,16 @@ def open_sampler(
         ImportError: the extra that the sampler needs is not installed.
     """
     check_engine(engine)
-    for_servers = {"served_model": (served_model, ""), "seeded": (seeded, True), "per_request": (per_request, 1),
-                   "in_flight": (in_flight, 256), "price": (price, 0.0)}  # fmt: skip
-    for_models = {"engine": (engine, "local"), "device": (device, "auto"), "dtype": (dtype, "auto"),
-                  "batch_rows": (batch_rows, 0), "workers": (workers, 0)}  # fmt: skip
+    given = {"served_model": served_model, "seeded": seeded, "per_request": per_request, "in_flight": in_flight,
+             "price": price, "batch_rows": batch_rows, "workers": workers}  # fmt: skip
+    check_options(model, given)
     if read_addresses(model):
         from bestofl_lib.candidates.endpoint_sampler import EndpointSampler
 
-        _refuse(for_models, f"a server decides it when it is started, and {model!r} is the address of one")
         return EndpointSampler(
             model, served_model, revision=revision or None, seeded=seeded, per_request=per_request,
             chat_template=chat_template or None, in_flight=in_flight, price=price,
         )  # fmt: skip
-    _refuse(for_servers, f"it is for servers, and model {model!r} is no address such as http://host:8000/v1")
     options: dict[str, Any] = {
         "device": device, "dtype": dtype, "batch_rows": batch_rows or None, "workers": workers or None,
         "chat_template": chat_template or None,
@@ -69,7 +71,22 @@ def open_sampler(
     return RaySampler(model, revision or None, engine=engine, **options)
 
 
-def _refuse(values: dict[str, tuple[Any, Any]], reason: str) -> None:
-    for name, (value, default) in values.items():
-        if value != default:
+def check_options(model: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that the sampler of this model cannot honour. Engine, device and dtype are not among them: in a
+    study they are also those of reward models.
+
+    Args:
+        model: as for `open_sampler`.
+        options: values by name; names that belong to no sampler alone are not looked at.
+
+    Raises:
+        ValueError: naming the option and its value.
+    """
+    if read_addresses(model):
+        foreign, reason = _FOR_MODELS, f"a server decides it when it is started, and {model!r} is the address of one"
+    else:
+        foreign = _FOR_SERVERS
+        reason = f"it is for servers, and model {model!r} is no address such as http://host:8000/v1"
+    for name, default in foreign.items():
+        if (value := options.get(name, default)) != default:
             raise ValueError(f"{name} {value!r} would be ignored: {reason}; leave it at {default!r}")

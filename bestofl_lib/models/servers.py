@@ -148,7 +148,7 @@ class Servers:
         self._greeting: tuple[str, Callable[[str, dict[str, Any]], None]]
 
     async def __aenter__(self) -> Servers:
-        aiohttp = _aiohttp()
+        aiohttp = load_aiohttp()
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         self._session = aiohttp.ClientSession(connector=connector, headers={"Content-Type": "application/json"})
         return self
@@ -200,7 +200,7 @@ class Servers:
 
     async def text(self, address: str, path: str) -> str | None:
         """The body of a GET below a server's root, or None if it has no such page."""
-        aiohttp = _aiohttp()
+        aiohttp = load_aiohttp()
         server = next(s for s in self._servers if s.address == address)
         try:
             timeout = aiohttp.ClientTimeout(total=_CONNECT_SECONDS)
@@ -320,7 +320,7 @@ class Servers:
     async def _exchange(
         self, server: _Server, method: str, path: str, body: bytes | None, seconds: float
     ) -> dict[str, Any]:
-        aiohttp = _aiohttp()
+        aiohttp = load_aiohttp()
         where = server.root + path[1:] if path.startswith("//") else server.address + path
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_SECONDS))
         try:
@@ -478,7 +478,12 @@ def _checked(address: str) -> str:
     return address.rstrip("/")
 
 
-def _aiohttp() -> Any:
+def load_aiohttp() -> Any:
+    """The module.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         import aiohttp
     except ImportError as error:

@@ -61,20 +61,32 @@ def check_models(run: Run, steps: list[Step]) -> None:
     """Look for the models of every notebook that has not run yet, before any kernel is started.
 
     Raises:
-        StudyError: there is no such folder or Hub id, or it cannot be reached; with the remedy.
+        StudyError: there is no such folder or Hub id, or it cannot be reached; a library for servers or clusters is not
+            installed; or an option is not for such a model. With the remedy.
     """
+    from bestofl_lib.candidates.opening import check_options
+    from bestofl_lib.models.identity import config_path
+    from bestofl_lib.models.ray_crew import load_ray
+    from bestofl_lib.models.servers import load_aiohttp, read_addresses
+
     records = run.notebook_records()
     for step in steps:
         if records.get(step.name, {}).get("status") == "done":
             continue
-        for parameter, model, revision in _models_of(step):
-            from bestofl_lib.models.identity import config_path
-            from bestofl_lib.models.servers import read_addresses
-
+        if step.effective.get("engine", "local") != "local":
             try:
-                if not read_addresses(model):
+                load_ray()
+            except ImportError as error:
+                raise StudyError(str(error)) from error
+        for parameter, model, revision in _models_of(step):
+            try:
+                if read_addresses(model):
+                    load_aiohttp()
+                elif parameter != "model" or step.effective["engine"] == "local":  # else its nodes look for it
                     config_path(model, revision or None)
-            except (OSError, ValueError) as error:
+                if parameter == "model":
+                    check_options(model, step.effective)
+            except (OSError, ValueError, ImportError) as error:
                 raise StudyError(f"-p {parameter}={model}: {error}") from error
 
 
@@ -153,7 +165,7 @@ def shared_without_locks(folder: Path) -> str:
 def _models_of(step: Step) -> Iterator[tuple[str, str, str | None]]:
     """Parameter, model and revision of each model that a notebook is about to open on this machine."""
     values = step.effective
-    if "revision" in values and values["engine"] == "local":
+    if "revision" in values:
         yield "model", values["model"], values["revision"]
     if "reward_revision" in values:
         yield "reward_base", values["reward_base"], values["reward_revision"]
@@ -163,7 +175,9 @@ def _models_of(step: Step) -> Iterator[tuple[str, str, str | None]]:
 
         source = text.split(",")[0].strip()
         is_ours = (find(source) / "reward_model.json").exists()  # trained by another run
-        if not is_ours and not source.startswith(("http://", "https://")) and not source.endswith(".txt"):
+        if source.startswith(("http://", "https://")) or source.endswith(".txt"):
+            yield "reward_models", str(find(source)) if source.endswith(".txt") else source, None
+        elif not is_ours:
             model = ExternalModel.parse(text)
             yield "reward_models", model.source, model.revision
 

@@ -13,7 +13,7 @@ from bestofl_lib.candidates.opening import open_sampler
 def test_an_address_opens_servers_without_loading_a_model_library():
     code = (
         "import sys; from bestofl_lib.candidates.opening import open_sampler; "
-        "s = open_sampler('http://h:1/v1, http://h:2/v1', 'r1', served_model='m', price=1.5); "
+        "s = open_sampler('http://h:1/v1, http://h:2/v1', 'r1', served_model='m', price=1.5, engine='ray'); "
         "print(type(s).__name__, len(s.addresses), s.identity, 'torch' in sys.modules, 'ray' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -23,9 +23,8 @@ def test_an_address_opens_servers_without_loading_a_model_library():
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("http://h:1/v1", {"device": "cuda"}, r"device 'cuda' would be ignored.*leave it at 'auto'"),
-        ("http://h:1/v1", {"workers": 4}, r"workers 4 would be ignored"),
-        ("http://h:1/v1", {"engine": "ray"}, r"engine 'ray' would be ignored"),
+        ("http://h:1/v1", {"workers": 4}, r"workers 4 would be ignored.*leave it at 0"),
+        ("http://h:1/v1", {"batch_rows": 8}, r"batch_rows 8 would be ignored"),
         ("data/lab/policy", {"served_model": "m"}, r"served_model 'm' would be ignored.*no address such as http"),
         ("data/lab/policy", {"seeded": False}, r"seeded False would be ignored"),
         ("data/lab/policy", {"engine": "slurm"}, r"unknown engine 'slurm'; use 'local', 'ray'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 from tiny_study import MAKE, go, write_notebook
 
+from bestofl_lib.candidates.opening import open_sampler
 from bestofl_lib.files import ROOT
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study import guards
@@ -166,6 +168,36 @@ def test_a_model_that_is_not_there_is_refused_before_any_kernel_starts(tmp_path,
         run_study("lab", {"model": model}, folders=places, say=lambda line: None)
     assert not places.runs.exists()
     request("lab", {"model": "nobody/nothing", "engine": "ray"}, None, None, False, places)  # looked for by its nodes
+
+
+SERVED = "http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(("missing", "asked", "said"), [
+    ("ray", {"engine": "ray"}, "engine 'ray' needs Ray; pip install 'bestofl[cluster]'"),
+    ("aiohttp", {"model": SERVED}, "model servers need aiohttp; pip install 'bestofl[serve]'"),
+    ("aiohttp", {"reward_models": f"['{SERVED}, served_model=cross']"}, "pip install 'bestofl[serve]'"),
+    ("", {"model": SERVED, "workers": "4"}, "workers 4 would be ignored"),
+    ("", {"served_model": "qwen"}, "served_model 'qwen' would be ignored"),
+])  # fmt: skip
+def test_what_servers_or_a_cluster_lack_is_said_before_any_kernel_starts(tmp_path, monkeypatch, missing, asked, said):
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    places = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    with pytest.raises(StudyError, match=re.escape(said)):
+        run_study("lab", asked, folders=places, say=lambda line: None)
+    assert not places.runs.exists()
+
+
+def test_candidates_from_servers_and_rewards_on_a_cluster_are_one_study(tmp_path):
+    pytest.importorskip("ray")
+    pytest.importorskip("aiohttp")
+    places = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    asked = {"model": SERVED, "served_model": "lab", "engine": "ray", "device": "cpu"}
+    _, _, steps, _ = request("lab", asked, None, None, False, places)
+    values = {step.name[:2]: step.effective for step in steps}
+    assert open_sampler(SERVED, served_model="lab", engine=values["01"]["engine"], device="cpu").name == "lab"
+    assert values["05"]["engine"] == "ray"
 
 
 @pytest.mark.parametrize(("parameter", "value", "said"), [
