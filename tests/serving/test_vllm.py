@@ -190,34 +190,34 @@ def test_a_batch_of_seeded_requests_that_kills_the_engine_loses_nothing_that_was
         stop(child)
 
 
-@pytest.mark.slow
-def test_throughput_beside_the_servers_own_benchmark(policy, tmp_path):
-    problems = load("lab", ["en", "sw", "te"], limit={"test": 80}).filter(pl.col("split") == "test")
-    questions = problems["question"].to_list() * 4
-    prompts = tmp_path / "prompts.jsonl"
+def benchmarked(address, questions, folder):
+    """Tokens a second that the server's own benchmark client gets with these questions, 128 at a time."""
+    prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": question}) + "\n" for question in questions))
-    result = tmp_path / "result.json"
-    host = policy.removeprefix("http://").removesuffix("/v1")
+    host, port = address.removeprefix("http://").removesuffix("/v1").split(":")
     subprocess.run(
         [
-            PYTHON, "-c", BENCH, "--backend", "openai-chat",
-            "--endpoint", "/v1/chat/completions", "--host", host.split(":")[0], "--port", host.split(":")[1],
-            "--model", "lab", "--tokenizer", str(POLICY), "--dataset-name", "custom", "--dataset-path", str(prompts),
+            PYTHON, "-c", BENCH, "--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--host", host,
+            "--port", port, "--model", "lab", "--tokenizer", str(POLICY), "--dataset-name", "custom",
+            "--dataset-path", str(prompts), "--skip-chat-template", "--disable-shuffle",
             "--num-prompts", str(len(questions)), "--max-concurrency", "128", "--custom-output-len", "160",
-            "--temperature", "0.8", "--top-p", "0.95", "--skip-chat-template", "--save-result", "--result-dir", str(tmp_path),
-            "--result-filename", "result.json", "--disable-shuffle",
+            "--temperature", "0.8", "--top-p", "0.95", "--save-result", "--result-dir", str(folder),
+            "--result-filename", "result.json",
         ],
         check=True, stdout=sys.stderr,
     )  # fmt: skip
-    theirs = json.loads(result.read_text())
-    writer = sampler(policy, in_flight=128)
-    began = time.monotonic()
-    table = generate(problems, Store(tmp_path / "c"), writer, 4, SETTINGS, style="question", progress=False)
-    seconds = time.monotonic() - began
-    print(
-        f"\nits own benchmark {theirs['output_throughput']:,.0f} tokens/s, {theirs['request_throughput']:.1f} requests/s"
-    )
-    print(
-        f"client and store {table['n_tokens'].sum() / seconds:,.0f} tokens/s, {len(table) / seconds:.1f} completions/s"
-    )
-    assert len(table) == len(questions)
+    return json.loads((folder / "result.json").read_text())["output_throughput"]
+
+
+@pytest.mark.slow
+def test_throughput_is_that_of_the_servers_own_benchmark(policy, tmp_path):
+    problems = load("lab", ["en", "sw", "te"], limit={"test": 80}).filter(pl.col("split") == "test")
+    theirs, ours = [], []
+    for turn in ("first", "second"):  # by turns, and the better of two, as other work on the machine disturbs either
+        theirs.append(benchmarked(policy, problems["question"].to_list() * 4, tmp_path))
+        writer = sampler(policy, in_flight=128)
+        began = time.monotonic()
+        table = generate(problems, Store(tmp_path / turn), writer, 4, SETTINGS, style="question", progress=False)
+        ours.append(table["n_tokens"].sum() / (time.monotonic() - began))
+        print(f"\nits own benchmark {theirs[-1]:,.0f} tokens/s, client and store {ours[-1]:,.0f} tokens/s")
+    assert len(table) == 4 * len(problems) and max(ours) >= 0.95 * max(theirs)
