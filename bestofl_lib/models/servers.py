@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _FAILURES_TO_REST = 5  # faults in a row after which a server rests
 _LONGEST_PAUSE = 30.0  # seconds between two attempts of one request
-_FIRST_IN_FLIGHT = 32  # requests at first; more as answers come
+_FIRST_IN_FLIGHT = 32  # requests at first; four times as many when these are answered, until the server is overloaded
 _SLACK = 5.0  # a request may take this many times longer than the slowest speed seen
 _SHORTEST_DEADLINE = 30.0  # seconds
 _CONNECT_SECONDS = 15.0
@@ -438,7 +438,7 @@ class _Server:
 
     def succeeded(self) -> None:
         self._failures = 0
-        self._limit = min(self.most, self._limit + (1.0 if self._growth_is_fast else 1.0 / self._limit))
+        self._limit = min(self.most, self._limit + (3.0 if self._growth_is_fast else 1.0 / self._limit))
 
     def failed(self, fault: Fault, chance: random.Random) -> None:
         now = time.monotonic()
