@@ -10,7 +10,7 @@ import pytest
 
 from bestofl_lib.display import charts, embed, words
 from bestofl_lib.display.report import build as report_build
-from bestofl_lib.display.report.build import LARGEST, build_report
+from bestofl_lib.display.report.build import LARGEST, SIMULATED, build_report
 from bestofl_lib.display.text import inert_text
 from bestofl_lib.runs import UNDER_STUDY, Run
 from bestofl_lib.text import signed
@@ -103,9 +103,17 @@ def test_the_title_is_the_run_s_and_not_the_study_s(run, tmp_path):
 
 def test_a_report_is_an_overview_and_a_page_per_notebook(run, tmp_path):
     target, pages = build(run, tmp_path)
-    assert set(pages) == {"index.html", "01_make_numbers.html", "08_budget_curves.html"}
+    assert set(pages) == {"index.html", "01_make_numbers.html", "08_budget_curves.html", "intervals.html"}
     assert {path.name for path in (target / "assets").iterdir()} == {"vega.js", "charts.js", "page.css", "state.js"}
     assert "How many are there?" in pages["index.html"] and 'href="08_budget_curves.html"' in pages["index.html"]
+
+
+def test_the_tests_behind_the_verdicts_link_to_how_often_such_intervals_hold_the_truth(run, tmp_path):
+    _, pages = build(run, tmp_path)
+    assert '<a href="intervals.html">how often' in pages["index.html"]
+    rows = [line for line in SIMULATED.read_text("utf8").splitlines() if line.startswith("| 0.")]
+    assert pages["intervals.html"].count("<tr>") == len(rows) + 1
+    assert "make coverage" in pages["intervals.html"] and "://" not in pages["intervals.html"]
 
 
 def test_the_overview_opens_with_the_result_then_tiles_one_chart_tests_and_words(run, tmp_path, tables):

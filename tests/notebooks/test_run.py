@@ -119,7 +119,7 @@ def test_tables_on_the_pages_have_the_order_of_languages_of_the_charts(finished)
 def test_the_report_has_a_page_for_each_notebook_and_fits_its_limit(finished):
     run, report = finished
     pages = {path.stem for path in report.glob("*.html")}
-    assert pages == {*load_study("lab").notebooks, "index", "atlas", "whatif"}
+    assert pages == {*load_study("lab").notebooks, "index", "atlas", "whatif", "intervals"}
     assert sum(path.stat().st_size for path in report.rglob("*") if path.is_file()) < 6e6
     assert json.loads((run.folder / "run.json").read_text("utf8"))
     training = (report / "04_train_reward_models.html").read_text("utf8")

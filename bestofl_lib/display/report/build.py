@@ -27,13 +27,14 @@ from bestofl_lib.display.report.overview import HEADLINES, overview
 from bestofl_lib.display.report.pages import POLICY, TEMPLATES, Column, Link, Table, render
 from bestofl_lib.display.servers import server_sentences
 from bestofl_lib.display.text import inert_text, written_markdown
-from bestofl_lib.files import replace_file
+from bestofl_lib.files import ROOT, replace_file
 from bestofl_lib.runs import Run
 from bestofl_lib.text import p_value, signed, signed_interval, unsigned
 
 FRESH, FAILED = "up to date", "failed"
 STATE = "state.js"  # of a report's assets: empty, or why its pages may be out of date
 LARGEST = 6_000_000  # bytes of a whole report
+SIMULATED = ROOT / "reports" / "COVERAGE.md"  # how often intervals hold the truth, made by `make coverage`
 ASSETS = {  # files of a report's assets folder, and what of `display/assets` each holds
     "charts.js": ("common.js", "charts.js"),
     "atlas.js": ("common.js", "atlas.js"),
@@ -116,7 +117,7 @@ def report_pages(
     ]
     seen = atlas_page(run, states, largest_atlas)
     answering = _whatif_page(run, states, "atlas.html#{}" if link.endswith(".html") else "#{}") if seen else None
-    pages += [page for page in (seen, answering) if page]
+    pages += [page for page in (seen, answering, _intervals_page(run)) if page]
     return [_index_page(run, title, states, notebooks, pages, link), *pages]
 
 
@@ -253,6 +254,16 @@ def _whatif_page(run: Run, states: States, link: str) -> Page | None:
     return Page("whatif", "What if", question, whatif.whatif_body(data), "", [], ("whatif.js",))
 
 
+def _intervals_page(run: Run) -> Page | None:
+    """How often intervals like those of the verdicts hold the truth; None where the run has no verdicts."""
+    if not run.has("claims") or not SIMULATED.exists():
+        return None
+    title, _, text = SIMULATED.read_text("utf8").partition("\n")
+    body = Markup('<h1>{}</h1><div class="output">{}</div>').format(title.strip("# "), Markup(written_markdown(text)))
+    question = "How often do 95 % intervals like these hold the truth?"
+    return Page("intervals", "Intervals", question, body, "", [], ())
+
+
 def _index_page(
     run: Run,
     title: str,
@@ -274,6 +285,7 @@ def _index_page(
         "index.html.j2", overview=said, failed=failed, waiting=waiting, judged=judged,
         chart=Markup(embed.chart_block(chart, draw=False)) if chart else None,
         claims=_ClaimTable(_claim_table(claims, first), [row for row in sentences if row["sentence"]]),
+        simulated=next((link.format(page.name) for page in pages if page.name == "intervals"), None),
         rest=_claim_table(claims, [*first[:1], *rest] if rest else []), glossary=list(words.GLOSSARY.items()),
         links=links([Page("index", "Overview", "", Markup(), "", [], ()), *pages], "", link),
         about=_about(run, said.title),
