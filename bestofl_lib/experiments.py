@@ -16,7 +16,10 @@ import numpy as np
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
+from bestofl_lib.analysis.arms import arm_values
+from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
+from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.languages import PIVOT
 from bestofl_lib.progress import tracked
 from bestofl_lib.rewards.scoring import score
@@ -133,7 +136,8 @@ def compare_trials(
             )  # fmt: skip
             rewards.append(score(candidates, dev, place, device=device, cache=folder / "cache").rewards)
         seconds = (time.monotonic() - started) / trainings
-        parts.append(quality_of_trial(trial.name, pl.concat(trained), pl.concat(rewards), readings, seconds))
+        pool = CandidateArrays.of(candidates, readings, pl.concat(rewards), problems, split="dev", drop_incomplete=True)
+        parts.append(quality_of_trial(trial.name, pl.concat(trained), pl.concat(rewards), readings, pool, seconds))
     return check_table("reward_trials", pl.concat(parts))
 
 
@@ -166,7 +170,12 @@ def training_part(candidates: pl.DataFrame, train: pl.DataFrame, trial: Trial, s
 
 
 def quality_of_trial(
-    name: str, trained: pl.DataFrame, rewards: pl.DataFrame, readings: pl.DataFrame, seconds: float
+    name: str,
+    trained: pl.DataFrame,
+    rewards: pl.DataFrame,
+    readings: pl.DataFrame,
+    pool: CandidateArrays,
+    seconds: float,
 ) -> pl.DataFrame:
     """One row of `reward_trials` per reward model.
 
@@ -174,14 +183,32 @@ def quality_of_trial(
         name: of the trial.
         trained: one row per reward model and training, as `train_reward_models` gives it.
         rewards: of the problems that it is judged on.
+        pool: the candidates of these problems with these rewards.
         seconds: of one training of all reward models.
     """
     within = within_problem_auc(rewards, readings).filter(pl.col("language").is_null())
     across = across_language_accuracy(rewards, readings).filter(pl.col("chosen_language").is_null())
     across = across.select("reward_model", across="accuracy", across_low="low", across_high="high")
-    rows = trained.group_by("reward_model", maintain_order=True).agg(
+    table = trained.group_by("reward_model", maintain_order=True).agg(
         pl.col("rows", "n_problems", "n_candidates").mean().round().cast(pl.Int32), trainings=pl.len().cast(pl.Int32)
     )
-    table = rows.join(within, on="reward_model", how="left").join(across, on="reward_model", how="left")
+    chosen = pl.DataFrame([_accuracy_of_choices(pool, model) for model in table["reward_model"]])
+    for part in (within, across, chosen):
+        table = table.join(part, on="reward_model", how="left")
     schema = SCHEMAS["reward_trials"]
     return table.with_columns(trial=pl.lit(name), seconds=pl.lit(seconds)).select(schema.names()).cast(schema)
+
+
+def _accuracy_of_choices(pool: CandidateArrays, model: str) -> dict[str, Any]:
+    """Columns `mixed` and `english` with their intervals; null where the model does not score these languages."""
+    budget = min(pool.fewest(code) for code in pool.languages)
+    row: dict[str, Any] = {"reward_model": model}
+    for column, arm in (("mixed", "mixed"), ("english", PIVOT)):
+        known = arm == "mixed" or arm in pool.languages
+        values = arm_values(pool, arm, "best_of_k", model, [budget]) if known else None
+        figures: list[float | None] = [None] * 3
+        if values is not None:
+            level = mean_interval(values.accuracy, of_seeds=values.of_seeds)
+            figures = [values.accuracy.mean(), *map(float, (level.low[0], level.high[0]))]
+        row |= dict(zip((column, f"{column}_low", f"{column}_high"), figures, strict=True))
+    return row

@@ -19,8 +19,12 @@ SPLITS = ("train", "dev", "test")  # of problems: reward models learn from train
 KEY = {"problem_id": pl.String, "language": pl.String, "sample_index": pl.Int32}
 KEYS = list(KEY)
 _INTERVAL = {"low": pl.Float64, "high": pl.Float64}
-_GAIN = {"gain": pl.Float64, "gain_low": pl.Float64, "gain_high": pl.Float64}
 _TESTED = {"p": pl.Float64, "p_holm": pl.Float64, "mde": pl.Float64}  # p after Holm; effect found with 80 % power
+
+
+def _estimates(*names: str) -> dict[str, type[pl.DataType]]:
+    """Columns of these figures, each with the ends of its interval."""
+    return {f"{name}{end}": pl.Float64 for name in names for end in ("", "_low", "_high")}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Table:
         return pl.Schema(self.columns)
 
 
-_CURVES = {
+_CURVES: dict[str, type[pl.DataType]] = {
     "target": pl.String,  # language whose speaker asks; null when the arm is the same for all
     "pool": pl.String,  # whose candidates share the budget: "en", "mixed", "mixed-en", "planned"
     "strategy": pl.String,
@@ -50,7 +54,7 @@ _CURVES = {
     "accuracy": pl.Float64,
     **_INTERVAL,
     "mc_error": pl.Float64,  # Monte Carlo standard error of accuracy; 0 where it is exact
-    **_GAIN,  # over the base language alone, same strategy and budget, paired
+    **_estimates("gain"),  # over the base language alone, same strategy and budget, paired
     "efficiency": pl.Float64,  # (strategy - random) / (oracle - random); null where the oracle gains nothing
     "n_problems": pl.Int32,
 }
@@ -262,9 +266,9 @@ TABLES: dict[str, Table] = {
             "trainings": pl.Int32,
             "auc": pl.Float64,  # chance that a right candidate outranks a wrong one of its problem and language
             **_INTERVAL,
-            "across": pl.Float64,  # the same of candidates in two languages
-            "across_low": pl.Float64,
-            "across_high": pl.Float64,
+            **_estimates("across"),  # the same of candidates in two languages
+            **_estimates("mixed", "english"),  # accuracy of the best of as many completions as each language has, taken
+            # from all languages or from English
             "seconds": pl.Float64,  # of one training of all models of the trial, with scoring; less if values were kept
         },
         ("trial", "reward_model"),
@@ -421,12 +425,7 @@ TABLES: dict[str, Table] = {
             "n_arms": pl.Int32,  # arms that were looked at to find the ones compared
             "n_seeds": pl.Int32,  # training seeds of the reward models
             "n_problems": pl.Int32,
-            "break_even": pl.Float64,  # H3: completions up to which the mix is ahead
-            "break_even_low": pl.Float64,
-            "break_even_high": pl.Float64,
-            "break_even_tokens": pl.Float64,
-            "break_even_tokens_low": pl.Float64,
-            "break_even_tokens_high": pl.Float64,
+            **_estimates("break_even", "break_even_tokens"),  # H3: completions up to which the mix is ahead
             "bounded_by": pl.String,  # what the verdict rests on
             "not_evidence_for": pl.String,
             "sentence": pl.String,
@@ -466,7 +465,7 @@ TABLES: dict[str, Table] = {
             "budget": pl.Int32,
             "accuracy": pl.Float64,
             **_INTERVAL,
-            **_GAIN,  # over the own pool chosen from by the own model
+            **_estimates("gain"),  # over the own pool chosen from by the own model
             "p": pl.Float64,
             "p_holm": pl.Float64,  # over the arms of one language
             "n_problems": pl.Int32,
@@ -526,7 +525,7 @@ TABLES: dict[str, Table] = {
             "allocation": pl.String,  # such as "en 2, th 1"
             "accuracy": pl.Float64,  # of "planned": on problems it was not made on
             **_INTERVAL,
-            **_GAIN,  # of the plan over this arm
+            **_estimates("gain"),  # of the plan over this arm
             "p": pl.Float64,
             "regret": pl.Float64,  # hindsight minus this arm
             "exhaustive": pl.Boolean,  # whether hindsight tried all allocations

@@ -10,7 +10,9 @@ pytest.importorskip("torch")
 
 from bestofl_lib.display import charts, takeaways
 from bestofl_lib.experiments import OWN, Trial, compare_trials, training_part, trials_of
+from bestofl_lib.rewards.scoring import score
 from bestofl_lib.rewards.spec import TrainingSettings
+from bestofl_lib.tables import KEY
 
 SETTINGS = TrainingSettings(rows=40, readout="probe")
 
@@ -69,6 +71,23 @@ def test_every_trial_is_judged_on_dev_over_its_trainings(compared):
     assert rows[OWN, "cross"] == 40 and rows["rows 12", "cross"] == 12
     assert table["auc"].is_between(table["low"], table["high"]).all()
     assert table["across"].null_count() == 0
+    for name in ("mixed", "english"):
+        assert table[name].is_between(table[f"{name}_low"], table[f"{name}_high"]).all()
+
+
+def test_the_best_completion_is_chosen_by_the_rewards_of_each_training(compared, world):
+    table, folder = compared
+    problems, candidates, readings = world
+    shares = []
+    for seed in range(2):
+        place = folder / "rows_12" / str(seed)
+        rewards = score(candidates, problems.filter(pl.col("split") == "dev"), place, device="cpu").rewards
+        mine = rewards.filter((pl.col("reward_model") == "cross") & (pl.col("language") == "en"))
+        judged = mine.join(readings.select(*KEY, "is_correct"), on=list(KEY))
+        best = judged.filter(pl.col("reward") == pl.col("reward").max().over("problem_id"))
+        shares += best.group_by("problem_id").agg(pl.col("is_correct").mean())["is_correct"].to_list()
+    row = table.filter((pl.col("trial") == "rows 12") & (pl.col("reward_model") == "cross"))
+    assert row["english"].item() == pytest.approx(sum(shares) / len(shares))
 
 
 def test_what_was_trained_is_not_trained_again(compared, world, tiny_policy):
@@ -109,5 +128,7 @@ def test_chart_and_sentence_name_the_best_way(compared):
     best = table.filter(pl.col("reward_model") == "cross").sort("auc").row(-1, named=True)
     assert f"cross ranks best with *{best['trial']}*, {best['auc']:.3f}" in takeaways.reward_trials(table).data
     top = table.sort("across").row(-1, named=True)
+    for measure in ("mixed", "english"):
+        assert "best candidate" in str(charts.reward_trials(table, measure).to_dict())
     spec = charts.reward_trials(table, "across").to_dict()
     assert f"{top['reward_model']} ranks best with {top['trial']}".casefold() in str(spec["title"]).casefold()

@@ -21,7 +21,7 @@ BY_HAND = {"labels"}  # the explorer writes it when somebody judges a reading
 def written(notebook: Path) -> set[str]:
     """Names of the tables that a notebook writes, directly or by importing a pool."""
     code = "\n".join(cell_source(cell) for cell in read_cells(notebook) if cell["cell_type"] == "code")
-    names = set(re.findall(r"""\.write\(\s*["'](\w+)["']""", code))
+    names = set(re.findall(r"""\.write(?:_in_pieces)?\(\s*["'](\w+)["']""", code))
     return names | ({"problems", "given_rewards"} if "store_pool(" in code else set())
 
 

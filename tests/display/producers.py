@@ -72,7 +72,7 @@ def produce(run: Run) -> dict[str, pl.DataFrame]:
         "reward_quality": within_problem_auc(rewards, readings),
         "calibration": reliability,
         "transfer": transfer(rewards, readings),
-        "reward_trials": _trials(rewards, readings),
+        "reward_trials": _trials(rewards, readings, arrays),
         "runs_side_by_side": pl.concat([alone, alone.with_columns(run=pl.lit("other"))]),
     }
 
@@ -99,13 +99,13 @@ def _of_arrays(arrays: CandidateArrays) -> dict[str, pl.DataFrame]:
     }
 
 
-def _trials(rewards: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
+def _trials(rewards: pl.DataFrame, readings: pl.DataFrame, pool: CandidateArrays) -> pl.DataFrame:
     """Two ways to train, judged as `experiments` judges them; what was learnt from is made up."""
     learnt = pl.DataFrame({"reward_model": ["multi", "cross"], "rows": 40, "n_problems": 12, "n_candidates": 60})
     shared = rewards.filter(pl.col("reward_model").is_in(["multi", "cross"]))
     worse = shared.with_columns(reward=-pl.col("reward"))
     return pl.concat(
-        quality_of_trial(name, learnt, part, readings, 2.5)
+        quality_of_trial(name, learnt, part, readings, pool, 2.5)
         for name, part in (("as the run", shared), ("rows 20", worse))
     )
 

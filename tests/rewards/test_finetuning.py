@@ -204,5 +204,5 @@ def test_the_number_of_trainings_and_their_size_are_said_first(world, tiny_polic
 def test_the_default_learning_rate_suits_the_size_of_the_base():
     rates = [default_learning_rate("full", n) for n in (1_800_000, 135_000_000, 7_000_000_000)]
     assert rates == sorted(rates, reverse=True)
-    assert rates[0] == pytest.approx(1e-3, rel=0.1)
+    assert rates[0] == pytest.approx(1e-4, rel=0.1)
     assert rates[2] == pytest.approx(2e-5)

@@ -22,9 +22,16 @@ from bestofl_lib.display.charts.style import (
 from bestofl_lib.display.context import languages_in_order
 from bestofl_lib.languages import english_name
 
-MEASURES = {  # column of the dots, of the ends of its interval, and in words
-    "auc": ("auc", "low", "high", "of the same language"),
-    "across": ("across", "across_low", "across_high", "in two languages"),
+_PAIRS = "Share of pairs {} whose right candidate is ranked above the wrong one"
+_CHOICES = "Share of problems that the best candidate {} solves, as many as one language has"
+MEASURES = {  # column of the dots, of the ends of its interval, title of the axis and what a dot is
+    "auc": ("auc", "low", "high", "right candidate ranked above wrong one", _PAIRS.format("of the same language")),
+    "across": (
+        *("across", "across_low", "across_high"),
+        *("right candidate ranked above wrong one", _PAIRS.format("in two languages")),
+    ),
+    "mixed": ("mixed", "mixed_low", "mixed_high", "accuracy", _CHOICES.format("from all languages in equal shares")),
+    "english": ("english", "english_low", "english_high", "accuracy", _CHOICES.format("in English")),
 }
 
 
@@ -34,9 +41,10 @@ def reward_trials(table: pl.DataFrame, measure: str = "auc") -> alt.TopLevelMixi
 
     Args:
         table: `reward_trials`, one row per trial and reward model.
-        measure: "auc" (two candidates of one problem and language) or "across" (in two languages).
+        measure: "auc" (two candidates of one problem and language), "across" (in two languages), or the accuracy of
+            the best candidate, "mixed" (from all languages) or "english".
     """
-    column, low, high, pairs = MEASURES[measure]
+    column, low, high, axis_title, said = MEASURES[measure]
     need(table, "trial", "reward_model", column, low, high, "n_problems")
     order = table["trial"].unique(maintain_order=True).to_list()
     table = table.drop_nulls(column).with_columns(
@@ -55,9 +63,7 @@ def reward_trials(table: pl.DataFrame, measure: str = "auc") -> alt.TopLevelMixi
 
     def panel(rows: pl.DataFrame) -> alt.LayerChart:
         axis = alt.Axis(tickCount=5, format=".2f")
-        return interval_dots(
-            rows, "shown", axis, "right candidate ranked above wrong one", order, tips, y="trial"
-        ).properties(width=WIDTH // 3)
+        return interval_dots(rows, "shown", axis, axis_title, order, tips, y="trial").properties(width=WIDTH // 3)
 
     own = "" if not first.height or first["trial"][0] == best["trial"] else f"; {order[0]}, {first['shown'][0]:.3f}"
     return finish(
@@ -65,8 +71,8 @@ def reward_trials(table: pl.DataFrame, measure: str = "auc") -> alt.TopLevelMixi
         "reward_trials",
         f"{best['reward_model']} ranks best with {best['trial']}, {best['shown']:.3f}{own}",
         "Which way to train gives the best reward model?",
-        f"Share of pairs {pairs} whose right candidate is ranked above the wrong one, on dev problems; lines are 95 % "
-        f"intervals over problems and {spelled_range(table['trainings'])} trainings; 0.5 is guessing.",
+        f"{said}, on dev problems; lines are 95 % intervals over problems and {spelled_range(table['trainings'])} "
+        f"trainings{'; 0.5 is guessing' if measure in ('auc', 'across') else ''}.",
         room=60 + label_room(table) + 7 * max(map(len, order)),
     )  # fmt: skip
 
