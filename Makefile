@@ -81,10 +81,11 @@ serve-test: .venv/.installed-dev .venv-vllm/.installed
 gpu: install
 	$(BIN)/python tests/gpu/measure.py
 
-# A pool of N candidates through import, reading, text baseline, coverage and curves; prints seconds and memory of each.
+# A pool of N candidates through the study `pool`, from import to report; prints seconds and memory of each notebook.
+# FOLDER keeps pool, run and report: the same command goes on where it was stopped.
 N ?= 1000000
 scale: install
-	$(BIN)/python tests/benchmarks/scale.py $(N)
+	$(BIN)/python tests/benchmarks/scale.py $(N) $(FOLDER)
 
 policy: install
 	$(BIN)/python data/lab/make_policy.py

@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
+from bestofl_lib.analysis.aligned_rewards import seeded_rewards, who
 from bestofl_lib.analysis.axes import on_axis
 from bestofl_lib.analysis.uncertainty import resampled_places
 from bestofl_lib.answers.doubts import is_doubtful, without_harmless_doubts
 from bestofl_lib.languages import PIVOT, in_order
 from bestofl_lib.problems.prompts import WORDING
 from bestofl_lib.runs import Run
-from bestofl_lib.tables import KEYS
+from bestofl_lib.tables import KEYS, SCHEMAS
 from bestofl_lib.text import counted, suggestion
 
 Array = np.ndarray
@@ -90,7 +91,7 @@ class CandidateArrays:
         cls,
         candidates: pl.DataFrame,
         readings: pl.DataFrame,
-        rewards: pl.DataFrame | None = None,
+        rewards: pl.DataFrame | pl.LazyFrame | None = None,
         problems: pl.DataFrame | None = None,
         split: str | None = "test",
         languages: Sequence[str] | None = None,
@@ -99,7 +100,8 @@ class CandidateArrays:
         """Align the tables of a run.
 
         Args:
-            candidates: table `candidates` (completion, n_tokens and logprob may be null or absent).
+            candidates: table `candidates` (completion, n_tokens and logprob may be null or absent); with a column
+                `length`, completions are needed only where a reading is in doubt.
             readings: table `readings`; every candidate needs its row.
             rewards: table `rewards`, long; a model may leave out whole languages, but no single candidate of one. A
                 null reward (the candidate was set aside) becomes −∞, below all others. Models trained with several
@@ -139,7 +141,7 @@ class CandidateArrays:
         return cls(
             problem_ids=tuple(ids),
             languages=tuple(chosen),
-            **_seeded_rewards(rewards, table, columns),
+            **seeded_rewards(rewards, table, columns),
             is_revised=_revised(problems, row, chosen),
             n_dropped=n_dropped,
             wordings=_wordings(reworded, readings, row),
@@ -295,16 +297,20 @@ class CandidateArrays:
         }
         return replace(self, problem_ids=ids, **part)._with_rewards(lambda code, table: table[index])
 
-    def resampled(self, rng: np.random.Generator) -> CandidateArrays:
-        """The pool after drawing each problem's candidates again from those stored, with replacement, per language."""
-        places = {code: resampled_places(exists, rng) for code, exists in self.exists.items()}
+    def resampled(self, rng: np.random.Generator, model: str | None = None) -> CandidateArrays:
+        """The pool after drawing each problem's candidates again from those stored, with replacement, per language.
 
-        part: dict[str, Any] = {
-            name: {code: np.take_along_axis(table, places[code], 1) for code, table in getattr(self, name).items()}
-            for name in _PER_LANGUAGE
-            if name != "is_revised"
-        }
-        return replace(self, **part)._with_rewards(lambda code, table: np.take_along_axis(table, places[code], 1))
+        Only what ranks and judges them is drawn again: `is_correct`, and the rewards of one model.
+
+        Args:
+            model: by its name in `reward`; of all others, and of other trainings, no rewards are kept. None: of none.
+        """
+        places = {code: resampled_places(exists, rng) for code, exists in self.exists.items()}
+        right = {code: np.take_along_axis(table, places[code], 1) for code, table in self.is_correct.items()}
+        ranked = (self.reward(model, self.languages) if model else None) or {}
+        rewards = {code: np.take_along_axis(table, places[code], 1) for code, table in ranked.items()}
+        given = {f"mono-{code}": {code: rewards[code]} for code in rewards} if model == "mono" else {model: rewards}
+        return replace(self, is_correct=right, rewards=given if rewards else {}, other_seeds=(), _kept={})
 
     def with_offsets(self, model: str, offsets: Mapping[str, float]) -> CandidateArrays:
         """The pool with an offset per language added to the rewards of one model ("mono": each language's own)."""
@@ -383,9 +389,9 @@ def arrays_of_run(
     Raises:
         ValueError: no such axis, or `base` is not among the pool's languages.
     """
-    candidates = run.candidates().filter(pl.col("finish_reason").ne_missing("error"))
     scored = "dev_rewards" if split == "dev" else "rewards"
-    rewards, readings = run.read(scored) if run.has(scored) else None, run.read("readings")
+    rewards, readings = run.scan(scored) if run.has(scored) else None, run.read("readings")
+    candidates = _slim_candidates(run, readings)
     if own_language_only:
         stray = readings.filter(pl.col("trace_language") != pl.col("language"))
         candidates = candidates.join(stray, on=KEYS, how="anti")
@@ -397,13 +403,30 @@ def arrays_of_run(
     return arrays.without_revised() if unrevised_only else arrays
 
 
+def _slim_candidates(run: Run, readings: pl.DataFrame) -> pl.DataFrame:
+    """The candidates without those that ended in an error; of completions their length, and those whose reading is in
+    doubt.
+    """
+    unused = (*KEYS, "draw", "model", "seed", "seconds")
+    columns = [name for name in SCHEMAS["candidates"] if name not in unused]
+    length = pl.col("completion").str.len_chars().alias("length")
+    doubted = readings.filter(is_doubtful(readings) & ~pl.col("is_correct")).select(*KEYS, doubted=pl.lit(True))
+    found = []
+    for part in run.candidate_parts([*columns, length]):
+        part = part.filter(pl.col("finish_reason").ne_missing("error")).join(
+            doubted, on=KEYS, how="left", maintain_order="left"
+        )
+        found.append(part.with_columns(pl.when("doubted").then("completion").alias("completion")).drop("doubted"))
+    return pl.concat(found)
+
+
 def outside_of_run(run: Run) -> CandidateArrays | None:
     """The candidates of a run's problems that are not judged: of the dev split, else of the training split; None:
     neither.
 
     Training problems have no rewards: a reward model never scores a problem that it learnt from.
     """
-    problems, drawn = run.read("problems"), run.candidates()["problem_id"].unique()
+    problems, drawn = run.read("problems"), run.store().asked()["problem_id"].unique()
     for split in ("dev", "train"):
         if problems.filter(pl.col("split") == split)["problem_id"].is_in(drawn.implode()).any():
             return arrays_of_run(run, split=split)
@@ -461,7 +484,7 @@ def _with_readings(table: pl.DataFrame, readings: pl.DataFrame) -> pl.DataFrame:
     unread = table.filter(pl.col("is_correct").is_null())
     if len(unread):
         raise ValueError(
-            f"{counted(len(unread), 'candidate')} without a reading, such as {_who(unread)}; read them again"
+            f"{counted(len(unread), 'candidate')} without a reading, such as {who(unread)}; read them again"
         )
     return table
 
@@ -511,17 +534,13 @@ def _known(table: Array, exists: Array) -> bool:
 def _slim(candidates: pl.DataFrame) -> pl.DataFrame:
     have = candidates.columns
     length = pl.col("completion").str.len_chars() if "completion" in have else pl.lit(None, pl.UInt32)
+    length = pl.col("length") if "length" in have else length
     return candidates.select(
         *KEYS,
         n_tokens=pl.col("n_tokens") if "n_tokens" in have else pl.lit(None, pl.Int32),
         logprob=pl.col("logprob") if "logprob" in have else pl.lit(None, pl.Float64),
         length=length,
     )
-
-
-def _who(table: pl.DataFrame) -> str:
-    row = table.sort(KEYS).row(0, named=True)
-    return f"{row['problem_id']} ({row['language']}) number {row['sample_index']}"
 
 
 def _complete(table: pl.DataFrame, languages: Sequence[str], drop: bool) -> tuple[pl.DataFrame, int]:
@@ -541,56 +560,3 @@ def _complete(table: pl.DataFrame, languages: Sequence[str], drop: bool) -> tupl
     if table.is_empty():
         raise ValueError(f"no problem has candidates in all of {', '.join(languages)}; choose fewer languages")
     return table, len(lacking)
-
-
-def _seeded_rewards(
-    rewards: pl.DataFrame | None, table: pl.DataFrame, columns: Mapping[str, Mapping[str, Array]]
-) -> dict[str, Any]:
-    """The fields `rewards`, `seeds` and `other_seeds` of a pool."""
-    if rewards is None or "seed" not in rewards.columns or rewards["seed"].drop_nulls().n_unique() < 2:
-        seeds = () if rewards is None or "seed" not in rewards.columns else tuple(rewards["seed"].drop_nulls().unique())
-        return {"rewards": _rewards(rewards, table, columns), "seeds": seeds}
-    seeds = tuple(sorted(rewards["seed"].drop_nulls().unique()))
-    for (model,), part in rewards.partition_by("reward_model", as_dict=True, maintain_order=True).items():
-        lacking = set(seeds) - set(part["seed"])
-        if lacking and part["seed"].null_count() < len(part):
-            raise ValueError(
-                f"reward model {model!r} has no rewards of seed {', '.join(map(str, sorted(lacking)))}, other models "
-                "have; train and score all models with the same seeds"
-            )
-    first, *others = (
-        _rewards(rewards.filter(pl.col("seed").is_null() | (pl.col("seed") == seed)), table, columns) for seed in seeds
-    )
-    return {"rewards": first, "other_seeds": tuple(others), "seeds": seeds}
-
-
-def _rewards(
-    rewards: pl.DataFrame | None, table: pl.DataFrame, columns: Mapping[str, Mapping[str, Array]]
-) -> dict[str, dict[str, Array]]:
-    result: dict[str, dict[str, Array]] = {}
-    if rewards is None or rewards.is_empty():
-        return result
-    joined = rewards.join(table.select(*KEYS, "row", "place"), on=KEYS, how="inner")
-    bad = joined.filter(pl.col("reward").is_nan() | (pl.col("reward") == np.inf))  # −∞ and null: set aside
-    if len(bad):
-        first = bad.sort(KEYS).row(0, named=True)
-        raise ValueError(
-            f"reward model {first['reward_model']!r} gives {first['reward']} to {_who(bad)}; score it again or drop it"
-        )
-    parts = joined.partition_by("reward_model", "language", as_dict=True, maintain_order=True)
-    for (model, code), part in parts.items():
-        exists = columns[code]["exists"]
-        if part["reward"].null_count() == len(part):
-            continue  # a model without one usable reward in this language does not cover it
-        array = np.full(exists.shape, np.nan)
-        array[part["row"].to_numpy(), part["place"].to_numpy()] = part["reward"].fill_null(-np.inf).to_numpy()
-        hole = exists & np.isnan(array)
-        if hole.any():
-            mine = table.filter(pl.col("language") == code)
-            lacking = mine.join(part.select(KEYS), on=KEYS, how="anti")
-            raise ValueError(
-                f"reward model {model!r} lacks rewards for {len(lacking)} of {len(mine)} candidates in {code}, "
-                f"such as {_who(lacking)}; score them"
-            )
-        result.setdefault(model, {})[code] = array
-    return result

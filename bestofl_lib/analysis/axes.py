@@ -6,10 +6,13 @@ in this folder works on that axis without knowing it.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import polars as pl
 
 from bestofl_lib.tables import KEY
 
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 AXES = ("question", "thinking", "answer")
 _CELL = ["problem_id", "language"]
 
@@ -18,9 +21,9 @@ def on_axis(
     axis: str,
     candidates: pl.DataFrame,
     readings: pl.DataFrame,
-    rewards: pl.DataFrame | None,
+    rewards: Frame | None,
     problems: pl.DataFrame,
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame | None, pl.DataFrame]:
+) -> tuple[pl.DataFrame, pl.DataFrame, Frame | None, pl.DataFrame]:
     """The tables of a run with `language` on one axis; candidates of one problem and language are numbered anew.
 
     Args:
@@ -48,8 +51,9 @@ def on_axis(
     return _moved(candidates, moved), _moved(readings, moved), rewards, _problems(problems, moved)
 
 
-def _moved(table: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
-    joined = table.join(moved, on=list(KEY), how="inner", maintain_order="left")
+def _moved(table: Frame, moved: pl.DataFrame) -> Frame:
+    other = moved if isinstance(table, pl.DataFrame) else moved.lazy()
+    joined = table.join(other, on=list(KEY), how="inner", maintain_order="left")
     return joined.with_columns(language="axis", sample_index="place").drop("axis", "place")
 
 

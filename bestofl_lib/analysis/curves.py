@@ -249,7 +249,11 @@ def _planned(
 
 
 def interval_sources(
-    arrays: CandidateArrays, budget: int = 8, reward_model: str | None = None, replicates: int = 200, seed: int = 0
+    arrays: CandidateArrays,
+    budget: int = 8,
+    reward_model: str | None = None,
+    replicates: int | None = None,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """The sources of an interval: other problems, other draws on the same problems, both, or other training seeds.
 
@@ -258,7 +262,8 @@ def interval_sources(
         budget: completions per problem; less where an arm holds less.
         reward_model: of best of k; by default cross or else the first that covers all languages. Without any only
             coverage is looked at.
-        replicates: resamplings of candidates; problems are resampled as often.
+        replicates: resamplings of candidates; problems are resampled as often. By default 200, of large pools fewer:
+            each ranks all candidates anew, and 400 million in all are ranked, in at least 50 resamplings.
 
     Returns:
         Table `interval_sources`: one row per arm (the base language only, and mixed), strategy (oracle, best_of_k) and
@@ -276,9 +281,11 @@ def interval_sources(
         ranked = [contest_of(arrays, how or "oracle", arrays.members(name)) for name, _, how in arms]
         return np.concatenate([contestants.shares([k]) for contestants in ranked], 1)
 
+    if replicates is None:
+        replicates = min(200, max(50, 400 * LARGE // sum(map(np.size, arrays.exists.values()))))
     rng = np.random.default_rng(seed)
     by_seed = Figures(np.stack([figures(one) for one in arrays.by_seed]))
-    stored, again = by_seed.of_problems, np.stack([figures(arrays.resampled(rng)) for _ in range(replicates)])
+    stored, again = by_seed.of_problems, np.stack([figures(arrays.resampled(rng, model)) for _ in range(replicates)])
     kinds = {
         "problems": un.mean_interval(stored, seed=seed),
         "candidates": un.two_level_interval(stored, again, seed=seed, problems=False),

@@ -9,7 +9,7 @@ def completion_lengths(candidates: pl.DataFrame) -> pl.DataFrame:
     """Length and end of the completions of each language.
 
     Args:
-        candidates: table `candidates`.
+        candidates: table `candidates`; a column `length` (characters) does in place of the completions.
 
     Returns:
         One row per language: `language`, `unit` ("tokens", or "characters" where a candidate's tokens are not known),
@@ -17,7 +17,8 @@ def completion_lengths(candidates: pl.DataFrame) -> pl.DataFrame:
         ended at the token limit; null where no end is known), `n_candidates`.
     """
     counted = candidates["n_tokens"].null_count() == 0
-    length = pl.col("n_tokens") if counted else pl.col("completion").str.len_chars()
+    characters = pl.col("length") if "length" in candidates.columns else pl.col("completion").str.len_chars()
+    length = pl.col("n_tokens") if counted else characters
     ends = pl.col("finish_reason").drop_nulls()
     return (
         candidates.group_by("language")

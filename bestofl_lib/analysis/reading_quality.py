@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -61,19 +62,24 @@ def accuracy_by_language(readings: pl.DataFrame, problems: pl.DataFrame | None =
     return table.sort("accuracy", "language", descending=[True, False])
 
 
-def languages_by_accuracy(candidates: pl.DataFrame, problems: pl.DataFrame, memory: Path | None = None) -> list[str]:
+def languages_by_accuracy(
+    candidates: pl.DataFrame | Iterable[pl.DataFrame], problems: pl.DataFrame, memory: Path | None = None
+) -> list[str]:
     """The order of languages that `accuracy_by_language` will give, for charts that are drawn before it.
 
     Where there are many candidates, only the first of each problem are read, so languages that are about equally
     accurate can stand the other way round.
 
     Args:
-        candidates, problems: tables `candidates` and `problems`; test problems count where there are any.
+        candidates: table `candidates`, in one or in several.
+        problems: table `problems`; test problems count where there are any.
         memory: see `read_answers`.
     """
     test = problems.filter(pl.col("split") == "test")
     asked = test if len(test) else problems
-    drawn = candidates.filter(pl.col("sample_index") < max(1, READ_FOR_ORDER // len(asked)))
+    first = pl.col("sample_index") < max(1, READ_FOR_ORDER // len(asked))
+    parts = [candidates] if isinstance(candidates, pl.DataFrame) else candidates
+    drawn = pl.concat(part.filter(first) for part in parts)
     drawn = drawn.join(asked.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
     if drawn.is_empty():
         return []

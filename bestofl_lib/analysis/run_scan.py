@@ -89,10 +89,10 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
     problems = everything if split is None else everything.filter(pl.col("split") == split)
     run.store().check()  # scanned from disk later
     ids = problems.lazy().select("problem_id").unique()
-    readings = run.read("readings").lazy().join(ids, on="problem_id", how="semi")
-    stored = run.read("rewards") if run.has("rewards") else None
-    rewards, of_seeds = (None, None) if stored is None else (_over_seeds(stored).lazy(), stored.lazy())
-    models = () if stored is None else tuple(sorted(stored["reward_model"].unique()))
+    readings = run.scan("readings").join(ids, on="problem_id", how="semi")
+    of_seeds = run.scan("rewards") if run.has("rewards") else None
+    rewards = None if of_seeds is None else _over_seeds(of_seeds)
+    models = () if of_seeds is None else _models(of_seeds)
     cells = count_cells(problems, readings)
     if cells.is_empty():
         splits = ", ".join(sorted(everything["split"].unique()))
@@ -102,11 +102,15 @@ def open_run(run: Run | str, split: str | None = "test") -> Source:
     return Source(run, split, problems, readings, rewards, of_seeds, models, tuple(best["language"]), cells)
 
 
-def _over_seeds(rewards: pl.DataFrame) -> pl.DataFrame:
+def _models(rewards: pl.LazyFrame) -> tuple[str, ...]:
+    return tuple(sorted(rewards.select(pl.col("reward_model").unique()).collect()["reward_model"]))
+
+
+def _over_seeds(rewards: pl.LazyFrame) -> pl.LazyFrame:
     """One reward per candidate and reward model: the mean over training seeds."""
-    if "seed" not in rewards.columns or rewards["seed"].n_unique() <= 1:
+    if "seed" not in rewards.collect_schema() or rewards.select(pl.col("seed").n_unique()).collect().item() <= 1:
         return rewards
-    return rewards.group_by(*KEYS, "reward_model", maintain_order=True).agg(pl.col("reward").mean())
+    return rewards.group_by(*KEYS, "reward_model").agg(pl.col("reward").mean())
 
 
 def count_cells(problems: pl.DataFrame, readings: pl.LazyFrame) -> pl.DataFrame:

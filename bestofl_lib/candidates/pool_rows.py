@@ -6,6 +6,7 @@ Which rows are one candidate, and which problem they answer, is decided in `pool
 from __future__ import annotations
 
 import math
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ class _Reward:
 
 
 ROW = "_row"  # the column that counts rows over all files, from 0
+LENGTH, HASH = "length", "_hash"  # what rows have of their completion: its characters, and 64 bits
+HELD = 500_000  # completions of a pool that are kept in memory; where there are more, they are kept in files
 NAMES = {  # ours -> what others call them, the likeliest first
     "problem_id": ("problem_index", "question_id", "doc_id", "unique_id", "index", "idx", "id", "item_id", "task_id"),
     "language": ("question_language", "lang", "source_language", "locale"),
@@ -87,13 +90,44 @@ NAMES = {  # ours -> what others call them, the likeliest first
 }  # fmt: skip
 
 
+class Texts:
+    """The completions of a pool by the number of their row: in memory, or, where they are many, in files that are
+    removed with this object.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[pl.DataFrame] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._n = 0
+
+    def keep(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Take the completions out of a table: it has their length and a hash instead, and no rows without one."""
+        kept = table.with_row_index(ROW, self._n).filter(pl.col("completion").is_not_null())
+        self._n += len(table)
+        self._held.append(kept.select(ROW, "completion"))
+        if self._folder or sum(map(len, self._held)) > HELD:
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="bestofl-pool-")
+            pl.concat(self._held).write_parquet(Path(self._folder.name) / f"{self._n:012d}.parquet")
+            self._held.clear()
+        text = pl.col("completion")
+        return kept.with_columns(text.str.len_chars().alias(LENGTH), text.hash().alias(HASH)).drop("completion")
+
+    def of(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Some rows of the pool with their completions, in their order."""
+        texts = pl.scan_parquet(f"{self._folder.name}/*.parquet") if self._folder else pl.concat(self._held).lazy()
+        near = texts.filter(pl.col(ROW).is_between(rows[ROW].min(), rows[ROW].max()))
+        mine = near.join(rows.lazy().select(ROW), on=ROW, how="semi").collect(engine="streaming")
+        return rows.join(mine, on=ROW, how="left", maintain_order="left")
+
+
 def pool_rows(
     source: str | Path | Sequence[str | Path] | pl.DataFrame,
     columns: Mapping[str, str] | Sequence[str],
     rewards: Sequence[str],
     notes: list[str],
-) -> pl.DataFrame:
-    """One row per completion under the names of `NAMES`, in the order of the files; null completions are set aside.
+) -> tuple[pl.DataFrame, Texts]:
+    """One row per completion under the names of `NAMES`, in the order of the files, and the completions themselves;
+    null completions are set aside.
 
     Args:
         source, columns, rewards: see `pools.read_pool`; each reward becomes a column "reward:<name>".
@@ -108,22 +142,24 @@ def pool_rows(
     given = _rewards([*([named.pop("reward")] if "reward" in named else []), *rewards])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FileWarning)
-        if isinstance(source, pl.DataFrame):
-            tables = [_typed(_renamed(source, named, given, "the table"), "the table")]
-        else:
-            tables = [_typed(_file_rows(file, named, given), file) for file in _files(source)]
+        tables, texts, missing = [], Texts(), 0
+        for file in [""] if isinstance(source, pl.DataFrame) else _files(source):
+            if isinstance(source, pl.DataFrame):
+                table = _typed(_renamed(source, named, given, "the table"), "the table")
+            else:
+                table = _typed(_file_rows(file, named, given), file)
+            tables.append(texts.keep(table))
+            missing += len(table) - len(tables[-1])
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         if issubclass(warning.category, FileWarning):
             notes.append(f"{warning.message}.")
-    table = pl.concat(tables, how="diagonal").with_row_index(ROW)
-    missing = table["completion"].null_count()
+    table = pl.concat(tables, how="diagonal")
     if missing:
         notes.append(f"Set aside: {counted(missing, 'row')} without a completion (null).")
-        table = table.filter(pl.col("completion").is_not_null())
     if table.is_empty():
         raise ValueError("the pool holds no completion")
-    return table
+    return table, texts
 
 
 def named_columns(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:

@@ -8,19 +8,20 @@ question or that of the thinking. What completions mean is read later: this file
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from bestofl_lib.candidates.pool_rows import REWARD, ROW, pool_rows
-from bestofl_lib.candidates.store import Store
+from bestofl_lib.candidates.pool_rows import HASH, LENGTH, REWARD, ROW, Texts, pool_rows
+from bestofl_lib.candidates.store import PART, Store
 from bestofl_lib.languages import check_languages, code_of
 from bestofl_lib.problems.load import check_problems, clean_text, first_problems, map_texts
 from bestofl_lib.problems.references import read_references, refuse_unread
-from bestofl_lib.tables import KEY, check_table
+from bestofl_lib.tables import KEY, SCHEMAS, check_table
 from bestofl_lib.text import counted
 
 if TYPE_CHECKING:
@@ -36,9 +37,22 @@ class ImportedPool:
     """Completions made elsewhere, as the tables that every later step reads."""
 
     problems: pl.DataFrame  # schema "problems": one row per problem and language that has candidates
-    candidates: pl.DataFrame  # schema "candidates"; sample_index counts from 0 within problem and language
+    # schema "candidates" without the completions, with their `length`; sample_index counts from 0 within problem and
+    # language
+    rows: pl.DataFrame
+    texts: Texts  # the completions of the rows
     rewards: pl.DataFrame  # schema "rewards": those that the pool brings and that were asked for, else no rows
     notes: list[str] = field(default_factory=list)  # what was assumed or set aside, one sentence each
+
+    def parts(self) -> Iterator[pl.DataFrame]:
+        """Table `candidates`, some rows at a time."""
+        for rows in self.rows.iter_slices(PART):
+            yield self.texts.of(rows).select(SCHEMAS["candidates"].names())
+
+    @cached_property
+    def candidates(self) -> pl.DataFrame:
+        """Table `candidates`, whole."""
+        return pl.concat(self.parts())
 
 
 def read_pool(
@@ -99,7 +113,7 @@ def read_pool(
     if axis not in AXES:
         raise ValueError(f"unknown axis {axis!r}; use one of: {', '.join(AXES)}")
     notes: list[str] = []
-    rows = pool_rows(source, columns or {}, rewards, notes)
+    rows, texts = pool_rows(source, columns or {}, rewards, notes)
     rows = _one_model(rows, model)
     if conditions is not None:
         rows = _some_conditions(rows, conditions)
@@ -112,7 +126,9 @@ def read_pool(
     rows = rows.join(problems.select("problem_id", "language"), on=["problem_id", "language"], how="semi")
     candidates = _candidates(rows)
     given = _given_rewards(candidates, notes)
-    candidates = check_table("candidates", candidates)
+    undrawn = check_table("candidates", candidates.with_columns(draw=pl.lit(""), completion=pl.lit("")))
+    candidates = undrawn.drop("completion").hstack(candidates.select(ROW, LENGTH))
+    candidates = candidates.with_columns(draw=pl.lit(_digest(ImportedPool(problems, candidates, texts, given))))
     counts = candidates.group_by("problem_id", "language").len()["len"]
     fewest, most = min(counts), max(counts)
     notes.append(
@@ -120,7 +136,7 @@ def read_pool(
         f"{counted(candidates['language'].n_unique(), 'language')}, "
         f"{fewest if fewest == most else f'{fewest} to {most}'} each."
     )
-    return ImportedPool(problems, candidates, given, notes)
+    return ImportedPool(problems, candidates, texts, given, notes)
 
 
 def store_pool(run: Run, pool: ImportedPool) -> int:
@@ -147,11 +163,13 @@ def store_pool(run: Run, pool: ImportedPool) -> int:
             run.path("rewards").unlink(missing_ok=True)
         run.write("problems", pool.problems)
         run.write("given_rewards", pool.rewards)
-        held = store.held().select("draw", *KEY)
-        new = pool.candidates.join(held, on=["draw", *KEY], how="anti", maintain_order="left")
-        store.add_table(new)
-        store.ask(pool.candidates.group_by("problem_id", "language", "draw").agg(n=pl.len()))
-    return len(new)
+        held, count = store.held().select("draw", *KEY), 0
+        for part in pool.parts():
+            new = part.join(held, on=["draw", *KEY], how="anti", maintain_order="left")
+            store.add_table(new)
+            count += len(new)
+        store.ask(pool.rows.group_by("problem_id", "language", "draw").agg(n=pl.len()))
+    return count
 
 
 def _holds_others(store: Store, pool: ImportedPool) -> bool:
@@ -160,7 +178,7 @@ def _holds_others(store: Store, pool: ImportedPool) -> bool:
         asked = store.asked()
     except FileNotFoundError:
         return False
-    return set(asked["draw"].unique()) != set(pool.candidates["draw"].unique())
+    return set(asked["draw"].unique()) != set(pool.rows["draw"].unique())
 
 
 # -- from rows to keys -----------------------------------------------------------------------------------------------
@@ -264,7 +282,7 @@ def _named(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
                 f"{counted(len(twice), 'row')} with the same key as another row, such as {shown}; remove the copies, "
                 "or name what tells them apart with columns={'condition': '…'}"
             )
-    copies = int(rows.select(*key, "completion").is_duplicated().sum())
+    copies = int(rows.select(*key, HASH).is_duplicated().sum())  # texts of 64 bits each
     if copies:
         notes.append(
             f"{counted(copies, 'completion')} equal to another one of the same problem, language and condition; each "
@@ -280,7 +298,9 @@ def _one_question_each(rows: pl.DataFrame, given: bool) -> None:
     if "question" not in rows.columns:
         return
     key = ["problem_id", "language", *(["condition"] if given and "condition" in rows.columns else [])]
-    asked = rows.select(*key, "question").unique(maintain_order=True).drop_nulls("question")
+    # streamed: a question stands in each of its rows, and sorting all of them out at once takes their whole memory
+    asked = rows.lazy().select(*key, "question").unique(maintain_order=True).collect(engine="streaming")
+    asked = asked.drop_nulls("question")
     asked = asked.with_columns(question=map_texts("question", clean_text)).unique(maintain_order=True)
     several = asked.filter(pl.struct(key).is_duplicated()).sort(key, maintain_order=True)
     if len(several):
@@ -310,7 +330,7 @@ def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     order = ["problem_id", "language", "condition", "sample_index", ROW]
     reason = pl.col("finish_reason").str.to_lowercase()
-    table = rows.sort(order).with_columns(
+    return rows.sort(order).with_columns(
         sample_index=pl.int_range(pl.len(), dtype=pl.Int32).over("problem_id", "language"),
         finish_reason=pl.when(reason.is_in(STOPPED))
         .then(pl.lit("stop"))
@@ -319,7 +339,6 @@ def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
         seed=pl.lit(None, pl.Int64),
         seconds=pl.lit(None, pl.Float64),
     )
-    return table.with_columns(draw=pl.lit(_digest(table)))
 
 
 def _given_rewards(candidates: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
@@ -339,12 +358,13 @@ def _given_rewards(candidates: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     return check_table("rewards", long)
 
 
-def _digest(table: pl.DataFrame) -> str:
+def _digest(pool: ImportedPool) -> str:
     """Hash of all that the candidates are, so that another pool, model or axis is another draw."""
     digest = hashlib.sha256()
     shaping = ["problem_id", "language", "sample_index", "model", "condition", "completion", "n_tokens", "logprob"]
-    for row in table.select(*shaping, "finish_reason").iter_rows():
-        digest.update(repr(row).encode("utf8", "replace"))
+    for part in pool.parts():
+        for row in part.select(*shaping, "finish_reason").iter_rows():
+            digest.update(repr(row).encode("utf8", "replace"))
     return digest.hexdigest()[:16]
 
 

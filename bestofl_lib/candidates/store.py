@@ -188,7 +188,7 @@ class Store:
         Only for the writer: call it inside `writing()`.
         """
         self._need_lock()
-        return self._read(repair=True).select("draw", *KEY, "finish_reason")
+        return self._read(repair=True, columns=["draw", *KEY, "finish_reason"])
 
     def peek(self) -> pl.DataFrame:
         """Keys and draws of everything that can be read, also while another process writes; nothing is repaired."""
@@ -238,13 +238,13 @@ class Store:
                 "Run 01_generate_candidates again: it sets these files aside and redraws what they held"
             )
 
-    def _read(self, repair: bool) -> pl.DataFrame:
+    def _read(self, repair: bool, columns: Sequence[str] = tuple(SCHEMA)) -> pl.DataFrame:
         tables, damaged = [], []
         for path in sorted(self.folder.glob("*.parquet")) if repair else self.shards():
             if path.name == _ASKED:
                 continue
             try:
-                tables.append(_read_shard(path))
+                tables.append(_read_shard(path).select(columns))
             except _DamagedShard as error:
                 damaged.append((path, str(error)))
         if not repair:
@@ -252,7 +252,7 @@ class Store:
         for path, reason in damaged:
             self._set_aside(path, reason)
         if not tables:
-            return pl.DataFrame(schema=SCHEMA)
+            return pl.DataFrame(schema=SCHEMA).select(columns)
         return _first_good(pl.concat(tables))
 
     def _set_aside(self, path: Path, reason: str) -> None:

@@ -7,7 +7,7 @@ no question, and never sees how many candidates agree on an answer.
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -29,9 +29,6 @@ ENDING = 300  # characters at the end whose n-grams are counted: what is specifi
 _STRENGTH = 0.1
 _SHAPE = 10
 _CHUNK = 10_000  # texts at once, to bound memory
-_ONE_DIGIT = dict.fromkeys(map(ord, "123456789"), "0")
-_COUNTS = [1, 2, 4]  # columns of the shape that are counts
-_BLANKS = re.compile(r"\s\s+")
 _HASHER = FeatureHasher(NGRAM_BUCKETS, input_type="string", alternate_sign=False, dtype=np.float32)
 Trained = tuple[str, int, int]  # reward model, seed of its training, fold that it scores
 
@@ -249,28 +246,61 @@ def text_features(completions: Sequence[str], has_answer: np.ndarray) -> np.ndar
     for start in range(0, len(completions), _CHUNK):
         part = slice(start, start + _CHUNK)
         texts = [valid_unicode(text) for text in completions[part]]
-        shape = np.array([_shape(text, answered) for text, answered in zip(texts, has_answer[part], strict=True)])
-        shape[:, _COUNTS] = np.log1p(shape[:, _COUNTS])
-        features[part, :_SHAPE] = shape
-        features[part, _SHAPE:] = np.sqrt(_ngram_counts([text[-ENDING:] for text in texts]))
+        endings = [text[-ENDING:] for text in texts]
+        owner = np.repeat(np.arange(len(texts)), [len(text) for text in endings])
+        code = np.frombuffer("".join(endings).encode("utf-32-le"), np.uint32)
+        features[part, :_SHAPE] = _shape(texts, has_answer[part], owner, code)
+        features[part, _SHAPE:] = np.sqrt(_ngram_counts(len(texts), owner, code))
     return features
 
 
-def _ngram_counts(texts: Sequence[str]) -> np.ndarray:
+def _shape(texts: Sequence[str], has_answer: np.ndarray, owner: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """(texts, 10) what texts look like, whatever their language; for owner and code see `_ngram_counts`."""
+    size = np.maximum(np.bincount(owner, minlength=len(texts)), 1)
+    letters, n_letters, _ = _numbered(code, sys.maxunicode + 1)
+    seen = np.zeros((len(texts), n_letters), bool)
+    seen[owner, letters] = True
+    last = [text.rstrip()[-1:] for text in texts]
+    return np.stack([
+        has_answer,
+        np.log1p([len(text) for text in texts]),
+        np.log1p([text.count("\n") for text in texts]),
+        np.bincount(owner[(code >= ord("0")) & (code <= ord("9"))], minlength=len(texts)) / size,
+        np.log1p(np.bincount(owner[code == ord("=")], minlength=len(texts))),
+        np.bincount(owner[code > 127], minlength=len(texts)) / size,
+        [text.isdigit() for text in last],
+        [text in ".。।!?！？" for text in last],
+        ["\\boxed" in text for text in texts],
+        seen.sum(1) / size,
+    ], 1)  # fmt: skip
+
+
+def _ngram_counts(n_texts: int, owner: np.ndarray, code: np.ndarray) -> np.ndarray:
     """(texts, NGRAM_BUCKETS) float32: what scikit-learn's `HashingVectorizer` counts with the analyzer "char" in texts
     whose digits are all 0, but each distinct n-gram is hashed once.
+
+    Args:
+        owner, code: (characters of all texts,) the text that each is of, and its code point.
     """
-    texts = [_BLANKS.sub(" ", text.translate(_ONE_DIGIT)) for text in texts]
-    joined, sizes = "".join(texts), np.array([len(text) for text in texts])
-    owner = np.repeat(np.arange(len(texts)), sizes)
-    letters, n_letters, _ = _numbered(np.frombuffer(joined.encode("utf-32-le"), np.uint32), 0x110000)
-    counts, grams, n_grams = np.zeros(len(texts) * NGRAM_BUCKETS, np.int64), letters, n_letters
+    code = np.where((code > ord("0")) & (code <= ord("9")), ord("0"), code)
+    letters, n_letters, first = _numbered(code, sys.maxunicode + 1)
+    blank = np.array([chr(c).isspace() for c in code[first]], bool)[letters]
+    again = blank.copy()  # blanks behind a blank: several count as one space
+    again[1:] &= blank[:-1] & (owner[1:] == owner[:-1])
+    again[:1] = False
+    code = np.where(blank & np.append(again[1:], False), ord(" "), code)[~again]
+    owner = owner[~again]
+    joined = code.astype(np.uint32).tobytes().decode("utf-32-le")
+    letters, n_letters, _ = _numbered(code, sys.maxunicode + 1)
+    grams, n_grams, found = letters, n_letters, []
     for size in range(2, NGRAM_SIZES[1] + 1):  # each n-gram is one of size - 1 and a letter
         grams, n_grams, first = _numbered(grams[:-1] * n_letters + letters[size - 1 :], n_grams * n_letters)
-        whole = np.flatnonzero(owner[: len(grams)] == owner[size - 1 :])  # not over the end of a text
-        bucket = _HASHER.transform([[joined[at : at + size]] for at in first]).indices
-        counts += np.bincount(owner[whole] * NGRAM_BUCKETS + bucket[grams[whole]], minlength=len(counts))
-    return counts.reshape(len(texts), NGRAM_BUCKETS).astype(np.float32)
+        if len(first):
+            whole = np.flatnonzero(owner[: len(grams)] == owner[size - 1 :])  # not over the end of a text
+            bucket = _HASHER.transform([[joined[at : at + size]] for at in first]).indices
+            found.append(owner[whole] * NGRAM_BUCKETS + bucket[grams[whole]])
+    counts = np.bincount(np.concatenate([owner[:0], *found]), minlength=n_texts * NGRAM_BUCKETS)
+    return counts.reshape(n_texts, NGRAM_BUCKETS).astype(np.float32)
 
 
 def _numbered(values: np.ndarray, most: int) -> tuple[np.ndarray, int, np.ndarray]:
@@ -281,24 +311,6 @@ def _numbered(values: np.ndarray, most: int) -> tuple[np.ndarray, int, np.ndarra
     places = first[there]
     first[there] = np.arange(len(there))
     return first[values], len(there), places
-
-
-def _shape(text: str, has_answer: bool) -> tuple[float, ...]:
-    """What the text looks like, whatever its language; `_COUNTS` are still to become logarithms."""
-    tail, last = text[-ENDING:], text.rstrip()[-1:]
-    n = max(len(tail), 1)
-    return (
-        has_answer,
-        len(text),
-        text.count("\n"),
-        sum(map(tail.count, "0123456789")) / n,
-        tail.count("="),
-        (len(tail) - len(tail.encode("ascii", "ignore"))) / n,
-        last.isdigit(),
-        last in ".。।!?！？",
-        "\\boxed" in text,
-        len(set(tail)) / n,
-    )
 
 
 def _rows(pairs: pl.DataFrame, side: str, table: pl.DataFrame) -> np.ndarray:

@@ -72,13 +72,14 @@ def _as_pool(source: str, options: dict[str, str]) -> list[str]:
     name = Path(source).stem.lower().replace("_", "-") or "pool"
     name = "".join(c for c in name if c.isalnum() or c in "-.")[:40].strip("-.") or "pool"
     return [
-        f"{source}: {counted(len(pool.candidates), 'completion')} of "
+        f"{source}: {counted(len(pool.rows), 'completion')} of "
         f"{counted(pool.problems['problem_id'].n_unique(), 'problem')}",
         *(f"  {note}" for note in pool.notes),
         "per language: " + ", ".join(f"{english_name(c)} {n:,}" for c, n in _counts(pool)),
         "the first three",
         *_rows(
-            pool.candidates.join(pool.problems, on=["problem_id", "language"]), ("question", "completion", "reference")
+            next(pool.parts()).join(pool.problems, on=["problem_id", "language"]),
+            ("question", "completion", "reference"),
         ),
         *_lacks(pool),
         f"run it: bestofl run pool -p pool={shlex.quote(source)}{given} -p run={name}",
@@ -107,7 +108,7 @@ def _of_references(options: dict[str, str]) -> dict[str, Any]:
 
 
 def _counts(pool: ImportedPool) -> list[tuple[str, int]]:
-    return list(pool.candidates.group_by("language").len().sort("language").iter_rows())
+    return list(pool.rows.group_by("language").len().sort("language").iter_rows())
 
 
 def _lacks(pool: ImportedPool) -> list[str]:
@@ -118,7 +119,7 @@ def _lacks(pool: ImportedPool) -> list[str]:
         ("n_tokens", "budgets are shown in completions, not in tokens"),
         ("logprob", "there is no choice by likelihood"),
     ):
-        if pool.candidates[column].null_count() == len(pool.candidates):
+        if pool.rows[column].null_count() == len(pool.rows):
             lines.append(f"no {column}: {cost}")
     if pool.rewards.is_empty():
         lines.append("no rewards named (-p rewards=COLUMN): a baseline that sees only the text gives them")

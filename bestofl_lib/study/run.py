@@ -182,9 +182,11 @@ def _report(run: Run, title: str, steps: list[Step], folders: Folders, say: Say)
 
     began = time.monotonic()
     now = {state.name: (state.state, state.why) for state in states(run, steps)}
-    build_report(run, destination, title=title, states=now)
+    with watching("report", execution.progress_path(executed_path(run, "report")), say) as seen:
+        build_report(run, destination, title=title, states=now)
     key = report_key(run, title, destination, steps, REPORT)
-    run.record("report", {"key": key, "seconds": round(time.monotonic() - began, 1)})
+    spent = {"seconds": round(time.monotonic() - began, 1), "peak_memory_mb": round(seen.peak / 2**20)}
+    run.record("report", {"key": key} | spent)
     size = sum(path.stat().st_size for path in destination.rglob("*") if path.is_file())
     say(f"  report: {index} ({size / 1e6:.1f} MB)")
     if size > LARGEST:

@@ -53,6 +53,20 @@ def test_a_table_of_any_kind_gives_the_same_pool(tmp_path, ending):
     assert pool.notes[-1] == "4 candidates of 2 problems in 2 languages, 1 each."
 
 
+def test_a_large_pool_is_kept_in_files_in_any_order_and_is_the_same_table(tmp_path, monkeypatch):
+    several = pl.concat([rows(), rows(completion=["6 + 12 = 18. It is 18.", None, "3", "4"]), rows()[::-1]])
+    for number, part in enumerate(several.iter_slices(5)):
+        part.write_parquet(tmp_path / f"{number}.parquet")
+    whole = read_pool(tmp_path)
+    monkeypatch.setattr("bestofl_lib.candidates.pool_rows.HELD", 4)
+    monkeypatch.setattr("bestofl_lib.candidates.pools.PART", 3)
+    pool = read_pool(tmp_path)
+    assert [part.height for part in pool.parts()] == [3, 3, 3, 2]
+    assert pool.candidates.equals(whole.candidates) and pool.notes == whole.notes
+    assert pool.notes[0] == "Set aside: 1 row without a completion (null)."
+    assert pool.rows["length"].to_list() == pool.candidates["completion"].str.len_chars().to_list()
+
+
 def test_conditions_count_as_samples_in_an_order_that_the_file_does_not_decide():
     table = pl.concat([rows().with_columns(condition=pl.lit(name)) for name in ("wait", "prefix")])
     pool = read_pool(table)

@@ -245,6 +245,9 @@ def _whatif_page(run: Run, states: States, link: str) -> Page | None:
     if any(state != FRESH for state, _ in states.values()):
         return None
     try:
+        asked = run.store().asked().join(run.problems("test"), on=["problem_id", "language"], how="semi")
+        if asked["n"].sum() > whatif.MOST_CANDIDATES:
+            return None
         data = whatif.whatif_data(arrays_of_run(run), link)
     except (ValueError, FileNotFoundError):
         return None  # no complete pool of test problems: the notebooks that need one say why
