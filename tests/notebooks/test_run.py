@@ -15,7 +15,7 @@ from bestofl_lib.languages import english_name
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.plan import load_study
 from bestofl_lib.study.run import run_study
-from bestofl_lib.tables import SCHEMAS, check_table
+from bestofl_lib.tables import KEY, SCHEMAS, check_table
 
 SLICE = {
     "run": "slice",
@@ -173,3 +173,20 @@ def test_the_study_for_real_models_cross_fits_adapters_where_there_is_no_trainin
     assert set(trained["tuning"]) == {"lora"} and set(trained["fold"]) == {0, 1}
     assert set(Run("mgsm", folders.runs).read("problems")["split"]) == {"test"}
     assert "not tested" not in set(Run("mgsm", folders.runs).read("claims")["verdict"])
+
+
+def test_steps_are_labelled_by_rollouts_and_tried_beside_the_own_way_on_dev_problems(tmp_path, monkeypatch):
+    folders = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))
+    few = {"languages": "en,es", "train_problems": "20", "dev_problems": "6", "dev_candidates": "4", "rollouts": "2"}
+    run_study("lab_steps", few | {"rows": "40", "trainings": "1"}, folders=folders)
+    run = Run("lab-steps", folders.runs)
+    labels, trials = run.read("step_labels"), run.read("reward_trials")
+    train = run.problems("train")["problem_id"].unique()
+    assert set(labels["problem_id"]) == set(train) and set(labels["rollouts"]) == {1, 2}
+    assert len(run.candidates("train")) == labels.select(*KEY).n_unique() < len(labels)
+    assert trials["trial"].n_unique() == 5 and trials["rows"].n_unique() == 1
+    of_cross = dict(trials.filter(reward_model="cross").select("trial", "auc").iter_rows())
+    assert len({round(auc, 6) for auc in of_cross.values()}) > 2, "aggregations choose differently"
+    page = (folders.reports / "lab-steps" / "13_label_steps.html").read_text("utf8")
+    assert "are lost in their first step" in page
