@@ -63,7 +63,9 @@ class TrainingSettings:
     epochs: float | None = None  # of "lora" and "full"; None: 2
     learning_rate: float | None = None  # of "lora" and "full"; None: by the size of the base, see `finetuning`
     batch_pairs: int | None = None  # pairs per optimiser step and device of "lora" and "full"; None: 16
-    aggregation: str = "min"  # of readout "steps": how the values of steps become one reward; the weights stay the same
+    aggregation: str = (
+        "last"  # of readout "steps": how the values of steps become one reward; the weights stay the same
+    )
     step_target: str = "share"  # of readout "steps": the share of right rollouts, or whether "any" was right
     hold_out: float = 0.0  # of "lora" and "full": share of the training problems whose pairs only say when to stop
 
@@ -83,7 +85,7 @@ class TrainingSettings:
                 f"readout 'steps' needs loss 'bce', not {self.loss!r}: the label of a step says how often the answer "
                 "is reached from there, and compares no two candidates"
             )
-        if self.readout != "steps" and (self.aggregation, self.step_target) != ("min", "share"):
+        if self.readout != "steps" and (self.aggregation, self.step_target) != ("last", "share"):
             raise ValueError(
                 "aggregation and step_target belong to readout 'steps'; leave them out with another readout"
             )

@@ -70,7 +70,16 @@ def test_every_tuning_learns_where_the_answer_is_decided(world, labels, tiny_pol
     pytest.importorskip("peft")
     how = {"full": {"epochs": 6.0, "learning_rate": 3e-3, "batch_pairs": 8},
            "lora": {"epochs": 8.0, "learning_rate": 1e-2, "batch_pairs": 8}}.get(tuning, {})  # fmt: skip
-    table = train(world, tiny_policy, tmp_path, labels, variants=("mono", "multi", "cross"), tuning=tuning, **how)
+    table = train(
+        world,
+        tiny_policy,
+        tmp_path,
+        labels,
+        variants=("mono", "multi", "cross"),
+        tuning=tuning,
+        aggregation="min",
+        **how,
+    )
     assert table["rows"].to_list() == [40] * (len(WORDS) + 2) and set(table["status"]) == {"trained"}
     found = scored(world, tmp_path)
     of_multi = found.rewards.filter(pl.col("reward_model").is_in(["multi", "cross"]))
@@ -86,7 +95,7 @@ def test_every_tuning_learns_where_the_answer_is_decided(world, labels, tiny_pol
 
 
 def test_another_aggregation_keeps_the_weights_and_changes_the_rewards(world, labels, tiny_policy, tmp_path):
-    train(world, tiny_policy, tmp_path, labels)
+    train(world, tiny_policy, tmp_path, labels, aggregation="min")
     by_min, weights = scored(world, tmp_path), folder_hash(tmp_path / "multi")
     table = train(world, tiny_policy, tmp_path, labels, aggregation="product")
     by_product = scored(world, tmp_path)
