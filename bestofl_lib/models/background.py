@@ -76,8 +76,8 @@ def _signals_held_back(instead: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         restore()
-        for number in came:
-            signal.raise_signal(number)
+        for held in came:
+            signal.raise_signal(held)
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
