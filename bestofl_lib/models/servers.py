@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _FAILURES_TO_REST = 5  # faults in a row after which a server rests
 _LONGEST_PAUSE = 30.0  # seconds between two attempts of one request
-_FIRST_IN_FLIGHT = 32  # requests at first; four times as many when these are answered, until the server is overloaded
+_FIRST_IN_FLIGHT = 24  # requests at first; four times as many when these are answered, until the server is overloaded
 _SLACK = 5.0  # a request may take this many times longer than the slowest speed seen
 _SHORTEST_DEADLINE = 30.0  # seconds
 _CONNECT_SECONDS = 15.0
