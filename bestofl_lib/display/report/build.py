@@ -117,7 +117,7 @@ def report_pages(
     ]
     seen = atlas_page(run, states, largest_atlas)
     answering = _whatif_page(run, states, "atlas.html#{}" if link.endswith(".html") else "#{}") if seen else None
-    pages += [page for page in (seen, answering, _intervals_page(run)) if page]
+    pages += [page for page in (seen, answering, _intervals_page(run, states)) if page]
     return [_index_page(run, title, states, notebooks, pages, link), *pages]
 
 
@@ -257,9 +257,9 @@ def _whatif_page(run: Run, states: States, link: str) -> Page | None:
     return Page("whatif", "What if", question, whatif.whatif_body(data), "", [], ("whatif.js",))
 
 
-def _intervals_page(run: Run) -> Page | None:
-    """How often intervals like those of the verdicts hold the truth; None where the run has no verdicts."""
-    if not run.has("claims") or not SIMULATED.exists():
+def _intervals_page(run: Run, states: States) -> Page | None:
+    """How often intervals like those of the verdicts hold the truth; None where no verdicts are shown."""
+    if any(state != FRESH for state, _ in states.values()) or not run.has("claims") or not SIMULATED.exists():
         return None
     title, _, text = SIMULATED.read_text("utf8").partition("\n")
     body = Markup('<h1>{}</h1><div class="output">{}</div>').format(title.strip("# "), Markup(written_markdown(text)))
