@@ -11,8 +11,14 @@ from typing import Any
 from bestofl_lib.models.contract import Sampler, check_engine
 from bestofl_lib.models.servers import read_addresses
 
-_FOR_SERVERS = {"served_model": "", "seeded": True, "per_request": 1, "in_flight": 256, "price": 0.0}  # with defaults
-_FOR_MODELS = {"batch_rows": 0, "workers": 0}
+_FOR_SERVERS: dict[str, Any] = {
+    "served_model": "",
+    "seeded": True,
+    "per_request": 1,
+    "in_flight": 256,
+    "price": 0.0,
+}  # with defaults
+_FOR_MODELS: dict[str, Any] = {"batch_rows": 0, "workers": 0}
 
 
 def open_sampler(
