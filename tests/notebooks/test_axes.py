@@ -13,6 +13,7 @@ from bestofl_lib.study.run import run_study
 pytestmark = pytest.mark.slow
 SMALL = {
     "train_problems": "0",
+    "dev_problems": "0",
     "test_problems": "6",
     "test_candidates": "2",
     "max_new_tokens": "60",

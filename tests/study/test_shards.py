@@ -33,8 +33,8 @@ def test_two_shards_then_the_notebook_itself_draw_what_one_run_draws(tmp_path, m
     monkeypatch.setenv("BESTOFL_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("BESTOFL_REPORTS", str(tmp_path / "reports"))
     small = {
-        "languages": "en,sw", "train_problems": "0", "test_problems": "4", "test_candidates": "2",
-        "max_new_tokens": "40", "workers": "1",
+        "languages": "en,sw", "train_problems": "0", "dev_problems": "0", "test_problems": "4",
+        "test_candidates": "2", "max_new_tokens": "40", "workers": "1",
     }  # fmt: skip
     for shard in ("2/2", "1/2"):
         executed = run_shard("lab", shard, small | {"run": "parts"}, say=lambda line: None)
