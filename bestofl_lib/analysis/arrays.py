@@ -307,10 +307,11 @@ class CandidateArrays:
         """
         places = {code: resampled_places(exists, rng) for code, exists in self.exists.items()}
         right = {code: np.take_along_axis(table, places[code], 1) for code, table in self.is_correct.items()}
-        ranked = (self.reward(model, self.languages) if model else None) or {}
-        rewards = {code: np.take_along_axis(table, places[code], 1) for code, table in ranked.items()}
-        given = {f"mono-{code}": {code: rewards[code]} for code in rewards} if model == "mono" else {model: rewards}
-        return replace(self, is_correct=right, rewards=given if rewards else {}, other_seeds=(), _kept={})
+        given: dict[str, dict[str, Array]] = {}
+        for code, table in ((self.reward(model, self.languages) if model else None) or {}).items():
+            drawn = np.take_along_axis(table, places[code], 1)
+            given.setdefault(f"mono-{code}" if model == "mono" else str(model), {})[code] = drawn
+        return replace(self, is_correct=right, rewards=given, other_seeds=(), _kept={})
 
     def with_offsets(self, model: str, offsets: Mapping[str, float]) -> CandidateArrays:
         """The pool with an offset per language added to the rewards of one model ("mono": each language's own)."""

@@ -141,10 +141,12 @@ def _deciding_pieces(frame: pl.DataFrame) -> pl.DataFrame:
         alone (whether nothing that precedes the piece can matter to where it starts). Where a completion has no box and
         no cue, the piece is null.
     """
-    usual = frame.filter(_TEXT.is_not_null(), ~_has_unseen(), ~_TEXT.str.contains(_THINKING))
+    usual = frame.lazy().filter(_TEXT.is_not_null(), ~_has_unseen(), ~_TEXT.str.contains(_THINKING))
     has_box = _TEXT.str.contains("boxed", literal=True)
-    parts = (_boxes(usual.filter(has_box)), _cues(usual.filter(~has_box)))
-    return pl.concat([part.select("row", "language", "before", "piece", "wanted", "alone") for part in parts])
+    boxes, rest = pl.collect_all([_boxes(usual.filter(has_box)), usual.filter(~has_box)], engine="streaming")
+    return pl.concat(
+        [part.select("row", "language", "before", "piece", "wanted", "alone") for part in (boxes, _cues(rest))]
+    )
 
 
 def _has_unseen() -> pl.Expr:
@@ -152,7 +154,7 @@ def _has_unseen() -> pl.Expr:
     return pl.any_horizontal(_TEXT.str.contains(some) for some in _UNSEEN)
 
 
-def _boxes(frame: pl.DataFrame) -> pl.DataFrame:
+def _boxes(frame: pl.LazyFrame) -> pl.LazyFrame:
     """The last box of each completion, where behind it no cue or conclusion can overrule it with a number.
 
     The piece extends over what can matter to the box: another box on the line before it, a scale word behind it.

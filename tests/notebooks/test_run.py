@@ -64,7 +64,11 @@ def test_the_whole_path_leaves_every_table_with_its_schema(finished):
 def test_the_run_has_the_candidates_that_were_asked_for(finished):
     run, _ = finished
     readings = run.read("readings").join(run.read("problems").select("problem_id", "split").unique(), on="problem_id")
-    assert dict(readings.group_by("split").agg(pl.len()).iter_rows()) == {"train": 30 * 4 * 3, "dev": 8 * 4 * 3, "test": 12 * 4 * 3}
+    assert dict(readings.group_by("split").agg(pl.len()).iter_rows()) == {
+        "train": 30 * 4 * 3,
+        "dev": 8 * 4 * 3,
+        "test": 12 * 4 * 3,
+    }
 
 
 def test_all_reward_models_learnt_from_the_same_number_of_rows(finished):
@@ -136,7 +140,14 @@ def test_english_paraphrases_of_a_sampled_run_reach_the_control_of_h4_in_table_s
 ):
     folders = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
     monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))
-    asked = {"languages": "en,es", "style": "native", "wordings": "3", "train_problems": "0", "dev_problems": "0", "budgets": "[2, 4]"}
+    asked = {
+        "languages": "en,es",
+        "style": "native",
+        "wordings": "3",
+        "train_problems": "0",
+        "dev_problems": "0",
+        "budgets": "[2, 4]",
+    }
     few = {"run": "worded", "test_problems": "8", "test_candidates": "4"}
     for notebook in ("01_generate_candidates", "03_check_answers", "08_budget_curves"):
         run_study("lab", asked | few, only=notebook, folders=folders)
