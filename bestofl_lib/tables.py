@@ -169,7 +169,7 @@ TABLES: dict[str, Table] = {
     ),
     "step_labels": Table(
         "one row per training candidate and step of its completion",
-        "13_label_steps",
+        "12_label_steps",
         KEY
         | {
             "step": pl.Int32,  # counts from 0
@@ -256,7 +256,7 @@ TABLES: dict[str, Table] = {
     ),
     "reward_trials": Table(
         "one row per way to train and reward model, judged on the dev split",
-        "12_try_reward_settings",
+        "13_try_reward_settings",
         {
             "trial": pl.String,  # what was changed, as it was asked for
             "reward_model": pl.String,

@@ -25,7 +25,7 @@ OTHERS = {  # what a message may name beside them, and where it is set
     "bins": "an argument of calibration, for those who call it",
     "partial": "an argument of Store.candidates, for those who call it",
     "key": "the word in 'key=value'",
-    "english": "a setting of a trial in 12_try_reward_settings",
+    "english": "a setting of a trial in 13_try_reward_settings",
     "mine": "a name of one's own before a column in rewards",
 }
 NOTEBOOKS = notebook_names(Folders.default())

@@ -383,7 +383,7 @@ def with_targets(table: pl.DataFrame, step_labels: pl.DataFrame | None, target: 
     Raises:
         ValueError: there are no labels for them, or labels of other steps than those of today's rules.
     """
-    remedy = "run 13_label_steps first, or use readout 'verifier', which needs the answers alone"
+    remedy = "run 12_label_steps first, or use readout 'verifier', which needs the answers alone"
     if step_labels is None:
         raise ValueError(f"readout 'steps' learns labels of steps, and there are none; {remedy}")
     reached = pl.col("right") / pl.col("rollouts") if target == "share" else (pl.col("right") > 0).cast(pl.Float64)
@@ -394,7 +394,7 @@ def with_targets(table: pl.DataFrame, step_labels: pl.DataFrame | None, target: 
     ends = pl.Series([step_ends(text) for text in table["completion"]], dtype=pl.List(pl.Int32))
     if not (table["end"] == ends).all():
         raise ValueError(
-            "the labelled steps end elsewhere than the steps of these candidates; run 13_label_steps again"
+            "the labelled steps end elsewhere than the steps of these candidates; run 12_label_steps again"
         )
     return table.drop("end")
 

@@ -192,12 +192,12 @@ def test_steps_are_labelled_by_rollouts_and_tried_beside_the_own_way_on_dev_prob
     monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))
     few = {"languages": "en,es", "train_problems": "20", "dev_problems": "6", "dev_candidates": "4", "rollouts": "2"}
     run_study("lab_steps", few | {"rows": "40", "trainings": "1"}, folders=folders)
-    run = Run("lab-steps", folders.runs)
+    run = Run("lab_steps", folders.runs)
     labels, trials = run.read("step_labels"), run.read("reward_trials")
     train = run.problems("train")["problem_id"].unique()
     assert set(labels["problem_id"]) == set(train) and set(labels["rollouts"]) == {1, 2}
     assert len(run.candidates("train")) == labels.select(*KEY).n_unique() < len(labels)
     assert trials["trial"].n_unique() == 5 and trials["rows"].n_unique() == 1
     assert trials["auc"].min() > 0.7
-    page = (folders.reports / "lab-steps" / "13_label_steps.html").read_text("utf8")
+    page = (folders.reports / "lab_steps" / "12_label_steps.html").read_text("utf8")
     assert "are lost in their first step" in page

@@ -199,11 +199,11 @@ def test_labels_that_are_all_alike_are_refused(target):
 
 
 def test_what_steps_cannot_be_trained_on_is_refused_with_a_remedy(world, labels, tiny_policy, tmp_path):
-    with pytest.raises(ValueError, match=r"there are none; run 13_label_steps first, or use readout 'verifier'"):
+    with pytest.raises(ValueError, match=r"there are none; run 12_label_steps first, or use readout 'verifier'"):
         train(world, tiny_policy, tmp_path, None)
-    with pytest.raises(ValueError, match="no step of these training candidates is labelled; run 13_label_steps"):
+    with pytest.raises(ValueError, match="no step of these training candidates is labelled; run 12_label_steps"):
         train(world, tiny_policy, tmp_path, labels.with_columns(sample_index=pl.col("sample_index") + 50))
-    with pytest.raises(ValueError, match="end elsewhere than the steps of these candidates; run 13_label_steps again"):
+    with pytest.raises(ValueError, match="end elsewhere than the steps of these candidates; run 12_label_steps again"):
         train(world, tiny_policy, tmp_path, labels.with_columns(end=pl.col("end") - 1))
     with pytest.raises(ValueError, match="readout 'steps' needs loss 'bce', not 'pairwise'"):
         TrainingSettings(readout="steps")
