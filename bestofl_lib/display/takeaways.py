@@ -192,6 +192,8 @@ def reward_trials(table: pl.DataFrame) -> Markdown:
 @_or_nothing
 def steps_lost(table: pl.DataFrame) -> Markdown:
     """From which step on wrong solutions are wrong. Table of `where_lost`."""
+    if not table.height:
+        return Markdown("No step is labelled: there is nothing to learn from.")
     row = table.row(-1, named=True)
     text = f"{row['n_candidates']:,} candidates of training problems have {row['steps']:.1f} steps on average."
     if not row["n_wrong"]:

@@ -165,6 +165,7 @@ TABLES = {
     "accuracy": "accuracy", "training": None, "reward_quality": "reward_quality", "exclusive": "exclusive", "gains": "gains",
     "sole_solvers": "sole_solvers", "claims": "claims", "curves": "curves", "interval_sources": "interval_sources", "plan": "plan",
     "readers": None, "reward_bias": "reward_bias", "reward_trials": "reward_trials", "plan_to_paste": "allocations", "levels": "accuracy_by_level",
+    "steps_lost": None,
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ NOTEBOOKS = {
         RUN,
         "from bestofl_lib.rewards.text_baseline import score_text_baseline\nfrom bestofl_lib.runs import Run\nfolder = Run(run)",
         'rewards, told = score_text_baseline(folder.candidate_parts(), folder.readings(), variants=["multi"], rows=40, folds=2)\n'
-        'folder.write("rewards", rewards)\nfolder.write("baseline", told)',
+        'folder.write_in_pieces("rewards", rewards)\nfolder.write("baseline", told)',
     ],
     "04_add_up": [
         RUN,
