@@ -56,7 +56,7 @@ def draw_rollouts(
         after it) and `finish_reason`.
 
     Raises:
-        ValueError: n below 1 or above 256, temperature 0 with several rollouts, or no beginnings.
+        ValueError: n below 1 or above 256, temperature 0 with several rollouts, no beginnings, or a step above 63.
         RuntimeError: another process writes to the same store.
     """
     settings = settings or Sampling()
@@ -72,6 +72,8 @@ def draw_rollouts(
             "no step can be continued: every completion is a single step, so its label is that of its answer; use "
             "readout 'verifier' or 'head' instead"
         )
+    if not beginnings["step"].is_between(0, _STEPS - 1).all():
+        raise ValueError(f"a candidate has a step outside 0 to {_STEPS - 1}; merge its last steps into one")
     distinct = beginnings.sort(_PLACE).unique(["problem_id", *AXES, "beginning", "language"], maintain_order=True)
     distinct = distinct.with_columns(first=_first_index())
     stream = stable_integer(json.dumps(["rollouts", int(seed)])) >> 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from bestofl_lib.candidates import rollouts as drawing
 from bestofl_lib.candidates.sampling import candidate_seed, generate
 from bestofl_lib.candidates.store import Store
 from bestofl_lib.models.contract import Completion, Sampling
@@ -135,6 +136,12 @@ def test_candidates_without_a_reading_are_refused(tmp_path):
     candidates, readings, problems = tables()
     with pytest.raises(ValueError, match=r"1 of 4 training candidates without a reading; run 03_check_answers"):
         label(tmp_path, KnownPolicy(), given=(candidates, readings[1:], problems))
+
+
+def test_a_step_whose_rollouts_would_be_stored_as_those_of_another_candidate_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing, "_STEPS", 1)
+    with pytest.raises(ValueError, match="a step outside 0 to 0; merge its last steps"):
+        label(tmp_path, KnownPolicy())
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,14 @@ STATUS_FAULTS = {
     "list": (200, "[1, 2]"),
     "redirect": (302, ""),
 }
+REFUSALS = [  # faults that no repetition mends, and what a client says of each
+    ("401", r"refuses access \(HTTP 401.*BESTOFL_API_KEY"),
+    ("403", r"refuses access \(HTTP 403.*BESTOFL_API_KEY"),
+    ("402", r"quota is used up"),
+    ("quota", r"quota is used up.*exceeded your current quota"),
+    ("404", r"does not exist.*served_model"),
+    ("redirect", r"redirects to http://elsewhere/v1"),
+]
 
 
 class Stub:

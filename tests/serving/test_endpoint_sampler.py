@@ -9,7 +9,7 @@ import json
 import polars as pl
 import pytest
 from made_up_samplers import SeedWriter, problems
-from serving.stub_server import Stub
+from serving.stub_server import REFUSALS, Stub
 
 from bestofl_lib.candidates.endpoint_sampler import EndpointSampler
 from bestofl_lib.candidates.forecast import forecast
@@ -120,14 +120,9 @@ def test_a_request_that_always_fails_is_left_out_and_drawn_by_the_next_run(tmp_p
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("401", r"refuses access \(HTTP 401.*BESTOFL_API_KEY"),
-        ("403", r"refuses access \(HTTP 403.*BESTOFL_API_KEY"),
-        ("402", r"quota is used up"),
-        ("quota", r"quota is used up.*exceeded your current quota"),
-        ("404", r"does not exist.*served_model"),
+        *REFUSALS,
         ("bad field", r"min_p.*change what it names"),
         ("no template", r"base model.*chat_template='plain'"),
-        ("redirect", r"redirects to http://elsewhere/v1"),
         ("other model", r"'another-7b' where 'lab' was asked for"),
         ("too many tokens", r"201 tokens where max_tokens was 200"),
     ],

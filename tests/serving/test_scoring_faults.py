@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from made_up_world import make_world
-from serving.stub_server import Stub
+from serving.stub_server import REFUSALS, Stub
 
 from bestofl_lib.models.server_answers import ServerError
 from bestofl_lib.models.servers import Patience
@@ -81,12 +81,7 @@ def test_a_passing_fault_costs_no_reward_and_nothing_else_is_asked_twice(tmp_pat
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("401", r"refuses access \(HTTP 401.*BESTOFL_API_KEY"),
-        ("403", r"refuses access \(HTTP 403.*BESTOFL_API_KEY"),
-        ("402", r"quota is used up"),
-        ("quota", r"quota is used up.*exceeded your current quota"),
-        ("404", r"does not exist.*served_model"),
-        ("redirect", r"redirects to http://elsewhere/v1"),
+        *REFUSALS,
         ("no template", r"cannot render a chat.*base model"),
         ("other model", r"'another-7b' where 'lab' was asked for"),
     ],
