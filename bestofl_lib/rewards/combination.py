@@ -28,7 +28,7 @@ WEIGHTS = pl.Schema(
         "part": pl.String,
         "seed": pl.Int32,
         "weight": pl.Float64,  # log-odds per standard deviation, mean over folds; null: a part has no numbers
-        "low": pl.Float64,  # least and greatest over folds
+        "low": pl.Float64,  # least and greatest over folds; null where all weights were fitted once, on the dev split
         "high": pl.Float64,
     }
 )
@@ -106,9 +106,10 @@ def _side_by_side(
 
 
 def _told(label: str, parts: list[str], seed: int | None, weights: np.ndarray | None) -> pl.DataFrame:
+    of_parts = [[]] * len(parts) if weights is None else weights.T.tolist()  # one per fold each
     rows = [
-        (label, part, seed, *((None,) * 3 if weights is None else (w.mean(), w.min(), w.max())))
-        for part, w in zip(parts, [None] * len(parts) if weights is None else weights.T, strict=True)
+        (label, part, seed, float(np.mean(w)) if w else None, *((min(w), max(w)) if len(w) > 1 else (None, None)))
+        for part, w in zip(parts, of_parts, strict=True)
     ]
     return pl.DataFrame(rows, schema=WEIGHTS, orient="row")
 
