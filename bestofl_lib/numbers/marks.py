@@ -66,13 +66,11 @@ _UNIFORM = {
     }.items()
 }
 
-_UNIFORM_TEXT = {chr(code): chr(to) if isinstance(to, int) else to for code, to in _UNIFORM.items()}
+UNIFORM = {chr(code): chr(to) if isinstance(to, int) else to for code, to in _UNIFORM.items()}
 # of the basic plane alone: a class beyond it is tested range by range, forty times slower
 _NOT_UNIFORM = re.compile("[" + "".join(re.escape(chr(code)) for code in sorted(_UNIFORM) if code < 0x10000) + "]")
 
-_WRITTEN = {
-    to: [to, *(char for char, becomes in _UNIFORM_TEXT.items() if becomes == to)] for to in set(_UNIFORM_TEXT.values())
-}
+_WRITTEN = {to: [to, *(char for char, becomes in UNIFORM.items() if becomes == to)] for to in set(UNIFORM.values())}
 
 
 def written_forms(text: str) -> list[str]:
@@ -116,9 +114,9 @@ def uniform(text: str) -> str:
     if text.isascii():
         return text
     beyond_basic_plane = len(text.encode("utf-16-le", "surrogatepass")) > 2 * len(text)
-    odd = set(text) & _UNIFORM_TEXT.keys() if beyond_basic_plane else set(_NOT_UNIFORM.findall(text))
+    odd = set(text) & UNIFORM.keys() if beyond_basic_plane else set(_NOT_UNIFORM.findall(text))
     for char in odd:
-        text = text.replace(char, _UNIFORM_TEXT[char])
+        text = text.replace(char, UNIFORM[char])
     return text
 
 

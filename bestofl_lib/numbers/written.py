@@ -21,7 +21,7 @@ _NUMBER = re.compile(NUMBER)
 SIGNS = "$€£¥₹₽฿৳₩₺₫₴₦₱₿₸₪₵"
 _SIGN = re.compile(rf"[-+–](?=\\?[{SIGNS}]?\s?[\d.\\])\s?|\+")
 _CURRENCY = re.compile(rf"\\?[{SIGNS}]\s?|\\text\{{\s*[{SIGNS}]\s*\}}\s?")
-_VULGAR = {c: Fraction(unicodedata.numeric(c)).limit_denominator(1000) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
+VULGAR = {c: Fraction(unicodedata.numeric(c)).limit_denominator(1000) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _FRAC = re.compile(
     r"\\[dtc]?frac\s*(?:\{\s*(?P<n>-?\s*\d[\d.,]*)\s*\}\s*\{\s*(?P<d>\d[\d.,]*)\s*\}"
     r"|(?P<n1>\d)\s*(?P<d1>\d)|(?P<n2>\d)\s*\{(?P<d2>\d+)\})"
@@ -90,7 +90,7 @@ def _plain() -> re.Pattern[str]:
     forms = {form for w in words for case in (w, w.capitalize()) for form in _both_forms(case)}
     apart = trie(w for w in forms if w[0].upper() != w[0].lower())
     joined = trie(w for w in forms if w[0].upper() == w[0].lower())
-    longer = rf"(?:{apart}|k)(?![^\W\d_])|{joined}|{KANJI_NEXT.pattern}|[x分{''.join(_VULGAR)}]"
+    longer = rf"(?:{apart}|k)(?![^\W\d_])|{joined}|{KANJI_NEXT.pattern}|[x分{''.join(VULGAR)}]"
     return re.compile(
         r"[0-9]{1,18}+(?=$|[;!?()\[\]}$%=+<>|\"&#@_^`。、–-]|[.,:](?:$|[^0-9\\])|[ \n][+=–\n(-]"
         r"|[ ]?\\[()\[\]]|\*\*|[ \n](?:[×*·]|\\times|\\div)[ ]?(?!10)[0-9]"
@@ -133,8 +133,8 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
         if fraction := _FRAC.match(text, at):
             return _fraction(fraction, at, Fraction(0), code)
         return None
-    if char in _VULGAR:
-        return Number(_VULGAR[char], at, at + 1)
+    if char in VULGAR:
+        return Number(VULGAR[char], at, at + 1)
     if char.isalpha():
         pattern, table = _leading()
         if leading := pattern.match(text, at):
@@ -167,8 +167,8 @@ def _unsigned(text: str, at: int, code: str) -> Number | None:
         return Number(None, at, end, f"{text[at : end + 3]!r}: a time or a ratio")
     if not follows or follows[0] in _NOTHING_MORE:
         return Number(value, at, end, note)
-    if follows[0] in _VULGAR:
-        return Number(value + _VULGAR[follows[0]], at, end + 1, note)
+    if follows[0] in VULGAR:
+        return Number(value + VULGAR[follows[0]], at, end + 1, note)
     if follows[0] in "eE" and (power := _E.match(text, end)):
         return Number(value * Fraction(10) ** int(power[1]), at, power.end(), note)
     if slash := _SLASH.match(text, end):
