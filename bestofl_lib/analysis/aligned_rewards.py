@@ -34,7 +34,8 @@ def seeded_rewards(
     lazy = rewards.lazy()
     if "seed" not in lazy.collect_schema():
         lazy = lazy.with_columns(seed=pl.lit(None, pl.Int32))
-    known = lazy.group_by("reward_model", "seed", maintain_order=True).agg().collect()  # which there are, in order
+    first_at = lazy.with_row_index().group_by("reward_model", "seed").agg(pl.col("index").min())
+    known = first_at.collect(engine="streaming").sort("index")  # which there are, in order
     seeds = tuple(sorted(known["seed"].drop_nulls().unique()))
     for (model,), part in known.partition_by("reward_model", as_dict=True, maintain_order=True).items():
         lacking = set(seeds) - set(part["seed"])

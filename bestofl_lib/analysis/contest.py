@@ -348,8 +348,9 @@ class Winners:
         ends = np.concatenate([np.arange(len(ranks.row)), np.full(n_problems, -1)])
         order = np.lexsort((ends < 0, row))  # entries rank upwards within a problem; the top group closes it
         row, ends = row[order], ends[order]
-        at_most = np.concatenate([ranks.at_most, ranks.n_candidates])[order]
-        joined = np.diff(at_most, axis=0, prepend=0)
+        at_most = np.concatenate([ranks.at_most, ranks.n_candidates.astype(ranks.at_most.dtype)])[order]
+        joined = at_most.copy()
+        joined[1:] -= at_most[:-1]
         first = np.ones(len(row), bool)
         first[1:] = row[1:] != row[:-1]
         joined[first] = at_most[first]
