@@ -111,10 +111,8 @@ class Run:
         if not self.path(name).exists():
             raise FileNotFoundError(self._missing(name))
         table = scan_checked(self.path(name))
-        known = table.collect_schema()
-        table = table.with_columns(pl.lit(None).alias(c) for c in TABLES[name].optional if c not in known)
         check_table(name, table.head(0).collect())
-        return table.select(pl.col(column).cast(dtype) for column, dtype in TABLES[name].schema.items())
+        return table
 
     def read(self, name: str) -> pl.DataFrame:
         """One table of this run.

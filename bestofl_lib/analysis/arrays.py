@@ -40,6 +40,7 @@ _PER_LANGUAGE = (
     "doubtful",
     "is_revised",
 )
+_JUDGED = ("answer", "note", "is_correct", "trace_language", "false_equations")  # what is used of a reading
 
 
 class _Once:
@@ -393,8 +394,8 @@ def arrays_of_run(
     scored, problems = "dev_rewards" if split == "dev" else "rewards", run.read("problems")
     short = _short_keys(problems)
     rewards = run.scan(scored).with_columns(short) if run.has(scored) else None
-    judged = ["answer", "note", "is_correct", "trace_language", "false_equations"]
-    readings = run.scan("readings").select(*KEYS, *judged).with_columns(short).collect()
+    judged = pl.selectors.by_name(*KEYS, *_JUDGED, require_all=False)  # older runs lack some
+    readings = run.scan("readings").select(judged).with_columns(short).collect()
     candidates = _slim_candidates(run, readings, axis, short)
     if own_language_only:
         stray = readings.filter(pl.col("trace_language") != pl.col("language").cast(pl.String))

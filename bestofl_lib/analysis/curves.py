@@ -142,12 +142,16 @@ def curves(
     # glibc keeps freed memory only up to twice the size of the largest array freed so far, 32 MB at most: without this
     # line the first arms get every array of some megabytes from the system anew, a tenth of their time.
     np.empty(31 << 20, np.uint8)
-    workers = THREADS if sum(map(np.size, arrays.exists.values())) > LARGE else 1
-    with ThreadPoolExecutor(workers) as pool:  # NumPy's loops run side by side
+    with ThreadPoolExecutor(_workers(arrays)) as pool:  # NumPy's loops run side by side
         found = [curve for part in pool.map(made, [arm for arm in asked if served[arm[0]]]) for curve in part]
     if not found:
         raise ValueError(f"the pool has no numbers for {', '.join(chosen)} in {', '.join(pools)}; score it first")
     return _curve_table(arrays, found, served, replicates, seed)
+
+
+def _workers(arrays: CandidateArrays) -> int:
+    """How many threads rank pools side by side."""
+    return THREADS if sum(map(np.size, arrays.exists.values())) > LARGE else 1
 
 
 def _curve_table(
@@ -283,9 +287,11 @@ def interval_sources(
 
     if replicates is None:
         replicates = min(200, max(50, 400 * LARGE // sum(map(np.size, arrays.exists.values()))))
-    rng = np.random.default_rng(seed)
     by_seed = Figures(np.stack([figures(one) for one in arrays.by_seed]))
-    stored, again = by_seed.of_problems, np.stack([figures(arrays.resampled(rng, model)) for _ in range(replicates)])
+    with ThreadPoolExecutor(_workers(arrays)) as pool:
+        draws = np.random.default_rng(seed).spawn(replicates)
+        again = np.stack(list(pool.map(lambda rng: figures(arrays.resampled(rng, model)), draws)))
+    stored = by_seed.of_problems
     kinds = {
         "problems": un.mean_interval(stored, seed=seed),
         "candidates": un.two_level_interval(stored, again, seed=seed, problems=False),

@@ -12,8 +12,8 @@ import polars as pl
 
 from bestofl_lib.analysis.arms import checked_arm, vote_weight
 from bestofl_lib.analysis.arrays import MEASURES, CandidateArrays
-from bestofl_lib.analysis.best_of_k import best_of_shares
 from bestofl_lib.analysis.checks import check_budget, checked_allocation
+from bestofl_lib.analysis.contest import Winners
 from bestofl_lib.tables import SCHEMAS
 from bestofl_lib.text import stable_integer
 
@@ -34,12 +34,15 @@ def selected_languages(
     members = checked_arm(arrays, name, strategy, reward_model if strategy == "best_of_k" else None, "logistic")
     pools, ruler = ((arrays,), strategy) if strategy in MEASURES else (arrays.by_seed, reward_model)
     of_seeds = [rewards for pool in pools if (rewards := pool.reward(ruler, members)) is not None]
-    rows = []
-    for code in members if of_seeds else ():
-        mine = {c: np.where(arrays.exists[c], float(c == code), np.nan) for c in members}
-        wins = [best_of_shares(one, mine, budgets=list(budgets), problem_ids=arrays.problem_ids) for one in of_seeds]
-        shares = np.mean(wins, (0, 1))
-        rows += [(code, float(s), int(k)) for s, k in zip(shares, budgets, strict=True)]
+    wins = np.zeros((len(budgets), len(members)))
+    for rewards in of_seeds:
+        winners = Winners.of({code: rewards[code] for code in members}, arrays.problem_ids)
+        wins += np.stack([winners.shares(k).mean(0) for k in budgets]) / len(of_seeds)
+    rows = [
+        (code, float(wins[row, place]), int(k))
+        for place, code in enumerate(members if of_seeds else ())
+        for row, k in enumerate(budgets)
+    ]
     model = reward_model if strategy == "best_of_k" else None
     told = [(code, share, strategy, model, name, k, arrays.n_problems) for code, share, k in rows]
     return pl.DataFrame(told, schema=SCHEMAS["selected"], orient="row")
