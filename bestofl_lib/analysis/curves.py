@@ -21,7 +21,6 @@ from bestofl_lib.analysis.arms import (
     Values,
     arm_tokens,
     arm_values,
-    contest_of,
     majority_values,
 )
 from bestofl_lib.analysis.arrays import CandidateArrays
@@ -267,26 +266,31 @@ def interval_sources(
         reward_model: of best of k; by default cross or else the first that covers all languages. Without any only
             coverage is looked at.
         replicates: resamplings of candidates; problems are resampled as often. By default 200, of large pools fewer:
-            each ranks all candidates anew, and 400 million in all are ranked, in at least 50 resamplings.
+            each ranks all candidates anew, and 400 million in all are ranked, in at least 100 resamplings.
 
     Returns:
         Table `interval_sources`: one row per arm (the base language only, and mixed), strategy (oracle, best_of_k) and
         `resampled`: "problems", "candidates" (the same problems, sampled again), "both" (the two-level interval) or,
         where reward models were trained with several seeds, "training" (other seeds).
+
+    Raises:
+        ValueError: the reward model does not cover all languages.
     """
     alone = arrays.base
     pools = [alone, "mixed"] if len(arrays.languages) > 1 else [alone]
     k = min(budget, *(arrays.largest_budget(name) for name in pools))
     covering = [name for name in arrays.reward_models if arrays.reward(name, arrays.languages)]
     model = reward_model or ("cross" if "cross" in covering else next(iter(covering), None))
+    if model and model not in covering:
+        raise ValueError(f"reward model {model!r} does not cover all languages; those that do: {', '.join(covering) or 'none'}")
     arms = [(name, *how) for how in [("oracle", None), *([("best_of_k", model)] if model else [])] for name in pools]
 
     def figures(arrays: CandidateArrays) -> Array:
-        ranked = [contest_of(arrays, how or "oracle", arrays.members(name)) for name, _, how in arms]
-        return np.concatenate([contestants.shares([k]) for contestants in ranked], 1)
+        found = [arm_values(arrays, *arm, [k]) for arm in arms]
+        return np.concatenate([values.accuracy for values in found if values is not None], 1)
 
     if replicates is None:
-        replicates = min(200, max(50, 400 * LARGE // sum(map(np.size, arrays.exists.values()))))
+        replicates = min(200, max(100, 400 * LARGE // sum(map(np.size, arrays.exists.values()))))
     by_seed = Figures(np.stack([figures(one) for one in arrays.by_seed]))
     with ThreadPoolExecutor(_workers(arrays)) as pool:
         draws = np.random.default_rng(seed).spawn(replicates)

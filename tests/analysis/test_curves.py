@@ -222,6 +222,15 @@ def test_an_interval_comes_from_problems_and_a_little_from_draws(make_arrays):
     assert inside.all()
 
 
+def test_the_sources_of_a_large_pools_intervals_are_ranked_side_by_side_in_enough_resamplings(make_arrays, monkeypatch):
+    arrays = make_arrays(n_problems=20, n=4, quality={"cross": 1})
+    monkeypatch.setattr("bestofl_lib.analysis.curves.LARGE", 1)  # so many candidates are a large pool
+    table = interval_sources(arrays)
+    assert table.equals(interval_sources(arrays, replicates=100))
+    monkeypatch.undo()
+    assert table.equals(interval_sources(arrays, replicates=100))  # by one thread
+
+
 def test_without_rewards_the_sources_of_coverage_are_told(make_arrays):
     table = interval_sources(make_arrays(n_problems=20), budget=99)
     assert set(table["strategy"]) == {"oracle"}
