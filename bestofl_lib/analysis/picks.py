@@ -17,6 +17,8 @@ from bestofl_lib.analysis.contest import Winners
 from bestofl_lib.tables import SCHEMAS
 from bestofl_lib.text import stable_integer
 
+AT_ONCE = 1_000_000  # candidates ranked at a time, to bound memory
+
 
 def selected_languages(
     arrays: CandidateArrays,
@@ -35,9 +37,12 @@ def selected_languages(
     pools, ruler = ((arrays,), strategy) if strategy in MEASURES else (arrays.by_seed, reward_model)
     of_seeds = [rewards for pool in pools if (rewards := pool.reward(ruler, members)) is not None]
     wins = np.zeros((len(budgets), len(members)))
+    n, size = arrays.n_problems, sum(arrays.exists[code].size for code in members)
     for rewards in of_seeds:
-        winners = Winners.of({code: rewards[code] for code in members}, arrays.problem_ids)
-        wins += np.stack([winners.shares(k).mean(0) for k in budgets]) / len(of_seeds)
+        for some in np.array_split(np.arange(n), min(n, size // AT_ONCE + 1)):
+            ids = [arrays.problem_ids[i] for i in some]
+            winners = Winners.of({code: rewards[code][some] for code in members}, ids)
+            wins += np.stack([winners.shares(k).sum(0) for k in budgets]) / (n * len(of_seeds))
     rows = [
         (code, float(wins[row, place]), int(k))
         for place, code in enumerate(members if of_seeds else ())

@@ -185,6 +185,15 @@ def test_selected_shares_sum_to_1_and_follow_an_offset(make_arrays):
     assert selected_languages(raised).filter(pl.col("language") == "sw")["share"][0] == pytest.approx(1)
 
 
+def test_selected_shares_are_the_same_whether_problems_are_ranked_at_once_or_some_at_a_time(make_arrays, monkeypatch):
+    arrays = make_arrays(n_problems=20, quality={"cross": 1}, seed=5)
+    whole = selected_languages(arrays, budgets=[1, 4])
+    monkeypatch.setattr("bestofl_lib.analysis.picks.AT_ONCE", 100)
+    some = selected_languages(arrays, budgets=[1, 4])
+    assert some["share"].to_numpy() == pytest.approx(whole["share"].to_numpy(), abs=1e-14)
+    assert some.drop("share").equals(whole.drop("share"))
+
+
 @pytest.mark.parametrize(
     ("strategy", "model", "said"),
     [
