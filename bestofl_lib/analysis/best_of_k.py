@@ -2,22 +2,20 @@
 
 Arrays are `(problems, candidates)`; NaN marks a candidate that does not exist (problems may have unequal numbers of
 candidates); ties share equally. `budget` is one number and gives `(problems,)`, `budgets` is a sequence and gives
-`(problems, budgets)`. An allocation that is not made of equal shares: ask a `Contest`.
+`(problems, budgets)`. A budget that several languages share: ask a `Contest`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from bestofl_lib.analysis.checks import (
     check_budget,
-    check_same_languages,
     checked_budgets,
     checked_rewards,
 )
-from bestofl_lib.analysis.contest import Contest
 
 Array = np.ndarray
 
@@ -59,25 +57,6 @@ def best_of_k(
     for size in np.unique(n):
         rows = n == size
         result[rows] = payoff[rows, :size] @ _win_weights(int(size), ks)
-    return result[:, 0] if single else result
-
-
-def best_of_shares(
-    rewards: Mapping[str, Array],
-    is_correct: Mapping[str, Array],
-    budget: int | None = None,
-    *,
-    budgets: Sequence[int] | Array | None = None,
-    problem_ids: Sequence[str] | None = None,
-) -> Array:
-    """Best-of-k by reward from the mixed pool with equal shares, exactly; see `coverage_of_shares` for the shares.
-
-    Returns:
-        (problems,) float in [0, 1], or (problems, budgets).
-    """
-    check_same_languages(rewards, is_correct, is_correct)
-    ks, single = checked_budgets(budget, budgets, least=1)
-    result = Contest.of(rewards, is_correct, problem_ids).shares(ks)
     return result[:, 0] if single else result
 
 

@@ -10,7 +10,13 @@ from math import comb
 import numpy as np
 import scipy.sparse
 
-from bestofl_lib.analysis.checks import check_budget, check_shares, checked_allocation, checked_rewards
+from bestofl_lib.analysis.checks import (
+    check_budget,
+    check_same_languages,
+    check_shares,
+    checked_allocation,
+    checked_rewards,
+)
 from bestofl_lib.analysis.hypergeometric import Ratios
 from bestofl_lib.analysis.shares import over_shares
 from bestofl_lib.analysis.ties import NEGLIGIBLE, Batch, Ties
@@ -320,6 +326,7 @@ def _side_by_side(
     languages = tuple(payoff)
     if not languages:
         raise ValueError("no languages given; a pool needs at least one")
+    check_same_languages(rewards, payoff, payoff)
     checked = [checked_rewards(rewards[c], payoff[c], problem_ids, c) for c in languages]
     if len({len(values) for values, _, _ in checked}) > 1:
         shapes = ", ".join(f"{c} {len(v)}" for c, (v, _, _) in zip(languages, checked, strict=True))

@@ -282,7 +282,9 @@ def interval_sources(
     covering = [name for name in arrays.reward_models if arrays.reward(name, arrays.languages)]
     model = reward_model or ("cross" if "cross" in covering else next(iter(covering), None))
     if model and model not in covering:
-        raise ValueError(f"reward model {model!r} does not cover all languages; those that do: {', '.join(covering) or 'none'}")
+        raise ValueError(
+            f"reward model {model!r} does not cover all languages; those that do: {', '.join(covering) or 'none'}"
+        )
     arms = [(name, *how) for how in [("oracle", None), *([("best_of_k", model)] if model else [])] for name in pools]
 
     def figures(arrays: CandidateArrays) -> Array:

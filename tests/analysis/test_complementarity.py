@@ -9,7 +9,7 @@ import pytest
 
 from bestofl_lib.analysis import complementarity as co
 from bestofl_lib.analysis.arrays import CandidateArrays
-from bestofl_lib.analysis.best_of_k import best_of_shares
+from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_allocation, coverage_of_shares
 
 
@@ -77,7 +77,7 @@ def test_shapley_equals_the_sum_over_all_sets(arrays, objective, budget):
     for size in range(1, 5):
         for chosen in combinations(arrays.languages, size):
             tables = ({c: rewards[c] for c in chosen}, {c: correct[c] for c in chosen})
-            worth[chosen] = best_of_shares(*tables, budget).mean()
+            worth[chosen] = Contest.of(*tables).shares([budget]).mean()
     table = co.shapley(arrays, budget, objective, replicates=200)
     for code, got in table.select("language", "shapley").iter_rows():
         rest = [c for c in arrays.languages if c != code]

@@ -8,7 +8,8 @@ import pytest
 from one_arm import majority_of_shares, weighted_vote_of_shares
 
 from bestofl_lib.analysis.arms import STRATEGIES, arm_values, vote_weight, votes_of
-from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares
+from bestofl_lib.analysis.best_of_k import best_of_k
+from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage_of_shares
 from bestofl_lib.analysis.curves import curves, curves_by_level, default_budgets, interval_sources
 from bestofl_lib.analysis.majority import majority
@@ -61,7 +62,7 @@ def test_at_budget_1_every_strategy_is_a_random_draw(table):
 
 def test_figures_are_those_of_the_estimators(arrays, table):
     correct = {c: arrays.is_correct[c] for c in arrays.languages}
-    want = best_of_shares(arrays.rewards["cross"], correct, 8).mean()
+    want = Contest.of(arrays.rewards["cross"], correct).shares([8]).mean()
     assert pick(table, "mixed", "best_of_k", "cross", 8)["accuracy"] == pytest.approx(want)
     want = best_of_k(arrays.rewards["mono-th"]["th"], correct["th"], 2).mean()
     assert pick(table, "th", "best_of_k", "mono", 2)["accuracy"] == pytest.approx(want)
@@ -290,7 +291,7 @@ def test_hundreds_of_tied_rewards_choose_as_chance_does():
     rng = np.random.default_rng(6)
     correct = {c: (rng.random((3, 400)) < share).astype(float) for c, share in (("en", 0.9), ("th", 0.2), ("sw", 0.5))}
     tied = {c: np.zeros((3, 400)) for c in correct}
-    got = best_of_shares(tied, correct, budgets=[3, 64, 500, 1200])
+    got = Contest.of(tied, correct).shares([3, 64, 500, 1200])
     want = np.mean([table.mean(1) for table in correct.values()], 0)
     np.testing.assert_allclose(got, np.repeat(want[:, None], 4, 1), atol=1e-10)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_arm import best_of_allocation, majority_of_shares, weighted_vote_of_shares
 
-from bestofl_lib.analysis.best_of_k import best_of_k, best_of_shares
+from bestofl_lib.analysis.best_of_k import best_of_k
 from bestofl_lib.analysis.contest import Contest
 from bestofl_lib.analysis.coverage import coverage, coverage_of_allocation, coverage_of_shares
 from bestofl_lib.analysis.majority import majority
@@ -122,7 +122,7 @@ def test_equal_shares_equal_the_mean_over_all_leftover_draws(pool):
     sizes = {c: len(v) for c, v in rewards.items()}
     arrays = [{c: row(v) for c, v in table.items()} for table in (rewards, correct)]
     budgets = list(range(1, len(pool) * min(sizes.values()) + 1))
-    best = best_of_shares(*arrays, budgets=budgets)[0]
+    best = Contest.of(*arrays).shares(budgets)[0]
     covered = coverage_of_shares(arrays[1], budgets=budgets)[0]
     for k in budgets:
         options = list(share_allocations(list(pool), k))
@@ -237,7 +237,7 @@ def test_a_thousand_candidates_in_two_tied_languages_lose_no_precision():
     for a, b in ((1, 1), (512, 512), (300, 7), (1, 511)):
         want = (a * 300 / 512 + b * 5 / 512) / (a + b)
         assert best_of_allocation(rewards, correct, {"en": a, "th": b})[0] == pytest.approx(want, abs=1e-12)
-    got = best_of_shares(rewards, correct, budgets=[2, 5, 1024])[0]
+    got = Contest.of(rewards, correct).shares([2, 5, 1024])[0]
     assert got == pytest.approx(305 / 1024, abs=1e-12)
 
 
@@ -272,7 +272,7 @@ def test_equal_rewards_make_every_budget_a_random_choice():
 def test_a_language_without_a_correct_answer_gives_zero():
     correct = {"en": np.ones((1, 2), bool), "th": np.zeros((1, 2), bool)}
     assert coverage_of_allocation(correct, {"th": 2})[0] == 0
-    assert best_of_shares({c: np.zeros((1, 2)) for c in correct}, correct, 2)[0] == pytest.approx(0.5)
+    assert Contest.of({c: np.zeros((1, 2)) for c in correct}, correct).shares([2])[0, 0] == pytest.approx(0.5)
 
 
 def test_a_payoff_may_be_any_number():
@@ -314,7 +314,7 @@ def test_a_reward_that_is_not_a_number_names_its_candidate(bad):
         (lambda: best_of_k(np.ones((1, 2)), np.ones((1, 2))), "either budget"),
         (lambda: best_of_k(np.ones((1, 2)), np.ones((1, 3)), 1), "rewards are"),
         (lambda: coverage(np.array([3]), np.array([2]), 1), "3 correct of 2"),
-        (lambda: best_of_shares({"en": np.ones((1, 2))}, {"th": np.ones((1, 2))}, 1), "no rewards for th"),
+        (lambda: Contest.of({"en": np.ones((1, 2))}, {"th": np.ones((1, 2))}), "no rewards for th"),
         (lambda: majority_of_shares({"en": np.ones((1, 2))}, np.zeros(1), [1], draws=1), "draws is 1"),
     ],
 )
