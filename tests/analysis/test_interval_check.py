@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import poisson
 
 from bestofl_lib.analysis import interval_check
 from bestofl_lib.analysis.interval_check import as_markdown, check
@@ -39,6 +41,15 @@ def test_an_interval_that_is_too_narrow_would_be_seen(monkeypatch):
     monkeypatch.setattr(interval_check.un, "mean_interval", narrow)
     found = check(accuracies=(0.5,), problems=(50,), studies=120, replicates=400)
     assert found.filter(pl.col("figure") == "best of 4")["covered"][0] < 0.85
+
+
+def test_what_the_page_says_of_few_differing_problems_is_true():
+    def rejected(least: int, mean: float) -> float:  # all of `least` or more that differ favour one side
+        n = np.arange(least, 200)
+        return float((poisson.pmf(n, mean) * 2 * 0.5**n).sum())
+
+    assert max(rejected(3, mean) for mean in np.arange(0.1, 20, 0.1)) == pytest.approx(0.089, abs=5e-4)
+    assert rejected(4, 1.7) < 0.01 < rejected(4, 1.8)
 
 
 def test_the_page_says_how_it_was_made_and_holds_every_row(table):
