@@ -35,8 +35,6 @@ _MATHEMATICS = re.compile(
     re.DOTALL,
 )
 _NOT_WORDS = re.compile(r"https?://\S+|<[^<>\n]{0,60}>|[^\w\s'’\u0900-\u0DFF\u0E00-\u0E7F]+|[\d_]+")
-_BLANKS = re.compile(r"\s+")
-_LONE_LETTERS = re.compile(r"(?<!\S)[A-Za-z](?!\S)")
 
 
 def words_only(completion: str) -> str:
@@ -47,8 +45,8 @@ def words_only(completion: str) -> str:
     """
     half = _KEPT // 2
     text = completion if len(completion) <= _KEPT else completion[:half] + " " + completion[-half:]
-    text = _NOT_WORDS.sub(" ", _MATHEMATICS.sub(" ", text))
-    return _BLANKS.sub(" ", _LONE_LETTERS.sub(" ", text)).strip()
+    words = _NOT_WORDS.sub(" ", _MATHEMATICS.sub(" ", text)).split()
+    return " ".join([word for word in words if len(word) > 1 or not (word.isascii() and word.isalpha())])
 
 
 @cache
