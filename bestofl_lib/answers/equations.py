@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from bestofl_lib.languages import PIVOT
 from bestofl_lib.numbers.marks import UNIFORM, uniform
 from bestofl_lib.numbers.written import SIGNS, VULGAR, numbers_in
 
@@ -83,6 +84,9 @@ _EQUATED = rf"(?s)[{_NUMERIC}].*=[\s()~,;:.\\{SIGNS}–-]*(?:[{_NUMERIC}]|[dtc]?
 _OPENING = rf"^[^{_NUMERIC}]*([\p{{L}}--[c]][^{_NUMERIC}\p{{L}}]*[0-9])"  # \frac1 stays whole
 _CLOSING = rf"([0-9][^{_NUMERIC}\\\p{{L}}]*\p{{L}}[^{_NUMERIC}\\\s]*\s)[^{_NUMERIC}]*$"
 
+# Behind the first digit no word, and no mark that two languages may read differently.
+_IN_ANY = r"^[^0-9]*[0-9](?:[^\p{L}.,{\\]|\\times|\\cdot|\\div)*\.?$"
+
 
 def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFrame:
     """How many equations each completion writes down, and how many of them are false.
@@ -99,6 +103,7 @@ def count_equations(completions: pl.Series, languages: pl.Series) -> pl.DataFram
         .explode("formula")
         .filter(formula.str.contains(_EQUATED))
         .with_columns(formula.str.replace(_OPENING, "$1").str.replace(_CLOSING, "$1").str.strip_chars())
+        .with_columns(language=pl.when(formula.str.contains(_IN_ANY)).then(pl.lit(PIVOT)).otherwise("language"))
     )
     distinct = formulas.select("language", "formula").unique()  # samples of one problem write the same again and again
     readers = {code: _Reader(code) for code in distinct["language"].unique()}
