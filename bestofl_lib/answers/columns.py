@@ -208,10 +208,18 @@ def _last(words: list[str], text: pl.Expr = _TEXT) -> pl.Expr:
     return text.str.find_many(words, overlapping=True).list.max()
 
 
-def _characters_before(place: pl.Expr) -> pl.Expr:
-    """A place in bytes as one in characters; -1 where it is null."""
-    before = _TEXT.cast(pl.Binary).bin.slice(0, place).cast(pl.String)
-    return pl.when(place.is_null()).then(-1).otherwise(before.str.len_chars().cast(pl.Int64))
+def _with_last(frame: pl.DataFrame, name: str, words: list[str]) -> pl.DataFrame:
+    """A column more: the place, in characters, where the last of some words starts; -1 where there is none."""
+
+    def placed(rows: pl.DataFrame, text: pl.Expr) -> pl.DataFrame:
+        behind = text.cast(pl.Binary).bin.slice(_last(words, text)).cast(pl.String)
+        return rows.with_columns((_TEXT.str.len_chars().cast(pl.Int64) - behind.str.len_chars()).alias(name))
+
+    near = placed(frame, _TEXT.str.tail(_NEAR_THE_END))
+    without = pl.col(name).is_null()
+    return pl.concat([near.filter(~without), placed(near.filter(without), _TEXT)]).with_columns(
+        pl.col(name).fill_null(-1)
+    )
 
 
 def _read_by_piece(pieces: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
@@ -248,10 +256,9 @@ def _read_whole(frame: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
     """
     known = pieces.filter(pl.col("wanted") == "cue").select("row", cue=pl.col("before").cast(pl.Int64).fill_null(-1))
     frame = frame.join(known, on="row", how="left")
-    headings, cues = (_characters_before(_last(words)) for words in (phrases().heading_words, phrases().cue_words))
-    cued = frame.filter(pl.col("cue").is_not_null()).with_columns(heading=headings)
-    other = frame.filter(pl.col("cue").is_null()).with_columns(cue=pl.when(~_has_unseen()).then(cues))
-    whole = pl.concat([cued, other], how="diagonal")
+    cued = _with_last(frame.filter(pl.col("cue").is_not_null()), "heading", phrases().heading_words)
+    other = _with_last(frame.filter(pl.col("cue").is_null()), "cue", phrases().cue_words)
+    whole = pl.concat([cued, other.with_columns(pl.when(~_has_unseen()).then("cue").alias("cue"))], how="diagonal")
     once = cache(_whole)
     read = [once(*row) for row in whole.select("completion", "language", "cue", "heading").iter_rows()]
     return whole.select("row").hstack(_rows(read))
