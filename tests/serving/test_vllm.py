@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -23,9 +24,12 @@ from bestofl_lib.answers.columns import read_answers
 from bestofl_lib.candidates.endpoint_sampler import EndpointSampler
 from bestofl_lib.candidates.sampling import generate
 from bestofl_lib.candidates.store import Store
+from bestofl_lib.files import ROOT
 from bestofl_lib.models.contract import Request, Sampling
 from bestofl_lib.models.servers import Patience
 from bestofl_lib.problems.load import load
+from bestofl_lib.runs import Folders, Run
+from bestofl_lib.study.run import run_study
 
 PYTHON = os.environ.get("BESTOFL_VLLM_PYTHON", "")
 POLICY = Path("data/lab/policy").resolve()
@@ -138,6 +142,28 @@ def test_a_slice_of_the_lab_is_solved_as_often_as_in_this_process(policy, tmp_pa
         error = difference.std() / len(rows) ** 0.5
         print(f"{language}: {rows['is_correct'].mean():.3f} served, {rows['is_correct_right'].mean():.3f} in process")
         assert abs(difference.mean()) <= 3.5 * error + 1e-9  # four languages: about 1 in 500 by chance
+
+
+def test_the_study_of_the_lab_over_the_server_agrees_with_the_study_in_this_process(policy, tmp_path, monkeypatch):
+    folders = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    monkeypatch.setenv("BESTOFL_RUNS", str(folders.runs))  # the notebooks' own processes read it
+    few = {
+        "languages": "en,sw", "train_problems": "30", "train_candidates": "4", "dev_problems": "8", "rows": "60",
+        "test_problems": "40", "test_candidates": "8", "budgets": "[2, 4]",
+    }  # fmt: skip
+    served = {"model": policy, "served_model": "lab", "seeded": "false"}
+    accuracy = {}
+    for name, where in (("local", {}), ("served", served)):
+        page = run_study("lab", few | where | {"run": name}, folders=folders).read_text("utf8")
+        run = Run(name, folders.runs)
+        accuracy[name] = run.read("accuracy")
+        assert len(run.read("claims")) and len(run.read("rewards")) and ("vllm" in page) == (name == "served")
+    both = accuracy["served"].join(accuracy["local"], on="language")
+    assert len(both) == 2
+    for row in both.iter_rows(named=True):
+        print(f"\n{row['language']}: {row['accuracy']:.3f} served, {row['accuracy_right']:.3f} in process, as studies")
+        error = math.hypot(row["high"] - row["low"], row["high_right"] - row["low_right"]) / 3.92
+        assert abs(row["accuracy"] - row["accuracy_right"]) <= 3 * error
 
 
 def test_served_rewards_are_those_of_transformers(policy, tmp_path):
