@@ -410,7 +410,7 @@ def arrays_of_run(
 
 
 def _short_keys(problems: pl.DataFrame) -> list[pl.Expr]:
-    """The key's texts as numbers that sort alike: millions of rows are sorted and joined in half the memory."""
+    """The key's texts as numbers that sort alike: millions of rows are sorted and joined in less memory."""
     return [
         pl.col(name).cast(pl.Enum(problems[name].unique().sort()), strict=False) for name in ("problem_id", "language")
     ]
