@@ -47,6 +47,12 @@ class Trial:
         if not 0 <= self.english < 1:
             raise ValueError(f"english={self.english}: use a share above 0 and below 1, or 0 to leave it as it is")
 
+    @property
+    def place(self) -> str:
+        """Name of the folder of its reward models; ways that differ in the aggregation of steps train the same ones."""
+        changes = [part.strip() for part in self.name.split(",") if part.split()[:1] != ["aggregation"]]
+        return "".join(c if c.isalnum() or c in ".-" else "_" for c in ", ".join(changes))
+
 
 def trials_of(base: str | Path, settings: TrainingSettings, changes: Sequence[str]) -> list[Trial]:
     """The run's own way, and one trial per text of changes.
@@ -102,7 +108,7 @@ def compare_trials(
 
     Args:
         candidates, readings, problems: tables as in `bestofl_lib.tables`, with the splits "train" and "dev".
-        folder: where the reward models of the comparison go, one sub-folder per trial and training.
+        folder: where the reward models of the comparison go, one sub-folder per way to train and training.
         variants: see `train_reward_models`.
         trainings: of each reward model, with the seeds settings.seed, settings.seed + 1, …
         step_labels: table, for trials with readout "steps".
@@ -125,7 +131,7 @@ def compare_trials(
         rewards, trained = [], []
         started = time.monotonic()
         for seed in range(trial.settings.seed, trial.settings.seed + trainings):
-            place = folder / "".join(c if c.isalnum() or c in ".-" else "_" for c in trial.name) / str(seed)
+            place = folder / trial.place / str(seed)
             learnt = training_part(candidates, train, trial, seed)
             trained.append(
                 train_reward_models(

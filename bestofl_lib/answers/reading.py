@@ -150,7 +150,8 @@ def found_by(completion: str, code: str, known: Cues = _NOTHING_KNOWN) -> tuple[
     begin = behind_thinking(completion)
     if begin is None:
         return None, Reading(None, note="thinking never ends")
-    if not completion[begin:].strip():
+    solution = completion[begin:]
+    if not solution or solution.isspace():
         return None, Reading(None, note="empty")
     text = uniform(completion)
     rule, found = _find(text, begin, code, known)

@@ -13,6 +13,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
 from bestofl_lib.languages import LANGUAGES
 
 THREE_DIGITS = "three digits after the mark read as thousands"  # the note where the ambiguous mark was decided
@@ -67,8 +69,10 @@ _UNIFORM = {
 }
 
 UNIFORM = {chr(code): chr(to) if isinstance(to, int) else to for code, to in _UNIFORM.items()}
-# of the basic plane alone: a class beyond it is tested range by range, forty times slower
-_NOT_UNIFORM = re.compile("[" + "".join(re.escape(chr(code)) for code in sorted(_UNIFORM) if code < 0x10000) + "]")
+_IN_UTF_16 = np.arange(0x10000, dtype="<u2")  # what each code of the basic plane becomes
+for _char, _becomes in UNIFORM.items():
+    if ord(_char) < len(_IN_UTF_16):
+        _IN_UTF_16[ord(_char)] = ord(_becomes)
 
 _WRITTEN = {to: [to, *(char for char, becomes in UNIFORM.items() if becomes == to)] for to in set(UNIFORM.values())}
 
@@ -113,9 +117,12 @@ def uniform(text: str) -> str:
     """
     if text.isascii():
         return text
-    beyond_basic_plane = len(text.encode("utf-16-le", "surrogatepass")) > 2 * len(text)
-    odd = set(text) & UNIFORM.keys() if beyond_basic_plane else set(_NOT_UNIFORM.findall(text))
-    for char in odd:
+    codes = text.encode("utf-16-le", "surrogatepass")
+    if len(codes) == 2 * len(text):
+        same = _IN_UTF_16[np.frombuffer(codes, "<u2")].tobytes().decode("utf-16-le", "surrogatepass")
+        if len(same) == len(text):  # else two halves of a surrogate pair, given one by one, became one character
+            return same
+    for char in set(text) & UNIFORM.keys():
         text = text.replace(char, UNIFORM[char])
     return text
 
