@@ -215,7 +215,7 @@ def _apart(code: str, between: str, behind: bool, before: bool) -> bool:
 def _in_context(formula: str, code: str) -> tuple[list[_Number], list[str]]:
     """The numbers of `numbers_in`, and the texts before, between and behind them."""
     numbers, between, at = [], [], 0
-    for value, start, end, _ in numbers_in(formula, 0, len(formula), code, len(formula)):
+    for value, start, end, _ in numbers_in(formula, 0, len(formula), code):
         written = formula[start:end]
         exact = None if value is None else _simplest(value)
         numbers.append(_Number(exact, "/" in written or "frac" in written, written[0] in "-–"))

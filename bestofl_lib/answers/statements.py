@@ -196,11 +196,14 @@ _SEVERAL = "several numbers in the sentence"
 _NO_CUE = "no cue"
 
 
-def best_of(text: str, start: int, end: int, code: str, line: int | None = None) -> Found | None:
+def best_of(
+    text: str, start: int, end: int, code: str, line: int | None = None, known: list[Number] | None = None
+) -> Found | None:
     """The last bold number between two places, else the last number outside trailing brackets.
 
     Args:
         line: where the line of `start` begins, so that its bold marks are paired rightly.
+        known: the numbers between the places, where they have been looked for.
     """
     bold = None
     for match in _BOLD.finditer(text, start if line is None else line, end):
@@ -208,7 +211,7 @@ def best_of(text: str, start: int, end: int, code: str, line: int | None = None)
         inside = numbers_in(text, match.start(group), match.end(group), code) if match.start(group) >= start else []
         if inside:
             bold = inside[-1]
-    numbers = numbers_in(text, start, end, code)
+    numbers = numbers_in(text, start, end, code) if known is None else known
     if bold is None:
         bracketed = BRACKETED_END.search(text, start, end)
         outside = [n for n in numbers if bracketed is None or n.start < bracketed.start()]
@@ -302,7 +305,8 @@ def without_cue(text: str, begin: int, code: str) -> tuple[str | None, Found | N
         found = best_of(text, concluded.end(), end, code)
         if found is not None:
             return "conclusion", Found(found.value, found.start, found.end, found.note or _NO_CUE)
-    found = best_of(text, text.rfind("\n", start, last.start) + 1 or start, end, code)
+    line = text.rfind("\n", start, last.start) + 1 or start
+    found = best_of(text, line, end, code, known=[n for n in numbers if n.start >= line])
     if found is None:
         return None, None
     return "last_number", Found(found.value, found.start, found.end, found.note or _NO_CUE)

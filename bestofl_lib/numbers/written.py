@@ -287,7 +287,7 @@ def _both_forms(word: str) -> set[str]:
     return {unicodedata.normalize(form, word) for form in ("NFC", "NFD")} | {word}
 
 
-def numbers_in(text: str, start: int, end: int, code: str, limit: int = 200) -> list[Number]:
+def numbers_in(text: str, start: int, end: int, code: str) -> list[Number]:
     """All numbers in digits between two places, left to right; digits inside a Latin word (CO2, m2) are none.
 
     Time: linear, since each number is passed over once.
@@ -295,7 +295,7 @@ def numbers_in(text: str, start: int, end: int, code: str, limit: int = 200) -> 
     found: list[Number] = []
     at = start
     window = text[:end] if end < len(text) else text
-    while len(found) < limit and (hit := _START.search(window, at, end)):
+    while hit := _START.search(window, at, end):
         number = number_at(window, hit.start(), code)
         if number is None:
             at = hit.end()

@@ -439,6 +439,20 @@ def test_an_answer_before_a_megabyte_is_found() -> None:
     assert read_answer("bla " * 250_000 + "The answer is 18.", "en").value == 18
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("We add " + " and ".join(str(n) for n in range(1, 301)) + " and 9000.", "last_number"),
+        ("The answer, which we count as " + "; ".join("7" * 300) + "; 9000.", "cue_sentence"),
+        ("We count.\n\nTherefore we have " + "; ".join("7" * 300) + "; 9000.", "conclusion"),
+    ],
+    ids=lambda given: given if len(given) < 20 else "",
+)
+def test_the_last_number_counts_however_many_stand_before_it(text: str, rule: str) -> None:
+    reading = read_answer(text, "en")
+    assert (reading.answer, reading.rule) == ("9000", rule)
+
+
 def test_a_number_of_a_hundred_thousand_digits_is_no_answer_and_says_so() -> None:
     reading = read_answer("The answer is " + "9" * 100_000, "en")
     assert reading.value is None and reading.note == "100000 digits"

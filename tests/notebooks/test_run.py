@@ -198,6 +198,8 @@ def test_steps_are_labelled_by_rollouts_and_tried_beside_the_own_way_on_dev_prob
     assert set(labels["problem_id"]) == set(train) and set(labels["rollouts"]) == {1, 2}
     assert len(run.candidates("train")) == labels.select(*KEY).n_unique() < len(labels)
     assert trials["trial"].n_unique() == 5 and trials["rows"].n_unique() == 1
+    trained = list((run.folder / "reward_trials").rglob("reward_model.json"))
+    assert len(trained) == 2 * 2, "an aggregation trains nothing: multi and cross of the run's own way and of steps"
     assert trials["auc"].min() > 0.7
     page = (folders.reports / "lab_steps" / "12_label_steps.html").read_text("utf8")
     assert "are lost in their first step" in page
