@@ -183,7 +183,7 @@ def quality_of_trial(
     pool: CandidateArrays,
     seconds: float,
 ) -> pl.DataFrame:
-    """One row of `reward_trials` per reward model.
+    """One row of `reward_trials` per reward model; those of single languages are one, "mono", each in its language.
 
     Args:
         name: of the trial.
@@ -192,11 +192,14 @@ def quality_of_trial(
         pool: the candidates of these problems with these rewards.
         seconds: of one training of all reward models.
     """
+    kind = pl.col("reward_model").str.replace("^mono-.*$", "mono")
+    rewards, trained = rewards.with_columns(kind), trained.with_columns(kind)
     within = within_problem_auc(rewards, readings).filter(pl.col("language").is_null())
     across = across_language_accuracy(rewards, readings).filter(pl.col("chosen_language").is_null())
     across = across.select("reward_model", across="accuracy", across_low="low", across_high="high")
     table = trained.group_by("reward_model", maintain_order=True).agg(
-        pl.col("rows", "n_problems", "n_candidates").mean().round().cast(pl.Int32), trainings=pl.len().cast(pl.Int32)
+        pl.col("rows", "n_problems", "n_candidates").mean().round().cast(pl.Int32),
+        trainings=pl.col("seed").n_unique().cast(pl.Int32),
     )
     chosen = pl.DataFrame([_accuracy_of_choices(pool, model) for model in table["reward_model"]])
     for part in (within, across, chosen):

@@ -259,7 +259,7 @@ TABLES: dict[str, Table] = {
         "13_try_reward_settings",
         {
             "trial": pl.String,  # what was changed, as it was asked for
-            "reward_model": pl.String,
+            "reward_model": pl.String,  # "mono": those of single languages, each in its own
             "rows": pl.Int32,  # training pairs, as the next two a mean over trainings
             "n_problems": pl.Int32,  # problems that its pairs come from
             "n_candidates": pl.Int32,  # distinct candidates in its pairs

@@ -8,6 +8,7 @@ from made_up_world import make_world
 
 pytest.importorskip("torch")
 
+from bestofl_lib.analysis.reward_quality import within_problem_auc
 from bestofl_lib.display import charts, takeaways
 from bestofl_lib.experiments import OWN, Trial, compare_trials, training_part, trials_of
 from bestofl_lib.rewards.scoring import score
@@ -101,6 +102,22 @@ def test_what_was_trained_is_not_trained_again(compared, world, tiny_policy):
     )  # fmt: skip
     assert again.drop("seconds").equals(table.filter(pl.col("trial").is_in([OWN, "rows 12"])).drop("seconds"))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("head.safetensors")} == heads
+
+
+def test_models_of_single_languages_are_one_way_each_in_its_language(world, tiny_policy, tmp_path):
+    problems, candidates, readings = world
+    table = compare_trials(
+        candidates, readings, problems, trials=trials_of(tiny_policy, SETTINGS, []), folder=tmp_path,
+        variants=("mono", "cross"), trainings=2, device="cpu",
+    )  # fmt: skip
+    assert table["reward_model"].to_list() == ["mono", "cross"] and set(table["trainings"]) == {2}
+    assert table.null_count().sum_horizontal().item() == 0
+    dev = problems.filter(pl.col("split") == "dev")
+    rewards = pl.concat(score(candidates, dev, tmp_path / "as_the_run" / str(i), device="cpu").rewards for i in (0, 1))
+    own = within_problem_auc(rewards.filter(pl.col("reward_model") != "cross"), readings).drop_nulls("language")
+    assert own["reward_model"].to_list() == [f"mono-{code}" for code in own["language"]]
+    assert table["auc"][0] == pytest.approx((own["auc"] * own["n_problems"]).sum() / own["n_problems"].sum())
+    assert charts.reward_trials(table) and "mono ranks best" in takeaways.reward_trials(table).data
 
 
 def test_languages_and_the_share_of_english_shape_what_is_learnt_from(world):
