@@ -6,8 +6,10 @@ what the base says about a text is computed once for all of them. The reward mod
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
 from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.languages import PIVOT
-from bestofl_lib.progress import tracked
+from bestofl_lib.progress import duration, tracked
 from bestofl_lib.rewards.scoring import score
 from bestofl_lib.rewards.spec import TrainingSettings
 from bestofl_lib.rewards.training import train_reward_models
@@ -133,17 +135,21 @@ def compare_trials(
         for seed in range(trial.settings.seed, trial.settings.seed + trainings):
             place = folder / trial.place / str(seed)
             learnt = training_part(candidates, train, trial, seed)
-            trained.append(
-                train_reward_models(
-                    learnt, readings, train, base=trial.base, folder=place, variants=variants,
-                    settings=replace(trial.settings, seed=seed), device=device, cache=folder / "cache",
-                    step_labels=step_labels,
-                )
-            )  # fmt: skip
-            rewards.append(score(candidates, dev, place, device=device, cache=folder / "cache").rewards)
+            with redirect_stdout(io.StringIO()):  # forecasts of every training would bury what comes out
+                trained.append(
+                    train_reward_models(
+                        learnt, readings, train, base=trial.base, folder=place, variants=variants,
+                        settings=replace(trial.settings, seed=seed), device=device, cache=folder / "cache",
+                        step_labels=step_labels,
+                    )
+                )  # fmt: skip
+                rewards.append(score(candidates, dev, place, device=device, cache=folder / "cache").rewards)
         seconds = (time.monotonic() - started) / trainings
         pool = CandidateArrays.of(candidates, readings, pl.concat(rewards), problems, split="dev", drop_incomplete=True)
-        parts.append(quality_of_trial(trial.name, pl.concat(trained), pl.concat(rewards), readings, pool, seconds))
+        found = quality_of_trial(trial.name, pl.concat(trained), pl.concat(rewards), readings, pool, seconds)
+        told = [f"{model} {auc:.3f}" for model, auc in found.select("reward_model", "auc").drop_nulls().iter_rows()]
+        print(f"{trial.name}: AUC {', '.join(told) or 'unknown'}; {duration(seconds)} for each training", flush=True)
+        parts.append(found)
     return check_table("reward_trials", pl.concat(parts))
 
 

@@ -91,7 +91,9 @@ def test_the_best_completion_is_chosen_by_the_rewards_of_each_training(compared,
     assert row["english"].item() == pytest.approx(sum(shares) / len(shares))
 
 
-def test_what_was_trained_is_not_trained_again(compared, world, tiny_policy):
+def test_what_was_trained_is_not_trained_again_and_each_way_is_told_when_it_is_done(
+    compared, world, tiny_policy, capsys
+):
     table, folder = compared
     problems, candidates, readings = world
     heads = {path: path.stat().st_mtime_ns for path in folder.rglob("head.safetensors")}
@@ -100,6 +102,9 @@ def test_what_was_trained_is_not_trained_again(compared, world, tiny_policy):
         candidates, readings, problems, trials=trials_of(tiny_policy, SETTINGS, ["rows 12"]), folder=folder,
         trainings=2, device="cpu",
     )  # fmt: skip
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in told] == [OWN, "rows 12"]
+    assert f"AUC multi {table['auc'][0]:.3f}, cross {table['auc'][1]:.3f}" in told[0]
     assert again.drop("seconds").equals(table.filter(pl.col("trial").is_in([OWN, "rows 12"])).drop("seconds"))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("head.safetensors")} == heads
 

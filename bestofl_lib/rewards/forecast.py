@@ -22,7 +22,8 @@ from bestofl_lib.rewards.reward_module import is_checkpointed
 from bestofl_lib.rewards.spec import TrainingSettings
 from bestofl_lib.text import counted
 
-_TRIED = (4, 64)  # candidates read to measure the speed, the second number where the first took less than
+# candidates read to measure the speed: the first warm up only, the last are read where those before took less than
+_TRIED = (4, 8, 64)
 _ENOUGH_SECONDS = 3.0
 _TOGETHER = 8  # of one prompt, as far as they go: prompts are shared, so single candidates would take longer
 WORTH_SAYING = 5.0  # seconds that fits of linear layers take in all, below which nothing is said of them
@@ -99,7 +100,7 @@ def _texts_per_second(
     backbone: RewardBackbone, candidates: pl.DataFrame, problems: pl.DataFrame, cache: Path
 ) -> float | None:
     """Completions that are read in a second; None where those tried are all known."""
-    speed = None
+    speed, is_warm = None, False
     for count in _TRIED:
         starts = np.linspace(0, max(0, candidates.height - _TOGETHER), max(1, count // _TOGETHER)).astype(int)
         rows = np.unique((starts[:, None] + np.arange(min(count, _TOGETHER))).clip(max=candidates.height - 1))
@@ -108,6 +109,7 @@ def _texts_per_second(
         seconds = cached_values(backbone, tried, problems, cache).seconds
         if unknown:
             speed = unknown / seconds
-            if seconds > _ENOUGH_SECONDS:
+            if is_warm and seconds > _ENOUGH_SECONDS:
                 break
+            is_warm = True
     return speed

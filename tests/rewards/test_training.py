@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -176,6 +177,19 @@ def test_a_frozen_base_says_first_how_many_trainings_there_are_their_memory_and_
     shutil.copytree(tmp_path / "a" / "cache", tmp_path / "b" / "cache")
     train_reward_models(world.candidates, world.readings, world.problems, folder=tmp_path / "b", **arguments)
     assert "nothing to read, all are known" in capsys.readouterr().out
+
+
+def test_a_slow_first_pass_does_not_count_for_the_forecast(world, tiny_policy, tmp_path, capsys, monkeypatch):
+    """The first few texts warm up; taken for the speed, they forecast 50 minutes for half a minute."""
+    seconds = iter([100.0, 4.0])
+    read = forecast.cached_values
+    monkeypatch.setattr(forecast, "cached_values", lambda *given: replace(read(*given), seconds=next(seconds)))
+    settings = TrainingSettings(readout="probe")
+    train_reward_models(
+        world.candidates, world.readings, world.problems, base=tiny_policy, folder=tmp_path, settings=settings,
+        variants=("cross",), device="cpu",
+    )  # fmt: skip
+    assert "at 1 completions/s (measured now)" in capsys.readouterr().out  # four more in four seconds
 
 
 def test_trainings_with_other_seeds_are_not_left_behind_to_be_scored(world, tiny_policy, tmp_path):
