@@ -92,6 +92,7 @@ policy: install
 
 # The base of the lab's reward models, then ways to train them compared on the dev split.
 rewards: install
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lora]'
 	$(BIN)/python data/lab/make_reward_base.py
 	$(BIN)/bestofl run lab_rewards
 

@@ -14,7 +14,6 @@ A reward model is a folder with `reward_model.json` and, by tuning:
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -44,7 +43,7 @@ from bestofl_lib.rewards.readouts import (
     TokenValue,
 )
 from bestofl_lib.rewards.served_models import ServedModel
-from bestofl_lib.rewards.spec import OUTSIDE, RewardModelSpec, reward_models
+from bestofl_lib.rewards.spec import OUTSIDE, RewardModelSpec, check_peft, reward_models
 from bestofl_lib.rewards.step_texts import QWEN_SYSTEM, STEP_TEXTS, MarkedTexts, OwnSteps
 from bestofl_lib.rewards.texts import CandidateTexts
 from bestofl_lib.rewards.ways import STEP_WAYS, ExternalModel, way_of
@@ -404,8 +403,7 @@ def safetensors_files(source: str | Path, revision: str | None, prefix: str) -> 
 
 
 def _merge_adapter(backbone: RewardBackbone, folder: Path, spec: RewardModelSpec) -> None:
-    if importlib.util.find_spec("peft") is None:
-        raise ValueError(f"reward model {spec.name!r} is a lora adapter, which needs peft; pip install 'bestofl[lora]'")
+    check_peft(f"reward model {spec.name!r}, a lora adapter,")
     from peft import PeftModel
 
     adapted = PeftModel.from_pretrained(backbone.model, str(folder), use_safetensors=True)

@@ -6,6 +6,7 @@ It knows settings and JSON files; it opens no model and imports no model library
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -141,6 +142,16 @@ class TrainingSettings:
             row = f"{p}\0{a}\0{i}\0{b}\0{j}\0{content[p, a, i]}\0{content[p, b, j]}\1"
             digest.update(row.encode("utf8", "replace"))
         return digest.hexdigest()
+
+
+def check_peft(what: str) -> None:
+    """Refuse what needs an adapter where the library for adapters is not installed.
+
+    Args:
+        what: needs it, as the subject of the message.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError(f"{what} needs peft, which is not installed; pip install 'bestofl[lora]'")
 
 
 @dataclass(frozen=True)

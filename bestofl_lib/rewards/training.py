@@ -10,7 +10,6 @@ our choice.
 from __future__ import annotations
 
 import gc
-import importlib.util
 import shutil
 import time
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ from bestofl_lib.rewards.heads import fit_head, fit_values
 from bestofl_lib.rewards.opening import read_by
 from bestofl_lib.rewards.pairs import available_pairs, reward_model_names, training_pairs
 from bestofl_lib.rewards.readouts import Likelihood, PrefixProbe, Probe
-from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings
+from bestofl_lib.rewards.spec import TRAINED, RewardModelSpec, TrainingSettings, check_peft
 from bestofl_lib.rewards.step_texts import OwnSteps
 from bestofl_lib.rewards.steps import beginnings, step_ends
 from bestofl_lib.tables import KEY
@@ -124,10 +123,8 @@ def train_reward_models(
             labels of steps.
     """
     settings = settings or TrainingSettings()
-    if settings.tuning == "lora" and importlib.util.find_spec("peft") is None:
-        raise ValueError(
-            "tuning 'lora' needs peft, which is not installed; pip install 'bestofl[lora]', or use 'frozen' or 'full'"
-        )
+    if settings.tuning == "lora":
+        check_peft("tuning 'lora'")
     table = _training_candidates(candidates, readings, problems)
     if settings.readout == "steps":
         table = with_targets(table, step_labels, settings.step_target)

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,39 @@ def check_models(run: Run, steps: list[Step]) -> None:
                     check_options(model, step.effective)
             except (OSError, ValueError, ImportError) as error:
                 raise StudyError(f"-p {parameter}={model}: {error}") from error
+
+
+def check_trainings(run: Run, steps: list[Step]) -> None:
+    """Look at how reward models are to be trained in every notebook that has not run yet.
+
+    Raises:
+        StudyError: settings that exclude each other, a change that is none, a base that is not there, or a library
+            that is not installed.
+    """
+    from bestofl_lib.rewards.spec import TrainingSettings, check_peft
+
+    records = run.notebook_records()
+    for step in steps:
+        values = step.effective
+        if "readout" not in values or records.get(step.name, {}).get("status") == "done":
+            continue
+        given = {f.name: values[f.name] for f in fields(TrainingSettings) if f.name in values}
+        unset = {f.name: None for f in fields(TrainingSettings) if f.default is None and not values.get(f.name)}
+        try:
+            settings = TrainingSettings(**given | unset)
+            every = [settings]
+            if values.get("changes"):
+                from bestofl_lib.experiments import trials_of
+                from bestofl_lib.models.identity import config_path
+
+                trials = trials_of(values["reward_base"], settings, values["changes"])
+                every += [trial.settings for trial in trials]
+                for base in {trial.base for trial in trials} - {values["reward_base"]}:
+                    config_path(base, None)
+            if any(one.tuning == "lora" for one in every):
+                check_peft("tuning 'lora'")
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{step.name}: {error}") from error
 
 
 def check_folders(run: Run, folders: Folders) -> None:

@@ -10,7 +10,7 @@ from bestofl_lib.languages import PIVOT, language
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.freshness import states
-from bestofl_lib.study.guards import check_models, check_not_finished_otherwise
+from bestofl_lib.study.guards import check_models, check_not_finished_otherwise, check_trainings
 from bestofl_lib.study.notebooks import find_notebook
 from bestofl_lib.study.parameters import choices
 from bestofl_lib.study.plan import Step, Study, declared_parameters, load_study, plan
@@ -61,6 +61,7 @@ def request(
     if not replace:
         check_not_finished_otherwise(run, study, chosen, overrides or {})
     check_models(run, chosen)
+    check_trainings(run, chosen)
     return asked, run, steps, chosen
 
 

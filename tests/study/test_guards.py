@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import re
 import sys
@@ -198,6 +199,30 @@ def test_candidates_from_servers_and_rewards_on_a_cluster_are_one_study(tmp_path
     values = {step.name[:2]: step.effective for step in steps}
     assert open_sampler(SERVED, served_model="lab", engine=values["01"]["engine"], device="cpu").name == "lab"
     assert values["05"]["engine"] == "ray"
+
+
+@pytest.mark.parametrize(("study", "asked", "said"), [
+    ("lab", {"tuning": "lora", "readout": "head"}, "04_train_reward_models: tuning 'lora' needs peft"),
+    ("lab_rewards", {}, "13_try_reward_settings: tuning 'lora' needs peft"),
+    ("lab", {"tuning": "full"}, "04_train_reward_models: readout 'probe' needs tuning 'frozen'"),
+    ("lab", {"learning_rate": "1e-4"}, "learning_rate: tuning 'frozen' is solved exactly"),
+    ("lab", {"folds": "1"}, "use 0 for no cross-fitting, or at least 2"),
+    ("lab_rewards", {"changes": "['row 500']"}, "'row 500' is not a change; did you mean 'rows'"),
+    ("lab_rewards", {"changes": "[base nobody/nothing]"}, "13_try_reward_settings: no model folder"),
+])  # fmt: skip
+def test_trainings_that_cannot_be_are_refused_before_any_kernel_starts(tmp_path, monkeypatch, study, asked, said):
+    """`make rewards` once stopped after an hour, at its first adapter."""
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *given: None if name == "peft" else known(name, *given)
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    places = Folders(ROOT / "notebooks", tmp_path / "runs", tmp_path / "reports")
+    with pytest.raises(StudyError, match=re.escape(said)):
+        run_study(study, asked, folders=places, say=lambda line: None)
+    assert not places.runs.exists()
+    monkeypatch.undo()
+    request("lab_rewards", {}, None, None, False, places)
 
 
 @pytest.mark.parametrize(("parameter", "value", "said"), [
