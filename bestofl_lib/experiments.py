@@ -7,7 +7,6 @@ what the base says about a text is computed once for all of them. The reward mod
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,7 +22,7 @@ from bestofl_lib.analysis.arrays import CandidateArrays
 from bestofl_lib.analysis.reward_quality import across_language_accuracy, within_problem_auc
 from bestofl_lib.analysis.uncertainty import mean_interval
 from bestofl_lib.languages import PIVOT
-from bestofl_lib.progress import duration, tracked
+from bestofl_lib.progress import tracked
 from bestofl_lib.rewards.scoring import score
 from bestofl_lib.rewards.spec import TrainingSettings
 from bestofl_lib.rewards.training import train_reward_models
@@ -131,7 +130,6 @@ def compare_trials(
     folder, parts = Path(folder), []
     for trial in tracked(trials, "ways to train compared"):
         rewards, trained = [], []
-        started = time.monotonic()
         for seed in range(trial.settings.seed, trial.settings.seed + trainings):
             place = folder / trial.place / str(seed)
             learnt = training_part(candidates, train, trial, seed)
@@ -144,11 +142,10 @@ def compare_trials(
                     )
                 )  # fmt: skip
                 rewards.append(score(candidates, dev, place, device=device, cache=folder / "cache").rewards)
-        seconds = (time.monotonic() - started) / trainings
         pool = CandidateArrays.of(candidates, readings, pl.concat(rewards), problems, split="dev", drop_incomplete=True)
-        found = quality_of_trial(trial.name, pl.concat(trained), pl.concat(rewards), readings, pool, seconds)
+        found = quality_of_trial(trial.name, pl.concat(trained), pl.concat(rewards), readings, pool)
         told = [f"{model} {auc:.3f}" for model, auc in found.select("reward_model", "auc").drop_nulls().iter_rows()]
-        print(f"{trial.name}: AUC {', '.join(told) or 'unknown'}; {duration(seconds)} for each training", flush=True)
+        print(f"{trial.name}: AUC {', '.join(told) or 'unknown'}", flush=True)
         parts.append(found)
     return check_table("reward_trials", pl.concat(parts))
 
@@ -187,7 +184,6 @@ def quality_of_trial(
     rewards: pl.DataFrame,
     readings: pl.DataFrame,
     pool: CandidateArrays,
-    seconds: float,
 ) -> pl.DataFrame:
     """One row of `reward_trials` per reward model; those of single languages are one, "mono", each in its language.
 
@@ -196,7 +192,6 @@ def quality_of_trial(
         trained: one row per reward model and training, as `train_reward_models` gives it.
         rewards: of the problems that it is judged on.
         pool: the candidates of these problems with these rewards.
-        seconds: of one training of all reward models.
     """
     kind = pl.col("reward_model").str.replace("^mono-.*$", "mono")
     rewards, trained = rewards.with_columns(kind), trained.with_columns(kind)
@@ -206,12 +201,13 @@ def quality_of_trial(
     table = trained.group_by("reward_model", maintain_order=True).agg(
         pl.col("rows", "n_problems", "n_candidates").mean().round().cast(pl.Int32),
         trainings=pl.col("seed").n_unique().cast(pl.Int32),
+        seconds=pl.col("seconds").sum() / pl.col("seed").n_unique(),
     )
     chosen = pl.DataFrame([_accuracy_of_choices(pool, model) for model in table["reward_model"]])
     for part in (within, across, chosen):
         table = table.join(part, on="reward_model", how="left")
     schema = SCHEMAS["reward_trials"]
-    return table.with_columns(trial=pl.lit(name), seconds=pl.lit(seconds)).select(schema.names()).cast(schema)
+    return table.with_columns(trial=pl.lit(name)).select(schema.names()).cast(schema)
 
 
 def _accuracy_of_choices(pool: CandidateArrays, model: str) -> dict[str, Any]:

@@ -269,7 +269,7 @@ TABLES: dict[str, Table] = {
             **_estimates("across"),  # the same of candidates in two languages
             **_estimates("mixed", "english"),  # accuracy of the best of as many completions as each language has, taken
             # from all languages or from English
-            "seconds": pl.Float64,  # of one training of all models of the trial, with scoring; less if values were kept
+            "seconds": pl.Float64,  # of one training, of all languages for mono, without what frozen models share
         },
         ("trial", "reward_model"),
     ),
