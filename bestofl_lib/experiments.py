@@ -172,10 +172,16 @@ def training_part(candidates: pl.DataFrame, train: pl.DataFrame, trial: Trial, s
         if not english.height or not others.height:
             raise ValueError(f"{trial.name!r}: the training split needs candidates in English and in another language")
         share = trial.english / (1 - trial.english)  # English candidates per other one
-        english = english.sample(min(english.height, round(others.height * share)), seed=seed)
-        others = others.sample(min(others.height, round(english.height / share)), seed=seed)
-        part = pl.concat([english, others])
+        english = _problems_of(english, others.height * share, seed)
+        part = pl.concat([english, _problems_of(others, english.height / share, seed)])
     return part
+
+
+def _problems_of(candidates: pl.DataFrame, wanted: float, seed: int) -> pl.DataFrame:
+    """About as many candidates as are wanted, or all: whole problems of a language, whose candidates make pairs."""
+    cells = candidates.select("problem_id", "language").unique(maintain_order=True)
+    drawn = cells.sample(min(cells.height, round(cells.height * wanted / candidates.height)), seed=seed)
+    return candidates.join(drawn, on=["problem_id", "language"], how="semi")
 
 
 def quality_of_trial(

@@ -134,6 +134,12 @@ def test_languages_and_the_share_of_english_shape_what_is_learnt_from(world):
     for share in (0.2, 0.5, 0.8):
         part = training_part(candidates, train, Trial("share", SETTINGS, "policy", english=share), 0)
         assert (part["language"] == "en").mean() == pytest.approx(share, abs=0.02)
+        whole = (
+            part.group_by("problem_id", "language")
+            .len()
+            .join(candidates.group_by("problem_id", "language").len(), on=["problem_id", "language", "len"], how="anti")
+        )
+        assert whole.is_empty(), "single candidates make no pairs: a problem of a language is left out or kept whole"
     with pytest.raises(ValueError, match="3 languages"):
         training_part(candidates, train, Trial("four", SETTINGS, "policy", languages=4), 0)
 
