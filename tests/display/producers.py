@@ -101,11 +101,12 @@ def _of_arrays(arrays: CandidateArrays) -> dict[str, pl.DataFrame]:
 
 def _trials(rewards: pl.DataFrame, readings: pl.DataFrame, pool: CandidateArrays) -> pl.DataFrame:
     """Two ways to train, judged as `experiments` judges them; what was learnt from is made up."""
-    learnt = pl.DataFrame({"reward_model": ["multi", "cross"], "rows": 40, "n_problems": 12, "n_candidates": 60})
+    numbers = {"seed": 0, "rows": 40, "n_problems": 12, "n_candidates": 60, "seconds": 2.5}
+    learnt = pl.DataFrame({"reward_model": ["multi", "cross"]} | numbers)
     shared = rewards.filter(pl.col("reward_model").is_in(["multi", "cross"]))
     worse = shared.with_columns(reward=-pl.col("reward"))
     return pl.concat(
-        quality_of_trial(name, learnt, part, readings, pool, 2.5)
+        quality_of_trial(name, learnt, part, readings, pool)
         for name, part in (("as the run", shared), ("rows 20", worse))
     )
 
