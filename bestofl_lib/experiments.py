@@ -50,9 +50,9 @@ class Trial:
 
     @property
     def place(self) -> str:
-        """Name of the folder of its reward models; ways that differ in the aggregation of steps train the same ones."""
+        """Name of the folder of its reward models; ways that differ in the aggregation of steps share theirs."""
         changes = [part.strip() for part in self.name.split(",") if part.split()[:1] != ["aggregation"]]
-        return "".join(c if c.isalnum() or c in ".-" else "_" for c in ", ".join(changes))
+        return "".join(c if c.isalnum() or c in ".-" else "_" for c in ", ".join(changes) or OWN)
 
 
 def trials_of(base: str | Path, settings: TrainingSettings, changes: Sequence[str]) -> list[Trial]:

@@ -43,6 +43,14 @@ def test_each_trial_changes_what_it_names_and_nothing_else():
     assert (two.languages, two.settings.loss, two.settings.rows, two.base) == (2, "bce", 40, "other")
 
 
+def test_ways_that_differ_in_the_aggregation_of_steps_alone_share_their_trainings():
+    settings = TrainingSettings(readout="steps", loss="bce")
+    trials = trials_of(
+        "policy", settings, ["aggregation min", "rows 12", "aggregation mean, rows 12", "rows 12, base a"]
+    )
+    assert [trial.place for trial in trials] == ["as_the_run", "as_the_run", "rows_12", "rows_12", "rows_12__base_a"]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -20,6 +20,7 @@ from bestofl_lib.files import explain
 from bestofl_lib.runs import Folders, Run
 from bestofl_lib.study.errors import StudyError
 from bestofl_lib.study.plan import Step
+from bestofl_lib.tables import TABLES
 from bestofl_lib.text import shortened
 
 WITHOUT_EFFECT = ("device", "workers", "batch_rows")  # parameters that may differ between two halves of one run
@@ -95,12 +96,12 @@ def check_trainings(run: Run, steps: list[Step]) -> None:
     """Look at how reward models are to be trained in every notebook that has not run yet.
 
     Raises:
-        StudyError: settings that exclude each other, a change that is none, a base that is not there, or a library
-            that is not installed.
+        StudyError: settings that exclude each other, a change that is none, a base or labels of steps that are not
+            there, or a library that is not installed.
     """
     from bestofl_lib.rewards.spec import TrainingSettings, check_peft
 
-    records = run.notebook_records()
+    records, names = run.notebook_records(), [step.name for step in steps]
     for step in steps:
         values = step.effective
         if "readout" not in values or records.get(step.name, {}).get("status") == "done":
@@ -120,6 +121,9 @@ def check_trainings(run: Run, steps: list[Step]) -> None:
                     config_path(base, None)
             if any(one.tuning == "lora" for one in every):
                 check_peft("tuning 'lora'")
+            label = TABLES["step_labels"].made_by
+            if any(one.readout == "steps" for one in every) and not run.has("step_labels") and label not in names:
+                raise ValueError(f"readout 'steps' needs labels of steps, which {label} makes: bestofl run lab_steps")
         except (OSError, ValueError) as error:
             raise StudyError(f"{step.name}: {error}") from error
 

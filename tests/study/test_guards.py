@@ -207,6 +207,8 @@ def test_candidates_from_servers_and_rewards_on_a_cluster_are_one_study(tmp_path
     ("lab", {"tuning": "full"}, "04_train_reward_models: readout 'probe' needs tuning 'frozen'"),
     ("lab", {"learning_rate": "1e-4"}, "learning_rate: tuning 'frozen' is solved exactly"),
     ("lab", {"folds": "1"}, "use 0 for no cross-fitting, or at least 2"),
+    ("lab", {"readout": "steps", "loss": "bce"}, "readout 'steps' needs labels of steps, which 12_label_steps makes"),
+    ("lab_rewards", {"changes": "['readout steps, loss bce']"}, "needs labels of steps, which 12_label_steps makes"),
     ("lab_rewards", {"changes": "['row 500']"}, "'row 500' is not a change; did you mean 'rows'"),
     ("lab_rewards", {"changes": "[base nobody/nothing]"}, "13_try_reward_settings: no model folder"),
 ])  # fmt: skip
@@ -222,7 +224,8 @@ def test_trainings_that_cannot_be_are_refused_before_any_kernel_starts(tmp_path,
         run_study(study, asked, folders=places, say=lambda line: None)
     assert not places.runs.exists()
     monkeypatch.undo()
-    request("lab_rewards", {}, None, None, False, places)
+    for study in ("lab_rewards", "lab_steps"):
+        request(study, {}, None, None, False, places)
 
 
 @pytest.mark.parametrize(("parameter", "value", "said"), [
